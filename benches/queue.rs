@@ -59,6 +59,7 @@ fn claiming(c: &mut Criterion) {
                 black_box(claim(tx, "w", 4, &[], 5)?);
                 Err(left4me::base::Error::failed("rolled back"))
             });
+
             assert!(round.is_err());
         });
     });
@@ -134,12 +135,14 @@ fn look(db: &mut Db, now: i64) {
         monotonic_us: 1 << 40,
         booted_at: 1,
     };
+
     let running = Unit {
         active: "active".into(),
         sub: "running".into(),
         active_enter_us: 7,
         ..Unit::default()
     };
+
     let rows = db.read(|tx| observations::all(tx)).expect("rows");
     db.write(|tx| {
         let in_jobs = observations::in_jobs(tx, now)?;
@@ -154,6 +157,7 @@ fn look(db: &mut Db, now: i64) {
             } else {
                 Unit::unloaded(false)
             };
+
             observe::record_over(tx, watched, &Observed { unit, at }, &Cause::Outside)?;
             if runs {
                 let sample = Sample {
@@ -162,6 +166,7 @@ fn look(db: &mut Db, now: i64) {
                     cpu_ns: Some(now),
                     restarts: 0,
                 };
+
                 samples::add(tx, watched.id, &sample)?;
             }
         }
@@ -254,6 +259,7 @@ fn waking(c: &mut Criterion) {
                             .wait(Some(Instant::now() + Duration::from_secs(10)))
                             .expect("waits")
                     );
+
                     told.send(Instant::now()).expect("heard");
                 }
             });

@@ -34,6 +34,7 @@ fn main() {
             .and_then(|word| word.parse().ok())
             .unwrap_or(usual)
     };
+
     match arguments.first().map(String::as_str) {
         Some("print") => print(&arguments[1], number(2, 0), number(3, 0)),
         Some("followers") => followers(number(1, 1000), number(2, 1000), number(3, 20)),
@@ -157,6 +158,7 @@ fn followers(count: u32, pace: u32, seconds: u32) {
         &house,
         &["--connections", "4000", "--streams-per-user", "3000"],
     );
+
     let cookie = sign_in(&house, &web, Role::Admin);
     let job = house.enqueue(&["install"]);
     let mut worker = house.worker(0);
@@ -176,6 +178,7 @@ fn followers(count: u32, pace: u32, seconds: u32) {
         |_, _, _| {},
         |all| all.iter().all(|follower| follower.last > 0),
     );
+
     println!(
         "all have the first lines after {:.2} s; web: {} KiB",
         begun.elapsed().as_secs_f64(),
@@ -247,6 +250,7 @@ fn followers(count: u32, pace: u32, seconds: u32) {
             .all(|one| one.ended && (one.lost, one.repeated, one.last) == (0, 0, whole)),
         "of {whole}"
     );
+
     assert!(whole > i64::from(lines) && closed <= count);
 
     support::ended(&mut worker);
@@ -294,6 +298,7 @@ fn idle(count: u32) {
             .filter(|follower| follower.status == status)
             .count()
     };
+
     let live = crowd
         .followers
         .iter()
@@ -312,6 +317,7 @@ fn idle(count: u32) {
         status(&page),
         page_took.as_secs_f64() * 1000.0
     );
+
     println!("web: {} KiB, at most {} KiB", web.resident(), web.peak());
 }
 
@@ -374,6 +380,7 @@ fn dashboard(pace: u32, seconds: u32) {
         results[0].1,
         times.words()
     );
+
     println!(
         "CPU for a page: {:.2} ms",
         used * 1000.0 / f64::from(pace * seconds)
@@ -397,6 +404,7 @@ fn answer(stream: &mut TcpStream, page: &mut [u8]) -> usize {
             "it closed: {}",
             String::from_utf8_lossy(&page[..have])
         );
+
         have += read;
 
         if whole.is_none()

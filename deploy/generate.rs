@@ -24,6 +24,7 @@ fn main() -> Result<()> {
         write_manual(&program, &directory)?;
         write_completions(program, &directory)?;
     }
+
     // systemd starts them, but they can be run by hand.
     write_manual(&left4me::worker::command(), &directory)?;
     write_manual(&left4me::poller::command(), &directory)?;
@@ -44,6 +45,7 @@ fn write_completions(mut program: Command, directory: &Path) -> Result<()> {
         (Shell::Zsh, format!("zsh/_{name}")),
         (Shell::Fish, format!("fish/{name}.fish")),
     ];
+
     for (shell, file) in files {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut program, &name, &mut script);
@@ -51,5 +53,6 @@ fn write_completions(mut program: Command, directory: &Path) -> Result<()> {
         fs_err::create_dir_all(file.parent().unwrap_or(directory))?;
         fs_err::write(file, script)?;
     }
+
     Ok(())
 }

@@ -82,6 +82,7 @@ impl House {
                 .run(&["blueprint", "create", "plain", "--user", name])
                 .done();
         }
+
         house
     }
 
@@ -150,11 +151,13 @@ fn a_user_is_added_listed_disabled_and_enabled() {
         "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, \
          zeroblob(32), 1, 1, 9)",
     );
+
     house.run(&["user", "disable", "anna"]).done();
     assert_eq!(
         house.count("SELECT count(*) FROM sessions WHERE ended_at IS NULL"),
         0
     );
+
     assert!(
         house
             .run(&["user", "disable", "anna"])
@@ -167,6 +170,7 @@ fn a_user_is_added_listed_disabled_and_enabled() {
         users[0]["disabled_at"].is_i64() && users[0]["is_admin"] == json!(true),
         "{users}"
     );
+
     assert!(users[0].get("password_hash").is_none());
 
     house.run(&["user", "enable", "anna"]).done();
@@ -182,6 +186,7 @@ fn a_new_password_ends_all_sessions() {
         "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, \
          zeroblob(32), 1, 1, 9)",
     );
+
     house
         .fed(
             &["user", "passwd", "anna", "--password-stdin"],
@@ -193,6 +198,7 @@ fn a_new_password_ends_all_sessions() {
         house.count("SELECT count(*) FROM sessions WHERE ended_at IS NULL"),
         0
     );
+
     let hash: String = house
         .database()
         .query_row("SELECT password_hash FROM users WHERE id = 1", [], |row| {
@@ -271,12 +277,14 @@ fn a_token_is_shown_once_and_only_its_hash_is_stored() {
             .done()
             .contains("already")
     );
+
     assert!(
         tokens::authenticate(db.connection(), &text)
             .unwrap()
             .is_none(),
         "it is revoked"
     );
+
     house.run(&["token", "revoke", "7"]).refused(3, &["7"]);
     house
         .run(&["token", "create", "nobody", "--name", "x"])
@@ -314,6 +322,7 @@ fn an_overlay_gets_a_directory_that_the_group_can_fill() {
             .done()
             .contains("was there")
     );
+
     house.run(&["overlay", "add", "old"]).refused(4, &["old"]);
 
     let listed = house.run(&["overlay", "list", "--json"]).json();
@@ -324,6 +333,7 @@ fn an_overlay_gets_a_directory_that_the_group_can_fill() {
         house.root.join("overlays/maps/dead-hotel").is_dir(),
         "files stay"
     );
+
     house
         .run(&["overlay", "remove", "hotel"])
         .refused(3, &["hotel"]);
@@ -344,6 +354,7 @@ fn an_overlay_outside_its_root_is_not_added_and_not_created() {
         below.code == 1 && below.err.contains("link/below"),
         "{below:?}"
     );
+
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
     assert_eq!(house.count("SELECT count(*) FROM overlays"), 0);
 
@@ -352,6 +363,7 @@ fn an_overlay_outside_its_root_is_not_added_and_not_created() {
         house.root.join("overlays/all"),
     )
     .unwrap();
+
     house.run(&["overlay", "add", "all"]).refused(1, &["all"]);
 
     std::fs::create_dir(house.root.join("workshop_cache/1")).unwrap();
@@ -360,6 +372,7 @@ fn an_overlay_outside_its_root_is_not_added_and_not_created() {
         house.root.join("overlays/cached"),
     )
     .unwrap();
+
     house.run(&["overlay", "add", "cached"]).done();
 }
 
@@ -385,6 +398,7 @@ fn a_blueprint_keeps_its_content_and_edits_replace_lists() {
         "--overlay",
         "one",
     ];
+
     house
         .run(
             &[
@@ -422,6 +436,7 @@ fn a_blueprint_keeps_its_content_and_edits_replace_lists() {
         [&shown["overlays"], &shown["arguments"]],
         [&json!([]), &json!(["+b"])]
     );
+
     assert_eq!(
         shown["config"][0],
         json!("hostname \"x\""),
@@ -440,6 +455,7 @@ fn a_blueprint_keeps_its_content_and_edits_replace_lists() {
             .json()["config"],
         json!(["a", "b"])
     );
+
     house
         .run(&["blueprint", "edit", "new name"])
         .refused(2, &["nothing to change"]);
@@ -589,6 +605,7 @@ fn a_damaged_row_is_reported_wherever_it_is_shown() {
             .get("refused")
             .is_none()
     );
+
     house.sql(
         "UPDATE blueprints SET name = 'x' || char(27) || '[31m' || char(10) || 'y' WHERE id = 1",
     );
@@ -627,6 +644,7 @@ fn a_server_has_the_json_of_the_contract() {
         house.run(&["server", "show", "Friday", "--json"]).json(),
         expected
     );
+
     assert_eq!(
         house.run(&["server", "list", "--json"]).json(),
         json!([expected])
@@ -636,11 +654,13 @@ fn a_server_has_the_json_of_the_contract() {
         "UPDATE servers SET actual_state = 'running', actual_sub_state = 'running', enabled \
                = 1, actual_state_updated_at = 5",
     );
+
     let shown = house.run(&["server", "show", "1", "--json"]).json();
     assert_eq!(
         (&shown["enabled"], &shown["actual_state_updated_at"]),
         (&json!(true), &json!(5))
     );
+
     assert!(house.run(&["server", "list"]).done().contains("Friday"));
 }
 
@@ -703,6 +723,7 @@ fn a_failed_poll_is_reported_with_the_states() {
         "UPDATE poll SET error = 'systemd cannot be asked over the system bus: no answer \
                within 10 s'",
     );
+
     let listed = house.run(&["server", "list"]);
     assert!(
         listed.out.contains("Friday") && listed.err.contains("systemd cannot be asked"),
@@ -719,6 +740,7 @@ fn a_unit_without_a_server_is_reported_with_its_remedy() {
         listed.err.contains("left4me-server@77.service") && listed.err.contains("disable 77"),
         "{listed:?}"
     );
+
     house
         .run(&["server", "show", "77"])
         .refused(3, &["no server", "left4me-server@77.service", "disable 77"]);
@@ -762,10 +784,12 @@ fn history_is_newest_first_with_cause_and_last_output() {
         kinds,
         ["server.crashed", "server.started", "server.created"]
     );
+
     assert_eq!(
         (&history[0]["cause"], &history[0]["job_id"]),
         (&json!("outside"), &json!(null))
     );
+
     assert_eq!(history[0]["journal"], json!(["one", "two"]));
     assert_eq!(
         (&history[1]["cause"], &history[1]["actor"]),
@@ -790,6 +814,7 @@ fn history_is_newest_first_with_cause_and_last_output() {
         story.contains("    one\n    two\n") && !story.contains('\u{1b}'),
         "{story}"
     );
+
     house
         .run(&["server", "history", "nobody"])
         .refused(3, &["nobody"]);
@@ -813,6 +838,7 @@ fn a_port_is_the_requested_or_the_lowest_free_one() {
             "--port-range",
             "27010-27012",
         ];
+
         house.run(&[&first[..], rest].concat())
     };
 
@@ -872,12 +898,14 @@ fn a_name_used_by_two_users_is_ambiguous_and_an_id_is_not() {
         house.run(&["server", "show", "2", "--json"]).json()["user"],
         json!("bert")
     );
+
     assert_eq!(
         house
             .run(&["blueprint", "show", "plain", "--user", "bert", "--json"])
             .json()["id"],
         json!(2)
     );
+
     house
         .run(&[
             "server",
@@ -911,6 +939,7 @@ fn a_server_uses_only_blueprints_of_its_own_user() {
         "anna",
         "--blueprint",
     ];
+
     house
         .run(&[&create[..], &["berts"]].concat())
         .refused(3, &["berts"]);
@@ -1020,6 +1049,7 @@ fn the_default_owner_is_the_caller_or_the_only_user() {
             )
             .done()
     };
+
     add("anna");
     house.run(&["blueprint", "create", "first"]).done();
     add("bert");
@@ -1194,6 +1224,7 @@ fn a_backup_is_a_checked_copy_that_overwrites_nothing() {
             .unwrap(),
         "anna"
     );
+
     house
         .run(&["backup", file.to_str().unwrap()])
         .refused(4, &["saved.db"]);
@@ -1258,6 +1289,7 @@ fn local_time_is_in_the_zone_of_tz() {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
+
         let said = String::from_utf8(output.stdout).unwrap();
         let (_, stamp) = said.rsplit_once("/left4me-").unwrap();
         stamp.split('-').next().unwrap().parse::<u32>().unwrap()
@@ -1279,6 +1311,7 @@ fn shown_in(house: &House, zone: &str, program: &str, args: &[&str]) -> Vec<Stri
         "{args:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+
     String::from_utf8(output.stdout)
         .unwrap()
         .lines()
@@ -1313,10 +1346,12 @@ fn every_local_time_names_its_zone() {
             list[0].contains(&format!("QUEUED ({name})")),
             "{zone}: {list:?}"
         );
+
         assert!(
             list[1].contains(time) && !list[1].contains(name),
             "{zone}: {list:?}"
         );
+
         let show = shown_in(&house, zone, LEFT4ME_JOB, &["show", "1"]);
         let queued = show
             .iter()
@@ -1352,11 +1387,13 @@ fn in_a_repeated_hour_times_name_their_zone_and_keep_their_order() {
         LEFT4ME_JOB,
         &["events", "--limit", "2"],
     );
+
     assert!(events[0].starts_with("AT "), "{events:?}");
     assert!(
         events[1].starts_with("2026-10-25 02:30:00 CEST  "),
         "{events:?}"
     );
+
     assert!(
         events[2].starts_with("2026-10-25 02:30:00 CET "),
         "{events:?}"
@@ -1414,14 +1451,17 @@ fn pruning_removes_only_jobs_that_ended_long_ago() {
         3,
         "a dry run removes nothing"
     );
+
     assert_eq!(
         house.run(&["prune", "--older-than", "30", "--json"]).json(),
         dry
     );
+
     assert_eq!(
         house.count("SELECT count(*) FROM jobs WHERE id IN (2, 3)"),
         2
     );
+
     assert_eq!(house.count("SELECT count(*) FROM job_logs"), 6);
 
     for table in ["runners", "task_dependencies", "cancellations"] {
@@ -1437,6 +1477,7 @@ fn pruning_removes_only_jobs_that_ended_long_ago() {
         house.count("SELECT count(*) FROM pragma_foreign_key_check"),
         0
     );
+
     assert_eq!(
         house.run(&["prune", "--older-than", "30", "--json"]).json(),
         json!({"jobs": 0, "log_lines": 0, "sessions": 0})
@@ -1481,6 +1522,7 @@ fn many_small_jobs_and_one_with_many_tasks_are_pruned() {
         "cancellation_steps",
         "cancellation_tasks",
     ];
+
     for table in tables {
         assert_eq!(
             house.count(&format!("SELECT count(*) FROM {table}")),
@@ -1499,6 +1541,7 @@ fn pruning_logs_keeps_the_jobs() {
             .done()
             .contains("2500 log lines")
     );
+
     assert_eq!(
         (
             house.count("SELECT count(*) FROM jobs"),
@@ -1528,6 +1571,7 @@ fn the_doctor_changes_nothing_and_gives_advice() {
             && !said.out.contains('\u{1b}'),
         "{said:?}"
     );
+
     assert!(!house.root.join("db/left4me.db").exists());
 
     house.run(&["migrate"]).done();
@@ -1548,6 +1592,7 @@ fn the_doctor_changes_nothing_and_gives_advice() {
         (&json!("warn"), true),
         "{schema}"
     );
+
     assert_eq!(house.count("PRAGMA user_version"), 0, "it does not migrate");
 
     let failed: Vec<_> = findings

@@ -115,6 +115,7 @@ fn check_complete(house: &House, id: JobId) -> Value {
             step["finished_at"].as_i64() >= step["started_at"].as_i64(),
             "{step}"
         );
+
         assert!(
             step["ok"].is_boolean() && step["detail"].is_string(),
             "{step}"
@@ -160,6 +161,7 @@ fn a_running_job_is_cancelled_step_by_step_with_requester_and_reason() {
         out.contains(": wrong evening\n") && out.contains("running -> cancelled"),
         "{out}"
     );
+
     assert!(alive(&marker).is_empty());
 
     let status = check_complete(&house, id);
@@ -176,6 +178,7 @@ fn a_running_job_is_cancelled_step_by_step_with_requester_and_reason() {
         job["error"].as_str().unwrap().ends_with(": wrong evening"),
         "{job}"
     );
+
     assert!(
         house
             .lines(id)
@@ -184,6 +187,7 @@ fn a_running_job_is_cancelled_step_by_step_with_requester_and_reason() {
         "{:?}",
         house.lines(id)
     );
+
     assert!(
         house.lines(id).contains(&"downloading".to_owned()),
         "earlier output stays"
@@ -257,11 +261,13 @@ fn with_an_hour_of_grace(marker: &str) -> (House, support::Guard, JobId, Child) 
         "LEFT4ME_STEAMCMD".to_owned(),
         steamcmd.to_string_lossy().into_owned(),
     ));
+
     let runner = support::accept(
         &house.root.join("runner.sock"),
         &[support::house::RUNNER],
         &runner,
     );
+
     let id = house.enqueue(&["install"]);
     let worker = house
         .command(
@@ -299,6 +305,7 @@ fn a_repeated_request_is_the_same_record_and_force_escalates_it() {
         &house,
         &["cancel", &id.to_string(), "--no-wait", "--reason", "one"],
     );
+
     assert_eq!(
         (code, &first["success"], &first["state"]),
         (0, &json!(true), &json!("cancelling"))
@@ -308,6 +315,7 @@ fn a_repeated_request_is_the_same_record_and_force_escalates_it() {
         &house,
         &["cancel", &id.to_string(), "--no-wait", "--reason", "two"],
     );
+
     assert_eq!(second["cancellation_id"], first["cancellation_id"]);
     assert_eq!(second["reason"], "one", "the first reason stays");
 
@@ -315,6 +323,7 @@ fn a_repeated_request_is_the_same_record_and_force_escalates_it() {
         let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
         (status["steps"][2]["state"] == "running").then_some(())
     });
+
     assert!(!alive(&marker).is_empty(), "it has its grace");
 
     // A forced request for one task does not kill the whole job.
@@ -329,6 +338,7 @@ fn a_repeated_request_is_the_same_record_and_force_escalates_it() {
             "--no-wait",
         ],
     );
+
     assert_eq!(
         (&other["cancellation_id"], &other["force_used"]),
         (&first["cancellation_id"], &json!(false))
@@ -339,6 +349,7 @@ fn a_repeated_request_is_the_same_record_and_force_escalates_it() {
         (code, &last["cancellation_id"]),
         (0, &first["cancellation_id"])
     );
+
     assert_eq!(last["force_used"], true);
     assert!(alive(&marker).is_empty());
 
@@ -450,11 +461,13 @@ fn a_cancelled_task_takes_its_dependents_along_only_with_cascade() {
                 job["error"].as_str().unwrap().starts_with("cancelled by"),
                 "{job}"
             );
+
             assert_eq!(
                 result["tasks_affected"][2]["caused_by"].to_string(),
                 stop_task,
                 "{result}"
             );
+
             let error = job["tasks"][1]["error"].as_str().unwrap();
             assert!(
                 error.contains(&format!("goes with task {stop_task}")),
@@ -485,11 +498,13 @@ fn a_queued_job_runs_without_its_cancelled_task() {
             &tasks[0]["id"].to_string(),
         ],
     );
+
     assert_eq!(
         (code, &result["state"]),
         (0, &json!("cancelled")),
         "{result}"
     );
+
     assert_eq!(house.state(id), JobState::Queued);
 
     house.job(&["resume"]);
@@ -499,6 +514,7 @@ fn a_queued_job_runs_without_its_cancelled_task() {
         (&job["tasks"][0]["state"], &job["tasks"][1]["state"]),
         (&json!("cancelled"), &json!("succeeded"))
     );
+
     assert_eq!(job["state"], "succeeded");
     assert!(!house.root.join("instances/1").exists() && house.root.join("instances/2").exists());
 }
@@ -559,11 +575,13 @@ fn a_runner_that_does_not_answer_is_reported_and_the_queue_goes_on() {
             '{{\"started\":{{\"unit\":\"left4me-runner@1.service\",\"pid\":1,\"cgroup\":\"\"}}}}\\n' >&3\nexec sleep {marker}\n"
         ),
     );
+
     let guard = support::accept(
         &house.root.join("runner.sock"),
         &["/bin/bash", &mute.to_string_lossy()],
         &house.root.envs(),
     );
+
     let (id, worker) = running_install(&house, &marker);
 
     let (code, out, err) = house.job(&["cancel", &id.to_string(), "--force"]);
@@ -580,6 +598,7 @@ fn a_runner_that_does_not_answer_is_reported_and_the_queue_goes_on() {
         unit.is_null() && mute.iter().any(|&alive| *pid == alive),
         "{job} {mute:?}"
     );
+
     assert_eq!(house.state(id), JobState::Cancelled);
 
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
@@ -669,6 +688,7 @@ fn recovered(house: &House, id: JobId, point: &str, marker: &str) {
         1,
         "{point}: {events}"
     );
+
     assert!(!cancellations::any_live(house.db().connection()).unwrap());
 }
 
@@ -705,6 +725,7 @@ fn a_cancelled_task_stays_cancelled_when_the_worker_died() {
         (&json!(true), &7),
         "{status}"
     );
+
     assert_eq!(status["tasks_affected"][0]["previous_state"], "running");
     assert!(
         job["tasks"][0]["error"]
@@ -749,6 +770,7 @@ fn the_next_worker_cleans_and_verifies_what_a_dead_one_settled() {
         status["steps"][4]["detail"], "1 temporary file removed",
         "{status}"
     );
+
     assert!(
         status["steps"][5]["detail"]
             .as_str()
@@ -756,6 +778,7 @@ fn the_next_worker_cleans_and_verifies_what_a_dead_one_settled() {
             .contains("server 1 is running"),
         "{status}"
     );
+
     assert!(!house.root.join("instances/1/layer.new").exists());
 
     let events = house.job(&["events", "--job", &id.to_string()]).1;
@@ -786,6 +809,7 @@ fn a_task_that_outlives_its_cancellation_only_holds_its_server() {
         FlockArg::LockExclusive,
     )
     .unwrap();
+
     let worker = house.worker(60);
     let first = house.enqueue(&["initialize", "--server", "1"]);
 
@@ -805,6 +829,7 @@ fn a_task_that_outlives_its_cancellation_only_holds_its_server() {
         (JobState::Queued, Some("queued")),
         "they wait"
     );
+
     assert!(!files.join("instance.env").exists());
 
     drop(lock);
@@ -816,6 +841,7 @@ fn a_task_that_outlives_its_cancellation_only_holds_its_server() {
         ["left4me: server 1: instance and config layer written"],
         "the first job wrote nothing"
     );
+
     assert_eq!(house.state(first), JobState::Cancelled);
 
     until("the install has run", || {
@@ -835,6 +861,7 @@ fn a_worker_stops_although_a_task_outlives_its_cancellation() {
         FlockArg::LockExclusive,
     )
     .unwrap();
+
     let first = house.enqueue(&["initialize", "--server", "1"]);
     let mut worker = house.worker(0);
 
@@ -852,6 +879,7 @@ fn a_worker_stops_although_a_task_outlives_its_cancellation() {
         stop(&worker, Signal::SIGTERM);
         worker.try_wait().unwrap()
     });
+
     assert_eq!(ended(&mut worker), 1);
 }
 
@@ -887,6 +915,7 @@ fn a_cancellation_that_cannot_be_written_is_retried_once_a_second() {
             .matches("trying again")
             .count()
     };
+
     until("it was retried three times", || {
         (failures() >= 3).then_some(())
     });
@@ -982,6 +1011,7 @@ fn content(house: &House) -> String {
         "job_logs",
         "runners",
     ];
+
     let dump = |table: &str| {
         let mut statement = db
             .connection()
@@ -993,6 +1023,7 @@ fn content(house: &House) -> String {
                 .map(|at| Ok(format!("{:?}", row.get_ref(at)?)))
                 .collect::<rusqlite::Result<Vec<_>>>()
         });
+
         format!(
             "{table}: {:?}",
             rows.unwrap().map(Result::unwrap).collect::<Vec<_>>()
@@ -1046,6 +1077,7 @@ fn an_impossible_cancel_is_refused_and_changes_nothing() {
         (4, &json!(false), &json!("succeeded")),
         "{result}"
     );
+
     assert!(
         result["message"]
             .as_str()
@@ -1053,6 +1085,7 @@ fn an_impossible_cancel_is_refused_and_changes_nothing() {
             .starts_with("already finished"),
         "{result}"
     );
+
     assert_eq!(content(&house), before);
 }
 
@@ -1095,6 +1128,7 @@ fn the_result_has_the_contracts_shape() {
             "0",
         ],
     );
+
     assert_eq!(all[0]["id"], result["cancellation_id"]);
 
     let (_, none) = json(&house, &["cancellations", "--offset", "1"]);
@@ -1146,6 +1180,7 @@ fn no_race_of_claim_and_cancel_is_won_by_both() {
             .query_row(sql, [], |row| row.get::<_, i64>(0))
             .unwrap()
     };
+
     let never_ran = "j.state = 'cancelled' AND j.started_at IS NULL";
     let cut_short = "j.state = 'cancelled' AND j.started_at IS NOT NULL";
 
@@ -1168,10 +1203,12 @@ fn no_race_of_claim_and_cancel_is_won_by_both() {
         "{never_ran} AND {} AND {started} = 0 AND NOT {task_ran}",
         record("queued")
     ));
+
     let running = of(&format!(
         "{cut_short} AND {} AND {started} = 1",
         record("running")
     ));
+
     let done = of(&format!(
         "j.state = 'succeeded' AND {started} = 1 AND NOT EXISTS (SELECT 1 FROM cancellations c \
         WHERE c.job_id = j.id)"
@@ -1183,11 +1220,13 @@ fn no_race_of_claim_and_cancel_is_won_by_both() {
         RACES,
         "{queued} never ran, {running} were cut short, {done} had ended before"
     );
+
     assert_eq!((of(never_ran), of(cut_short)), (queued, running));
     assert!(
         queued > 0 && running + done > 0,
         "it was a race: {queued} {running} {done}"
     );
+
     assert_eq!(
         count("SELECT count(*) FROM cancellations WHERE state <> 'completed'"),
         0
@@ -1237,6 +1276,7 @@ fn a_race_of_finish_and_cancel_has_one_outcome_that_the_record_shows() {
             reason: "race",
             ..CancelRequest::new(id, "racer")
         };
+
         let asked = cancel::request(&mut db, &request, left4me::base::clock::now_ms()).unwrap();
         let _ = left4me::queue::wake::worker(&house.root.join("worker.sock"));
         let state = until("it has ended", || {
@@ -1257,6 +1297,7 @@ fn a_race_of_finish_and_cancel_has_one_outcome_that_the_record_shows() {
                         && records.is_empty(),
                     "{asked:?}"
                 );
+
                 outcomes[1] += 1;
             }
         }

@@ -112,6 +112,7 @@ fn the_journal_has_starts_failures_and_each_signal_of_a_cancellation() {
                 .0,
             0
         );
+
         queued
     };
 
@@ -120,12 +121,14 @@ fn the_journal_has_starts_failures_and_each_signal_of_a_cancellation() {
             .contains(&format!("job {queued} was cancelled before execution by"))
             .then_some(())
     });
+
     let text = journal(&log);
     let line = |part: String| {
         let found: Vec<&str> = text.lines().filter(|line| line.contains(&part)).collect();
         assert_eq!(found.len(), 1, "{part}: {text}");
         found[0].to_owned()
     };
+
     assert!(line(format!("job {failed} started: install, for ")).contains("INFO"));
 
     let failure = line(format!("job {failed} failed: "));
@@ -151,6 +154,7 @@ fn the_journal_has_starts_failures_and_each_signal_of_a_cancellation() {
             && asked.contains("duration_ms=1000"),
         "{asked}"
     );
+
     assert!(line("SIGKILL to".to_owned()).contains("outcome=\"ended\""));
     assert!(line(format!("job {queued} was cancelled before")).contains(": typo"));
 
@@ -215,6 +219,7 @@ fn a_failed_cleanup_reports_its_attempts_and_what_is_left() {
         err.contains("after 3 tries: ") && err.contains("server 1"),
         "{err}"
     );
+
     assert!(out.contains("FAILED: after 3 tries"), "{out}");
     assert!(
         out.contains("(disable of task") && out.contains("ended by SIGTERM"),
@@ -227,10 +232,12 @@ fn a_failed_cleanup_reports_its_attempts_and_what_is_left() {
         (&status["cancellation_state"], &status["steps"][4]["state"]),
         (&json!("failed"), &json!("failed"))
     );
+
     assert_eq!(
         status["steps"][5]["ok"], true,
         "the verification succeeded: {status}"
     );
+
     assert_eq!(
         journal(&log)
             .matches("cleaning failed, next try in")
@@ -239,6 +246,7 @@ fn a_failed_cleanup_reports_its_attempts_and_what_is_left() {
         "{}",
         journal(&log)
     );
+
     assert!(house.root.join("instances/1/layer.new/half").exists());
 
     stop_worker(process);
@@ -291,6 +299,7 @@ fn a_cleanup_that_succeeds_at_a_later_attempt_says_so() {
             "pending"
         ]
     );
+
     assert!(status["steps"][6]["started_at"].is_null(), "{status}");
 
     drop(lock);
@@ -305,6 +314,7 @@ fn a_cleanup_that_succeeds_at_a_later_attempt_says_so() {
             &json!("1 temporary file removed, after 4 tries")
         )
     );
+
     assert!(!house.root.join("instances/1/layer.new").exists());
 
     stop_worker(process);
@@ -337,6 +347,7 @@ fn the_record_says_which_commands_ended_and_which_are_unknown() {
         "read -r cancel <&3 || exit 0",
         "case $request in *'\"2\"'*) exec sleep 60 ;; esac\n    read -r cancel <&3 || exit 0",
     );
+
     let _helper = house.helper(&mute);
     let id = house.enqueue(&["stop", "--server", "1", "--server", "2"]);
     let (process, _) = worker(&house, &[]);
@@ -350,6 +361,7 @@ fn the_record_says_which_commands_ended_and_which_are_unknown() {
             .filter(|one| one["verb"] == "disable" && one["pid"].is_i64());
         (asked.count() == 2).then_some(())
     });
+
     let (code, out, err) = house.job(&["cancel", &id.to_string(), "--force"]);
     assert_eq!(code, 1, "{out}{err}");
 
@@ -360,11 +372,13 @@ fn the_record_says_which_commands_ended_and_which_are_unknown() {
             && detail(2).contains("did not say how it ended"),
         "{status}"
     );
+
     assert!(
         detail(5).contains("cannot tell whether a process of")
             && !detail(5).contains("no process is left"),
         "{status}"
     );
+
     assert_eq!(status["steps"][5]["ok"], false);
 
     let ends: Vec<&str> = status["runners_terminated"]
@@ -378,6 +392,7 @@ fn the_record_says_which_commands_ended_and_which_are_unknown() {
         (true, true),
         "{status}"
     );
+
     assert!(
         out.contains("ended by SIGTERM") && out.contains("): did not say how it ended"),
         "{out}"
@@ -434,6 +449,7 @@ fn a_task_that_panics_fails_its_job_and_the_queue_goes_on() {
             .contains("left4me itself failed here"),
         "{job}"
     );
+
     assert_eq!(job["exit_code"], 1);
     assert!(
         journal(&log).contains(&format!("job {id} failed: left4me itself failed here")),
@@ -483,6 +499,7 @@ fn a_cancelled_install_keeps_finished_files_and_partial_downloads() {
             .root
             .join("installation/steamapps/downloading/222860/half.vpk"),
     );
+
     assert_eq!(half.unwrap(), "half");
     stop_worker(process);
 }

@@ -73,6 +73,7 @@ fn what_the_game_cannot_see_is_told_when_an_overlay_is_added_and_by_the_doctor()
         std::fs::Permissions::from_mode(0o600),
     )
     .unwrap();
+
     write(&house.root.join("workshop_cache/7.vpk"), "x");
     std::fs::create_dir_all(overlay.join("left4dead2/addons")).unwrap();
     symlink(
@@ -80,6 +81,7 @@ fn what_the_game_cannot_see_is_told_when_an_overlay_is_added_and_by_the_doctor()
         overlay.join("left4dead2/addons/7.vpk"),
     )
     .unwrap();
+
     assert!(
         overlay.join("left4dead2/addons/7.vpk").exists(),
         "the trial is fair: the link is sound where it is"
@@ -95,6 +97,7 @@ fn what_the_game_cannot_see_is_told_when_an_overlay_is_added_and_by_the_doctor()
             assert!(said.contains(words), "'{words}' is missing: {said}");
         }
     }
+
     let clean = house.done(&["overlay", "add", "clean"], b"");
     assert_eq!(clean.lines().count(), 1, "{clean}");
 }
@@ -107,6 +110,7 @@ fn a_config_file_of_any_editor_is_taken_or_named_with_what_converts_it() {
         &file,
         b"\xef\xbb\xbfhostname \"Gr\xc3\xb6\xc3\x9fe\"\r\n\r\nsv_tags x\r\n",
     );
+
     let name = file.to_str().unwrap();
     house.done(&["blueprint", "create", "a", "--config-file", name], b"");
     let shown = house.done(&["blueprint", "show", "a", "--json"], b"");
@@ -151,6 +155,7 @@ fn a_blueprint_that_hides_its_servers_is_told_wherever_people_look() {
         "--config-file",
         "-",
     ];
+
     house.done(&create, b"hostname x\nsv_lan 1 // friends\n");
     house.done(&["server", "create", "one", "--blueprint", "lan"], b"");
     let looks: [&[&str]; 2] = [&["blueprint", "show", "lan"], &["server", "show", "one"]];
@@ -167,6 +172,7 @@ fn a_blueprint_that_hides_its_servers_is_told_wherever_people_look() {
             assert!(said.contains(words), "'{words}' is missing: {said}");
         }
     }
+
     house.done(
         &[
             "blueprint",
@@ -178,6 +184,7 @@ fn a_blueprint_that_hides_its_servers_is_told_wherever_people_look() {
         ],
         b"sv_lan 0\n",
     );
+
     assert!(!house.doctor().contains("sv_lan"));
 }
 
@@ -189,10 +196,12 @@ fn sourcetv_takes_a_port_that_no_other_server_gets() {
         &["blueprint", "create", "tv", "--arg=+tv_enable", "--arg=1"],
         b"",
     );
+
     house.done(
         &["blueprint", "create", "other", "--config-file", "-"],
         b"tv_enable 1\ntv_port 27001\n",
     );
+
     let create = |name: &str, blueprint: &str, more: &[&str]| {
         let first = [
             "server",
@@ -203,12 +212,14 @@ fn sourcetv_takes_a_port_that_no_other_server_gets() {
             "--port-range",
             "27019-27029",
         ];
+
         [&first[..], more]
             .concat()
             .into_iter()
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
+
     let run =
         |args: &[String]| house.fed(&args.iter().map(String::as_str).collect::<Vec<_>>(), b"");
 
@@ -218,6 +229,7 @@ fn sourcetv_takes_a_port_that_no_other_server_gets() {
         run(&create("b", "plain", &[])).1.contains("on port 27021"),
         "the lowest that neither has"
     );
+
     for (args, words) in [
         (
             create("c", "plain", &["--port", "27020"]),
@@ -232,6 +244,7 @@ fn sourcetv_takes_a_port_that_no_other_server_gets() {
             "{args:?}: {said}"
         );
     }
+
     assert_eq!(run(&create("c", "other", &[])).0, 0);
     house.refused(
         &["server", "assign", "b", "--blueprint", "tv"],
@@ -239,12 +252,14 @@ fn sourcetv_takes_a_port_that_no_other_server_gets() {
         4,
         &["SourceTV's port 27020", "server 1"],
     );
+
     house.refused(
         &["blueprint", "edit", "plain", "--config-file", "-"],
         b"tv_enable 1\n",
         4,
         &["SourceTV's port 27020 of server 'b'"],
     );
+
     house.done(
         &["blueprint", "edit", "plain", "--config-file", "-"],
         b"tv_enable 1\ntv_port 27002\n",
@@ -255,6 +270,7 @@ fn sourcetv_takes_a_port_that_no_other_server_gets() {
         &["blueprint", "edit", "plain", "--config-file", "-"],
         b"hostname x\n",
     );
+
     let database = rusqlite::Connection::open(house.root.join("db/left4me.db")).unwrap();
     database
         .execute(
@@ -266,6 +282,7 @@ fn sourcetv_takes_a_port_that_no_other_server_gets() {
         &["blueprint", "edit", "plain", "--config-file", "-"],
         b"tv_enable 1\nhostname y\n",
     );
+
     assert!(
         house.doctor().contains("UDP port 27020 is taken twice"),
         "{}",

@@ -68,6 +68,7 @@ impl House {
             root: Root::new(),
             asked: Arc::default(),
         };
+
         house.root.write("overlays/maps/x", "");
         house.root.write("spec.yaml", SPEC);
 
@@ -199,6 +200,7 @@ fn initialize_writes_settings_and_layer_only_if_they_differ() {
         "{0}/instances/test/layer:{0}/overlays/maps:{0}/installation\"",
         house.root.path().display()
     );
+
     assert!(env.contains(&lower), "{env}");
     assert!(
         house
@@ -252,6 +254,7 @@ fn modes_do_not_depend_on_the_callers_umask() {
         [mode("."), mode("layer"), mode("layer/left4dead2/cfg")],
         [0o711, 0o750, 0o750]
     );
+
     assert_eq!(
         [
             mode("instance.env"),
@@ -299,6 +302,7 @@ fn a_bad_spec_file_is_a_usage_error_without_its_content() {
             said.err.contains("bad.yaml") && !said.err.contains("hunter2"),
             "{said:?}"
         );
+
         assert_eq!(
             said.err
                 .trim_end()
@@ -333,6 +337,7 @@ fn a_bad_spec_file_is_a_usage_error_without_its_content() {
             PermissionsExt::from_mode(0o000),
         )
         .unwrap();
+
         house
             .run(&["initialize", "7", "-f", "spec.yaml"])
             .refused(77, &["spec.yaml"]);
@@ -363,6 +368,7 @@ fn an_overlay_outside_its_root_is_refused_and_nothing_written() {
             "spec.yaml",
             format!("port: 27015\noverlays: [maps, {overlay}]\n").replace("maps, maps/x", "maps/x"),
         );
+
         house
             .run(&["initialize", "7", "-f", "spec.yaml"])
             .refused(1, &[overlay, word]);
@@ -480,6 +486,7 @@ fn the_exit_code_and_output_of_a_command_are_passed_on() {
         start.err.contains("Job failed.") && !start.err.contains('\u{1b}'),
         "{start:?}"
     );
+
     house.run(&["stop", "7"]).refused(64, &["not for you"]);
     house.run(&["status", "7"]).refused(1, &["hands.sock"]);
     house
@@ -583,6 +590,7 @@ fn an_instance_with_a_mounted_overlay_is_not_changed() {
         } else {
             &["--user", "--map-root-user"]
         };
+
         house.command(
             "unshare",
             &[who, &["--mount", "sh", "-c", &script, L4D2CTL]].concat(),
@@ -614,6 +622,7 @@ fn an_instance_with_a_mounted_overlay_is_not_changed() {
         before,
         std::fs::read_to_string(house.root.join("instances/7/instance.env")).unwrap()
     );
+
     in_mount_namespace("exec \"$0\" install").refused(4, &["7", "mounted"]);
     assert_eq!(house.verbs(), [""; 0], "there was no request");
     assert!(house.run(&["install"]).done().contains("installed"));

@@ -53,11 +53,13 @@ fn run(program: &str, command: &mut Command) -> String {
                beginning"
         )
     });
+
     let text = format!(
         "{}{}",
         String::from_utf8_lossy(&stdout),
         String::from_utf8_lossy(&stderr)
     );
+
     assert!(status.success(), "{command:?}\n{text}");
     text
 }
@@ -72,11 +74,13 @@ fn scrape() -> String {
         name: "Friday \"night\"".to_owned(),
         kind: Drift::Down,
     }];
+
     tables.crashes = vec![CrashedServer {
         id: ServerId(7),
         name: "Friday \"night\"".to_owned(),
         count: 3,
     }];
+
     let own = Metrics::new(1_800_000_000_000).unwrap();
     own.observe("GET", "/jobs/{id}", 200, Duration::from_millis(3));
     own.refused("streams");
@@ -125,6 +129,7 @@ fn what_the_programs_do_is_in_the_next_scrape() {
         )
         .unwrap()
     };
+
     let has = |line: &str| {
         let text = scrape();
         assert!(
@@ -132,6 +137,7 @@ fn what_the_programs_do_is_in_the_next_scrape() {
             "{line}\n{text}"
         );
     };
+
     let (first, second) = (house.enqueue(&["install"]), house.enqueue(&["install"]));
     has(r#"left4me_jobs{operation="install",state="queued"} 2"#);
     assert_eq!(house.job(&["cancel", &second.to_string()]).0, 0);
@@ -156,6 +162,7 @@ fn what_the_programs_do_is_in_the_next_scrape() {
     ] {
         has(line);
     }
+
     stop(&worker, nix::sys::signal::Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
 }
@@ -169,17 +176,20 @@ fn the_alerts_are_valid_and_fire_when_they_should() {
             .args(["check", "rules"])
             .arg(shipped("prometheus/left4me.rules.yml")),
     );
+
     let mut test = Command::new("promtool");
     run(
         "promtool",
         test.args(["test", "rules"])
             .arg(shipped("prometheus/left4me.rules.test.yml")),
     );
+
     // Each of them is tried both ways.
     let (rules, tests) = (
         read("prometheus/left4me.rules.yml"),
         read("prometheus/left4me.rules.test.yml"),
     );
+
     let alerts: Vec<&str> = rules
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "))
@@ -206,16 +216,19 @@ fn the_example_for_prometheus_is_a_configuration() {
         line.replace("    #authorization", "    authorization")
             .replace("    #  ", "      ")
     };
+
     let with_token = plain.lines().map(uncomment).collect::<Vec<_>>().join("\n");
     let with_token = changed(
         &with_token,
         "/etc/prometheus/left4me.token",
         &token.to_string_lossy(),
     );
+
     assert!(
         with_token.contains("\n      credentials_file: /"),
         "{with_token}"
     );
+
     for (name, text) in [("plain.yml", &plain), ("token.yml", &with_token)] {
         let file = directory.path().join(name);
         std::fs::write(&file, text).unwrap();
@@ -239,6 +252,7 @@ fn expressions(dashboard: &Value) -> Vec<String> {
             .replace("$__range", "6h")
             .replace("$instance", ".*")
     };
+
     targets
         .map(|target| fill(target["expr"].as_str().unwrap()))
         .collect()
@@ -285,6 +299,7 @@ fn alerts_and_dashboard_use_only_metrics_that_there_are_and_all_of_ours() {
             .unwrap_or(name)
             .to_owned()
     };
+
     let used: BTreeSet<String> = used.iter().map(|name| base(name)).collect();
     let unused: Vec<_> = printed
         .iter()
@@ -294,6 +309,7 @@ fn alerts_and_dashboard_use_only_metrics_that_there_are_and_all_of_ours() {
         unused.is_empty(),
         "neither alert nor panel uses these: {unused:?}"
     );
+
     let docs = std::fs::read_to_string(shipped("../docs/operations.md")).unwrap();
     let untold: Vec<_> = printed
         .iter()
@@ -321,11 +337,13 @@ fn the_dashboard_is_one_that_grafana_imports() {
             panel["gridPos"]["x"].as_u64().unwrap(),
             panel["gridPos"]["w"].as_u64().unwrap(),
         );
+
         assert!(
             x + w <= 24 && !panel["targets"].as_array().unwrap().is_empty(),
             "{panel}"
         );
     }
+
     // As recording rules, so that promtool reads them.
     let rules: Vec<String> = (expressions(&dashboard).iter().enumerate())
         .map(|(at, text)| {
@@ -345,6 +363,7 @@ fn the_dashboard_is_one_that_grafana_imports() {
         ),
     )
     .unwrap();
+
     run(
         "promtool",
         Command::new("promtool").args(["check", "rules"]).arg(&file),
@@ -366,6 +385,7 @@ fn caddy_takes_its_example_as_it_is() {
         ),
     )
     .unwrap();
+
     for verb in ["adapt", "validate"] {
         let mut command = caddy(directory.path());
         let said = run(
@@ -374,6 +394,7 @@ fn caddy_takes_its_example_as_it_is() {
                 .args([verb, "--adapter", "caddyfile", "--config"])
                 .arg(&file),
         );
+
         assert!(!said.contains("\"level\":\"warn\""), "{said}");
     }
 }
@@ -386,20 +407,24 @@ fn caddy_in_front_of_left4me_does_what_its_example_says() {
         https,
         left4me,
     } = site.ports;
+
     let own = format!(
         "{{\n\tadmin off\n\thttp_port {http}\n\thttps_port {https}\n\tdefault_bind \
         127.0.0.1\n\tskip_install_trust\n}}\n"
     );
+
     let certificate = format!(
         "{NAME} {{\n\ttls {} {}\n",
         site.certificate.display(),
         site.key.display()
     );
+
     let text = changed(
         &read("caddy/Caddyfile"),
         &format!("{NAME} {{\n"),
         &certificate,
     );
+
     let text = changed(&text, "127.0.0.1:8000", &format!("127.0.0.1:{left4me}"));
     let text = with_secret(&text, "/etc/caddy/left4me-proxy", site.directory.path());
     let file = site.directory.path().join("Caddyfile");
@@ -423,6 +448,7 @@ fn nginx_in_front_of_left4me_does_what_its_example_says() {
         https,
         left4me,
     } = site.ports;
+
     let mut text = read("nginx/left4me.conf");
     for (from, to) in [
         ("    listen [::]:80;\n", String::new()),
@@ -441,6 +467,7 @@ fn nginx_in_front_of_left4me_does_what_its_example_says() {
     ] {
         text = changed(&text, from, &to);
     }
+
     let prefix = site.directory.path();
     text = with_secret(&text, "/etc/nginx/left4me-proxy", prefix);
     std::fs::write(prefix.join("left4me.conf"), text).unwrap();
@@ -452,6 +479,7 @@ fn nginx_in_front_of_left4me_does_what_its_example_says() {
         left4me.conf;\n}}\n",
         paths.join("\n")
     );
+
     let main_file = prefix.join("nginx.conf");
     std::fs::write(&main_file, main).unwrap();
     let nginx = || {
@@ -464,6 +492,7 @@ fn nginx_in_front_of_left4me_does_what_its_example_says() {
             .args(["-e", "stderr"]);
         command
     };
+
     run("nginx", nginx().arg("-t"));
     site.serve("nginx", &mut nginx(), &[" 413"]);
 }
@@ -482,6 +511,7 @@ fn with_secret(text: &str, file: &str, directory: &Path) -> String {
     } else {
         "header_up X-Left4me-Proxy"
     };
+
     let end = if file.contains("nginx") { ";" } else { "" };
     std::fs::write(&own, format!("{line} {SECRET}{end}\n")).unwrap();
     let (include, text) = (
@@ -492,6 +522,7 @@ fn with_secret(text: &str, file: &str, directory: &Path) -> String {
         }),
         text,
     );
+
     let include = include.unwrap_or_else(|| panic!("the example does not include {file}"));
     text.replace(include, &include.replace(file, &own.to_string_lossy()))
 }
@@ -534,6 +565,7 @@ impl Site {
             directory.path().join("cert.pem"),
             directory.path().join("key.pem"),
         );
+
         let mut openssl = Command::new("openssl");
         openssl.args([
             "req",
@@ -546,12 +578,14 @@ impl Site {
             "-days",
             "2",
         ]);
+
         openssl.args([
             "-subj",
             "/CN=left4me",
             "-addext",
             "subjectAltName=DNS:left4me.example.org",
         ]);
+
         run(
             "openssl",
             openssl
@@ -560,6 +594,7 @@ impl Site {
                 .arg("-out")
                 .arg(&certificate),
         );
+
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
         // Held at the same time, so that they are two.
@@ -567,11 +602,13 @@ impl Site {
             TcpListener::bind("127.0.0.1:0").unwrap(),
             TcpListener::bind("127.0.0.1:0").unwrap(),
         ];
+
         let ports = Ports {
             http: port(&free[0]),
             https: port(&free[1]),
             left4me: port(&listener),
         };
+
         let seen = Arc::default();
         let (go_on, wait) = channel();
         let shared = (Arc::clone(&seen), Arc::new(Mutex::new(wait)));
@@ -584,6 +621,7 @@ impl Site {
                     Arc::clone(&shared.1),
                     Arc::clone(&count),
                 );
+
                 count.fetch_add(1, Ordering::SeqCst);
                 std::thread::spawn(move || {
                     answer(stream, &seen, &wait);
@@ -591,6 +629,7 @@ impl Site {
                 });
             }
         });
+
         Self {
             directory,
             certificate,
@@ -613,6 +652,7 @@ impl Site {
                 .spawn()
                 .unwrap_or_else(|error| panic!("{program}: {error}; tests/run brings it")),
         );
+
         let tell = || std::fs::read_to_string(&log).unwrap();
         until("the proxy listens", || {
             let ended = running.0.try_wait().unwrap();
@@ -635,26 +675,31 @@ impl Site {
             ],
             "/servers/1",
         );
+
         assert!(
             said.to_lowercase()
                 .contains("strict-transport-security: max-age=31536000"),
             "{said}{}",
             tell()
         );
+
         let came = self.last_head();
         assert!(
             came.contains("\nx-forwarded-for: 127.0.0.1\n")
                 && came.contains("\nx-forwarded-proto: https\n"),
             "{came}"
         );
+
         assert!(
             came.contains(&format!("\nhost: {NAME}:{}\n", self.ports.https)),
             "{came}"
         );
+
         assert!(
             !came.contains("6.6.6.6") && !came.contains("gopher"),
             "{came}"
         );
+
         assert!(
             came.contains(&format!("\nx-left4me-proxy: {SECRET}\n")),
             "{came}"
@@ -675,12 +720,14 @@ impl Site {
                 "{path}: {said}"
             );
         }
+
         let large = self.directory.path().join("large");
         std::fs::write(&large, vec![b'x'; 65537]).unwrap();
         let said = self.curl(
             &["--data-binary", &format!("@{}", large.display())],
             "/login",
         );
+
         assert!(
             said.lines()
                 .any(|line| line.starts_with("HTTP/")
@@ -688,16 +735,19 @@ impl Site {
             "{said}{}",
             tell()
         );
+
         let reached: Vec<_> = self.seen.lock().unwrap().split_off(before);
         assert!(
             reached.iter().all(|head| !head.contains("metrics")),
             "{reached:?}"
         );
+
         std::fs::write(&large, vec![b'x'; 65536]).unwrap();
         let said = self.curl(
             &["--data-binary", &format!("@{}", large.display())],
             "/login",
         );
+
         assert!(
             said.lines()
                 .any(|line| line.starts_with("HTTP/") && line.contains(" 200")),
@@ -725,10 +775,12 @@ impl Site {
                 ])
                 .arg(url),
         );
+
         let location = said.lines().find_map(|line| {
             line.split_once(": ")
                 .filter(|(name, _)| name.eq_ignore_ascii_case("location"))
         });
+
         assert!(
             location.is_some_and(|(_, to)| to.starts_with(&format!("https://{NAME}"))
                 && to.trim_end().ends_with("/jobs/1")),
@@ -743,6 +795,7 @@ impl Site {
             self.open.load(Ordering::SeqCst) > 0,
             "a connection is kept for the next request"
         );
+
         until("the proxy lets go of its connections", || {
             (self.open.load(Ordering::SeqCst) == 0).then_some(())
         });
@@ -769,6 +822,7 @@ impl Site {
                 .map_while(Result::ok)
                 .try_for_each(|line| lines.send(line))
         });
+
         let next = || loop {
             let line = arrived
                 .recv_timeout(support::PATIENCE)
@@ -777,6 +831,7 @@ impl Site {
                 return line;
             }
         };
+
         assert_eq!(next(), "data: first", "{path}");
         self.go_on.send(()).unwrap();
         assert_eq!(next(), "data: second", "{path}");
@@ -844,6 +899,7 @@ fn answer(stream: TcpStream, seen: &Mutex<Vec<String>>, wait: &Mutex<Receiver<()
                 _ => return,
             }
         }
+
         let head = head.replace("\r\n", "\n").to_lowercase();
         let length = head
             .lines()
@@ -872,10 +928,12 @@ fn answer(stream: TcpStream, seen: &Mutex<Vec<String>>, wait: &Mutex<Receiver<()
             }
             continue;
         }
+
         let _ = stream.write_all(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: \
              first\n\n",
         );
+
         if wait.lock().unwrap().recv_timeout(support::PATIENCE).is_ok() {
             let _ = stream.write_all(b"data: second\n\n");
         }

@@ -35,6 +35,7 @@ fn example(house: &House, name: &str, args: &[&str]) -> Command {
         "PATH",
         format!("{programs}:{}", std::env::var("PATH").unwrap()),
     );
+
     command
 }
 
@@ -69,6 +70,7 @@ fn cancel_job_and_watch_cancellation_work_together() {
         out.contains(": match tonight") && out.contains("(install-runtime): running -> cancelled"),
         "{out}"
     );
+
     assert!(out.contains("install ended by terminate"), "{out}");
 
     let seen = watching.wait_with_output().unwrap();
@@ -94,6 +96,7 @@ fn cancel_job_and_watch_cancellation_work_together() {
         (0, true),
         "{out}{err}"
     );
+
     assert_eq!(run(&house, "cancel-job", &["999"]).0, 3);
 
     stop(&worker, Signal::SIGTERM);
@@ -153,6 +156,7 @@ fn cancel_task_works_with_and_without_cascade() {
             "cancel-task",
             &[option, &[id.as_str(), "stop", "1"]].concat(),
         );
+
         assert_eq!(code, 0, "{out}{err}");
 
         let told: Vec<&str> = out

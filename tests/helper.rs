@@ -36,6 +36,7 @@ impl Place {
                 root.join("tmp").display()
             ));
         }
+
         for name in ["runtime/7", "overlays/maps", "instances/7/layer"] {
             std::fs::create_dir_all(root.join(name)).unwrap();
         }
@@ -53,11 +54,13 @@ impl Place {
              {{ [ -e /usr/bin/journalctl ] && mount --bind {tmp}/journalctl /usr/bin/journalctl; \
              }} && exec \"$@\""
         );
+
         let unshare: &[&str] = if is_real_root() {
             &["unshare", "--mount", "--propagation", "private"]
         } else {
             &["unshare", "--user", "--map-root-user", "--mount"]
         };
+
         unshare
             .iter()
             .copied()
@@ -161,6 +164,7 @@ fn enable_refuses_a_server_that_was_never_initialized() {
         words.starts_with("left4me-helper: server 7 was never initialized"),
         "{words}"
     );
+
     assert!(place.calls().is_empty());
 }
 
@@ -172,12 +176,14 @@ fn enable_forgets_a_failure_then_enables_and_starts_in_a_fixed_environment() {
         "systemctl",
         "echo out; echo err >&2; case \"$*\" in *reset-failed*) exit 1;; esac",
     );
+
     let heard = place.ask(r#"{"verb":"enable","server":"7"}"#);
     assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
     assert_eq!(
         (heard.stdout, heard.stderr),
         (vec!["out".to_owned()], vec!["err".to_owned()])
     );
+
     assert_eq!(
         place.calls(),
         [
@@ -185,6 +191,7 @@ fn enable_forgets_a_failure_then_enables_and_starts_in_a_fixed_environment() {
             "systemctl --no-ask-password enable --now left4me-server@7.service",
         ]
     );
+
     let environment = std::fs::read_to_string(place.root.join("tmp/environment")).unwrap();
     let ours: Vec<&str> = environment
         .lines()
@@ -222,10 +229,12 @@ fn a_verb_that_was_asked_to_observe_reports_the_unit_after_it() {
             ["ActiveState=active", "LoadState=loaded"],
             "{verb}"
         );
+
         assert!(
             heard.stdout.is_empty(),
             "the job's log gets none of it: {heard:?}"
         );
+
         assert!(
             place.calls().last().unwrap().contains(" show "),
             "after the verb: {:?}",
@@ -239,21 +248,25 @@ fn a_verb_that_was_asked_to_observe_reports_the_unit_after_it() {
         "systemctl",
         "case \"$*\" in *show*) echo ActiveState=failed;; *) exit 5;; esac",
     );
+
     let heard = place.ask(r#"{"verb":"enable","server":"7","observe":true}"#);
     assert_eq!(
         (heard.ending().0, heard.observed),
         (5, vec!["ActiveState=failed".to_owned()])
     );
+
     assert!(
         place
             .ask(r#"{"verb":"enable","server":"7"}"#)
             .observed
             .is_empty()
     );
+
     place.when(
         "systemctl",
         "case \"$*\" in *show*) echo ActiveState=active; exit 1;; esac",
     );
+
     let heard = place.ask(r#"{"verb":"enable","server":"7","observe":true}"#);
     assert_eq!((heard.ending().0, heard.observed.len()), (0, 0));
 }
@@ -267,6 +280,7 @@ fn a_command_passes_lines_and_the_exit_code_on() {
         place.helper("enable 7"),
         (5, "out".to_owned(), "err".to_owned())
     );
+
     let heard = place.ask(r#"{"verb":"enable","server":"7"}"#);
     assert_eq!(heard.ending(), (5, "exit", "empty"));
 }
@@ -278,6 +292,7 @@ fn disable_stops_the_overlay_after_the_server_and_forgets_failures() {
         "systemctl",
         "case \"$*\" in *reset-failed*) echo 'not loaded' >&2; exit 1;; esac",
     );
+
     let heard = place.ask(r#"{"verb":"disable","server":"7"}"#);
     assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
     assert!(heard.stderr.is_empty(), "{heard:?}");
@@ -290,6 +305,7 @@ fn disable_stops_the_overlay_after_the_server_and_forgets_failures() {
             left4me-overlay@7.service",
         ]
     );
+
     place.when("systemctl", "exit 4");
     assert_eq!(place.helper("disable 7").0, 4);
 }
@@ -305,6 +321,7 @@ fn show_and_journal_ask_for_what_the_contract_says() {
             .exit(),
         0
     );
+
     assert_eq!(place.helper("journal 7 --lines 9").0, 0);
     assert_eq!(
         place.calls(),
@@ -323,6 +340,7 @@ fn show_and_journal_ask_for_what_the_contract_says() {
             --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID",
         ]
     );
+
     let heard = place.ask(r#"{"verb":"journal","server":"7","lines":10001}"#);
     assert_eq!((heard.exit(), heard.started), (64, 0), "{heard:?}");
     assert_eq!(place.helper("journal 7 --lines 10001").0, 2);
@@ -343,11 +361,13 @@ entry '"say \"hi\""'; entry '[27,91,51,49,109,114,101,100,13,10,100,97,116,97,58
 entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\""; echo nonsense"#
         ),
     );
+
     let ask = |more: &str| {
         place.ask(&format!(
             r#"{{"verb":"journal","server":"7","entries":true{more}}}"#
         ))
     };
+
     let heard = ask("");
     assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
     let lines: Vec<serde_json::Value> = heard
@@ -359,6 +379,7 @@ entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\"
         lines[0],
         serde_json::json!({"cursor": CURSOR, "at": 1_700_000_000_123_i64, "from": "srcds", "line": "say \"hi\""})
     );
+
     assert_eq!(lines[1]["line"], "red\u{240d}\u{240a}data:");
     assert_eq!(lines[2]["line"].as_str().unwrap().chars().count(), 4096 + 4);
     assert_eq!(lines[3]["line"], "admin\\u{202e}nimda");
@@ -366,15 +387,18 @@ entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\"
         lines.len() == 4 && heard.complains("cannot be read"),
         "{heard:?}"
     );
+
     assert_eq!(ask(r#","lines":200,"follow":true"#).exit(), 0);
     assert_eq!(
         ask(&format!(r#","follow":true,"after":"{CURSOR}""#)).exit(),
         0
     );
+
     assert_eq!(
         ask(&format!(r#","lines":500,"after":"{CURSOR}""#)).exit(),
         0
     );
+
     let json = "-o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID";
     let units = "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u \
                 left4me-overlay@7.service";
@@ -387,6 +411,7 @@ entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\"
             format!("{units} --after-cursor={CURSOR} -n 500 {json}"),
         ]
     );
+
     for bad in [
         r#","after":"""#,
         r#","after":"--vacuum-size=1""#,
@@ -412,6 +437,7 @@ fn a_hangup_ends_a_journal_that_is_followed() {
         "journalctl",
         &format!("{}; sleep {mark} & sleep {mark}", one_entry("line")),
     );
+
     let mut talk = place.talk();
     talk.say(r#"{"verb":"journal","server":"7","follow":true}"#);
     talk.hear_until("a line", |answer| {
@@ -419,6 +445,7 @@ fn a_hangup_ends_a_journal_that_is_followed() {
             .as_str()
             .is_some_and(|line| line.ends_with(" srcds: line"))
     });
+
     until("both sleeps", || (alive(&mark).len() == 2).then_some(()));
     assert_eq!(talk.end().0, 0);
     assert!(alive(&mark).is_empty());
@@ -431,12 +458,14 @@ fn a_reader_that_closes_its_pipe_ends_a_followed_journal() {
         "journalctl",
         &format!("{}; sleep {mark}", one_entry("line")),
     );
+
     let output = place.shell("$HELPER journal 7 --follow | head -n 1");
     let (code, line, complaint) = told(&output);
     assert!(
         code == 0 && line.ends_with(" srcds: line") && complaint.is_empty(),
         "{line} {complaint}"
     );
+
     assert!(alive(&mark).is_empty());
 }
 
@@ -453,6 +482,7 @@ fn purge_refuses_while_the_server_or_its_overlay_is_active() {
             "systemctl",
             &format!("case \"$*\" in *is-active*) printf '{states}\\n'; exit 3;; esac"),
         );
+
         let heard = place.ask(r#"{"verb":"purge","server":"7"}"#);
         assert_eq!(heard.exit(), 4, "{heard:?}");
         assert!(
@@ -460,6 +490,7 @@ fn purge_refuses_while_the_server_or_its_overlay_is_active() {
             "{heard:?}"
         );
     }
+
     assert!(place.calls().iter().all(|call| call.contains("is-active")));
 }
 
@@ -471,16 +502,19 @@ fn purge_runs_the_purge_unit_and_tells_its_last_words_when_it_fails() {
         "systemctl",
         "case \"$*\" in *is-active*) printf 'inactive\\nfailed\\n'; exit 3;; esac",
     );
+
     assert_eq!(place.ask(r#"{"verb":"purge","server":"7"}"#).exit(), 0);
     assert_eq!(
         place.calls()[1],
         "systemctl --no-ask-password start left4me-purge@7.service"
     );
+
     place.when(
         "systemctl",
         "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; esac; echo 'Job \
         failed.' >&2; exit 1",
     );
+
     place.when("journalctl", "echo 'upper: Permission denied'");
     let heard = place.ask(r#"{"verb":"purge","server":"7"}"#);
     assert_eq!(heard.ending(), (1, "exit", "empty"), "{heard:?}");
@@ -502,6 +536,7 @@ fn a_purge_that_is_cancelled_stops_the_purge_unit() {
             "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; *start*) exec \
             sleep {mark};; esac"
         );
+
         place.when("systemctl", &script);
         let mut talk = place.talk();
         talk.say(r#"{"verb":"purge","server":"7"}"#);
@@ -515,6 +550,7 @@ fn a_purge_that_is_cancelled_stops_the_purge_unit() {
             (how, "empty"),
             "{heard:?}"
         );
+
         assert_eq!(
             place.calls()[2],
             "systemctl --no-ask-password stop left4me-purge@7.service",
@@ -532,6 +568,7 @@ fn a_purge_that_will_not_die_is_told_with_the_unit_that_it_works_in() {
         {mark};; *stop*) exit 1;; \
          *show*) printf '4711\\n/system.slice/left4me-purge@7.service\\n';; esac"
     );
+
     place.when("systemctl", &script);
     let mut talk = place.talk();
     talk.say(r#"{"verb":"purge","server":"7"}"#);
@@ -546,6 +583,7 @@ fn a_purge_that_will_not_die_is_told_with_the_unit_that_it_works_in() {
         unit["started"]["cgroup"],
         "/system.slice/left4me-purge@7.service"
     );
+
     assert_eq!(unit["started"]["pid"], 4711);
     assert_eq!(talk.rest().ending().2, "left");
 }
@@ -574,6 +612,7 @@ fn what_is_no_request_gets_an_error_and_exit_64() {
             "{bad}: {heard:?}"
         );
     }
+
     assert!(place.calls().is_empty());
 }
 
@@ -587,9 +626,11 @@ fn only_root_and_left4me_may_ask() {
             "exec setpriv --reuid 4711 --regid 4711 --clear-groups sh -c \
                         'exec \"$HELPER\" enable 7'",
         );
+
         assert_eq!(told(&other).0, 77);
         return;
     }
+
     let mut talk = Talk::start(&[HELPER], &Root::new().envs());
     talk.say(r#"{"verb":"show","server":"7"}"#);
     let heard = talk.rest();
@@ -642,6 +683,7 @@ fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leave
              cat /run/left4me-overlay-check/result; echo; ls -A runtime; grep -c $ROOT/runtime/. \
              /proc/self/mountinfo"
         );
+
         let (_, stdout, stderr) = told(&place.shell(&script));
         let lines: Vec<String> = stdout.lines().map(str::to_owned).collect();
         assert_eq!(
@@ -649,8 +691,10 @@ fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leave
             ["0"],
             "nothing is left, and nothing mounted\n{stdout}\n{stderr}"
         );
+
         (lines[0].clone(), lines[1].clone(), stderr)
     };
+
     // In a user namespace there are no trusted.* attributes, so files of overlays cannot be written
     // in place.
     let fits = if is_real_root() {
@@ -658,6 +702,7 @@ fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leave
     } else {
         r#""verdict":{"limited""#
     };
+
     for before in [
         "true",
         "mount -t tmpfs -o mode=711 x runtime",
@@ -681,6 +726,7 @@ fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leave
     ] {
         assert!(result.contains(part), "{part}: {result}");
     }
+
     assert!(
         stderr.contains("runtime (overlay): no server's overlay can be mounted there"),
         "{stderr}"
@@ -710,6 +756,7 @@ fn mount_lays_the_layers_over_one_another_topmost_first_and_twice_is_once() {
          grep -c $ROOT/runtime /proc/self/mountinfo || ls -A 7/work 7/merged; ls \
          /run/left4me-servers",
     );
+
     let (code, stdout, stderr) = told(&output);
     assert_eq!(code, 0, "{stdout} {stderr}");
     let game = if is_real_root() { "64123" } else { "0" };
@@ -718,6 +765,7 @@ fn mount_lays_the_layers_over_one_another_topmost_first_and_twice_is_once() {
          L4D2_PORT=27015\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\\"\"\n700 0\n600 0\n\
          new\nfrom layer\n1\n7/work/work\n0\n7/merged:\n\n7/work:"
     );
+
     assert_eq!(stdout, expected);
 }
 
@@ -738,6 +786,7 @@ fn the_game_may_write_beside_what_the_lower_layers_have() {
          cat log.txt cfg/server.log cfg/stock.cfg maps/a.bsp; cd /; $HELPER umount 7; $HELPER \
          mount 7; cat $ROOT/runtime/7/merged/left4dead2/log.txt",
     );
+
     let (code, stdout, stderr) = told(&output);
     assert_eq!(
         (code, stdout.as_str()),
@@ -781,6 +830,7 @@ fn other_layers_are_mounted_anew_and_a_foreign_mount_is_left_alone() {
             place.root.join("installation").display()
         ),
     );
+
     let output = place.shell(
         "set -e; cd $ROOT; $HELPER mount 7; mv instances/7/two.env instances/7/instance.env; \
         $HELPER mount 7
@@ -788,12 +838,14 @@ fn other_layers_are_mounted_anew_and_a_foreign_mount_is_left_alone() {
          umount 7
          mount -t tmpfs none runtime/7/merged; $HELPER mount 7",
     );
+
     let (code, stdout, stderr) = told(&output);
     assert_eq!(
         (code, stdout.as_str()),
         (4, "from installation1"),
         "{stderr}"
     );
+
     assert!(stderr.contains("tmpfs"), "{stderr}");
 }
 
@@ -809,6 +861,7 @@ fn a_layer_that_is_not_where_layers_are_is_refused_and_nothing_is_mounted() {
         place.root.join("overlays/deep/link"),
     )
     .unwrap();
+
     let cases = [
         ("/etc", 1, "not where lower layers are"),
         ("overlays/../steam", 1, "not where lower layers are"),
@@ -825,6 +878,7 @@ fn a_layer_that_is_not_where_layers_are_is_refused_and_nothing_is_mounted() {
         ("overlays/missing", 3, "does not exist"),
         ("overlays/maps/map", 1, "no directory"),
     ];
+
     for (layer, expected, words) in cases {
         place.layers(&[place.root.join(layer), place.root.join("installation")]);
         let (code, _, stderr) = place.helper("mount 7");
@@ -834,10 +888,12 @@ fn a_layer_that_is_not_where_layers_are_is_refused_and_nothing_is_mounted() {
             "{layer}: {stderr}"
         );
     }
+
     place.layers(&[
         place.root.join("installation"),
         place.root.join("installation"),
     ]);
+
     assert!(place.helper("mount 7").2.contains("twice"));
     assert!(!place.root.join("runtime/7").exists());
 }
@@ -854,6 +910,7 @@ fn an_odd_instance_env_is_one_clear_line() {
             "{words}: {stderr}"
         );
     };
+
     check(3, "initialize server 7");
     std::fs::write(&file, "L4D2_PORT=1\n").unwrap();
     check(1, "no LEFT4ME_LOWERDIRS");
@@ -872,6 +929,7 @@ fn an_odd_instance_env_is_one_clear_line() {
             .unwrap()
             .success()
     );
+
     check(1, "not a regular file");
 }
 
@@ -894,10 +952,12 @@ fn mount_follows_no_link_that_the_game_put_into_its_directory() {
         assert!(stderr.contains("symbolic link"), "{name}: {stderr}");
         std::fs::remove_file(&link).unwrap();
     }
+
     assert_eq!(
         std::fs::metadata(&outside).unwrap().uid(),
         nix::unistd::getuid().as_raw()
     );
+
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
 }
 
@@ -910,6 +970,7 @@ fn umount_names_who_uses_the_mount_and_never_forces() {
          $HELPER umount 7; echo $?; grep -c runtime/7/merged /proc/self/mountinfo; kill $user; \
          wait $user; $HELPER umount 7; echo $?"
     ));
+
     let (_, stdout, stderr) = told(&output);
     assert_eq!(stdout, "1\n1\n0", "{stderr}");
     assert!(
@@ -926,6 +987,7 @@ fn stacked_mounts_are_all_unmounted() {
         "$HELPER mount 7; mount -t tmpfs none $ROOT/runtime/7/merged; $HELPER umount 7; echo $?; \
         grep -c runtime/7 /proc/self/mountinfo",
     );
+
     assert_eq!(told(&output).1, "0\n0");
     // A data directory that does not exist has nothing mounted either.
     assert_eq!(
@@ -975,6 +1037,7 @@ fn purge_files_empties_upper_and_nothing_outside() {
          $GAME$HELPER purge-files 7; echo $?; cd $ROOT/runtime/7; ls -A upper; ls -d *; cat \
          $ROOT/tmp/outside/precious",
     );
+
     let (_, stdout, stderr) = told(&output);
     assert_eq!(stdout, "0\nupper\nwork\nprecious", "{stderr}");
 }
@@ -994,6 +1057,7 @@ fn purge_files_ends_whatever_names_and_modes_the_game_chose() {
          while :; do cd ..; chmod 555 d; [ -d .left4me-purge-1 ] && break; done'
          $GAME$HELPER purge-files 7; echo $?; ls -A $ROOT/runtime/7/upper",
     );
+
     let (_, stdout, stderr) = told(&output);
     assert_eq!(stdout, "0", "{stderr}");
 }
@@ -1012,6 +1076,7 @@ fn a_purge_that_is_killed_anywhere_is_repeated_to_its_end() {
          done; [ $tries -gt 0 ] || echo never killed; $GAME$HELPER purge-files 7; echo $?; ls -A \
          $ROOT/runtime/7/upper",
     );
+
     let (_, stdout, stderr) = told(&output);
     assert_eq!(stdout.lines().last(), Some("0"), "{stdout} {stderr}");
     assert_eq!(
@@ -1029,18 +1094,21 @@ fn purge_removes_the_directory_of_an_instance_that_is_gone() {
         "systemctl",
         "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; esac",
     );
+
     assert_eq!(place.helper("purge 7").0, 0, "nothing there is success");
     assert!(
         !place.calls().iter().any(|call| call.contains("start")),
         "and starts nothing: {:?}",
         place.calls()
     );
+
     played(&place);
     assert_eq!(place.helper("purge 7").0, 0);
     assert!(
         place.root.join("runtime/7").exists(),
         "the instance is still there"
     );
+
     std::fs::remove_dir_all(place.root.join("instances/7")).unwrap();
     let (code, _, stderr) = place.helper("purge 7");
     assert_eq!(code, 0, "{stderr}");
@@ -1057,6 +1125,7 @@ fn purge_files_refuses_a_mounted_overlay_and_every_other_user() {
         $ROOT/runtime/7/merged/f; $GAME$HELPER purge-files 7; code=$?; [ -e \
         $ROOT/runtime/7/upper/f ] && exit $code",
     ));
+
     assert_eq!(code, 4, "{stderr}");
     assert!(stderr.contains("is mounted"), "{stderr}");
     if is_real_root() {
@@ -1092,6 +1161,7 @@ fn as_before(place: &Place) {
          mkdir -p $(printf 'd/%.0s' $(seq 1500)); cd $ROOT/runtime; chmod 750 7 7/work
          game=$(id -u left4me-game); chown -hR $game:$game 7 && chmod 6755 7/upper/suid",
     );
+
     assert_eq!(told(&output), (0, String::new(), String::new()));
 }
 
@@ -1109,6 +1179,7 @@ fn what_the_previous_version_left_becomes_the_servers_own_when_it_is_mounted() {
          cat merged/a/b/file; stat -c %U $ROOT/tmp/outside $ROOT/tmp/outside/precious; cat \
          merged/twin; $HELPER umount 7"
     ));
+
     let user = if is_real_root() { "left4me_7" } else { "root" };
     let expected = format!("0\n0\n700 root\n700 root\n755 {user}\n755\nx\nroot\nroot\nx");
     if is_real_root() {
@@ -1128,6 +1199,7 @@ fn a_hand_over_that_is_killed_anywhere_goes_on_with_the_next_mount() {
         $HELPER mount 7; $HELPER umount 7 & kill -9 $!; done
          wait; $HELPER umount 7; $HELPER mount 7 && $HELPER umount 7; echo $?; {FOREIGN}"
     )));
+
     assert_eq!((code, stdout.as_str()), (0, "0\n0\n0"), "{stderr}");
 }
 
@@ -1172,11 +1244,13 @@ fn an_upgrade_closes_what_was_open_and_goes_on_after_a_problem() {
          stat -c '%a %U' $ROOT/runtime/7 $ROOT/instances/7 /etc
          stat -c %U $ROOT/runtime/7/upper $ROOT/runtime/7/upper/a/b/file",
     ));
+
     assert_eq!(code, 0);
     assert_eq!(
         stdout, "4\n700 root\n711 left4me\n755 root\nleft4me_7\nleft4me_7",
         "{stderr}"
     );
+
     assert!(
         stderr.contains("server 5") && stderr.contains("4711"),
         "{stderr}"
@@ -1201,6 +1275,7 @@ fn the_instances_own_layer_is_read_by_the_servers_group_and_what_is_elsewhere_ke
          layer/other
          cd $ROOT/runtime/7/merged; $GAMEcat cfg/server.cfg",
     ));
+
     assert_eq!(
         (code, stdout.as_str()),
         (0, "64123\n64123\n64123\n0\n0\nrcon"),
@@ -1225,6 +1300,7 @@ fn a_directory_that_the_games_user_cannot_read_stays_closed_in_the_merged_tree()
          cd $ROOT/runtime/7/merged; $GAMEcat private/passwords; $GAMEls private; $GAMEls open; \
          $GAMEls open/closed; $GAMEchmod 755 private || echo closed",
     ));
+
     assert_eq!(stdout, "closed\nclosed");
 }
 
@@ -1252,6 +1328,7 @@ fn a_directory_of_the_upper_layer_does_not_open_a_closed_one() {
          cd $ROOT; $HELPER umount 7; chmod 755 overlays/maps/private; $HELPER mount 7
          cd $ROOT/runtime/7/merged; $GAMEcat private/passwords; $GAMEls private",
     ));
+
     // What the game itself has stays open; and a directory that an admin opens again is open again.
     assert_eq!(stdout, "ownsecretmine\npasswords", "{stderr}");
 }
@@ -1273,6 +1350,7 @@ fn an_instance_env_of_another_owner_or_with_a_second_name_is_refused() {
             "{stderr}"
         );
     }
+
     assert!(!place.root.join("runtime/7").exists());
 }
 
@@ -1291,11 +1369,13 @@ fn what_systemd_reads_has_checked_values_only() {
         std::fs::write(&file, format!("{text}\n{layers}\n")).unwrap();
         told(&place.shell("$HELPER mount 7 && cat /run/left4me-servers/7.env"))
     };
+
     // What the previous version wrote is converted as a blueprint is, and named.
     let (code, stdout, stderr) = written(
         "LD_PRELOAD=/tmp/x.so\nL4D2_PORT=27001\nL4D2_ARGS=\"+map c1 +hostname \\\"a b\\\" \
         -autoupdate '-tickrate 60' -x\"",
     );
+
     assert_eq!(
         (code, stdout.as_str()),
         (
@@ -1304,6 +1384,7 @@ fn what_systemd_reads_has_checked_values_only() {
         ),
         "{stderr}"
     );
+
     for word in ["+hostname", "-autoupdate", "-tickrate 60"] {
         assert!(
             stderr.contains(&format!(
@@ -1312,16 +1393,19 @@ fn what_systemd_reads_has_checked_values_only() {
             "{stderr}"
         );
     }
+
     // As many as a blueprint may have, and the map that initialize adds.
     let most = format!(
         "L4D2_PORT=1\nL4D2_ARGS=\"{} +map c1m1_hotel\"",
         "-x ".repeat(200)
     );
+
     let (code, stdout, stderr) = written(&most);
     assert!(
         code == 0 && stdout.ends_with("\\\"+map\\\" \\\"c1m1_hotel\\\"\""),
         "{stdout} {stderr}"
     );
+
     for (bad, words) in [
         ("L4D2_PORT=0", "no port"),
         ("L4D2_PORT=27001 27002", "no port"),

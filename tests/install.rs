@@ -20,8 +20,10 @@ fn install(options: &[&str]) -> (i32, String) {
             format!("#!/bin/sh\necho {name} >>'{}'\nexit 255\n", trace.display()),
         )
         .unwrap();
+
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     }
+
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/install"))
         .args(options)
         .env(
@@ -40,6 +42,7 @@ fn install(options: &[&str]) -> (i32, String) {
         "{options:?} runs {}",
         std::fs::read_to_string(trace).unwrap()
     );
+
     (
         output.status.code().unwrap_or(-1),
         String::from_utf8(output.stderr).unwrap(),
@@ -54,6 +57,7 @@ fn is_refused(options: &[&str], part: &str) {
         (2, 1),
         "{options:?}: {message}"
     );
+
     assert!(
         message.starts_with("install: ") && message.contains(part),
         "{options:?}: {message}"
@@ -117,6 +121,7 @@ fn options_that_make_no_sense_are_refused() {
     ] {
         is_refused(options, part);
     }
+
     let (code, message) = install(&["--host", "root@host", "--deb", "/nowhere/left4me.deb"]);
     assert_eq!(
         (code, message.as_str()),

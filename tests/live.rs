@@ -67,12 +67,14 @@ impl Site {
         } else {
             Targets::Named(named)
         };
+
         let request = JobRequest {
             operation,
             targets,
             unique: false,
             requester: Requester::local("test"),
         };
+
         enqueue(&mut self.house.db(), &request, 1).unwrap().job_id
     }
 
@@ -135,6 +137,7 @@ impl Job {
                 logs::insert(tx, id, seq, 5, Stream::Stdout, None, &format!("line {seq}"))
             })
         };
+
         self.db.write(insert).unwrap();
         self.seq += count;
     }
@@ -145,6 +148,7 @@ impl Job {
             exit_code: 0,
             error: None,
         };
+
         assert!(
             self.db
                 .write(|tx| jobs::finish(tx, self.id, "test", &end, 9))
@@ -223,6 +227,7 @@ impl Heard {
                     .find(|(field, _)| *field == name)
                     .map(|(_, value)| (*value).to_owned())
             };
+
             let event = Event {
                 id: field("id"),
                 name: field("event").unwrap(),
@@ -307,6 +312,7 @@ fn a_log_is_replayed_then_live_and_ends_after_the_last_line() {
         heard.next(),
         Some(event(None, "state", json!({"state": "running"})))
     );
+
     assert_eq!([heard.next(), heard.next()], [Some(line(1)), Some(line(2))]);
     job.print(1);
     assert_eq!(heard.next(), Some(line(3)));
@@ -341,6 +347,7 @@ fn each_state_is_sent_once_and_before_the_end() {
         heard.next().unwrap(),
         event(None, "state", json!({"state": "cancelling"}))
     );
+
     db.write(|tx| {
         logs::append(tx, id, 4, Stream::Stderr, "cancelled by me")?;
         jobs::cancel(tx, id, JobState::Cancelling, "cancelled", 4)
@@ -352,6 +359,7 @@ fn each_state_is_sent_once_and_before_the_end() {
         (rest[0].name.as_str(), rest[0].line(), rest[0].seq()),
         ("stderr", "cancelled by me", Some(1))
     );
+
     assert_eq!(
         rest[1..],
         [event(
@@ -377,6 +385,7 @@ fn a_client_that_reconnects_gets_each_line_once() {
                     std::thread::sleep(Duration::from_millis(2));
                 }
             }
+
             job.finish();
             job.seq
         });
@@ -446,12 +455,14 @@ fn a_cut_replay_says_so_and_does_not_change_the_resume_point() {
         (&first.data["dropped"], &first.data["seq"]),
         (&json!(40), &json!(40))
     );
+
     assert!(first.line().contains("40 earlier lines"));
     assert_eq!(heard.seqs(10), (41..=50).collect::<Vec<_>>());
     assert_eq!(
         site.follow(job.id, Some(40)).seqs(10),
         (41..=50).collect::<Vec<_>>()
     );
+
     assert_eq!(
         site.follow(job.id, Some(30)).next().unwrap().data["dropped"],
         10
@@ -516,6 +527,7 @@ fn all_followers_of_a_job_cost_one_read_of_the_database_for_each_commit() {
         (1..=20).contains(&(after.reads - before.reads)),
         "{before:?} {after:?}"
     );
+
     assert_eq!(after.pages, before.pages);
     drop(all);
     until("no stream is left", || {
@@ -580,18 +592,21 @@ fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
         Arc::new(AtomicBool::new(true)),
         Arc::new(AtomicBool::new(true)),
     );
+
     let (reader, asked) = checked(&may);
     let mut heard = site.hear(site.hub.job(job.id, None, reader));
     let mut changes = site.hear(
         site.hub
             .changes(Viewer::Admin, None, Vec::new(), checked(&may).0),
     );
+
     let mut other = site.hear(site.hub.job(job.id, None, checked(&others).0));
 
     assert_eq!(
         (heard.next().unwrap().name, other.next().unwrap().name),
         ("state".into(), "state".into())
     );
+
     job.print(1);
     assert_eq!(heard.seqs(1), [1]);
     db.write(|tx| Ok(tx.execute("UPDATE sessions SET last_seen_at = 7", [])?))
@@ -604,6 +619,7 @@ fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
         0,
         "neither a line nor a sign-in takes a right"
     );
+
     may.store(false, Ordering::SeqCst);
     db.write(|tx| users::set_password(tx, 8, "test", &"alice".parse()?, "new"))
         .unwrap();
@@ -623,6 +639,7 @@ fn a_guard_goes_with_its_stream_and_a_shutdown_ends_them_all() {
         guard: Box::new(Arc::clone(&guard)),
         ..reader()
     };
+
     let one = site.hear(site.hub.job(job.id, None, guarded()));
 
     assert_eq!(Arc::strong_count(&guard), 2);
@@ -634,6 +651,7 @@ fn a_guard_goes_with_its_stream_and_a_shutdown_ends_them_all() {
         site.changes(Viewer::Admin, None),
         site.console(None),
     ];
+
     assert_eq!(all[0].next().unwrap().name, "state");
     assert_eq!(all[2].lines(3).len(), 3);
     site.hub.shutdown();
@@ -660,6 +678,7 @@ fn a_change_is_sent_to_those_who_may_see_it() {
         Viewer::User(UserId(1)),
         Viewer::User(UserId(2)),
     ];
+
     let mut heard = viewers.map(|viewer| site.changes(viewer, Some("x")));
     for heard in &mut heard {
         let first = heard.next().unwrap();
@@ -706,6 +725,7 @@ fn a_change_is_sent_to_those_who_may_see_it() {
                     .map(|id| id.as_i64().unwrap())
                     .collect::<Vec<_>>()
             };
+
             seen.0.extend(ids("servers"));
             seen.1.extend(ids("jobs"));
         }
@@ -892,6 +912,7 @@ fn a_console_begins_with_the_last_lines_and_one_follow_serves_all() {
             &json!({"at": 5, "from": "srcds", "line": "entry 101"})
         )
     );
+
     assert_eq!(first.lines(199), texts(102..=300));
     write(&site, 301..=302);
     assert_eq!(first.lines(2), texts(301..=302));
@@ -903,6 +924,7 @@ fn a_console_begins_with_the_last_lines_and_one_follow_serves_all() {
         (first.lines(1), second.lines(1)),
         (texts(303..=303), texts(303..=303))
     );
+
     assert_eq!(helper.started(), 1);
     drop((first, second));
 
@@ -932,6 +954,7 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
         site.house.root.join("helper.sock"),
         10,
     );
+
     let hub = Hub::start(settings).unwrap();
     let mut heard = site.hear(hub.console(ServerId(1), id.as_deref(), reader()).unwrap());
 
@@ -944,6 +967,7 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
         hub.console(ServerId(1), heard.last.as_deref(), reader())
             .unwrap(),
     );
+
     assert!(same.is_quiet());
     write(&site, 2511..=2511);
     assert_eq!(
@@ -980,6 +1004,7 @@ fn a_console_that_breaks_says_so_and_goes_on_without_gap_or_repetition() {
         ),
         (None, "stderr", &json!("left4me"))
     );
+
     assert!(broken.line().contains("interrupted"), "{broken:?}");
     assert!(
         site.console(None)
@@ -1010,6 +1035,7 @@ fn a_console_without_a_helper_says_so_in_words_for_players() {
         words.line().contains("interrupted") && words.line().contains("left4me doctor"),
         "{words:?}"
     );
+
     assert!(
         !words.line().contains(".sock") && !words.line().contains("journalctl"),
         "{words:?}"
@@ -1060,6 +1086,7 @@ impl Silent {
                 .incoming()
                 .for_each(|one| Self::listen(one.unwrap(), deaf, &counted))
         });
+
         Self { pages }
     }
 
@@ -1162,6 +1189,7 @@ fn so_many_consoles_are_followed_and_no_more_until_one_is_let_go() {
         error.to_string().contains("too many consoles are open"),
         "{error}"
     );
+
     open.push(watch(32).expect("one that is followed already"));
     open.remove(0);
 

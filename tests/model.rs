@@ -222,12 +222,14 @@ fn three_jobs() -> World {
         deaths: 1,
         ..NOTHING_GOES_WRONG
     };
+
     let witnesses = &[
         "all ends well",
         "two at once",
         "cancelled in the queue",
         "a notification without a worker",
     ];
+
     World::new(&[ONE, ALONE, TWO], 2, budget, witnesses)
 }
 
@@ -239,12 +241,14 @@ fn one_slot() -> World {
         deaths: 1,
         ..NOTHING_GOES_WRONG
     };
+
     let witnesses = &[
         "all ends well",
         "cancelled while it runs",
         "cancelled by the next worker",
         "failed by the next worker",
     ];
+
     World::new(&[ONE_TWICE, ONE], 1, budget, witnesses)
 }
 
@@ -257,6 +261,7 @@ fn stopped() -> World {
         deaths: 1,
         ..NOTHING_GOES_WRONG
     };
+
     World::new(
         &[ONE_TWICE, ONE],
         1,
@@ -274,6 +279,7 @@ fn by_hand() -> World {
         by_hand: 1,
         ..NOTHING_GOES_WRONG
     };
+
     World::new(
         &[ONE, ONE],
         2,
@@ -294,10 +300,12 @@ fn unkillable() -> World {
         unkillable: 1,
         ..NOTHING_GOES_WRONG
     };
+
     let witnesses = &[
         "a cancellation names an unkillable process",
         "an unkillable process holds the next job",
     ];
+
     World::new(&[ONE, ONE, TWO], 2, budget, witnesses)
 }
 
@@ -309,6 +317,7 @@ fn paused() -> World {
         pauses: 1,
         ..NOTHING_GOES_WRONG
     };
+
     World::new(
         &[ONE, TWO],
         1,
@@ -326,16 +335,19 @@ fn holds(name: &str, world: &World) {
         checker.state_count(),
         checker.max_depth(),
     );
+
     println!(
         "{name}: {states} states, {steps} steps, {depth} deep, {:.1} s",
         begin.elapsed().as_secs_f64()
     );
+
     checker.assert_properties();
     assert_eq!(
         count_and_find_no_cycle(world),
         states,
         "not all was explored"
     );
+
     println!(
         "{name}: no cycle, {:.1} s in all",
         begin.elapsed().as_secs_f64()
@@ -425,6 +437,7 @@ fn the_promises_hold_without_the_check_of_the_socket_before_exit() {
         checks_the_socket_before_exit: false,
         ..Rules::TRUE
     };
+
     holds(
         "three jobs, without a check of the socket",
         &three_jobs().with(rules),
@@ -448,6 +461,7 @@ fn breaks(world: &World, rules: Rules, promise: &'static str) {
             checker.discoveries().keys()
         );
     };
+
     let (states, seconds) = (checker.unique_state_count(), begin.elapsed().as_secs_f64());
     println!("{promise}: not any more, after {states} states, {seconds:.1} s");
 

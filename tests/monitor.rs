@@ -49,6 +49,7 @@ impl Terminal {
             "--norc",
             "--noprofile",
         ]);
+
         command
             .env_remove("NO_COLOR")
             .env_remove("TMUX")
@@ -91,6 +92,7 @@ impl Terminal {
             "{args:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -252,6 +254,7 @@ fn changes_by_others_appear_without_a_key() {
         row(&screen, "S2  ").contains("running"),
         "the desired state\n{screen}"
     );
+
     assert!(
         row(&screen, "#1").contains("start") && screen.contains("job 1 start queued"),
         "{screen}"
@@ -281,6 +284,7 @@ fn an_idle_monitor_does_not_wake_up() {
             .unwrap()
             .to_owned()
     };
+
     let settled = until("it sleeps", || {
         let before = switches();
         std::thread::sleep(Duration::from_millis(300));
@@ -367,6 +371,7 @@ fn keys_move_pause_cancel_and_start() {
             .unwrap()
             .desired_state
     };
+
     terminal.press(&["Tab", "j", "S"]);
     terminal.sees("Start server 2 (S2)?");
     terminal.press(&["n"]);
@@ -406,10 +411,12 @@ fn a_running_job_shows_its_progress_and_log_and_can_be_killed() {
             && row(&screen, "45 %").contains("[==="),
         "{screen}"
     );
+
     assert!(
         screen.contains("worker working") && screen.contains("line 200 of the log"),
         "{screen}"
     );
+
     assert!(
         screen.contains("evil"),
         "no sequence of a log reached the terminal\n{screen}"
@@ -424,6 +431,7 @@ fn a_running_job_shows_its_progress_and_log_and_can_be_killed() {
         took.and_then(|seconds| seconds.parse::<u32>().ok())
             .is_some_and(|seconds| seconds >= 3)
     });
+
     terminal.press(&["C"]);
     terminal.sees("Cancel job 1 (install, running)?");
     terminal.press(&["F"]);
@@ -435,6 +443,7 @@ fn a_running_job_shows_its_progress_and_log_and_can_be_killed() {
         row(&screen, "install    cancelled").contains("> 1"),
         "it stays selected\n{screen}"
     );
+
     assert_eq!(house.state(id), JobState::Cancelled);
 
     let record = cancellations::of_job(house.db().connection(), id)
@@ -479,6 +488,7 @@ fn the_whole_log_is_searched_and_followed() {
         screen.contains("line 149 of the log"),
         "with lines before it\n{screen}"
     );
+
     assert!(
         terminal.painted().contains("\u{1b}[1;7mline 15\u{1b}[0m"),
         "{}",
@@ -560,10 +570,12 @@ fn a_lost_worker_is_shown_and_so_is_its_successor() {
         screen.contains("worker lost: a job is marked as running"),
         "{screen}"
     );
+
     assert!(
         screen.contains("left4me-worker.socket") && screen.contains("install    running"),
         "{screen}"
     );
+
     assert_eq!(house.state(id), JobState::Running);
 
     house.drain();
@@ -587,8 +599,10 @@ fn no_color_turns_colours_off() {
                 .iter()
                 .any(|kind| painted.contains(&format!("\u{1b}[{kind}{n}m")))
         });
+
         plain || painted.contains("38;5;") || painted.contains("48;5;")
     };
+
     let terminal = Terminal::with_monitor(&house);
 
     terminal.sees("queue paused by");
@@ -617,6 +631,7 @@ fn the_terminal_is_restored_however_the_monitor_ends() {
             "C-c" => terminal.press(&[end]),
             letters => terminal.type_text(letters),
         }
+
         assert_eq!(terminal.is_restored(), code, "{end}");
         terminal.press(&["C-l"]);
     }
@@ -640,6 +655,7 @@ fn the_terminal_is_restored_however_the_monitor_ends() {
         screen.contains("panicked at"),
         "the message is readable\n{screen}"
     );
+
     assert_eq!(terminal.is_restored(), 101);
 }
 
@@ -679,6 +695,7 @@ fn it_suspends_and_resumes_as_other_programs_do() {
                 .starts_with('T')
                 .then_some(())
         });
+
         if how != "SIGSTOP" {
             assert_eq!(
                 terminal.is_restored() & 128,
@@ -714,6 +731,7 @@ fn without_a_terminal_it_is_a_usage_error() {
         (2, "", 1),
         "{err}"
     );
+
     assert!(
         err.starts_with("left4me-job: monitor needs a terminal"),
         "{err}"

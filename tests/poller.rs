@@ -73,6 +73,7 @@ fn without_a_bus_nobody_knows_what_servers_are_and_those_of_jobs_are_left_alone(
             stderr.lines().count() == 1 && stderr.contains("systemd cannot be asked"),
             "{stderr}"
         );
+
         let unknown = || ("unknown".to_owned(), 2, Some(5));
         let alone = || ("running".to_owned(), 1, Some(5));
         assert_eq!(
@@ -80,10 +81,12 @@ fn without_a_bus_nobody_knows_what_servers_are_and_those_of_jobs_are_left_alone(
             [unknown(), alone(), alone(), unknown()],
             "never a false stopped"
         );
+
         worker
             .recv(&mut [0; 8])
             .expect("a poke for the jobs that wait, bus or no bus");
     }
+
     let (drifts, events): (i64, i64) = db
         .connection()
         .query_row(
@@ -98,6 +101,7 @@ fn without_a_bus_nobody_knows_what_servers_are_and_those_of_jobs_are_left_alone(
         (0, 0),
         "not knowing is no drift, and no history"
     );
+
     let last = left4me::db::poll::last(db.connection()).unwrap();
     assert!(
         last.polled_at.is_none() && last.error.is_some_and(|error| error.contains("bus")),
@@ -118,6 +122,7 @@ fn a_bus_that_says_nothing_is_as_good_as_gone() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+
     assert!(String::from_utf8_lossy(&output.stderr).contains("no answer within 10 s"));
     assert_eq!(rows(&db)[0].0, "unknown");
 }
@@ -134,10 +139,12 @@ fn a_database_that_another_one_writes_is_waited_for() {
                 .exists()
                 .then_some(())
         });
+
         assert!(!poller.is_finished());
         db.connection().execute_batch("COMMIT").unwrap();
         poller.join().unwrap()
     });
+
     assert_eq!(poller.status.code(), Some(69), "only the bus is missing");
     assert_eq!(rows(&db)[0].0, "unknown");
 }
@@ -185,6 +192,7 @@ fn a_bad_interval_blinds_nobody_and_the_doctor_names_it() {
             command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus");
             command
         };
+
         with_settings(env!("CARGO_BIN_EXE_left4me-poller"))
             .output()
             .unwrap();
@@ -213,10 +221,12 @@ fn generated(settings: &str) -> Option<Vec<String>> {
     .env("LEFT4ME_ENV_FILE", file)
     .status()
     .unwrap();
+
     assert!(
         status.success(),
         "a generator that fails is told at each boot"
     );
+
     let text =
         std::fs::read_to_string(root.join("left4me-poller.timer.d/50-poll-seconds.conf")).ok()?;
     Some(
@@ -242,12 +252,15 @@ fn restarts_come_further_and_further_apart_where_systemd_can() {
         .env("LEFT4ME_ENV_FILE", "/nonexistent")
         .status()
         .unwrap();
+
         assert!(
             status.success(),
             "a generator that fails is told at each boot"
         );
+
         std::fs::read_to_string(root.join("left4me-server@.service.d/50-restart.conf")).ok()
     };
+
     assert_eq!(drop_in("libsystemd-shared-252.so"), None);
     assert_eq!(drop_in("libsystemd-shared-253.so"), None);
     assert_eq!(drop_in("other.so"), None);
@@ -273,6 +286,7 @@ fn the_setting_becomes_the_timers_interval() {
             format!("OnUnitActiveSec={seconds}s"),
         ])
     };
+
     assert_eq!(generated("# nothing\nLEFT4ME_LOG=info\n"), None);
     assert_eq!(generated("#LEFT4ME_POLL_SECONDS=5\n"), None);
     assert_eq!(generated("LEFT4ME_POLL_SECONDS=30\n"), None);
@@ -281,6 +295,7 @@ fn the_setting_becomes_the_timers_interval() {
         generated("LEFT4ME_POLL_SECONDS=7\nLEFT4ME_POLL_SECONDS=\"3600\"\n"),
         drop_in("3600")
     );
+
     for bad in [
         "0",
         "3601",

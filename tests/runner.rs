@@ -28,6 +28,7 @@ fn an_installation_runs_prime_then_windows_then_linux_pass() {
         "tty <&1; stty size <&1; stty -a <&2 | grep -o -- -echo; laid",
         "whole",
     );
+
     let heard = install(&root);
     assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
     assert_eq!(calls(&root), ["prime", "windows", "linux"]);
@@ -41,6 +42,7 @@ fn an_installation_runs_prime_then_windows_then_linux_pass() {
         "+force_install_dir {} +login anonymous +app_update 222860 validate",
         root.join("installation").display()
     );
+
     assert!(first.contains(&expected), "{first}");
 
     for (name, target) in [("sdk32", "linux32"), ("sdk64", "linux64")] {
@@ -73,6 +75,7 @@ fn temporary_states_are_retried_from_the_failed_pass() {
             "laid",
             &format!("if first once; then fail {state}; fi; whole"),
         );
+
         let heard = install(&root);
         assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
         assert_eq!(
@@ -97,6 +100,7 @@ fn an_invalid_platform_goes_back_to_the_windows_pass() {
         "if first once; then echo \"ERROR! Failed to install app '222860' (Invalid platform)\"; \
         exit 8; fi; whole",
     );
+
     assert_eq!(install(&root).exit(), 0);
     assert_eq!(
         calls(&root),
@@ -116,6 +120,7 @@ fn a_full_disk_stops_at_once_and_says_where_and_how_much_is_free() {
                 && heard.complains("MiB free"),
             "{heard:?}"
         );
+
         assert_eq!(calls(&root), ["prime", "windows"]);
     }
 }
@@ -170,6 +175,7 @@ fn two_installations_never_run_at_once() {
         "laid",
         "whole",
     );
+
     assert!(
         Command::new("mkfifo")
             .arg(root.join("tmp/gate"))
@@ -235,6 +241,7 @@ fn an_invalid_request_exits_64_and_is_logged_with_its_sender() {
             nix::unistd::getuid(),
             std::process::id()
         );
+
         assert!(log.contains("refused") && log.contains(&who), "{log}");
     }
 }
@@ -276,6 +283,7 @@ fn other_users_are_refused() {
             "not root: only root can change its user; the helper's tests check the same rule for \
             other users"
         );
+
         return;
     }
 
@@ -284,6 +292,7 @@ fn other_users_are_refused() {
         ours,
         support::start(&[RUNNER], &Root::new().envs(), theirs, Stdio::piped()),
     );
+
     talk.say(INSTALL);
     let heard = talk.rest();
     assert_eq!(heard.exit(), 64, "{heard:?}");
@@ -291,6 +300,7 @@ fn other_users_are_refused() {
         heard.complains("not permitted for user id 65534"),
         "{heard:?}"
     );
+
     assert!(talk.end().1.contains("peer uid Some(65534)"));
 }
 
@@ -324,6 +334,7 @@ fn a_command_that_ends_on_sigterm_ended_by_terminate() {
         "laid",
         "whole",
     );
+
     let mut talk = Talk::start(&[RUNNER], &root.envs());
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
@@ -366,6 +377,7 @@ fn a_tree_that_ignores_sigterm_is_killed_after_the_grace() {
         start.elapsed() >= Duration::from_secs(1),
         "not before the grace is over"
     );
+
     assert!(alive(&mark).is_empty());
 }
 
@@ -466,6 +478,7 @@ fn two_hundred_forking_processes_are_gone_half_a_second_after_a_kill() {
         "echo $$ > {}/cgroup.procs && exec {RUNNER}",
         group.0.display()
     );
+
     let time = cancel_forking(&["sh", "-c", &enter], "kill");
     assert!(
         time < Duration::from_millis(500),
@@ -484,6 +497,7 @@ fn disk(root: &Root) -> Option<stuck::Stuck> {
             !support::is_real_root() || !std::path::Path::new("/dev/fuse").exists(),
             "{error}"
         );
+
         eprintln!("not root, or no /dev/fuse: the lab tests check this rule");
     }
 
@@ -510,6 +524,7 @@ fn a_process_stuck_in_the_kernel_is_reported_as_left() {
         "laid",
         "whole",
     );
+
     let mut talk = Talk::start(&[RUNNER], &root.envs());
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
@@ -531,12 +546,14 @@ fn a_process_stuck_in_the_kernel_is_reported_as_left() {
         "{:?}",
         start.elapsed()
     );
+
     assert_eq!(talk.rest().ending(), (137, "kill", "left"));
     assert!(
         (5.0..6.5).contains(&start.elapsed().as_secs_f64()),
         "{:?}",
         start.elapsed()
     );
+
     assert_eq!(state(pid), Some('D'), "a SIGKILL that does not end it");
 
     drop(disk);
@@ -554,6 +571,7 @@ fn a_stuck_process_is_gone_when_its_disk_is_back() {
         "trap '' TERM INT HUP; echo here; read -r line < {}; sleep {mark}",
         path.display()
     );
+
     steamcmd(&root, &text, "laid", "whole");
     let mut talk = Talk::start(&[RUNNER], &root.envs());
     talk.say(INSTALL);
@@ -579,6 +597,7 @@ fn an_invalid_control_line_ends_the_command_with_64() {
         "laid",
         "whole",
     );
+
     let mut talk = Talk::start(&[RUNNER], &root.envs());
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
@@ -596,6 +615,7 @@ fn a_child_that_holds_the_terminal_is_killed_after_one_second() {
         "echo here; setsid sh -c 'trap \"\" TERM INT HUP; sleep 0.3; echo late; sleep {mark}' & \
         exit 0"
     );
+
     steamcmd(&root, &hold, "laid", "whole");
     let start = Instant::now();
     let heard = install(&root);
@@ -605,11 +625,13 @@ fn a_child_that_holds_the_terminal_is_killed_after_one_second() {
         ["here", "late"],
         "what comes within the second is kept"
     );
+
     assert!(
         (1.0..4.0).contains(&start.elapsed().as_secs_f64()),
         "{:?}",
         start.elapsed()
     );
+
     assert!(alive(&mark).is_empty());
 }
 
@@ -631,6 +653,7 @@ fn a_cancel_ends_the_wait_between_attempts_at_once() {
                 .as_str()
                 .is_some_and(|line| line.contains("the next one in 3600 s"))
         };
+
         talk.hear_until("the first failure", failed);
         talk.say(&format!("{{\"cancel\":\"{control}\"}}"));
         assert_eq!(talk.rest().ending(), expected);
@@ -659,6 +682,7 @@ fn a_slow_reader_stops_the_command_not_the_controls() {
         "laid",
         "whole",
     );
+
     let mut talk = Talk::start(&[RUNNER], &root.envs());
 
     talk.say(INSTALL);
@@ -703,6 +727,7 @@ fn odd_output_becomes_short_text_lines() {
         heard.stdout[0].chars().count(),
         4096 + " […]".chars().count()
     );
+
     assert!(heard.stdout[0].ends_with(" […]"));
     assert_eq!(heard.stdout[1..4], ["a\u{fffd}b", "red\u{2400}", "end"]);
 }
@@ -748,10 +773,12 @@ fn a_mounted_overlay_is_named_and_nothing_is_installed() {
         root.join("installation").display(),
         r = runtime.display()
     );
+
     let inner = format!(
         "mount -t overlay overlay -o {options} {}/merged && exec {RUNNER}",
         runtime.display()
     );
+
     let unshare: &[&str] = if support::is_real_root() {
         &["unshare", "--mount", "--propagation", "private"]
     } else {
@@ -781,6 +808,7 @@ fn the_command_has_its_own_group_in_a_delegated_one() {
         "echo $$ > {}/cgroup.procs && exec {RUNNER}",
         group.0.display()
     );
+
     let mut talk = Talk::start(&["sh", "-c", &enter], &root.envs());
     talk.say(INSTALL);
     let runner = talk.child.id();
@@ -796,6 +824,7 @@ fn the_command_has_its_own_group_in_a_delegated_one() {
             .unwrap()
             .contains(&format!("0::{path}\n"))
     );
+
     assert!(all_alive(&mark));
 
     talk.say(r#"{"cancel":"terminate"}"#);
@@ -818,6 +847,7 @@ fn in_a_unit_the_runner_names_it_before_any_work() {
         "echo $$ > {}/cgroup.procs && exec {RUNNER}",
         group.0.display()
     );
+
     let mut talk = Talk::start(&["sh", "-c", &enter], &Root::new().envs());
     talk.say(INSTALL);
     let first = talk.hear().unwrap();
@@ -828,12 +858,14 @@ fn in_a_unit_the_runner_names_it_before_any_work() {
         ),
         (Some(talk.child.id().into()), Some(name.as_str()))
     );
+
     assert!(
         first["started"]["cgroup"]
             .as_str()
             .is_some_and(|path| path.ends_with(&format!("/{name}"))),
         "{first}"
     );
+
     assert_eq!(talk.rest().exit(), 69, "there is no steamcmd");
     assert_eq!(talk.end().0, 0);
 }
@@ -893,6 +925,7 @@ fn each_connection_to_the_socket_gets_an_instance_of_its_own() {
             lines.extend(answer.stdout.map(std::borrow::Cow::into_owned));
             exit = answer.exit;
         }
+
         assert_eq!((lines[0].as_str(), exit), ("here", Some(0)));
     }
 

@@ -37,12 +37,14 @@ fn a_login_timeout_fails_whatever_exit_code_and_old_manifest_say() {
             "laid",
             &format!("echo 'Waiting for user info...{words}'; echo OK; exit 0"),
         );
+
         let heard = install(&root);
         assert_eq!(heard.ending(), (1, "exit", "empty"), "{heard:?}");
         assert!(
             error_of(&heard).contains("Steam did not answer in time: check this host's network"),
             "{heard:?}"
         );
+
         assert!(!heard.complains("installed: build"), "{heard:?}");
         assert_eq!(calls(&root), ["linux"; 5]);
     }
@@ -180,6 +182,7 @@ fn each_cause_has_its_message_advice_and_retry_rule() {
             "laid",
             &format!("echo \"{words}\"; exit {code}"),
         );
+
         let heard = install_with(&root, &[("LEFT4ME_STEAM_RATE_LIMIT_SECONDS", "0")]);
         assert_eq!(heard.exit(), i64::from(*code), "{heard:?}");
         let error = error_of(&heard);
@@ -187,6 +190,7 @@ fn each_cause_has_its_message_advice_and_retry_rule() {
             error.contains(meaning) && error.contains(advice),
             "{words}: {error}"
         );
+
         assert!(error.chars().count() < 500, "{error}");
         assert_eq!(calls(&root).len(), *runs, "{words}: {heard:?}");
     }
@@ -201,6 +205,7 @@ fn a_failed_prime_pass_says_why_and_stops_the_installation() {
         "laid",
         "whole",
     );
+
     let heard = install(&root);
     assert_eq!(heard.ending(), (7, "exit", "empty"), "{heard:?}");
     assert!(error_of(&heard).contains("MiB free"), "{heard:?}");
@@ -216,6 +221,7 @@ fn the_rate_limit_is_waited_for_and_a_cancel_ends_the_wait() {
         "laid",
         "whole",
     );
+
     let mut talk = Talk::start(&[RUNNER], &root.envs());
     talk.say(INSTALL);
 
@@ -224,6 +230,7 @@ fn the_rate_limit_is_waited_for_and_a_cancel_ends_the_wait() {
             .as_str()
             .is_some_and(|line| line.contains("too many logins") && line.contains("in 1800 s"))
     };
+
     talk.hear_until("the wait is announced", waits);
     talk.say(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (143, "terminate", "empty"));
@@ -239,6 +246,7 @@ fn a_crash_at_quit_does_not_undo_a_success() {
         "laid; kill -SEGV $$",
         "whole; kill -SEGV $$",
     );
+
     let heard = install(&root);
     assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
     assert_eq!(calls(&root), ["prime", "windows", "linux"]);
@@ -259,6 +267,7 @@ fn a_steamcmd_without_output_and_activity_is_ended_and_retried() {
         "laid",
         &format!("if first once; then {hang}; fi; whole"),
     );
+
     let heard = install_with(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "1")]);
     assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
     assert!(heard.complains("steamcmd hung and was ended"), "{heard:?}");
@@ -266,6 +275,7 @@ fn a_steamcmd_without_output_and_activity_is_ended_and_retried() {
         heard.complains("no output and nothing new on disk for 1 s"),
         "{heard:?}"
     );
+
     assert_eq!(calls(&root), ["prime", "windows", "linux", "linux"]);
     assert!(alive(&mark).is_empty(), "its whole tree is ended");
 }
@@ -287,11 +297,13 @@ fn a_steamcmd_that_hangs_each_time_or_repeats_itself_fails() {
             "{:?}",
             start.elapsed()
         );
+
         assert!(
             heard.exit() != 0
                 && error_of(&heard).contains("given up after 5 attempts: steamcmd hung"),
             "{heard:?}"
         );
+
         assert_eq!(calls(&root).len(), 5);
     }
 }
@@ -315,6 +327,7 @@ fn a_cancel_of_a_silent_steamcmd_is_reported_as_a_cancel() {
         &[RUNNER],
         &envs(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "3600")]),
     );
+
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
     let start = Instant::now();
@@ -349,6 +362,7 @@ fn a_prompt_reads_end_of_file() {
         error_of(&heard).contains("Steam Guard asks for a code"),
         "{heard:?}"
     );
+
     assert_eq!(calls(&root), ["prime"]);
 }
 
@@ -367,6 +381,7 @@ fn updates_run_only_the_linux_pass() {
         "laid",
         "if first once; then refuse 'Missing configuration'; fi; whole",
     );
+
     assert_eq!(install(&root).exit(), 0);
     assert_eq!(calls(&root), ["linux", "prime", "linux"]);
 }
@@ -434,12 +449,14 @@ fn an_account_setting_accepts_no_password() {
         &[RUNNER],
         &envs(&root, &[("LEFT4ME_STEAM_ACCOUNT", "anna hunter2")]),
     );
+
     talk.say(INSTALL);
     let heard = talk.rest();
     assert!(
         heard.exit() == 2 && heard.complains("LEFT4ME_STEAM_ACCOUNT is not a login name"),
         "{heard:?}"
     );
+
     assert!(
         !format!("{heard:?}{}", talk.end().1).contains("hunter2"),
         "no message repeats it"

@@ -83,12 +83,14 @@ fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
             user: None,
             key: None,
         };
+
         let request = JobRequest {
             operation: Operation::Install,
             targets: Targets::None,
             unique: false,
             requester,
         };
+
         let id = enqueue(&mut db, &request, now).unwrap().job_id;
         let created = jobs::get(db.connection(), id).unwrap().created_at;
 
@@ -106,6 +108,7 @@ fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
         years,
         "among jobs that wait, the order by date is that by id"
     );
+
     assert_eq!(ask(2_000), 2_000);
 }
 
@@ -252,6 +255,7 @@ fn old_launch_arguments_are_converted_where_that_is_safe() {
     ] {
         old.execute_batch(step).unwrap();
     }
+
     old.execute_batch(
         r#"PRAGMA user_version = 5;
          INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('alice', '-', 1, 1);
@@ -265,6 +269,7 @@ fn old_launch_arguments_are_converted_where_that_is_safe() {
              VALUES (1, 'Friday', 27000, 4, 1, 1);"#,
     )
     .unwrap();
+
     drop(old);
 
     let db = Db::open(&path).unwrap();
@@ -272,21 +277,25 @@ fn old_launch_arguments_are_converted_where_that_is_safe() {
         left4me::db::blueprints::stored(db.connection(), left4me::base::names::BlueprintId(id))
             .unwrap()
     };
+
     assert_eq!(stored(1).arguments, ["+map", "c2"]);
     let lines = [
         "hostname \"Bob's server\"",
         "rcon_password \"hunter2\"",
         "hostname \"x\"",
     ];
+
     assert_eq!(
         stored(1).config,
         lines,
         "a line that was there still comes last, and wins"
     );
+
     assert_eq!(
         (stored(2).arguments, stored(2).refused),
         (["-x", "y", "***"].map(str::to_owned).to_vec(), Vec::new())
     );
+
     assert_eq!(stored(3).arguments, ["+map", "c1m1_hotel"]);
     let times = |id: i64| -> i64 {
         db.connection()
@@ -297,6 +306,7 @@ fn old_launch_arguments_are_converted_where_that_is_safe() {
             )
             .unwrap()
     };
+
     assert!(
         times(1) > 1 && times(3) == 1,
         "an open form notices that its blueprint was changed"
@@ -307,6 +317,7 @@ fn old_launch_arguments_are_converted_where_that_is_safe() {
         ["x -port 27001 -ip 127.0.0.1"],
         "kept, and named"
     );
+
     assert!(stored(4).refused[0].contains("one word"), "{:?}", stored(4));
     let spec = left4me::db::servers::spec(db.connection(), left4me::base::names::ServerId(1))
         .unwrap_err()
@@ -315,6 +326,7 @@ fn old_launch_arguments_are_converted_where_that_is_safe() {
         spec.contains("blueprint 4 ('evil')") && spec.contains("blueprint edit 4"),
         "{spec}"
     );
+
     assert!(stored(5).refused[0].contains("damaged"));
     let refused = left4me::db::blueprints::refused(db.connection()).unwrap();
     assert_eq!(
@@ -354,6 +366,7 @@ fn a_file_from_a_newer_left4me_is_refused_and_untouched() {
         words.contains("99") && words.contains("newer") && words.lines().count() == 1,
         "{words}"
     );
+
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
@@ -433,6 +446,7 @@ fn a_watcher_wakes_only_on_commits_of_others() {
                     .unwrap();
                 told.send((woken, Instant::now())).unwrap();
             });
+
             db.write(|tx| Ok(tx.execute("UPDATE queue SET reason = ?1", [round.to_string()])?))
                 .unwrap();
             let (woken, _) = hear.recv().unwrap();
@@ -543,23 +557,27 @@ fn only_the_worker_that_claimed_a_job_can_finish_it() {
         exit_code: 1,
         error: None,
     };
+
     use left4me::domain::job::JobState::{Failed, Succeeded};
     db.write(|tx| {
         assert!(
             !jobs::finish(tx, id, "w1", &finish(Failed), 5)?,
             "a queued job cannot be finished"
         );
+
         assert!(jobs::claim(tx, id, "w1", 5)?);
         assert!(!jobs::claim(tx, id, "w2", 5)?, "claimed once");
         assert!(
             !jobs::finish(tx, id, "w2", &finish(Failed), 6)?,
             "not by another worker"
         );
+
         assert!(jobs::finish(tx, id, "w1", &finish(Failed), 6)?);
         assert!(
             !jobs::finish(tx, id, "w1", &finish(Succeeded), 7)?,
             "a terminal state is final"
         );
+
         Ok(())
     })
     .unwrap();
@@ -635,6 +653,7 @@ fn a_free_server_is_claimed_behind_a_busy_one_in_queue_order() {
         [JobId(1), three],
         "server 2 waits for the older job {both}, {four} for the older install"
     );
+
     assert!(db.write(|tx| claim(tx, "w", 4, &[], 5)).unwrap().is_empty());
 
     let states = [both, two, install, four]
@@ -653,6 +672,7 @@ fn created_at_never_goes_back_when_the_clock_does() {
         user: None,
         retry_of: None,
     };
+
     let plan = plan(Operation::Install, &[], &[]);
     let ids =
         [1000, 400, 2000].map(|now| db.write(|tx| jobs::insert(tx, &new, &plan, now)).unwrap());

@@ -104,8 +104,10 @@ fn imports_point_down() {
                 "{}: add {own}/ to LAYERS in tests/tidy.rs",
                 file.path
             ));
+
             continue;
         };
+
         for (line, path) in file.imports() {
             let used = path[0].as_str();
             if used != own
@@ -119,6 +121,7 @@ fn imports_point_down() {
             }
         }
     }
+
     for file in read_all("bin") {
         let modules: BTreeSet<_> = file
             .imports()
@@ -132,6 +135,7 @@ fn imports_point_down() {
             ));
         }
     }
+
     none(&wrong);
 }
 
@@ -152,6 +156,7 @@ fn no_files_import_one_another_in_a_circle() {
                 .find(|length| by_module.contains_key(&path[..*length]))?;
             (!file.module.starts_with(&path[..length])).then(|| by_module[&path[..length]])
         });
+
         left.insert(&file.path, found.collect());
     }
 
@@ -164,6 +169,7 @@ fn no_files_import_one_another_in_a_circle() {
         left.values_mut()
             .for_each(|imports| imports.retain(|other| *other != path));
     }
+
     none(
         &left
             .iter()
@@ -187,6 +193,7 @@ fn unsafe_code_is_only_in_the_files_that_are_listed_here() {
                 file.path
             ));
         }
+
         if file.find(&["expect", "(", "unsafe_code"]).is_empty() {
             wrong.push(format!(
                 "{}:{line}: unsafe code without an expect(unsafe_code, reason = \"…\")",
@@ -194,12 +201,14 @@ fn unsafe_code_is_only_in_the_files_that_are_listed_here() {
             ));
         }
     }
+
     wrong.extend(
         UNSAFE
             .iter()
             .filter(|path| !found.contains(**path))
             .map(|path| format!("{path} has no unsafe code")),
     );
+
     none(&wrong);
 }
 
@@ -220,6 +229,7 @@ fn sql_is_only_in_db() {
             }
         }
     }
+
     none(&wrong);
 }
 
@@ -231,6 +241,7 @@ fn processes_are_spawned_only_in_process() {
         &["execve", "("],
         &["posix_spawn"],
     ];
+
     let files = read_all("lib")
         .into_iter()
         .filter(|file| file.module.first().is_none_or(|name| name != "process"));
@@ -253,6 +264,7 @@ fn files_are_short_and_say_what_they_are() {
             file.text.lines().count(),
             if file.path.starts_with("bin") { 6 } else { 500 },
         );
+
         if lines > most {
             wrong.push(format!("{}: {lines} lines; {most} are the most", file.path));
         }
@@ -263,6 +275,7 @@ fn files_are_short_and_say_what_they_are() {
             ));
         }
     }
+
     none(&wrong);
 }
 
@@ -278,6 +291,7 @@ fn lines_with(files: impl Iterator<Item = File>, sequences: &[&[&str]], rule: &s
             .map(|line| format!("{}:{line}: {}: {rule}", file.path, sequence.concat()))
             .collect()
     };
+
     files
         .flat_map(|file| {
             sequences
@@ -312,6 +326,7 @@ fn read_all(folder: &str) -> Vec<File> {
             }
         }
     }
+
     files
 }
 
@@ -366,8 +381,10 @@ impl File {
                 "super" if begins => self.module[..self.module.len().saturating_sub(1)].to_vec(),
                 _ => continue,
             };
+
             self.expand(at + 1, base, &mut |path| found.push((*line, path)));
         }
+
         found.retain(|(_, path)| !path.is_empty());
         found
     }
@@ -393,12 +410,15 @@ impl File {
                             at += 1;
                         }
                     }
+
                     return at + 1;
                 }
                 name => path.push(name.to_owned()),
             }
+
             at += 1;
         }
+
         give(path);
         at
     }
@@ -413,6 +433,7 @@ fn flatten(stream: TokenStream, tokens: &mut Vec<(usize, String)>) {
             tokens.push((line, token.to_string()));
             continue;
         };
+
         let inside = group.stream().to_string().replace(' ', "");
         let is_attribute = group.delimiter() == Delimiter::Bracket
             && tokens.iter().rev().take(2).any(|(_, token)| token == "#");
@@ -422,6 +443,7 @@ fn flatten(stream: TokenStream, tokens: &mut Vec<(usize, String)>) {
                 TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
                 token => token.to_string() == ";",
             };
+
             stream.by_ref().find(ends);
         } else if !is_attribute || !inside.starts_with("doc=") {
             let (open, close) = match group.delimiter() {
@@ -430,6 +452,7 @@ fn flatten(stream: TokenStream, tokens: &mut Vec<(usize, String)>) {
                 Delimiter::Bracket => ("[", "]"),
                 Delimiter::None => ("", ""),
             };
+
             tokens.push((line, open.to_owned()));
             flatten(group.stream(), tokens);
             tokens.push((line, close.to_owned()));

@@ -77,6 +77,7 @@ impl Town {
             !filled.contains('{') || route.who == Access::Anyone,
             "say here what stands for the parameters of {path}"
         );
+
         filled
     }
 
@@ -107,6 +108,7 @@ impl Town {
                     .map(|at| row.get_ref(at).map(|value| format!("{value:?}")))
                     .collect::<Result<Vec<_>, _>>()
             });
+
             content.extend(
                 text.unwrap()
                     .map(|row| format!("{name}: {}", row.unwrap().join(", "))),
@@ -158,6 +160,7 @@ fn ask(client: &Client, web: &Web, route: &Route, path: &str) -> (u16, String) {
         },
         body.len(),
     );
+
     stream.write_all(request.as_bytes()).unwrap();
 
     head(&mut stream)
@@ -184,6 +187,7 @@ fn every_route_answers_each_role_as_the_contract_says() {
             town.signed_in(role)
         }
     });
+
     let all = routes::list();
     assert!(all.len() > 40, "{} routes", all.len());
 
@@ -198,6 +202,7 @@ fn every_route_answers_each_role_as_the_contract_says() {
             route.path.contains("delete"),
         )
     };
+
     let mut ordered = all.clone();
     ordered.sort_by_key(rank);
 
@@ -283,18 +288,21 @@ fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
         } else {
             &mut owner
         };
+
         let token = client.csrf.clone();
         let kind = if route.who.is_api() { json } else { form };
         let (good, other) = (
             format!("csrf={token}&action=pause&name=new&reason=x"),
             "csrf=00000000000000000000000000000000",
         );
+
         let address = format!("http://{}", town.web.addr);
         let body = if route.who.is_api() {
             r#"{"operation":"start","servers":[1]}"#
         } else {
             good.as_str()
         };
+
         let header = ("X-CSRF-Token", token.as_str());
         let same = ("Sec-Fetch-Site", "same-origin");
         let tries: [Try<'_>; 7] = [
@@ -355,6 +363,7 @@ fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
             .status,
         303
     );
+
     assert_ne!(town.content(), before);
 }
 
@@ -365,6 +374,7 @@ fn ask_host(town: &Town, route: &Route) -> (u16, String) {
         route.method,
         town.path(route)
     );
+
     stream.write_all(request.as_bytes()).unwrap();
     head(&mut stream)
 }
@@ -385,6 +395,7 @@ fn follow(town: &Town, client: &Client, path: &str, token: Option<&str>) -> TcpS
         town.web.addr,
         cookies.join("; ")
     );
+
     stream.write_all(request.as_bytes()).unwrap();
 
     let (status, head) = head(&mut stream);
@@ -392,6 +403,7 @@ fn follow(town: &Town, client: &Client, path: &str, token: Option<&str>) -> TcpS
         status == 200 && head.contains("content-type: text/event-stream"),
         "{head}"
     );
+
     stream
 }
 
@@ -536,6 +548,7 @@ fn the_number_of_streams_is_limited_and_refusals_say_so() {
         path: "/live",
         who: Access::User,
     };
+
     let (status, head) = ask(&client, &town.web, &route, "/live");
 
     assert!(status == 503 && head.contains("retry-after: "), "{head}");
@@ -544,11 +557,13 @@ fn the_number_of_streams_is_limited_and_refusals_say_so() {
         200,
         "another user has places"
     );
+
     assert_eq!(
         town.signed_in("alice").get("/").status,
         200,
         "pages are answered"
     );
+
     drop(open.pop());
 
     support::until("the place is free again", || {

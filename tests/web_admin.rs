@@ -62,6 +62,7 @@ fn says(answer: &Answer, status: u16, words: &[&str]) {
             answer.body
         );
     }
+
     assert!(
         !answer.body.contains("<script>alert") && !answer.body.contains("style=\""),
         "{}",
@@ -118,6 +119,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
             "hostname \"x\"\r\n\r\n// </textarea><script>alert(1)</script>",
         ),
     ];
+
     let shown = bert.post("/blueprints/preview", &fields);
 
     says(
@@ -130,6 +132,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
             "What a server gets",
         ],
     );
+
     assert!(shown.body.find("overlays/mods").unwrap() < shown.body.find("overlays/maps").unwrap());
     assert_eq!(
         blueprints::all(house.db().connection()).unwrap().len(),
@@ -161,6 +164,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
             .collect::<Vec<_>>(),
         ["mods", "maps"]
     );
+
     assert_eq!(content().config.len(), 3);
 
     let form = bert.get(&format!("{at}/edit"));
@@ -181,6 +185,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
         ("overlay", "maps"),
         ("position", "7"),
     ];
+
     leads(&bert.post(&at, &changed), &at);
     assert_eq!(
         (content().overlays.len(), content().arguments.len()),
@@ -196,6 +201,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
             ("config", "typed"),
         ],
     );
+
     says(
         &late,
         409,
@@ -205,6 +211,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
             ">\ntyped</textarea>",
         ],
     );
+
     assert_eq!(
         blueprints::get(house.db().connection(), id)
             .unwrap()
@@ -251,6 +258,7 @@ fn errors_are_shown_at_their_field_and_no_input_is_lost() {
         "+map\n+hostport</textarea>",
         "&#60;/pre&#62;",
     ];
+
     for path in ["/blueprints", "/blueprints/preview"] {
         let answer = bert.post(path, &wrong);
         says(&answer, 422, &typed);
@@ -264,6 +272,7 @@ fn errors_are_shown_at_their_field_and_no_input_is_lost() {
                 "aria-invalid",
             ],
         );
+
         assert_eq!(
             answer.body.matches(" autofocus").count(),
             1,
@@ -275,6 +284,7 @@ fn errors_are_shown_at_their_field_and_no_input_is_lost() {
         &bert.post("/blueprints", &[("name", "one")]),
         "/blueprints/2",
     );
+
     says(
         &bert.post("/blueprints", &[("name", "one"), ("config", "kept")]),
         409,
@@ -290,6 +300,7 @@ fn errors_are_shown_at_their_field_and_no_input_is_lost() {
             ("config", "kept"),
         ],
     );
+
     says(&gone, 422, &["no overlay is named", "kept"]);
 
     // The preview reports a missing folder, and shows the rest.
@@ -310,6 +321,7 @@ fn errors_are_shown_at_their_field_and_no_input_is_lost() {
         200,
         &["it does not exist", "cannot be made of this", "a b\n</pre>"],
     );
+
     for bad in [
         "/blueprints/0",
         "/blueprints/x",
@@ -332,6 +344,7 @@ fn the_preview_is_what_initializing_writes() {
         config: Some(vec!["sv_pure 1".parse().unwrap()]),
         ..blueprint_change::Change::default()
     };
+
     house
         .db()
         .write(|tx| blueprint_change::edit(tx, 5, "test", id, &change))
@@ -372,6 +385,7 @@ fn another_users_blueprint_does_not_exist_and_an_admin_sees_all() {
         ("updated_at", seen.as_str()),
         ("name", "stolen"),
     ];
+
     for path in [
         "/blueprints/1",
         "/blueprints/1/delete",
@@ -387,6 +401,7 @@ fn another_users_blueprint_does_not_exist_and_an_admin_sees_all() {
         409,
         &["href=\"/servers/1\"", "S1", "was not deleted"],
     );
+
     assert_eq!(
         blueprints::all(house.db().connection()).unwrap()[0].name,
         "plain"
@@ -405,6 +420,7 @@ fn a_damaged_row_is_reported_and_can_be_fixed() {
         200,
         &["no server can be started", "+hostport", "S1"],
     );
+
     says(
         &anna.get("/servers/1"),
         200,
@@ -431,6 +447,7 @@ fn a_damaged_row_is_reported_and_can_be_fixed() {
         &anna.post("/blueprints/1", &[("updated_at", &seen), ("name", "plain")]),
         "/blueprints/1",
     );
+
     assert!(!anna.get("/blueprints/1").body.contains("can be started"));
 }
 
@@ -447,6 +464,7 @@ fn only_an_admin_sees_the_admins_pages() {
             anonymous.get(page).location().starts_with("/login"),
             "{page}"
         );
+
         says(
             &signed_in(&web, "anna").get(page),
             200,
@@ -504,10 +522,12 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
             "steamcmd is missing",
         ],
     );
+
     assert!(
         !page.body.contains("/admin/install"),
         "without steamcmd it would fail"
     );
+
     house.root.write("steam/steamcmd.sh", "#!/bin/sh\n");
 
     let steamcmd = house.root.join("steam/steamcmd.sh");
@@ -532,6 +552,7 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
         "{}",
         up.body
     );
+
     house
         .db()
         .connection()
@@ -555,11 +576,13 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
         (job.operation.as_str(), job.requested_by.as_str()),
         ("install", "web:anna")
     );
+
     says(
         &anna.get("/admin"),
         200,
         &["job 1</a>", "is-queued", "href=\"/jobs/2\""],
     );
+
     house.root.write(
         "installation/steamapps/appmanifest_222860.acf",
         "\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"4\" \"buildid\" \"8490279\" \
@@ -586,10 +609,12 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
             "/admin/jobs?state=live",
         ],
     );
+
     assert!(
         !page.body.contains("/admin/install") && !page.body.contains("/admin/update"),
         "one is under way"
     );
+
     says(
         &anna.get("/admin/jobs?state=live"),
         200,
@@ -607,8 +632,10 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
                 "something else",
             )?;
         }
+
         Ok(())
     };
+
     house.db().write(more).unwrap();
 
     for headers in [&[][..], &[("X-Live", "1")]] {
@@ -649,16 +676,19 @@ fn the_queue_is_paused_with_a_reason_and_goes_on() {
         (pause.paused_by.as_str(), pause.reason.as_deref()),
         ("web:anna", Some("disk <full>"))
     );
+
     says(
         &anna.get("/admin"),
         200,
         &["Paused by", "disk &#60;full&#62;", "value=\"resume\""],
     );
+
     says(&anna.get("/admin/health"), 200, &["paused by web:anna"]);
     leads(
         &anna.post("/admin/pause", &[("action", "resume")]),
         "/admin",
     );
+
     assert_eq!(queue::pause(house.db().connection()).unwrap(), None);
     assert_eq!(anna.post("/admin/pause", &[("action", "stop")]).status, 422);
     assert_eq!(anna.post("/admin/pause", &[]).status, 422);
@@ -691,16 +721,19 @@ fn jobs_are_listed_by_state_operation_server_and_user_page_by_page() {
         200,
         &["51–61 of 61", "href=\"/jobs/1\""],
     );
+
     says(
         &anna.get("/admin/jobs?operation=install"),
         200,
         &["1–1 of 1", "<option value=\"install\" selected>"],
     );
+
     says(
         &anna.get("/admin/jobs?server=2&state=queued"),
         200,
         &["1–30 of 30", "<option value=\"2\" selected>"],
     );
+
     says(&anna.get("/admin/jobs?user=anna"), 200, &["1–1 of 1"]);
     says(
         &anna.get("/admin/jobs?user=cora"),
@@ -737,6 +770,7 @@ fn accounts_are_made_shut_out_and_let_in_again() {
         409,
         &["exists already", "value=\"dora\""],
     );
+
     says(
         &anna.post(
             "/admin/users",
@@ -760,11 +794,13 @@ fn accounts_are_made_shut_out_and_let_in_again() {
         bert.get("/blueprints").location().starts_with("/login"),
         "the session has ended"
     );
+
     says(
         &anna.get("/admin/users"),
         200,
         &["/admin/users/bert/enable"],
     );
+
     leads(&anna.post("/admin/users/bert/enable", &[]), "/admin/users");
     leads(
         &anna.post(
@@ -773,12 +809,14 @@ fn accounts_are_made_shut_out_and_let_in_again() {
         ),
         "/admin/users",
     );
+
     assert_eq!(
         web.client()
             .post("/login", &[("name", "bert"), ("password", PASSWORD)])
             .status,
         422
     );
+
     says(
         &anna.post("/admin/users/bert/password", &[("password", "short")]),
         422,
@@ -790,6 +828,7 @@ fn accounts_are_made_shut_out_and_let_in_again() {
         409,
         &["you cannot disable your own account"],
     );
+
     for gone in [
         "/admin/users/missing/disable",
         "/admin/users/missing/password",
@@ -816,6 +855,7 @@ fn tokens_are_listed_with_their_last_use_and_revoked() {
         let bert = users::find(tx, &"bert".parse()?)?;
         tokens::create(tx, 5, "test", bert.id, &"match <bot>".parse()?)
     });
+
     let (token, text) = made.unwrap();
     let mut anna = signed_in(&web, "anna");
     let page = anna.get("/admin/users");
@@ -825,17 +865,20 @@ fn tokens_are_listed_with_their_last_use_and_revoked() {
         200,
         &["match &#60;bot&#62;", "never", "/admin/tokens/1/revoke"],
     );
+
     assert!(!page.body.contains(&text));
     leads(
         &anna.post("/admin/tokens/1/revoke", &[]),
         "/admin/users#tokens",
     );
+
     assert!(
         tokens::all(house.db().connection()).unwrap()[0]
             .revoked_at
             .is_some(),
         "{token:?}"
     );
+
     says(&anna.get("/admin/users"), 200, &["revoked"]);
     assert_eq!(anna.post("/admin/tokens/9/revoke", &[]).status, 404);
     assert_eq!(anna.post("/admin/tokens/x/revoke", &[]).status, 404);
@@ -858,15 +901,18 @@ fn overlays_come_and_go_unless_a_blueprint_needs_them() {
         "/admin/overlays",
         &[("name", "hotel"), ("path", "maps/dead-hotel")],
     );
+
     says(
         &missing,
         422,
         &["does not exist", "left4me overlay add", "path-trouble"],
     );
+
     assert!(
         !house.root.join("overlays/maps").exists(),
         "no folder is made"
     );
+
     for folder in ["maps/dead-hotel/left4dead2", "mods/left4dead2"] {
         std::fs::create_dir_all(house.root.join("overlays").join(folder)).unwrap();
     }
@@ -885,6 +931,7 @@ fn overlays_come_and_go_unless_a_blueprint_needs_them() {
         &anna.post("/admin/overlays", &[("path", "mods")]),
         "/admin/overlays",
     );
+
     leads(
         &anna.post(
             "/admin/overlays",
@@ -904,11 +951,13 @@ fn overlays_come_and_go_unless_a_blueprint_needs_them() {
         &anna.post("/admin/overlays/mods/remove", &[]),
         "/admin/overlays",
     );
+
     says(
         &anna.get("/admin/overlays"),
         200,
         &["overlays/maps/dead-hotel", "/admin/overlays/hotel/remove"],
     );
+
     says(
         &anna.post("/admin/overlays", &[("name", "hotel"), ("path", "x")]),
         409,
@@ -919,6 +968,7 @@ fn overlays_come_and_go_unless_a_blueprint_needs_them() {
         !house.root.join("overlays/x").exists(),
         "no folder is made for nothing"
     );
+
     says(
         &anna.post("/admin/overlays", &[("name", "a b"), ("path", "../x")]),
         422,
@@ -943,20 +993,24 @@ fn overlays_come_and_go_unless_a_blueprint_needs_them() {
         ),
         "/blueprints/2",
     );
+
     says(
         &anna.post("/admin/overlays/hotel/remove", &[]),
         409,
         &["2 (&#39;coop&#39; of anna)"],
     );
+
     leads(&anna.post("/blueprints/2/delete", &[]), "/blueprints");
     leads(
         &anna.post("/admin/overlays/hotel/remove", &[]),
         "/admin/overlays",
     );
+
     assert!(
         house.root.join("overlays/maps/dead-hotel").is_dir(),
         "its folder stays"
     );
+
     assert_eq!(anna.post("/admin/overlays/hotel/remove", &[]).status, 404);
     assert_eq!(anna.post("/admin/overlays/..%2Fx/remove", &[]).status, 404);
 }
@@ -1015,21 +1069,25 @@ fn events_are_shown_as_sentences() {
         "{}",
         only.body
     );
+
     says(
         &anna.get("/admin/events?kind=moon.landed"),
         200,
         &["softly"],
     );
+
     says(
         &anna.get("/admin/events?kind=x%27%20OR%201"),
         200,
         &["Nothing of that kind"],
     );
+
     assert_eq!(
         anna.get(&format!("/admin/events?actor={}", "x".repeat(300)))
             .status,
         422
     );
+
     assert_eq!(anna.get("/admin/events?server=x").status, 422);
 
     says(
@@ -1089,6 +1147,7 @@ fn the_activity_is_turned_back_page_by_page_without_gap() {
         else {
             break;
         };
+
         path = rest.split('"').next().unwrap().replace("&#38;", "&");
     }
 

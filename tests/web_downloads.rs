@@ -50,6 +50,7 @@ fn download(web: &Web, session: &str) -> TcpStream {
         close\r\n\r\n",
         web.addr
     );
+
     stream.write_all(head.as_bytes()).unwrap();
     stream
 }
@@ -102,6 +103,7 @@ fn downloads_are_counted_and_unread_ones_cost_little_memory() {
         after < before + 12 * 1024,
         "{before} KiB before, {after} KiB now"
     );
+
     drop(idle);
 
     let whole = until("there is a place again", || {
@@ -127,6 +129,7 @@ fn a_download_breaks_off_when_its_reader_may_not_read_any_more() {
         "{} bytes",
         rest.len()
     );
+
     assert!(!rest.ends_with("\r\n0\r\n\r\n"), "it does not look whole");
 }
 
@@ -162,6 +165,7 @@ fn a_client_reading_byte_by_byte_is_dropped_but_a_slow_one_is_not() {
                 bytes.extend_from_slice(&chunk[..read]);
                 std::thread::sleep(Duration::from_millis(100));
             }
+
             String::from_utf8_lossy(&bytes).into_owned()
         });
 
@@ -173,6 +177,7 @@ fn a_client_reading_byte_by_byte_is_dropped_but_a_slow_one_is_not() {
             dropped > Duration::from_secs(25),
             "no client is dropped at once: {dropped:?}"
         );
+
         assert_eq!(status(&slow.join().unwrap()), 200);
     });
 }

@@ -43,6 +43,7 @@ fn house() -> House {
             &blueprints::Content::default(),
         )
     });
+
     made.unwrap();
     house
 }
@@ -76,16 +77,19 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
             .body
             .contains("Анна О&#39;Не\u{439}л")
     );
+
     let made = anna.post(
         "/servers",
         &[("name", CAFE[0]), ("blueprint", "1"), ("port", "")],
     );
+
     assert_eq!(made.status, 303, "{}", made.body);
     assert!(anna.get("/servers/1").body.contains(CAFE[1]));
     let again = anna.post(
         "/servers",
         &[("name", CAFE[1]), ("blueprint", "1"), ("port", "")],
     );
+
     assert_eq!(again.status, 409, "{}", again.body);
 
     for name in CAFE {
@@ -96,9 +100,11 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
             (&server["name"], &server["user"]),
             (&CAFE[1].into(), &ANNA[1].into())
         );
+
         let (code, _, err) = house.job(&["enqueue", "initialize", "--server", name]);
         assert_eq!(code, 0, "{err}");
     }
+
     let (code, _, err) = left4me(
         &house,
         &[
@@ -111,6 +117,7 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
             ANNA[0],
         ],
     );
+
     assert_eq!(code, 0, "{err}");
 
     let token = house.db().write(|tx| {
@@ -123,6 +130,7 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
         )?
         .1)
     });
+
     let bearer = format!("Bearer {}", token.unwrap());
     let list = |user: &str| {
         let query = serde_urlencoded::to_string([("user", user)]).unwrap();
@@ -135,12 +143,14 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
             )
             .json()
     };
+
     assert_eq!(
         list(ANNA[0])["items"].as_array().unwrap().len(),
         2,
         "{}",
         list(ANNA[0])
     );
+
     assert_eq!(
         list("x' OR '1'='1")["items"].as_array().unwrap().len(),
         0,
@@ -175,6 +185,7 @@ fn what_cannot_be_a_name_is_told_as_it_was_typed() {
         &house,
         &["server", "create", "ad\u{200b}min", "--blueprint", "ночь"],
     );
+
     assert!(code == 2 && err.contains("invisible"), "{err}");
     let web = Web::start(&house, &[]);
     let mut anna = signed_in(&web, ANNA[1]);
@@ -182,6 +193,7 @@ fn what_cannot_be_a_name_is_told_as_it_was_typed() {
         "/servers",
         &[("name", "ночь\u{202e}"), ("blueprint", "1"), ("port", "")],
     );
+
     assert!(
         bad.status == 422 && bad.body.contains("&#39;ночь\\u{202e}&#39;"),
         "{}",
@@ -214,11 +226,13 @@ fn text_that_turns_a_line_around_is_visible_on_pages_and_on_a_terminal() {
         assert_eq!(code, 0, "{err}");
         assert!(!out.contains(['\u{202e}', '\u{2066}']), "{args:?}: {out}");
     }
+
     let shown: serde_json::Value = house.show(job);
     assert_eq!(
         shown["requested_by"], TURNED,
         "for programs it is what it is"
     );
+
     let (_, out, _) = left4me(&house, &["user", "list"]);
     assert!(out.contains("ad\\u{202e}nim\\u{2066}"), "{out}");
 
@@ -245,6 +259,7 @@ fn text_that_turns_a_line_around_is_visible_on_pages_and_on_a_terminal() {
             page.body
         );
     }
+
     assert!(boss.get("/jobs/1").body.contains("ad\\u{202e}nim"));
 }
 
@@ -259,6 +274,7 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
             .write(|tx| logs::append(tx, job, 5, Stream::Stdout, line))
             .unwrap();
     };
+
     for line in ["one", "two", "three"] {
         print(job, line);
     }
@@ -306,12 +322,14 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
                     id, "",
                     "an event without an id must not have another feed's"
                 );
+
                 data.clone_into(&mut topic);
             } else if name != "state" {
                 return (topic.clone(), name.clone(), id.clone(), data.to_owned());
             }
         }
     };
+
     let mut heard = Vec::new();
     while heard.len() < 5 {
         heard.push(next());
@@ -325,6 +343,7 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
             .2
             .clone()
     };
+
     has("null", "changed", "\"all\":true");
     assert_eq!(
         [
@@ -333,12 +352,14 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
         ],
         ["2", "3"]
     );
+
     has("1", "over", "does not exist");
     assert_eq!(has("2", "stdout", "\"other\""), "1");
     assert!(
         !heard.iter().any(|(.., data)| data.contains("\"one\"")),
         "what the page has is not sent again"
     );
+
     assert!(
         web.get("/metrics")
             .contains("left4me_web_streams{kind=\"changes\"} 1"),
@@ -353,10 +374,12 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
             break event;
         }
     };
+
     assert!(
         four.0 == "0" && four.2 == "4" && four.3.contains("four"),
         "{four:?}"
     );
+
     let mut anna = signed_in(&web, ANNA[0]);
     let cookie = anna
         .cookies
@@ -369,6 +392,7 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
         "GET /live?follow=job:{job}: HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n",
         web.addr
     );
+
     stream.write_all(request.as_bytes()).unwrap();
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     assert!(
@@ -395,6 +419,7 @@ fn the_beginning_of_a_long_log_is_line_1_on() {
             )
         })
     };
+
     house.db().write(fill).unwrap();
     let web = Web::start(&house, &[]);
     let mut root = signed_in(&web, "root");
@@ -403,6 +428,7 @@ fn the_beginning_of_a_long_log_is_line_1_on() {
             .body
             .contains(&format!("data-lines=\"/jobs/{job}/lines\""))
     );
+
     let mut seen = Vec::new();
     while let Some(last) = Some(seen.last().copied().unwrap_or(0)).filter(|last| *last < LINES) {
         let page = root.get(&format!("/jobs/{job}/lines?after={last}")).json();
@@ -411,6 +437,7 @@ fn the_beginning_of_a_long_log_is_line_1_on() {
         assert_eq!(lines[0]["line"], format!("line {}", last + 1));
         seen.extend(lines.iter().map(|line| line["seq"].as_i64().unwrap()));
     }
+
     assert_eq!(seen, (1..=LINES).collect::<Vec<_>>());
     assert_eq!(
         signed_in(&web, ANNA[0])
@@ -433,6 +460,7 @@ fn a_job_that_waits_is_cancelled_from_a_table_and_one_that_began_is_not() {
         "{}",
         page.body
     );
+
     let from = format!("http://{}/admin/jobs?state=queued", web.addr);
     let body = format!("csrf={}&queued=1", root.csrf);
     let headers = [
@@ -440,12 +468,14 @@ fn a_job_that_waits_is_cancelled_from_a_table_and_one_that_began_is_not() {
         ("Content-Type", "application/x-www-form-urlencoded"),
         ("Referer", from.as_str()),
     ];
+
     let answer = root.send("POST", &action, &headers, &body);
     assert_eq!(
         answer.location(),
         "/admin/jobs?state=queued",
         "the table is shown again"
     );
+
     assert_eq!(house.show(job)["state"], "cancelled");
     assert!(
         !root.get("/admin/jobs").body.contains(&action),
@@ -460,6 +490,7 @@ fn a_job_that_waits_is_cancelled_from_a_table_and_one_that_began_is_not() {
         "{}",
         late.body
     );
+
     assert_eq!(house.show(job)["state"], "running");
 }
 
@@ -475,6 +506,7 @@ fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stoppe
             &[("name", name), ("blueprint", "1"), ("port", "")],
         );
     }
+
     let job = house.enqueue(&["update"]);
     let sql = format!(
         "UPDATE servers SET actual_state = 'stopped';
@@ -491,6 +523,7 @@ fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stoppe
              2, 'cancelled', NULL, 9, NULL),
              ({job}, 6, 'start-if-ran', 3, 'cancelled', NULL, 9, NULL)"
     );
+
     house.db().write(|tx| Ok(tx.execute_batch(&sql)?)).unwrap();
     let mut root = signed_in(&web, "root");
     let outcomes = root.get(&format!("/api/jobs/{job}")).json()["server_outcomes"].clone();
@@ -501,6 +534,7 @@ fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stoppe
         ["left-stopped", "left-stopped", "cancelled"],
         "{outcomes:#}"
     );
+
     assert!(
         of(0, "error").unwrap().contains("was not started again"),
         "{outcomes:#}"
@@ -519,6 +553,7 @@ fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stoppe
             "{name}: {each}"
         );
     }
+
     let offers =
         |page: &str| [1, 2, 3].map(|id| page.contains(&format!("action=\"/servers/{id}/start\"")));
     assert_eq!(
@@ -526,6 +561,7 @@ fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stoppe
         [true, true, false],
         "what did not run before is not started"
     );
+
     assert!(page.contains(">Start один again</button>"), "{page}");
 
     // The button starts that server, once however often it is pressed.
@@ -540,12 +576,14 @@ fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stoppe
             .location()
             .to_owned()
     });
+
     assert_eq!(to[0], to[1]);
     let started = house.show(JobId(to[0].rsplit('/').next().unwrap().parse().unwrap()));
     assert_eq!(
         (&started["operation"], &started["servers"]),
         (&json!("start"), &json!([1]))
     );
+
     house
         .db()
         .write(|tx| {
@@ -571,6 +609,7 @@ fn times_on_pages_name_their_zone_also_in_the_hour_that_comes_twice() {
             .write(|tx| logs::append(tx, job, at, Stream::Stdout, "line"))
             .unwrap()
     };
+
     twice.into_iter().for_each(append);
     let sql = format!("UPDATE jobs SET created_at = {} WHERE id = {job}", twice[0]);
     house.db().write(|tx| Ok(tx.execute_batch(&sql)?)).unwrap();
@@ -583,11 +622,13 @@ fn times_on_pages_name_their_zone_also_in_the_hour_that_comes_twice() {
             "{title}: {page}"
         );
     }
+
     let asked = "<time datetime=\"2026-10-25T00:30:00Z\" title=\"2026-10-25 02:30:00 CEST\"";
     assert!(
         page.contains(asked) && page.contains("Times in CE"),
         "{page}"
     );
+
     // What log.js goes by for lines that come later: before, between and after two changes of the
     // clocks.
     let zone = page
@@ -607,6 +648,7 @@ fn times_on_pages_name_their_zone_also_in_the_hour_that_comes_twice() {
             "{zone}"
         );
     }
+
     assert!(
         entries[0][2] != entries[1][2] && entries[0][2] == entries[2][2],
         "{zone}"
@@ -618,6 +660,7 @@ fn times_on_pages_name_their_zone_also_in_the_hour_that_comes_twice() {
         page.contains("2026-10-25 00:30:00 UTC") && page.contains("Times in UTC"),
         "{page}"
     );
+
     assert!(page.contains("data-zone=\"0 0 UTC"), "{page}");
 }
 
@@ -651,6 +694,7 @@ fn a_form_that_is_sent_after_the_session_ended_leads_back_to_its_page() {
         ("Content-Type", "application/x-www-form-urlencoded"),
         ("Referer", from.as_str()),
     ];
+
     let answer = stranger.send("POST", "/blueprints/1", &headers, "name=x&config=typed");
     assert_eq!(answer.location(), "/login?next=%2Fblueprints%2F1%2Fedit");
     let answer = stranger.send("POST", "/blueprints/1", &headers[..1], "name=x");
@@ -670,12 +714,14 @@ fn a_way_of_writing_a_name_has_no_tries_of_its_own() {
             .status
             == 429
     });
+
     assert!(refused);
     let mut spaced = web.client();
     let answer = spaced.post(
         "/login",
         &[("name", &format!(" {}", ANNA[0])), ("password", "wrong")],
     );
+
     assert_eq!(answer.status, 429, "{}", answer.body);
 }
 
@@ -688,6 +734,7 @@ fn the_front_does_not_leave_while_somebody_keeps_a_connection_to_it() {
         support::http::WEB,
         &["--listen", "127.0.0.1:0", "--idle-seconds", "1"],
     );
+
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap())
         .lines()
@@ -707,10 +754,12 @@ fn the_front_does_not_leave_while_somebody_keeps_a_connection_to_it() {
         "{}",
         String::from_utf8_lossy(&rest)
     );
+
     assert!(
         open > Duration::from_secs(8),
         "the connection was closed after {open:?}; a proxy lets go of it after 5 s"
     );
+
     let code = until("the front leaves when none is open any more", || {
         child.try_wait().unwrap()
     });

@@ -36,9 +36,11 @@ fn signed_in(house: &House, count: usize) -> Vec<String> {
                 Role::Admin,
                 "-",
             )?;
+
             sessions::begin(tx, UserId(user.id.0), &text, now, now + 3_600_000)
         })
         .unwrap();
+
         format!("left4me={text}")
     };
 
@@ -136,6 +138,7 @@ fn two_hundred_clients_get_each_line_once_across_restarts() {
                 &web,
                 [Signal::SIGTERM, Signal::SIGKILL][usize::try_from(stops).unwrap()],
             );
+
             assert_eq!(ended(&mut web), [0, 137][usize::try_from(stops).unwrap()]);
             web = serve(&house, &listener);
             stops += 1;
@@ -156,6 +159,7 @@ fn two_hundred_clients_get_each_line_once_across_restarts() {
         count > LINES && stops == 2 && hung_up > 500,
         "{count} lines, {stops} stops, {hung_up} hung up"
     );
+
     for follower in &crowd.followers {
         assert_eq!(
             (
@@ -245,6 +249,7 @@ fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
         |_, _, _| {},
         |all| !all.iter().any(Follower::is_open),
     );
+
     for follower in &deaf.followers {
         assert!(!follower.ended && follower.last < count && follower.lost + follower.repeated == 0);
     }
@@ -300,6 +305,7 @@ fn of_ten_thousand_streams_those_beyond_the_limit_get_503() {
         crowd.followers.len(),
         "each gets a response, none is just closed"
     );
+
     assert!(web.peak() < 100 * 1024, "{} KiB", web.peak());
 
     // A refused client takes no connection from others.
@@ -307,6 +313,7 @@ fn of_ten_thousand_streams_those_beyond_the_limit_get_503() {
         "GET /jobs/{job}/logs HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\n\r\n",
         web.addr, cookies[0]
     );
+
     let answer = web.raw(&head).to_ascii_lowercase();
     assert!(
         status(&answer) == 503 && answer.contains("\r\nconnection: close\r\n"),
@@ -360,6 +367,7 @@ fn ids_are_checked_however_the_bytes_are_cut() {
             (4, 2, 1, true),
             "{cut}"
         );
+
         assert_eq!(events.len(), 8, "{events:?}");
     }
 }

@@ -45,6 +45,7 @@ fn slow_and_silent_clients_are_dropped_and_others_served() {
         50\r\n\r\nname=",
         web.addr
     );
+
     half.write_all(head.as_bytes()).unwrap();
 
     assert_eq!(status(&web.get("/login")), 200, "meanwhile");
@@ -65,6 +66,7 @@ fn slow_and_silent_clients_are_dropped_and_others_served() {
         "no client is dropped at once: {:?}",
         begun.elapsed()
     );
+
     half.set_read_timeout(Some(PATIENCE * 2)).unwrap();
 
     let answer = all(&mut half);
@@ -99,6 +101,7 @@ fn what_is_too_long_is_refused_with_its_own_status() {
         "{post}Transfer-Encoding: chunked\r\nHost: {0}\r\nOrigin: http://{0}\r\n\r\n",
         web.addr
     );
+
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
     assert_eq!(
         status(&web.raw(&format!("{chunked}{}0\r\n\r\n", chunk.repeat(3)))),
@@ -114,6 +117,7 @@ fn what_is_too_long_is_refused_with_its_own_status() {
         ),
         "",
     );
+
     assert_eq!(status(&answer), 431, "{answer}");
 
     let answer = request(
@@ -121,6 +125,7 @@ fn what_is_too_long_is_refused_with_its_own_status() {
         &format!("GET /{} HTTP/1.1\r\n", "x".repeat(40 * 1024)),
         "",
     );
+
     assert!([414, 431].contains(&status(&answer)), "{answer}");
     assert_eq!(status(&web.raw("NONSENSE\r\n\r\n")), 400);
     assert_eq!(status(&web.get("/login")), 200);
@@ -151,6 +156,7 @@ fn of_two_thousand_connections_some_get_503_until_others_close() {
         answer.contains("Retry-After: 5") && answer.contains("try again"),
         "{answer}"
     );
+
     assert!(web.resident() < 100 * 1024, "{} KiB", web.resident());
 
     let refused = crowd.iter().filter(|stream| {
@@ -190,6 +196,7 @@ fn the_number_of_consoles_is_limited_with_retry_after() {
             web.addr,
             cookies.join("; ")
         );
+
         stream.write_all(request.as_bytes()).unwrap();
 
         let read = stream.read(&mut head).unwrap();
@@ -198,6 +205,7 @@ fn the_number_of_consoles_is_limited_with_retry_after() {
             String::from_utf8_lossy(&head[..read]).to_ascii_lowercase(),
         )
     };
+
     let open: Vec<_> = (1..=32).map(watch).collect();
 
     assert!(
@@ -213,11 +221,13 @@ fn the_number_of_consoles_is_limited_with_retry_after() {
         "{}",
         answer.body
     );
+
     assert!(
         answer.body.contains("oo many consoles are open"),
         "{}",
         answer.body
     );
+
     assert!(
         watch(32).1.starts_with("http/1.1 200 "),
         "one that is followed already"
@@ -230,6 +240,7 @@ fn the_number_of_consoles_is_limited_with_retry_after() {
         threads <= 51,
         "{threads}: left4me-web.service says how many there may be"
     );
+
     drop(open);
     until("there is room again", || {
         watch(33).1.starts_with("http/1.1 200 ").then_some(())
@@ -250,6 +261,7 @@ fn a_listener_from_systemd_is_served_until_idle() {
         listener.try_clone().unwrap(),
         std::process::Stdio::inherit(),
     );
+
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
@@ -278,6 +290,7 @@ fn a_listener_from_systemd_is_served_until_idle() {
         listener,
         std::process::Stdio::inherit(),
     );
+
     assert_eq!(status(&all(&mut late)), 200);
     assert_eq!(ended(&mut next), 0);
 }
@@ -328,6 +341,7 @@ fn systemd_hears_from_it_however_busy_it_is() {
         "NOTIFY_SOCKET".into(),
         house.root.join("notify.sock").display().to_string(),
     ));
+
     envs.push(("WATCHDOG_USEC".into(), "1000000".into()));
 
     let mut child = start(
@@ -336,6 +350,7 @@ fn systemd_hears_from_it_however_busy_it_is() {
         listener,
         std::process::Stdio::inherit(),
     );
+
     let mut beats = 0;
 
     until(
@@ -371,6 +386,7 @@ fn begin_to_write(web: &Web, client: &support::http::Client) -> TcpStream {
         client.cookies.iter().next().unwrap(),
         format!("csrf={}", client.csrf),
     );
+
     let head = format!(
         "POST /logout HTTP/1.1\r\nHost: {}\r\nCookie: {}={}\r\nSec-Fetch-Site: \
         same-origin\r\nConnection: close\r\n\
@@ -380,6 +396,7 @@ fn begin_to_write(web: &Web, client: &support::http::Client) -> TcpStream {
         cookie.1,
         body.len()
     );
+
     stream.write_all(head.as_bytes()).unwrap();
 
     stream
@@ -448,5 +465,6 @@ fn clients_that_disconnect_start_no_more_password_checks() {
         peak < 120 * 1024,
         "two passwords at a time take 38 MiB, not {peak} KiB"
     );
+
     assert_eq!(status(&web.get("/login")), 200);
 }

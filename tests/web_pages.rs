@@ -36,6 +36,7 @@ fn house() -> House {
                     &blueprints::Content::default(),
                 )?;
             }
+
             Ok(())
         })
         .unwrap();
@@ -63,6 +64,7 @@ fn server(client: &mut Client, name: &str) -> String {
         "/servers",
         &[("name", name), ("blueprint", &blueprint), ("port", "")],
     );
+
     assert_eq!(answer.status, 303, "{}", answer.body);
     answer.location().to_owned()
 }
@@ -102,6 +104,7 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
         "{}",
         page.body
     );
+
     assert!(
         !page.body.contains("/restart\""),
         "what does not run cannot be restarted"
@@ -128,6 +131,7 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
         dashboard.body.contains("wanted: running")
             && dashboard.body.contains(&format!("href=\"{job}\""))
     );
+
     assert!(
         !dashboard.body.contains(&format!("{path}/start\"")),
         "with a job under way there is nothing to press"
@@ -137,6 +141,7 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
         &format!("{job}/cancel"),
         &[("reason", "wrong <b>server</b>"), ("cascade", "1")],
     );
+
     assert_eq!(cancelled.status, 303, "{}", cancelled.body);
 
     let page = anna.get(&job);
@@ -158,6 +163,7 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
             .location(),
         retried.location()
     );
+
     assert!(
         anna.get(retried.location())
             .body
@@ -178,6 +184,7 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
             0,
         )
     });
+
     assert_eq!(kept.unwrap(), Some(JobId(id(&job))));
 }
 
@@ -190,6 +197,7 @@ fn nothing_of_a_player_is_there_for_another_and_an_admin_sees_all() {
         signed_in(&web, "berta"),
         signed_in(&web, "root"),
     );
+
     let path = server(&mut anna, "Friday");
     let page = anna.get(&path);
 
@@ -242,12 +250,14 @@ fn nothing_of_a_player_is_there_for_another_and_an_admin_sees_all() {
         "{}",
         all.body
     );
+
     assert!(!root.get("/?q=saturday").body.contains("id=\"server-1\""));
     assert!(
         root.get("/?q=FRI&state=unknown")
             .body
             .contains("id=\"server-1\"")
     );
+
     assert_eq!(house.state(JobId(id(&job))), JobState::Queued);
 
     // A server of another user's blueprint.
@@ -288,16 +298,19 @@ fn a_forms_errors_are_shown_and_input_is_kept() {
             "/servers",
             &[("name", name), ("blueprint", "1"), ("port", port)],
         );
+
         assert_eq!(answer.status, status, "{name} {port}: {}", answer.body);
         assert!(
             answer.body.contains(words),
             "{name} {port}: {}",
             answer.body
         );
+
         assert!(
             answer.input("name").is_some_and(|kept| !kept.is_empty())
                 && !answer.body.contains("<b>")
         );
+
         assert!(
             answer.body.contains("aria-invalid") && !answer.body.contains("--port"),
             "{}",
@@ -336,6 +349,7 @@ fn a_log_is_shown_as_text_to_its_last_lines_and_downloaded_whole() {
                     &format!("line {number}."),
                 )?;
             }
+
             logs::append(tx, JobId(id(&job)), 2_000, Stream::Stderr, HOSTILE)?;
             logs::append(tx, JobId(id(&job)), 3_000, Stream::Stdout, &wide)
         })
@@ -346,11 +360,13 @@ fn a_log_is_shown_as_text_to_its_last_lines_and_downloaded_whole() {
         !page.body.contains("<script>alert") && page.body.contains("&#60;script&#62;alert(1)"),
         "escaped"
     );
+
     assert!(!page.body.contains('\u{1b}') && page.body.contains(&wide));
     assert!(
         page.body.contains("class=\"line stderr\" data-seq=\"999\"")
             && page.body.contains("data-seq=\"501\"")
     );
+
     assert!(
         !page.body.contains("data-seq=\"500\""),
         "only the last 500 lines"
@@ -361,11 +377,13 @@ fn a_log_is_shown_as_text_to_its_last_lines_and_downloaded_whole() {
         whole.header("content-type"),
         Some("text/plain; charset=utf-8")
     );
+
     assert!(
         whole
             .header("content-disposition")
             .is_some_and(|value| value.contains("attachment"))
     );
+
     assert_eq!(whole.header("x-content-type-options"), Some("nosniff"));
     assert!(
         whole.body.starts_with("line 0.\nline 1.\n") && whole.body.ends_with(&format!("{wide}\n"))
@@ -405,6 +423,7 @@ fn a_token_is_shown_once_and_revoked_by_its_owner_only() {
         page.body.contains("backup script") && !page.body.contains(&text),
         "never again"
     );
+
     assert!(!berta.get("/account").body.contains("backup script"));
     assert_eq!(berta.post("/account/tokens/1/revoke", &[]).status, 404);
     assert!(
@@ -412,18 +431,21 @@ fn a_token_is_shown_once_and_revoked_by_its_owner_only() {
             .unwrap()
             .is_some()
     );
+
     assert_eq!(anna.post("/account/tokens/1/revoke", &[]).status, 303);
     assert!(
         tokens::authenticate(house.db().connection(), &text)
             .unwrap()
             .is_none()
     );
+
     assert_eq!(
         anna.post("/account/tokens", &[("name", "backup script")])
             .status,
         200,
         "the old one is good no more"
     );
+
     assert_eq!(anna.post("/account/tokens", &[("name", "")]).status, 422);
 }
 
@@ -461,12 +483,14 @@ fn a_new_password_takes_the_old_one_and_ends_all_other_sessions() {
         change(&mut here, PASSWORD, new, new).location(),
         "/account?done=password"
     );
+
     assert_ne!(here.cookies, before, "a session of its own");
     assert!(
         here.get("/account?done=password")
             .body
             .contains("signed out")
     );
+
     assert_eq!(there.get("/").location(), "/login");
 
     let mut old = web.client();
@@ -476,6 +500,7 @@ fn a_new_password_takes_the_old_one_and_ends_all_other_sessions() {
         "/login",
         "the old cookie is worth nothing"
     );
+
     web.client().sign_in("anna", new);
 }
 
@@ -495,10 +520,12 @@ fn a_hundred_servers_are_one_page_without_trouble() {
                     blueprint: blueprint.id,
                     port: None,
                 };
+
                 let range = left4me::base::config::PortRange {
                     first: 27000,
                     last: 27999,
                 };
+
                 servers::create(tx, 1, "test", &new, range)?;
             }
 
@@ -543,6 +570,7 @@ fn a_hundred_servers_are_one_page_without_trouble() {
         place(70) < place(80) && place(80) < place(1) && place(1) < place(2),
         "what is wrong comes first"
     );
+
     assert_eq!(
         anna.get("/?state=drift")
             .body
@@ -558,6 +586,7 @@ fn a_hundred_servers_are_one_page_without_trouble() {
             .unwrap()
             .is_none()
     );
+
     assert_eq!(anna.get("/servers/100").status, 404);
     for bad in [
         "/servers/0",
@@ -643,6 +672,7 @@ fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
                 1,
                 "{path}: {id}"
             );
+
             seen.insert(id.to_owned());
         }
     };
@@ -672,6 +702,7 @@ fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
         "UPDATE jobs SET state = 'failed', finished_at = 2, exit_code = 1; UPDATE tasks SET state \
          = 'skipped', finished_at = 2",
     );
+
     look(&mut anna, &job);
     root.post("/admin/pause", &[("action", "pause")]);
     look(&mut root, "/admin");
@@ -711,6 +742,7 @@ fn commits_of_other_programs_are_seen_after_many_opens() {
             house.root.join("db/left4me.db-wal").exists(),
             "it is in use"
         );
+
         assert!(anna.get("/").body.contains(name), "{name}");
     }
 }

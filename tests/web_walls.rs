@@ -43,6 +43,7 @@ fn sign_in(client: &mut Client, name: &str, password: &str, headers: &[(&str, &s
         ("Content-Type", "application/x-www-form-urlencoded"),
         ("Sec-Fetch-Site", "same-origin"),
     ];
+
     let body = serde_urlencoded::to_string([("name", name), ("password", password)]).unwrap();
     client
         .send("POST", "/login", &[&form[..], headers].concat(), &body)
@@ -81,6 +82,7 @@ fn a_local_program_that_invents_addresses_waits_like_any_other() {
         )),
         5
     );
+
     assert_eq!(
         rotated(&mut client, 40, "0123456789abcdef0123456789abcdee"),
         429,
@@ -94,6 +96,7 @@ fn a_local_program_that_invents_addresses_waits_like_any_other() {
         ("X-Forwarded-For", "203.0.113.9"),
         ("X-Left4me-Proxy", SECRET),
     ];
+
     assert_eq!(sign_in(&mut web.client(), "anna", PASSWORD, &home), 303);
 
     // Only another address is trusted: the header does not count. Unknown names are limited alike.
@@ -113,6 +116,7 @@ fn a_local_program_that_invents_addresses_waits_like_any_other() {
             &[("X-Forwarded-For", &format!("198.51.100.{number}"))],
         )
     };
+
     assert_eq!(tries(&mut web.client(), 30, unknown), 5);
 }
 
@@ -129,6 +133,7 @@ fn a_local_program_that_tries_many_names_waits_like_any_other() {
             &[("X-Forwarded-For", &address)],
         )
     };
+
     assert_eq!(tries(&mut web.client(), 40, sprayed), 20);
 }
 
@@ -181,6 +186,7 @@ fn a_sign_in_that_found_no_room_counts_for_nothing() {
         ("X-Forwarded-For", "203.0.113.9"),
         ("X-Left4me-Proxy", SECRET),
     ];
+
     let (mut refused, mut checked) = (0, 0);
 
     std::thread::scope(|scope| {
@@ -229,6 +235,7 @@ fn a_readable_or_short_proxy_secret_prevents_the_start() {
             said.contains("LEFT4ME_WEB_PROXY_SECRET_FILE") && said.contains(words),
             "{said}"
         );
+
         assert!(text.len() > 10 || !said.contains(text), "{said}");
     }
 }
@@ -239,6 +246,7 @@ fn asked_as(uid: u32, web: &Web, request: &str) -> String {
         "exec 3<>/dev/tcp/127.0.0.1/{}; printf '%s' \"$1\" >&3; exec cat <&3",
         web.addr.port()
     );
+
     let output = Command::new("/bin/bash")
         .args(["-c", &script, "bash", request])
         .uid(uid)
@@ -262,6 +270,7 @@ fn a_game_server_on_loopback_is_no_user_of_the_host() {
             "skipped: it takes root to be a game server's user; tests/lab/walls_web.rs does the \
             same"
         );
+
         return;
     }
 
@@ -277,6 +286,7 @@ fn a_game_server_on_loopback_is_no_user_of_the_host() {
         "--proxy-secret-file",
         &file,
     ];
+
     let web = Web::start(&house, &args);
     let metrics = get(&web, "/metrics", "");
     assert!(
@@ -289,6 +299,7 @@ fn a_game_server_on_loopback_is_no_user_of_the_host() {
         answer.starts_with("HTTP/1.1 403 ") && answer.contains("token"),
         "{answer}"
     );
+
     assert!(!answer.contains("left4me_"), "{answer}");
 
     let shown = get(
@@ -296,10 +307,12 @@ fn a_game_server_on_loopback_is_no_user_of_the_host() {
         "/metrics",
         &format!("Authorization: Bearer {token}\r\n"),
     );
+
     assert!(
         asked_as(GAME, &web, &shown).starts_with("HTTP/1.1 200 "),
         "with a token"
     );
+
     assert!(asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 200 "));
 
     // It is no proxy, even if one is trusted at this address, or with the secret.
@@ -315,6 +328,7 @@ fn a_game_server_on_loopback_is_no_user_of_the_host() {
             body.len()
         )
     };
+
     let looked_at = (0..30)
         .take_while(|n| !asked_as(GAME, &web, &sign_in(*n)).starts_with("HTTP/1.1 429 "))
         .count();
@@ -358,6 +372,7 @@ fn a_game_server_that_opens_all_connections_it_can_takes_none_of_peoples() {
         asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 503 "),
         "it has had its share"
     );
+
     game.kill().unwrap();
     game.wait().unwrap();
 
@@ -435,11 +450,13 @@ fn another_password_and_disabling_end_every_token() {
                     .body
                     .contains("all your tokens are revoked")
             );
+
             let fields = [
                 ("current", PASSWORD),
                 ("new", PASSWORD),
                 ("again", PASSWORD),
             ];
+
             let answer = client.post("/account/password", &fields);
             assert_eq!(answer.location(), "/account?done=password");
             assert!(
@@ -465,6 +482,7 @@ fn another_password_and_disabling_end_every_token() {
                 &["user", "passwd", "anna", "--password-stdin"],
                 &format!("{PASSWORD}\n"),
             );
+
             assert!(said.contains("all tokens revoked"), "{said}");
         }),
         ("left4me user disable", &|| {
@@ -511,6 +529,7 @@ fn guessing_on_the_account_page_locks_no_one_else_out() {
             )
             .status
     };
+
     assert_eq!(tries(&mut thief, 30, guess), 5);
 
     let fields = [
@@ -518,10 +537,12 @@ fn guessing_on_the_account_page_locks_no_one_else_out() {
         ("new", PASSWORD),
         ("again", PASSWORD),
     ];
+
     assert_eq!(
         owner.post("/account/password", &fields).location(),
         "/account?done=password"
     );
+
     assert!(thief.get("/account").location().starts_with("/login"));
 }
 
@@ -538,6 +559,7 @@ fn a_request_that_was_answered_503_may_come_again_with_its_key() {
         ("Content-Type", "application/json"),
         ("Idempotency-Key", "k-1"),
     ];
+
     let ask = || {
         web.client()
             .send("POST", "/api/jobs", &headers, r#"{"operation":"install"}"#)

@@ -23,6 +23,7 @@ fn no_job_of_eight_clients_is_lost_or_run_twice() {
             .ok()
             .filter(|pid| !pid.is_empty())
     });
+
     let refused = house.command(WORKER, &[]).output().unwrap();
     assert_eq!(refused.status.code(), Some(4));
 
@@ -59,25 +60,30 @@ fn no_job_of_eight_clients_is_lost_or_run_twice() {
             .query_row(sql, [], |row| row.get::<_, i64>(0))
             .unwrap()
     };
+
     assert_eq!(
         one("SELECT count(*) FROM jobs WHERE state = 'succeeded' AND exit_code = 0"),
         4000
     );
+
     assert_eq!(
         one("SELECT count(*) FROM events WHERE kind = 'job.started'"),
         4000,
         "each ran once"
     );
+
     assert_eq!(
         one("SELECT count(*) FROM events WHERE kind = 'job.succeeded'"),
         4000,
         "each ended once"
     );
+
     assert_eq!(
         one("SELECT count(*) FROM job_logs"),
         4000,
         "each wrote its line once"
     );
+
     assert_eq!(
         one(
             "SELECT coalesce(sum(n), 0) FROM (SELECT max(seq) - count(*) AS n FROM job_logs GROUP \
@@ -95,6 +101,7 @@ fn a_killed_worker_ends_the_tree_and_its_job_fails_with_a_reason() {
         "#!/bin/bash\ntrap '' TERM HUP INT\necho downloading\nsetsid bash -c 'trap \"\" TERM HUP; \
         while :; do sleep 1; done' {marker} &\nwhile :; do sleep 1; done\n"
     ));
+
     let id = house.enqueue(&["install"]);
     let mut worker = house.worker(60);
 
@@ -107,6 +114,7 @@ fn a_killed_worker_ends_the_tree_and_its_job_fails_with_a_reason() {
             .contains(&"downloading".to_owned())
             .then_some(())
     });
+
     stop(&worker, nix::sys::signal::Signal::SIGKILL);
     ended(&mut worker);
 
@@ -132,6 +140,7 @@ fn a_killed_worker_ends_the_tree_and_its_job_fails_with_a_reason() {
         (job["state"].as_str(), job["exit_code"].as_i64()),
         (Some("failed"), Some(1))
     );
+
     assert!(
         house
             .lines(id)
@@ -141,6 +150,7 @@ fn a_killed_worker_ends_the_tree_and_its_job_fails_with_a_reason() {
         "{:?}",
         house.lines(id)
     );
+
     assert_eq!(house.state(fresh), JobState::Failed);
     assert_eq!(job["runners"][0]["ended_by"], "lost");
 }
@@ -167,6 +177,7 @@ fn a_stopped_worker_ends_its_commands_and_fails_their_jobs() {
         job["error"].as_str().unwrap().starts_with("worker stopped"),
         "{job}"
     );
+
     assert_eq!(
         house.state(waiting),
         JobState::Queued,
@@ -198,6 +209,7 @@ fn a_runner_that_dies_fails_its_job_and_the_worker_goes_on() {
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
+
     until("the job has failed", || {
         (house.state(id) == JobState::Failed).then_some(())
     });
@@ -212,6 +224,7 @@ fn a_runner_that_dies_fails_its_job_and_the_worker_goes_on() {
         nix::sys::signal::Signal::SIGKILL,
     )
     .ok();
+
     house
         .root
         .script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
@@ -261,12 +274,14 @@ fn a_row_that_no_program_would_write_fails_that_job_only() {
         errors[0].contains("unknown operation 'explode'"),
         "{errors:?}"
     );
+
     assert!(errors[1].contains("without a server"), "{errors:?}");
     assert!(errors[2].contains("999"), "{errors:?}");
     assert!(
         errors[3].contains("unknown task 'format-disk'"),
         "{errors:?}"
     );
+
     assert_eq!(house.state(good), JobState::Succeeded);
 }
 
@@ -286,6 +301,7 @@ fn an_unknown_operation_does_nothing_whatever_tasks_it_has() {
         (Some("failed"), Some("skipped")),
         "{job}"
     );
+
     assert!(!house.root.join("instances/1").exists());
 }
 
@@ -357,6 +373,7 @@ fn initialize_writes_the_instance_and_its_line() {
             .join("instances/1/layer/left4dead2/cfg/server.cfg")
             .is_file()
     );
+
     assert_eq!(
         house.lines(id),
         ["left4me: server 1: instance and config layer written"]
@@ -387,6 +404,7 @@ fn a_paused_queue_claims_nothing_until_it_is_resumed() {
         err.contains("paused by") && err.contains("match tonight"),
         "{err}"
     );
+
     assert_eq!(house.job(&["resume"]).0, 0);
     assert_eq!(house.job(&["resume"]).0, 4);
 
@@ -402,12 +420,14 @@ fn unique_returns_the_waiting_job_and_adds_none() {
         house.enqueue(&["stop", "--server", "S2", "--server", "S1", "--unique"]),
         first
     );
+
     assert_eq!(house.enqueue(&["stop", "--all", "--unique"]), first);
     assert_ne!(
         house.enqueue(&["stop", "--server", "1", "--unique"]),
         first,
         "other targets are another job"
     );
+
     assert_ne!(house.enqueue(&["stop", "--all"]), first);
 }
 
@@ -432,6 +452,7 @@ fn wait_and_follow_report_how_the_job_ended() {
         err.contains("runner.sock") && err.contains("job 3 (install) failed"),
         "{err}"
     );
+
     assert_eq!(house.job(&["wait", "1", "2"]).0, 0);
     assert_eq!(house.job(&["wait", "1", "3"]).0, 1);
     assert_eq!(house.job(&["wait", "77"]).0, 3);
@@ -485,6 +506,7 @@ fn enqueueing_a_job_sets_the_desired_state() {
             .desired_state
             .to_string()
     };
+
     house.enqueue(&["start", "--server", "1"]);
     assert_eq!(desired(), "running");
 
@@ -580,12 +602,14 @@ fn a_start_fails_with_the_units_state_when_the_server_is_not_up() {
         "ExecMainCode=1",
         "ExecMainStatus=203",
     ];
+
     let restarted = [
         "ActiveState=activating",
         "SubState=auto-restart",
         "Result=signal",
         "NRestarts=1",
     ];
+
     let running = ["ActiveState=active", "SubState=running", "Result=success"];
     let _helper = house.helper(&answer("0", &running));
 
@@ -611,6 +635,7 @@ fn a_start_fails_with_the_units_state_when_the_server_is_not_up() {
             (Some("failed"), Some(1)),
             "{job}"
         );
+
         let error = job["error"].as_str().unwrap();
         assert!(
             words.iter().all(|word| error.contains(word)),

@@ -89,6 +89,7 @@ pub(super) fn as_root(context: &Context, file: &Path, owner: (Uid, Gid)) -> Resu
         "backup".into(),
         "--to-output".into(),
     ]);
+
     match reexec_as(owner, &arguments, partial.file().try_clone()?)? {
         0 => {}
         failed => return Ok(ExitCode::from(failed)),

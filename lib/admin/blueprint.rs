@@ -164,6 +164,7 @@ fn create(context: &Context, args: CreateArgs) -> Result<()> {
         arguments: args.content.arguments,
         config,
     };
+
     let blueprint = context.db()?.write(|tx| {
         let user = owner(tx, args.user.as_ref(), &context.actor)?;
         blueprint_change::create(
@@ -276,6 +277,7 @@ fn edit(context: &Context, args: EditArgs) -> Result<()> {
         let blueprint = blueprints::find(tx, &args.one.blueprint, user)?;
         blueprint_change::edit(tx, context.now, &context.actor, blueprint.id, &change)
     })?;
+
     let effect = if blueprint.servers.is_empty() {
         String::new()
     } else {
@@ -320,6 +322,7 @@ fn delete(context: &Context, args: &OneArgs) -> Result<()> {
         let blueprint = blueprints::find(tx, &args.blueprint, user)?;
         blueprint_change::delete(tx, context.now, &context.actor, blueprint.id)
     })?;
+
     output::line(&format!(
         "blueprint {} '{}' deleted",
         blueprint.id, blueprint.name
@@ -346,6 +349,7 @@ fn config_lines(context: &Context, path: &Path) -> Result<Vec<ConfigLine>> {
         Some(file) => text::read_opened(file, path, CONFIG_LIMIT)?,
         None => text::read(path, CONFIG_LIMIT)?,
     };
+
     let parsed = text.lines().enumerate().map(|(index, line)| {
         line.trim_end_matches('\r')
             .parse::<ConfigLine>()

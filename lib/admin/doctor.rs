@@ -51,6 +51,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             Err(code) => return Ok(code),
         },
     };
+
     // The part that another user ran leaves this to root.
     if !args.part {
         doctor::complete(&mut findings, &context.paths.root);
@@ -60,6 +61,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     } else {
         print(&findings)?;
     }
+
     let failed = findings
         .iter()
         .any(|finding| finding.severity == Severity::Fail);
@@ -92,6 +94,7 @@ fn as_owner(
         flag.push(value);
         flag
     };
+
     let mut arguments = vec![
         flag("root", &places.root),
         flag("db", &places.database),
@@ -99,6 +102,7 @@ fn as_owner(
         flag("helper-socket", &places.hands.helper_socket),
         flag("runner-socket", &places.hands.runner_socket),
     ];
+
     arguments.extend(["doctor", "--json", "--part"].map(OsString::from));
     arguments.push(flag("poll-seconds", &places.looks.poll.poll_seconds));
     arguments.extend(
@@ -117,9 +121,11 @@ fn as_owner(
             let mut text = String::new();
             reader.read_to_string(&mut text).map(|_| text)
         });
+
         let code = reexec_as(owner, &arguments, writer);
         (code, reading.join().unwrap_or_else(|_| Ok(String::new())))
     });
+
     let (code, text) = (code?, text?);
     if !matches!(code, 0 | 1) {
         return Ok(Err(ExitCode::from(code)));
@@ -147,29 +153,35 @@ fn print(findings: &[Finding]) -> Result<()> {
             Severity::Warn => ("warn", Tone::Warning),
             Severity::Fail => ("fail", Tone::Bad),
         };
+
         let (check, found) = (
             output::printable(&finding.check),
             output::printable(&finding.found),
         );
+
         output::line(&format!(
             "{}  {check:<width$}  {found}",
             tone.paint(word, colours)
         ))?;
+
         if let Some(advice) = &finding.advice {
             output::line(&format!("      -> {}", output::printable(advice)))?;
         }
     }
+
     let number = |severity| {
         findings
             .iter()
             .filter(|finding| finding.severity == severity)
             .count()
     };
+
     let mut numbers = format!(
         "{} ok, {} to look at",
         number(Severity::Ok),
         number(Severity::Warn)
     );
+
     numbers.push_str(&format!(", {} failed", number(Severity::Fail)));
     if number(Severity::Skip) > 0 {
         numbers.push_str(&format!(", {} not checked", number(Severity::Skip)));

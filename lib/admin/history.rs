@@ -45,6 +45,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         hint(&format!("nothing has happened to server {} yet", server.id));
         return Ok(());
     }
+
     if args.journal {
         return history.iter().try_for_each(story);
     }
@@ -57,6 +58,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         } else {
             String::new()
         };
+
         table.toned([
             plain(when(Some(event.at))),
             (what(&event).to_owned(), tone(&event)),
@@ -93,6 +95,7 @@ fn story(event: &ServerEvent) -> Result<()> {
         what(event),
         event.cause
     ))?;
+
     event
         .journal
         .iter()

@@ -144,6 +144,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Family::Doctor(args) => return doctor::run(&context, args),
         _ => {}
     }
+
     let database = context.paths.database();
     users::drop_root(&database)?;
 
@@ -193,6 +194,7 @@ fn facts(facts: &[(&str, String)]) -> Result<()> {
         } else {
             output::printable(value)
         };
+
         output::line(&format!("{name:<width$}  {value}"))
     })
 }

@@ -72,11 +72,13 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
     } else {
         "which was there already"
     };
+
     output::line(&format!(
         "overlay '{}' added; its directory is {}, {state}",
         args.name,
         path.display()
     ))?;
+
     hint_content(context, &db, reference)
 }
 

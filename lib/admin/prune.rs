@@ -40,6 +40,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     } else {
         Depth::Everything
     };
+
     let pruned = if args.dry_run {
         upkeep::count(&mut db, before, depth)?
     } else {
@@ -55,11 +56,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         log_lines,
         sessions,
     } = pruned;
+
     let verb = if args.dry_run {
         "would be removed"
     } else {
         "removed"
     };
+
     let what = if args.logs_only {
         format!("{log_lines} log lines")
     } else {

@@ -71,6 +71,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             "name the backup to restore: see `left4me restore --help`",
         ));
     };
+
     if !geteuid().is_root() {
         return Err(Error::not_permitted(
             "only root can stop and start left4me: use `sudo left4me restore FILE`",
@@ -113,6 +114,7 @@ fn open(file: &Path) -> Result<File> {
         } else {
             Exit::Failed
         };
+
         Error::new(
             exit,
             format!(
@@ -156,6 +158,7 @@ fn as_owner(
     } else {
         "exchange"
     };
+
     let mut arguments: Vec<OsString> = vec!["--root".into(), context.paths.root.clone().into()];
     arguments.extend([
         "--db".into(),
@@ -164,6 +167,7 @@ fn as_owner(
         "--part".into(),
         part.into(),
     ]);
+
     reexec_with_input(owner, &arguments, input)
 }
 
@@ -216,5 +220,6 @@ fn exchange(database: &Path, staged: &Path, now: i64) -> Result<()> {
             kept.display()
         ))?;
     }
+
     output::line(&format!("{} is restored", database.display()))
 }

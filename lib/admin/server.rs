@@ -113,6 +113,7 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
             blueprint,
             port: args.port,
         };
+
         servers::create(tx, context.now, &context.actor, &new, context.port_range)
     })?;
 
@@ -127,6 +128,7 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
         user,
         ..
     } = &server;
+
     output::line(&format!(
         "server {id} '{name}' of '{user}' created on port {port}; start it with `left4me-job \
         enqueue start --server {id}`"
@@ -186,6 +188,7 @@ fn table(servers: Vec<Server>, now: i64) -> Table {
         "DRIFT",
         "LAST ERROR",
     ]);
+
     for server in servers {
         let tone = tone(&server);
         let plain = |text: String| (text, Tone::Plain);
@@ -245,6 +248,7 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         Some(false) => "no",
         None => "unknown",
     };
+
     let sub = server
         .actual_sub_state
         .map_or_else(String::new, |sub| format!(" ({sub})"));

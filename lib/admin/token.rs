@@ -83,6 +83,7 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
         "token {} of '{}'; it cannot be shown again",
         row.id, row.user
     ));
+
     output::line(&token)
 }
 

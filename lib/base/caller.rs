@@ -30,6 +30,7 @@ fn lookup() -> String {
     } else {
         None
     };
+
     sudo.unwrap_or_else(|| login_name(uid))
 }
 

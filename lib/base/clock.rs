@@ -197,6 +197,7 @@ mod tests {
             monotonic_us: 5_000_000,
             booted_at: 995_000,
         };
+
         assert_eq!(
             [0, 5_000_000, 3_000_000, 9_000_000].map(|us| moment.wall(us)),
             [1_000_000, 1_000_000, 998_000, 1_000_000]
@@ -219,6 +220,7 @@ mod tests {
             [span(0), span(340), span(12_345), span(200_000)],
             ["0 s", "340 ms", "12 s", "3 min 20 s"]
         );
+
         assert_eq!(
             [span(7_500_000), span(356_400_000)],
             ["2 h 5 min", "4 d 3 h"]

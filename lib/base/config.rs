@@ -156,12 +156,14 @@ fn pauses(text: &str) -> Result<Pauses, String> {
             .filter(|_| plain)
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     };
+
     let parsed: Option<Vec<Duration>> = text.split(',').map(|part| number(part.trim())).collect();
 
     let total = |all: &[Duration]| {
         all.iter()
             .try_fold(Duration::ZERO, |sum, one| sum.checked_add(*one))
     };
+
     match parsed {
         Some(all) if total(&all).is_some_and(|total| total <= LONGEST_PAUSES) => Ok(Pauses(all)),
         _ => Err(
@@ -318,6 +320,7 @@ fn parsed_with<C: Parser>(path: &Path, change: impl FnOnce(clap::Command) -> cla
             .error(clap::error::ErrorKind::InvalidValue, message)
             .exit(),
     };
+
     let command = change(with_defaults(C::command(), &file));
     let name = command.get_name().to_owned();
 

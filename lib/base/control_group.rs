@@ -126,6 +126,7 @@ mod tests {
             assert!(is_ours(group.unit()), "{text}");
             assert_eq!(group.parts_to_unit().last(), Some(group.unit()), "{text}");
         }
+
         let group: ControlGroup = RUNNER.parse().unwrap();
         assert_eq!(group.parts_to_unit().collect::<Vec<_>>().len(), 3);
     }

@@ -57,6 +57,7 @@ fn wide(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
             .filter(|&&byte| byte == 0)
             .count()
     };
+
     let half = bytes.len().min(512) / 2;
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some(("UTF-32", "UTF-32")),
@@ -139,6 +140,7 @@ mod tests {
                 .flat_map(to)
                 .collect::<Vec<u8>>()
         };
+
         let (little, big) = (wide(u16::to_le_bytes), wide(u16::to_be_bytes));
         for (bytes, line, code) in [
             (

@@ -67,6 +67,7 @@ impl Error {
         } else {
             message
         };
+
         let message = if message.is_ascii() {
             message
         } else {
@@ -150,6 +151,7 @@ fn describe(error: &dyn std::error::Error) -> String {
             text.push_str(": ");
             text.push_str(&message);
         }
+
         cause = next.source();
     }
 

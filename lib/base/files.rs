@@ -148,6 +148,7 @@ mod tests {
                 error.kind() == ErrorKind::InvalidInput && error.to_string().contains(words),
                 "{name}: {error}"
             );
+
             let error = open_to_read(&at(name)).unwrap_err();
             assert!(
                 error.kind() == ErrorKind::InvalidInput && error.to_string().contains(words),

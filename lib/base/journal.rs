@@ -30,6 +30,7 @@ pub fn start(level: LevelFilter) {
     } else {
         None
     };
+
     let started = match journal {
         Some(journal) => registry
             .with(Journald {
@@ -213,10 +214,12 @@ mod tests {
             ("LEFT4ME_PEER_UID".to_owned(), "997".to_owned()),
             ("LEFT4ME_ERROR".to_owned(), "x".to_owned()),
         ];
+
         assert_eq!(
             prefixed(Level::WARN, "refused", &pairs),
             "<4>refused (LEFT4ME_PEER_UID=997)\n"
         );
+
         assert_eq!(prefixed(Level::INFO, "a\n<0>b", &[]), "<6>a\u{fffd}<0>b\n");
     }
 }

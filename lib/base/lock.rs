@@ -119,6 +119,7 @@ fn busy(path: &Path, role: &str, mut file: File) -> Error {
         }
         _ => String::new(),
     };
+
     Error::conflict(format!(
         "another {role}{holder} serves {} already; this one exits",
         path.display()
@@ -175,18 +176,22 @@ mod tests {
             "1: FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF",
             10_044_015
         ));
+
         assert!(!is_flock_on(
             "1: FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF",
             44_015
         ));
+
         assert!(!is_flock_on(
             "1: -> FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF",
             10_044_015
         ));
+
         assert!(!is_flock_on(
             "2: POSIX  ADVISORY  WRITE 1 fe:00:10044015 0 EOF",
             10_044_015
         ));
+
         assert!(!is_flock_on("", 0) && !is_flock_on("1: FLOCK", 0));
     }
 }

@@ -336,6 +336,7 @@ fn cursor(text: &str) -> bool {
             .bytes()
             .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
+
     let mut parts = text.split(';');
     let mut fields = [
         ("s=", 32..=32),

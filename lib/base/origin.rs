@@ -19,6 +19,7 @@ impl std::str::FromStr for Origin {
             "an origin is needed: https://HOST or http://HOST, with :PORT where it has one"
                 .to_owned()
         };
+
         let uri: Uri = text.parse().map_err(|_| wrong())?;
         let scheme = uri
             .scheme_str()

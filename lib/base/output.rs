@@ -51,6 +51,7 @@ fn escaped(json: &str) -> Cow<'_, str> {
         } else {
             out.push(c);
         }
+
         before = Some(c);
     }
 
@@ -92,6 +93,7 @@ mod tests {
             ),
             "{shown}"
         );
+
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&shown).unwrap()["name"],
             text

@@ -65,6 +65,7 @@ impl Checked {
             &new,
             serde_json::to_vec(self).map_err(std::io::Error::from)?,
         )?;
+
         fs_err::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
         Ok(fs_err::rename(new, file)?)
     }
@@ -130,16 +131,19 @@ mod tests {
             at_us: 7,
             verdict,
         };
+
         let unfit = checked(Verdict::Unfit {
             why: "no overlay".to_owned(),
             advice: "move it".to_owned(),
         });
+
         let text = serde_json::to_string(&unfit).unwrap();
 
         assert_eq!(
             Checked::parse(&text, Path::new("/srv/l4")),
             Some(unfit.clone())
         );
+
         assert_eq!(Checked::parse(&text, Path::new("/var/lib/left4me")), None);
         assert_eq!(Checked::parse("{}", Path::new("/srv/l4")), None);
 

@@ -21,11 +21,13 @@ pub fn check(password: &str) -> Result<()> {
             "the password is too short: at least {MIN_LENGTH} characters are needed"
         )));
     }
+
     if password.len() > MAX_BYTES {
         return Err(Error::usage(format!(
             "the password is too long: at most {MAX_BYTES} bytes are allowed"
         )));
     }
+
     if password.contains(char::is_control) {
         return Err(Error::usage(
             "the password has a control character or a line break",
@@ -79,6 +81,7 @@ mod tests {
             hashed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
             "{hashed}"
         );
+
         assert!(verify("correct horse", &hashed));
         assert!(!verify("correct house", &hashed) && !verify("x", "damaged") && !verify("", ""));
         assert_ne!(

@@ -55,6 +55,7 @@ impl ServerUser {
                 .collect();
             name = format!("{PREFIX}_{hex}");
         }
+
         Self {
             name,
             id: id(server.as_str()),
@@ -113,6 +114,7 @@ mod tests {
                 id: 2_100_000_007
             }
         );
+
         assert_eq!(of("19999999").id, 2_119_999_999);
 
         for hashed in ["20000000", "007", "test", "steam", "4294967303"] {
@@ -171,6 +173,7 @@ mod tests {
             env!("CARGO_MANIFEST_DIR"),
             "/systemd/system-generators/left4me"
         );
+
         #[expect(clippy::disallowed_methods, reason = "as systemd runs it")]
         let status = std::process::Command::new(generator)
             .arg(dir.path().join("out"))

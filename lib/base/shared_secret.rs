@@ -96,6 +96,7 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             Secret::read(&path)
         };
+
         let good = "0123456789abcdef0123456789abcdef";
 
         let secret = read(&format!("{good}\n"), 0o640).unwrap();

@@ -128,6 +128,7 @@ impl Table {
                 .map(|(cell, _)| cells(cell))
                 .max()
         };
+
         let widths: Vec<usize> = (0..self.headings.len())
             .map(|column| width(column).unwrap_or(0))
             .collect();
@@ -213,6 +214,7 @@ mod tests {
                 "1   -                    -"
             ]
         );
+
         assert_eq!(
             table([first, second, ""])[..2],
             [

@@ -21,6 +21,7 @@ pub fn read(path: &Path, limit: u64) -> Result<String> {
     } else {
         fs_err::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
     };
+
     checked(path, limit, bytes, read)
 }
 

@@ -18,6 +18,7 @@ pub fn read(top: &Path, below: &[&str], limit: usize) -> Result<Vec<u8>> {
         OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )?;
+
     for folder in folders {
         dir = openat(
             &dir,

@@ -64,6 +64,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
             true => out.push_str(&number(c)),
             false => out.push(c),
         }
+
         before = Some(c);
     }
 

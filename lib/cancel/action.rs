@@ -58,6 +58,7 @@ impl FinishedStep {
             duration_ms,
             ..
         } = self;
+
         let (job_id, cancellation_id) = (job.0, self.cancellation.0);
         let task_id = self.task.map(|id| id.0);
         let signal = self.signal;

@@ -36,6 +36,7 @@ pub fn settle(tx: &Connection, record: &Cancellation, now: i64) -> Result<()> {
         cancellations::begin_step(tx, record.id, step, now)?;
         cancellations::end_step(tx, record.id, step, true, &message, now)?;
     }
+
     cancellations::finish(tx, record.id, Progress::Completed, &message, now)?;
     Ok(())
 }

@@ -83,6 +83,7 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
             runner.words()
         )
     }));
+
     let unknown = observed.iter().filter(|(_, observed)| !observed.is_known());
     wrong.extend(
         unknown.map(|(server, _)| format!("systemd did not say what server {server} is now")),
@@ -157,12 +158,14 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
             work.id.0,
             u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
         );
+
         tracing::warn!(
             cancellation_id,
             attempt = tries,
             delay_ms,
             "cancellation {cancellation_id}: cleaning failed, next try in {delay_ms} ms: {failure}"
         );
+
         std::thread::sleep(pause);
     };
 
@@ -217,6 +220,7 @@ fn wait_for_units(runners: &[Runner]) -> Vec<&Runner> {
             units.retain(|(_, unit)| unit.is_populated());
             return units.into_iter().map(|(runner, _)| runner).collect();
         }
+
         std::thread::park_timeout(PAUSE);
     }
 }

@@ -144,6 +144,7 @@ impl Signal {
             duration_ms,
             ..
         } = self;
+
         let message = format!(
             "cancelling job {job}: {signal} to {command}: {outcome} after {duration_ms} ms"
         );
@@ -257,6 +258,7 @@ mod tests {
                 .map(|one| (one.signal, one.outcome, one.duration_ms))
                 .collect::<Vec<_>>()
         };
+
         let empty = Some("empty");
         let gentle = || sent(false, None);
 
@@ -264,10 +266,12 @@ mod tests {
             of("terminate", empty, gentle()),
             [("SIGTERM", "ended", 10_200)]
         );
+
         assert_eq!(
             of("kill", empty, gentle()),
             [("SIGTERM", "ignored", 10_000), ("SIGKILL", "ended", 200)]
         );
+
         assert_eq!(
             of("kill", empty, sent(true, None)),
             [("SIGKILL", "ended", 10_200)]
@@ -278,10 +282,12 @@ mod tests {
             of("kill", empty, escalated),
             [("SIGTERM", "ignored", 3000), ("SIGKILL", "ended", 7200)]
         );
+
         assert_eq!(
             of("kill", Some("left"), gentle())[1],
             ("SIGKILL", "not ended", 200)
         );
+
         assert_eq!(
             of("lost", None, gentle()),
             [("SIGTERM", "no answer", 10_200)]
@@ -302,6 +308,7 @@ mod tests {
             sent(true, Some(11_300)).has_timed_out(&killed, false, 20_000),
             "the kill came before the force"
         );
+
         assert!(!sent(false, None).has_timed_out(&killed[..1], false, 20_000));
         assert!(sent(false, None).has_timed_out(&[runner("lost", None)], true, 20_000));
     }

@@ -79,6 +79,7 @@ pub fn ended(runners: &[Runner]) -> String {
         } else {
             format!(", {killed} of them killed")
         };
+
         return format!(
             "{} of {} commands ended{killed}",
             known.len(),

@@ -35,6 +35,7 @@ pub fn settle(
         waived,
         was_running: task.was_running,
     };
+
     if !tasks::cancel(tx, task.id, &end, now)? {
         return Ok(false);
     }

@@ -74,6 +74,7 @@ pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<Can
             cascade: request.cascade,
             previous_state: task.map_or_else(|| job.state.as_str(), |(_, state)| state.as_str()),
         };
+
         let id = cancellations::insert(tx, &new, now)?;
 
         if job.state == JobState::Queued {
@@ -86,9 +87,11 @@ pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<Can
                     job.id
                 )));
             }
+
             let detail = if request.force { "forced" } else { "" };
             add_event(tx, request, cancelling_event(request), detail, now)?;
         }
+
         result::of(tx, id)
     })
 }
@@ -195,6 +198,7 @@ fn settle_queued(
             server: task.server,
             ..new_event(request, &kind, detail)
         };
+
         events::add(tx, now, &event)?;
     }
 
@@ -207,6 +211,7 @@ fn settle_queued(
             task: None,
             ..*request
         };
+
         add_event(tx, &whole, "job.cancelled", "before execution", now)?;
         for server in job.all_servers() {
             observe::settle(

@@ -108,11 +108,13 @@ impl Tracked {
         } else {
             Cancel::Terminate
         };
+
         let urgency = if self.force { ", at once" } else { "" };
         let message = format!(
             "being cancelled{urgency} {}",
             messages::by(&self.who, &self.why)
         );
+
         Action::EndCommands {
             job: self.job,
             tasks,
@@ -140,6 +142,7 @@ impl Tracked {
                 .iter()
                 .filter(|task| self.running.contains(&task.id))
         };
+
         let changes_unit =
             ran().filter(|task| task.kind.as_ref().is_ok_and(|kind| kind.changes_unit()));
         CleanUp {

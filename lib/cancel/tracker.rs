@@ -205,10 +205,12 @@ impl Tracker {
                 .filter(|task| had_begun(task))
                 .map(|task| task.id),
         );
+
         let (running, pending) = (
             tracked.running.len(),
             affected.len() - tracked.running.len(),
         );
+
         let found = format!("{running} running, {pending} pending, {ended} ended");
         self.end_step(tx, &mut tracked, Step::Identify, true, found, now)?;
 
@@ -217,6 +219,7 @@ impl Tracker {
             self.actions
                 .push(tracked.end_commands(tracked.running.clone()));
         }
+
         self.tracked.push(tracked);
         Ok(())
     }
@@ -260,6 +263,7 @@ impl Tracker {
                 deadline,
                 closed: true,
             };
+
             return Ok(());
         }
 
@@ -350,6 +354,7 @@ impl Tracker {
             detail,
             report.cleaned_at,
         )?;
+
         let (verified, detail) = split(report.verified);
         self.end_step(tx, &mut tracked, Step::Verify, verified, detail, now)?;
 

@@ -110,6 +110,7 @@ fn report(result: &CancelResult, json: bool) -> Result<ExitCode> {
             output::line(&output::printable(&result.message))?;
             print_affected(result)?;
         }
+
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -156,6 +157,7 @@ fn runner_line(runner: &Terminated) -> String {
     } else {
         ""
     };
+
     format!(
         "  {unit} ({} of task {}{pid}): {end}{left}",
         runner.verb, runner.task_id
@@ -175,6 +177,7 @@ fn affected_tasks(result: &CancelResult) -> Vec<String> {
             task.id, task.kind, task.previous_state, task.state
         )
     };
+
     result.tasks_affected.iter().map(task).collect()
 }
 
@@ -217,6 +220,7 @@ fn watch(
                 "the cancellation is recorded and waits for a worker: {error}"
             )));
         }
+
         deadline = deadline.max(Instant::now() + LOCK_CHECK_INTERVAL);
     }
 }
@@ -286,6 +290,7 @@ pub fn line(step: &StepRow) -> String {
         (Some(_), None) => "…".to_owned(),
         (None, _) => String::new(),
     };
+
     let mark = match step.state {
         StepState::Pending => "pending",
         StepState::Running => "running",

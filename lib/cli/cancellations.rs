@@ -57,6 +57,7 @@ pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
                 args.id
             )));
         };
+
         Ok((result::of(tx, newest.id)?, all.len() - 1))
     })?;
 
@@ -92,6 +93,7 @@ pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
             .cancellation_state
             .map(|state| ("record", state.to_string())),
     );
+
     facts.push(("progress", result.message.clone()));
     for (name, value) in facts {
         output::line(&format!("{name:<12} {}", output::printable(&value)))?;
@@ -136,6 +138,7 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         limit: args.limit,
         offset: args.offset,
     };
+
     let all = context.db.read(|tx| {
         args.job.map(|id| jobs::state(tx, id)).transpose()?;
         cancellations::list(tx, &filter)
@@ -145,6 +148,7 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         output::json(&all)?;
         return Ok(ExitCode::SUCCESS);
     }
+
     if all.is_empty() {
         eprintln!("no cancellations");
         return Ok(ExitCode::SUCCESS);
@@ -160,6 +164,7 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         "DURATION",
         "REASON",
     ]);
+
     let dash = || "-".to_owned();
     for one in &all {
         let tone = match one.state {
@@ -167,6 +172,7 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
             Progress::Requested | Progress::Running => Tone::Warning,
             Progress::Failed => Tone::Bad,
         };
+
         let cells = [
             (one.id.to_string(), Tone::Plain),
             (one.job_id.to_string(), Tone::Plain),

@@ -37,6 +37,7 @@ pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
         &enqueue::Requester::local(&caller::caller()),
         clock::now_ms(),
     )?;
+
     context.wake_worker();
     if args.json {
         output::json(&accepted)?
@@ -67,6 +68,7 @@ pub fn pause(context: &mut Context, args: &PauseArgs) -> Result<ExitCode> {
     } else {
         String::new()
     };
+
     output::line(&format!("the queue is paused{rest}"))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -79,6 +81,7 @@ pub fn resume(context: &mut Context, _: &ResumeArgs) -> Result<ExitCode> {
             jobs::counts(tx)?.0,
         ))
     })?;
+
     if !resumed {
         return Err(Error::conflict("the queue is not paused"));
     }

@@ -51,6 +51,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         (false, true) => Targets::None,
         (false, false) => Targets::Named(args.servers.clone()),
     };
+
     let requested_by = caller::caller();
     let request = JobRequest {
         operation: args.operation,
@@ -58,6 +59,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         unique: args.unique,
         requester: Requester::local(&requested_by),
     };
+
     let accepted = enqueue(&mut context.db, &request, clock::now_ms())?;
     context.wake_worker();
 

@@ -46,6 +46,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     } else {
         None
     };
+
     let limit = args
         .limit
         .unwrap_or(if args.job.is_some() { 100_000 } else { 50 });
@@ -83,6 +84,7 @@ fn print(events: &[Event], args: &Args) -> Result<()> {
             .iter()
             .try_for_each(|event| output::line(&output::printable(&cells(event).join("  "))));
     }
+
     if events.is_empty() {
         return Ok(());
     }
@@ -99,6 +101,7 @@ fn cells(event: &Event) -> [String; 5] {
         event.task_id.map(|id| format!("task {id}")),
         event.server_id.map(|id| format!("server {id}")),
     ];
+
     let about: Vec<String> = about.into_iter().flatten().collect();
     let why = if event.reason.is_empty() {
         String::new()

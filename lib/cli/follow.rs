@@ -48,6 +48,7 @@ pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCo
             && std::io::stderr().is_terminal()
             && std::io::stdout().is_terminal(),
     );
+
     let mut after = options.after;
 
     loop {
@@ -93,6 +94,7 @@ pub fn print(line: &Line, style: Style, progress: &mut Progress) -> Result<()> {
                 output::printable(&line.line)
             )
             .ok();
+
             Ok(())
         }),
     }

@@ -47,6 +47,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
             limit: args.limit,
             offset: 0,
         };
+
         Ok((
             jobs::list(tx, &filter)?,
             queue::pause(tx)?,
@@ -70,14 +71,17 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
             "the queue is paused by {} since {since}{why}",
             pause.paused_by
         );
+
         eprintln!("{}", output::printable(&message));
     }
+
     for runner in undying {
         eprintln!(
             "{}: jobs for the same servers wait until it is gone",
             runner.undying()
         );
     }
+
     for row in nonsense {
         eprintln!("{}", output::printable(&row));
     }
@@ -97,6 +101,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         "QUEUED",
         "DURATION",
     ]);
+
     for job in &jobs {
         table.row([
             job.id.to_string(),

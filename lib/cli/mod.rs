@@ -103,6 +103,7 @@ pub fn main() -> ExitCode {
     } else {
         cli.logging.log
     });
+
     run(cli).unwrap_or_else(|error| error.report(PROGRAM))
 }
 
@@ -119,6 +120,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         db: Db::open(&database)?,
         worker_socket: cli.worker.worker_socket,
     };
+
     let done = match cli.verb {
         Verb::Enqueue(args) => enqueue::run(&mut context, &args),
         Verb::List(args) => list::run(&mut context, &args),

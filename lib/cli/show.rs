@@ -58,6 +58,7 @@ fn print(full: &FullJob) -> Result<()> {
         runners,
         cancellations,
     } = full;
+
     let now = clock::now_ms();
     let position = job.queue_position.map_or_else(String::new, |position| {
         format!(", position {position} in the queue")
@@ -69,6 +70,7 @@ fn print(full: &FullJob) -> Result<()> {
         ("requested by", job.requested_by.clone()),
         ("queued", clock::local(job.created_at)),
     ];
+
     facts.extend(job.retry_of.map(|id| ("retry of", format!("job {id}"))));
     facts.extend(job.started_at.map(|at| ("started", clock::local(at))));
     facts.extend(job.finished_at.map(|at| {
@@ -77,6 +79,7 @@ fn print(full: &FullJob) -> Result<()> {
             format!("{} (after {})", clock::local(at), duration(job, now)),
         )
     }));
+
     facts.extend(job.exit_code.map(|code| ("exit code", code.to_string())));
     facts.extend(job.error.clone().map(|error| ("error", error)));
     for (name, value) in facts {
@@ -108,6 +111,7 @@ fn print(full: &FullJob) -> Result<()> {
             "cancellation {}{what} by {}: {}, {message}",
             one.id, one.requested_by, one.state
         );
+
         output::line(&output::printable(&text))?;
     }
 

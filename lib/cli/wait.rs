@@ -53,6 +53,7 @@ pub fn wait(context: &Context, ids: &[JobId], timeout: Option<Duration>) -> Resu
                 failed.extend(follow::report_end(context, id, state).err());
                 break;
             }
+
             if !watch.wait(deadline)? && deadline.is_some_and(|deadline| Instant::now() >= deadline)
             {
                 return Err(Error::failed(format!(

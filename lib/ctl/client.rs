@@ -46,6 +46,7 @@ pub(super) fn send(
                     "{PROGRAM}: warning: a process of the command could not be ended"
                 ));
             }
+
             return finish(code, refused, what);
         }
     }

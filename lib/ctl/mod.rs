@@ -135,6 +135,7 @@ fn run(cli: Cli) -> Result<()> {
         root: cli.paths.root,
         hands: cli.hands,
     };
+
     match (cli.verb, spec) {
         (Verb::Install, _) => ctl.install(),
         (Verb::Initialize { name, .. }, Some(spec)) => ctl.initialize(&name, &spec),

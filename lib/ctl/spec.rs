@@ -40,6 +40,7 @@ fn parse(text: &str) -> Result<Spec, String> {
         with_snippet: false,
         merge_keys: serde_saphyr::options::MergeKeyPolicy::Error,
     };
+
     let file: File =
         serde_saphyr::from_str_with_options(text, options).map_err(|error| describe(&error))?;
 
@@ -82,6 +83,7 @@ fn list<T: FromStr>(
             )
         })
     });
+
     parsed.collect()
 }
 
@@ -95,6 +97,7 @@ fn arguments(entries: Option<Vec<Spanned<String>>>) -> Result<Vec<Argument>, Str
             ));
         }
     }
+
     list("arguments", "one word each", entries)
 }
 
@@ -156,6 +159,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["b", "a/c"]
         );
+
         assert_eq!(
             spec.arguments
                 .iter()
@@ -163,6 +167,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["+map", "c1m1_hotel", "8"]
         );
+
         assert_eq!(
             spec.config
                 .iter()
@@ -213,6 +218,7 @@ mod tests {
                 error.starts_with(&format!("line {line}:")) && error.contains(word),
                 "{text:?}: {error}"
             );
+
             assert!(!error.contains("hunter2"), "{error}");
         }
 

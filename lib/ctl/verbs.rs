@@ -56,6 +56,7 @@ impl Control {
             &RunnerRequest::Install {},
             "install",
         )?;
+
         line("the game is installed")
     }
 
@@ -120,6 +121,7 @@ impl Control {
             },
             &format!("stop {name}"),
         )?;
+
         line(&format!("instance {name} is stopped"))
     }
 
@@ -134,6 +136,7 @@ impl Control {
             },
             &what,
         )?;
+
         instance::remove(&self.root, name, || Ok(()))?;
         self.helper(
             &HelperRequest::Purge {
@@ -141,6 +144,7 @@ impl Control {
             },
             &what,
         )?;
+
         line(&format!("instance {name} is deleted"))
     }
 
@@ -194,6 +198,7 @@ impl Control {
                     Stream::Stdout => properties.push(text.to_owned()),
                     Stream::Stderr => print_stderr(text),
                 }
+
                 Ok(())
             },
         )?;
@@ -216,6 +221,7 @@ impl Status<'_> {
         } else {
             self.result.as_str()
         };
+
         for (name, value) in [
             ("instance", self.name.as_str()),
             ("unit", &self.unit),

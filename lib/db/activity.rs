@@ -93,6 +93,7 @@ pub fn page(connection: &Connection, filter: &Filter) -> Result<Vec<Entry>> {
             server_name: text_or_null(row, columns.len())?,
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -117,6 +118,7 @@ mod tests {
                 server: server.map(ServerId),
                 ..NewEvent::default()
             };
+
             events::add(&db, 1, &event).unwrap();
         }
 
@@ -136,6 +138,7 @@ mod tests {
             }),
             [2, 1]
         );
+
         assert_eq!(
             found(Filter {
                 actor: Some("web:anna".into()),
@@ -143,6 +146,7 @@ mod tests {
             }),
             [2]
         );
+
         assert_eq!(
             found(Filter {
                 kind: Some("job".into()),
@@ -150,6 +154,7 @@ mod tests {
             }),
             [2, 1]
         );
+
         assert_eq!(
             found(Filter {
                 kind: Some("job.failed".into()),
@@ -157,6 +162,7 @@ mod tests {
             }),
             [2]
         );
+
         assert_eq!(
             found(Filter {
                 kind: Some("x' OR 1 --".into()),
@@ -164,6 +170,7 @@ mod tests {
             }),
             [0_i64; 0]
         );
+
         assert_eq!(
             found(Filter {
                 server: Some(ServerId(1)),
@@ -181,6 +188,7 @@ mod tests {
             },
         )
         .unwrap();
+
         assert_eq!(
             names
                 .iter()
@@ -198,6 +206,7 @@ mod tests {
             },
         )
         .unwrap();
+
         assert_eq!(first[0].server_name.as_deref(), Some("S0"));
     }
 }

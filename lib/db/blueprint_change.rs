@@ -98,6 +98,7 @@ pub fn edit(
             "DELETE FROM blueprint_overlays WHERE blueprint_id = ?1",
             [id.0],
         )?;
+
         stack(tx, id, overlays)?;
     }
 
@@ -156,6 +157,7 @@ fn stack(tx: &Connection, id: BlueprintId, names: &[OverlayName]) -> Result<()> 
             overlay.id.0
         ])?;
     }
+
     Ok(())
 }
 

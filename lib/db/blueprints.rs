@@ -99,6 +99,7 @@ pub fn find(
             [name.as_str()],
         )?,
     };
+
     found.retain(|blueprint| user.is_none_or(|user| user == blueprint.user_id));
 
     match found.len() {
@@ -164,6 +165,7 @@ pub fn stored(connection: &Connection, id: BlueprintId) -> Result<Stored> {
         overlays: overlay_names(connection, id)?,
         ..Stored::default()
     };
+
     for (text, list, what) in [
         (&arguments, &mut stored.arguments, "arguments"),
         (&config, &mut stored.config, "config lines"),
@@ -247,6 +249,7 @@ pub fn spec(connection: &Connection, id: BlueprintId, port: u16) -> Result<Spec>
         "SELECT o.ref FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id WHERE \
          l.blueprint_id = ?1 ORDER BY l.position",
     )?;
+
     let overlays: Vec<String> = statement
         .query_map([id.0], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
@@ -257,6 +260,7 @@ pub fn spec(connection: &Connection, id: BlueprintId, port: u16) -> Result<Spec>
         arguments: list(&arguments).map_err(|why| bad("arguments", why))?,
         config: list(&config).map_err(|why| bad("config", why))?,
     };
+
     check(&spec.overlays, &spec.arguments, &spec.config)
         .map_err(|why| bad("content", why.to_string()))?;
 

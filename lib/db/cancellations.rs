@@ -181,6 +181,7 @@ pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Cancellation
     } else {
         "?1 IS NULL"
     };
+
     // The state is a literal, so that SQLite can use the partial indexes.
     let by_state = filter
         .state
@@ -189,6 +190,7 @@ pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Cancellation
         "SELECT {COLUMNS} FROM cancellations WHERE {by_job} {by_state} ORDER BY id DESC LIMIT ?2 \
          OFFSET ?3"
     ))?;
+
     let rows = statement.query_map(
         params![filter.job.map(|id| id.0), filter.limit, filter.offset],
         from_row,

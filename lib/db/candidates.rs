@@ -20,6 +20,7 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
             .collect(),
         None => Vec::new(),
     };
+
     Ok(Candidate {
         id: JobId(row.get(0)?),
         exclusive: operation.is_ok_and(Operation::is_exclusive),
@@ -70,6 +71,7 @@ pub fn queue_heads(
          'update') AND j.id > ?1
          ORDER BY j.id LIMIT 1"
     ))?;
+
     let mut heads: Vec<Candidate> = exclusive
         .query_map([after.0], candidate)?
         .collect::<rusqlite::Result<_>>()?;
@@ -78,6 +80,7 @@ pub fn queue_heads(
         "SELECT {CANDIDATE} FROM job_targets h CROSS JOIN jobs j ON j.id = h.job_id
          WHERE h.server_id = ?1 AND h.job_id > ?2 AND j.state = 'queued' ORDER BY h.job_id LIMIT 1"
     ))?;
+
     for server in servers {
         heads.extend(
             head.query_map(params![server.0, after.0], candidate)?

@@ -70,6 +70,7 @@ mod tests {
             count(&db, server, back).unwrap().keep_coming(false),
             "the three before"
         );
+
         add(&db, server, 1, back).unwrap();
         assert_eq!(count(&db, server, back).unwrap().recent, 4);
         assert_eq!(

@@ -77,6 +77,7 @@ fn told(what: &str, error: &rusqlite::Error) -> Error {
         }
         _ => (Exit::Failed, ""),
     };
+
     let semicolon = if advice.is_empty() { "" } else { ": " };
 
     Error::new(exit, format!("{what}: {error}{semicolon}{advice}"))

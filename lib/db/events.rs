@@ -105,6 +105,7 @@ pub fn after(
     } else {
         "?1 IS NULL"
     };
+
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {EVENT} FROM events WHERE {whose} AND id > ?2 ORDER BY id LIMIT ?3"
     ))?;
@@ -119,10 +120,12 @@ pub fn last(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<V
     } else {
         "?1 IS NULL"
     };
+
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {EVENT} FROM (SELECT {EVENT} FROM events WHERE {whose} ORDER BY id DESC LIMIT ?2) \
          ORDER BY id"
     ))?;
+
     let rows = statement.query_map(params![job.map(|id| id.0), limit], event)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -197,6 +200,7 @@ pub fn without_journal(
            AND NOT EXISTS (SELECT 1 FROM event_journal j WHERE j.event_id = events.id)
          ORDER BY id DESC LIMIT ?2",
     )?;
+
     let rows = statement.query_map(params![since, limit], |row| {
         Ok((row.get(0)?, ServerId(row.get(1)?)))
     })?;

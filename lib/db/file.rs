@@ -39,6 +39,7 @@ pub(super) fn reading<T>(path: &Path, work: impl Fn(&mut Connection) -> Result<T
             flags | OpenFlags::SQLITE_OPEN_URI,
             path,
         )?;
+
         let found = work(&mut connection);
         // A program that has opened the file meanwhile may have written during the read.
         if !is_open() {
@@ -88,6 +89,7 @@ pub(super) fn checked(path: &Path) -> Result<PathBuf> {
                 "it is {}, not a regular file",
                 files::kind(found.file_type())
             );
+
             return Err(refused(&beside, &why));
         }
     }
@@ -187,11 +189,13 @@ mod tests {
                     error.to_string().contains(place.to_str().unwrap()),
                     "{error}"
                 );
+
                 assert_eq!(
                     reading(&path, |_| Ok(())).unwrap_err().exit.code(),
                     69,
                     "{name} {trick}"
                 );
+
                 assert!(make(&path).is_err() || !name.is_empty());
                 if trick == "directory" {
                     std::fs::remove_dir(&place).unwrap();
@@ -227,6 +231,7 @@ mod tests {
             1,
             "the last one has closed it"
         );
+
         assert_eq!(count(&path).unwrap(), 1);
         assert_eq!(
             std::fs::read_dir(dir.path()).unwrap().count(),
@@ -244,6 +249,7 @@ mod tests {
             error.exit.code() == 69 && error.to_string().contains("left4me-helper upgrade"),
             "{error}"
         );
+
         assert!(!dir.path().join("db").exists());
     }
 }

@@ -111,6 +111,7 @@ mod tests {
             error.exit == Exit::Unavailable && error.to_string().contains("was replaced"),
             "{error}"
         );
+
         std::fs::remove_file(&path).unwrap();
         assert!(!identity.is_current());
     }

@@ -242,6 +242,7 @@ pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Job>> {
     } else {
         format!("AND state IN ({states})")
     };
+
     let by_server = match filter.server {
         Some(_) => "id IN (SELECT job_id FROM job_targets WHERE server_id = ?1)",
         None => "?1 IS NULL",
@@ -251,10 +252,12 @@ pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Job>> {
         "SELECT {COLUMNS} FROM jobs WHERE {by_server} {by_state} ORDER BY id DESC LIMIT ?2 OFFSET \
          ?3"
     ))?;
+
     let rows = statement.query_map(
         params![filter.server.map(|id| id.0), filter.limit, filter.offset],
         from_row,
     )?;
+
     all_of(connection, rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -270,6 +273,7 @@ pub(super) fn with_ids(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job
                 .collect::<rusqlite::Result<Vec<_>>>()?,
         );
     }
+
     all_of(connection, jobs)
 }
 
@@ -282,6 +286,7 @@ pub(super) fn size(connection: &Connection, id: JobId) -> Result<usize> {
              + (SELECT 40 * count(*) FROM job_targets WHERE job_id = ?1)
          FROM jobs WHERE id = ?1",
     )?;
+
     let size: Option<i64> = statement.query_row([id.0], |row| row.get(0)).optional()?;
     Ok(size.and_then(|size| size.try_into().ok()).unwrap_or(0))
 }
@@ -301,9 +306,11 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
                     position - between.query_row([job.id.0, id.0], |row| row.get::<_, i64>(0))?
                 }
             };
+
             newer = Some((job.id, position));
             job.queue_position = Some(position);
         }
+
         complete(connection, job)?;
     }
 
@@ -313,6 +320,7 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
         job.tasks = tasks.remove(&job.id).unwrap_or_default();
         job.server_outcomes = tasks::outcomes(&job.tasks);
     }
+
     Ok(jobs)
 }
 

@@ -143,6 +143,7 @@ pub fn page(connection: &Connection, filter: &Filter) -> Result<(Vec<Listed>, i6
         "SELECT {} FROM jobs j WHERE {conditions} ORDER BY j.id DESC LIMIT ?3 OFFSET ?4",
         columns()
     ))?;
+
     let rows = statement.query_map(
         params![viewer, server, filter.limit, filter.offset],
         |row| read(row, filter),
@@ -169,6 +170,7 @@ pub fn recent(connection: &Connection, viewer: Option<UserId>, limit: u32) -> Re
         viewer,
         ..Filter::default()
     };
+
     let rows = statement.query_map(params![viewer.map(|id| id.0), None::<i64>, limit], |row| {
         read(row, &filter)
     })?;
@@ -272,6 +274,7 @@ mod tests {
                 },
             )
             .unwrap();
+
             (ids(&jobs), total)
         };
 
@@ -301,6 +304,7 @@ mod tests {
                 },
             )
         };
+
         let (jobs, total) = of_five(Some(UserId(72))).unwrap();
 
         assert_eq!((ids(&jobs), total), (vec![4, 1], 2));
@@ -319,6 +323,7 @@ mod tests {
             (jobs[1].open, jobs[1].servers.len(), jobs[1].more),
             (true, 3, 2)
         );
+
         assert!(jobs[1].error.is_some());
     }
 
@@ -331,6 +336,7 @@ mod tests {
             limit: 9,
             ..Filter::default()
         };
+
         let (jobs, total) = page(&db, &filter).unwrap();
         assert_eq!((ids(&jobs), total), (vec![4, 2], 2));
         assert_eq!(
@@ -351,6 +357,7 @@ mod tests {
             LIMIT ?3",
             open()
         );
+
         let mut statement = db.prepare(&sql).unwrap();
         let plan: Vec<String> = statement
             .query_map([1, 1, 1], |row| row.get(3))

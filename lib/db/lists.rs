@@ -231,6 +231,7 @@ fn part_of(
         "{} ORDER BY id {order} LIMIT ?1 OFFSET ?2",
         rows.join(" UNION ALL ")
     ))?;
+
     let ids = statement
         .query_map([part.limit, part.offset], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
@@ -245,6 +246,7 @@ fn part_of_few(connection: &Connection, from: &str, part: Part) -> Result<(Vec<i
          SELECT TRUE, count(*) FROM found
          UNION ALL SELECT FALSE, id FROM (SELECT id FROM found ORDER BY id DESC LIMIT ?1 OFFSET ?2)"
     ))?;
+
     let mut rows = statement.query([part.limit, part.offset])?;
 
     let (mut ids, mut total) = (Vec::new(), 0);

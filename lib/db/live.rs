@@ -111,6 +111,7 @@ pub fn owners(connection: &Connection, job: JobId) -> Result<Owners> {
                  FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id WHERE t.job_id = ?1),
                 (SELECT user_id FROM jobs WHERE id = ?1)",
     )?;
+
     let user = |id: Option<i64>| id.map(UserId);
     Ok(statement.query_row([job.0], |row| {
         Ok(Owners {
@@ -142,6 +143,7 @@ pub fn server_marks(connection: &Connection) -> Result<Vec<ServerMark>> {
             updated_at: row.get(3)?,
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -205,6 +207,7 @@ pub fn events_after(connection: &Connection, after: i64, limit: u32) -> Result<V
             server: server.map(ServerId),
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -246,10 +249,12 @@ mod tests {
             )),
             "one ends, one begins"
         );
+
         assert!(
             lost("UPDATE tokens SET revoked_at = 5")
                 && lost("UPDATE users SET disabled_at = 5, updated_at = 5")
         );
+
         assert!(!lost(session) && lost("DELETE FROM sessions"));
     }
 
@@ -286,6 +291,7 @@ mod tests {
                           VALUES ('x', 'x', 1, 1)",
         )
         .unwrap();
+
         for _ in 0..10 {
             crate::db::logs::append(&db, JobId(1), 1, crate::wire::Stream::Stdout, "x").unwrap();
         }
@@ -295,10 +301,12 @@ mod tests {
                 .map(|r| (r.after, r.dropped))
                 .unwrap()
         };
+
         assert_eq!(
             [replay(0, 10), replay(0, 4), replay(5, 4), replay(6, 4)],
             [(0, 0), (6, 6), (6, 1), (6, 0)]
         );
+
         assert_eq!(
             [replay(99, 4), replay(10, 4), replay(-1, 0)],
             [(10, 0), (10, 0), (10, 10)]

@@ -61,6 +61,7 @@ pub fn insert(
         task.map(|id| id.0),
         line
     ])?;
+
     Ok(())
 }
 
@@ -91,6 +92,7 @@ pub fn page(
         "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER \
          BY seq LIMIT ?3",
     )?;
+
     let mut rows = statement.query(params![job.0, after, limit])?;
 
     let (mut lines, mut taken) = (Vec::new(), 0);
@@ -109,6 +111,7 @@ pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> R
         "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq < ?2 ORDER \
          BY seq DESC LIMIT ?3",
     )?;
+
     let rows = statement.query_map(params![job.0, before, limit], from_row)?;
     let mut lines = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     lines.reverse();
@@ -127,6 +130,7 @@ pub fn last_progress(connection: &Connection, job: JobId) -> Result<Option<Strin
          LIMIT ?2)
          WHERE line LIKE '%Update state%progress:%' ORDER BY seq DESC LIMIT 1",
     )?;
+
     Ok(statement
         .query_row(params![job.0, LOOKED_AT], |row| text(row, 0))
         .optional()?)
@@ -187,6 +191,7 @@ pub fn find(
              ORDER BY seq DESC LIMIT ?3"
         }
     })?;
+
     let mut rows = statement.query(params![job.0, from, page, words])?;
 
     let (mut looked_at, mut last) = (0, from);
@@ -216,6 +221,7 @@ pub fn leave_out_middle(tx: &Connection, job: JobId, tail_from: i64, now: i64) -
         tail_from - mark,
         KEEP_HEAD + KEEP_TAIL
     );
+
     insert(tx, job, mark, now, Stream::Stderr, None, &words)
 }
 
@@ -297,6 +303,7 @@ mod tests {
             Found::At(5),
             "no letter has a meaning of its own"
         );
+
         assert_eq!(find(i64::MAX, Way::Up, "nothing", 10), Found::Nowhere);
     }
 }

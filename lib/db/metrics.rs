@@ -121,12 +121,14 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         counts: bounds.into_iter().map(|bound| (bound, 0)).collect(),
         total_ms: 0.0,
     };
+
     let operations = || Operation::ALL.map(Operation::as_str);
     let states = |terminal: bool| {
         JobState::ALL
             .into_iter()
             .filter(move |state| state.is_terminal() == terminal)
     };
+
     let by_state = |terminal: bool| {
         let pairs = operations()
             .into_iter()
@@ -207,6 +209,7 @@ fn count_servers(connection: &Connection, snapshot: &mut Snapshot) -> Result<()>
             .entry(row.get::<_, ActualState>(0)?.as_str())
             .or_default() += count(row, 1)?;
     }
+
     Ok(())
 }
 
@@ -221,6 +224,7 @@ fn drifted(connection: &Connection) -> Result<Vec<DriftedServer>> {
             kind: row.get(2)?,
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -239,6 +243,7 @@ fn crashes(connection: &Connection) -> Result<Vec<CrashedServer>> {
             count: count(row, 2)?,
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -273,6 +278,7 @@ fn add_sums(connection: &Connection, to: &mut Snapshot) -> Result<()> {
                 continue;
             }
         };
+
         *durations.counts.entry(le).or_default() += n;
         durations.total_ms += total_ms;
     }

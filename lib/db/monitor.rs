@@ -72,6 +72,7 @@ pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
          k.job_id = j.id
          WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL",
     )?;
+
     let mut busy = running
         .query_map([], busy_row)?
         .collect::<rusqlite::Result<Vec<_>>>()?;
@@ -241,6 +242,7 @@ pub fn tasks(connection: &Connection, job: JobId) -> Result<Tasks> {
         "SELECT state IN ('running', 'cancelling'), kind, count(*), count(finished_at) FROM tasks
          WHERE job_id = ?1 GROUP BY 1, 2 ORDER BY min(position)",
     )?;
+
     let mut rows = statement.query([job.0])?;
 
     let mut tasks = Tasks::default();
@@ -300,11 +302,13 @@ mod tests {
             (queue[0].servers, queue[0].first_servers.join(" ")),
             (5, "S0 S1 S2".to_owned())
         );
+
         assert_eq!(ids(&queued(&db, 1).unwrap()), [5]);
         assert_eq!(
             (counts(&db, 9).unwrap(), counts(&db, 1).unwrap()),
             ((2, 1), (1, 1))
         );
+
         assert_eq!(ids(&ended(&db, 9, 9).unwrap()), [7, 1, 2, 3]);
         assert_eq!(
             ids(&ended(&db, 2, 1).unwrap()),
@@ -322,6 +326,7 @@ mod tests {
                  'x', 2)",
         )
         .unwrap();
+
         assert_eq!(ids(&ended(&db, 9, 9).unwrap()), [2, 7, 1, 3]);
     }
 

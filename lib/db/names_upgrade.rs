@@ -32,6 +32,7 @@ pub(super) fn convert(tx: &Transaction<'_>) -> HookResult {
                 &format!("UPDATE {table} SET name = ?2 WHERE id = ?1"),
                 params![id, free],
             )?;
+
             taken.insert((user, free));
         }
     }

@@ -84,6 +84,7 @@ pub fn all(connection: &Connection) -> Result<Vec<Result<Watched, BadRow>>> {
                 why: "ids begin with 1".to_owned(),
             }));
         }
+
         Ok(watched(row).map_err(|error| BadRow {
             id,
             why: error.to_string(),
@@ -152,6 +153,7 @@ pub fn in_jobs(connection: &Connection, now: i64) -> Result<HashSet<ServerId>> {
                WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL AND ",
         in_time!("?1", "?2", "?3")
     ))?;
+
     let rows = statement.query_map(moments(now), |row| row.get(0).map(ServerId))?;
 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -246,6 +248,7 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
         since,
         now,
     } = seen;
+
     let written = tx
         .prepare_cached(
             "UPDATE servers SET

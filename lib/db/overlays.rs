@@ -37,6 +37,7 @@ pub fn find(connection: &Connection, name: &OverlayName) -> Result<Overlay> {
         }
         other => other?,
     };
+
     overlay.blueprints = used_by(connection, overlay.id)?;
 
     Ok(overlay)
@@ -87,6 +88,7 @@ pub fn create(
             ..NewEvent::default()
         },
     )?;
+
     find(tx, name)
 }
 
@@ -117,6 +119,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Res
             ..NewEvent::default()
         },
     )?;
+
     Ok(overlay)
 }
 

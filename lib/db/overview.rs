@@ -33,6 +33,7 @@ impl Servers {
             ActualState::Starting,
             ActualState::Stopping,
         ];
+
         self.states
             .iter()
             .any(|(state, count)| up.contains(state) && *count > 0)
@@ -69,6 +70,7 @@ pub fn jobs_since(connection: &Connection, since: i64) -> Result<Vec<(JobState, 
         "SELECT state, count(*) FROM (SELECT state, created_at FROM jobs ORDER BY id DESC LIMIT ?2)
          WHERE created_at >= ?1 GROUP BY state",
     )?;
+
     let rows = statement.query_map([since, RECENT], |row| {
         Ok((parse_state(row, 0)?, row.get(1)?))
     })?;
@@ -107,6 +109,7 @@ pub fn shared_job(connection: &Connection) -> Result<Option<Shared>> {
             state: parse_state(row, 2)?,
         })
     });
+
     Ok(found.optional()?)
 }
 
@@ -137,16 +140,19 @@ mod tests {
             counted.states,
             [(ActualState::Running, 2), (ActualState::Unknown, 1)]
         );
+
         assert_eq!(
             jobs_since(&db, 5).unwrap(),
             [(JobState::Queued, 2), (JobState::Running, 1)]
         );
+
         assert_eq!(shared_job(&db).unwrap().unwrap().id, JobId(3));
         db.execute(
             "UPDATE jobs SET state = 'failed', finished_at = 9, exit_code = 1 WHERE id = 3",
             [],
         )
         .unwrap();
+
         assert_eq!(shared_job(&db).unwrap().unwrap().id, JobId(2));
     }
 }

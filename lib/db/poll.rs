@@ -38,6 +38,7 @@ impl Orphan {
         } else {
             "does not start at boot"
         };
+
         format!(
             "{} is {state}, {boot}, and belongs to no server: `sudo left4me-helper disable \
             {instance}` ends it",
@@ -67,6 +68,7 @@ pub fn orphans(connection: &Connection) -> Result<Vec<Orphan>> {
             since: row.get(3)?,
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -83,6 +85,7 @@ pub fn set_orphan(tx: &Connection, orphan: &Orphan) -> Result<()> {
         orphan.state,
         orphan.since
     ])?;
+
     Ok(())
 }
 

@@ -33,6 +33,7 @@ impl fmt::Display for Clash {
             let kind = if taken.is_tv { "SourceTV" } else { "the game" };
             format!("{kind} of server {} ('{}')", taken.server, taken.name)
         };
+
         write!(
             f,
             "UDP port {} is taken twice: by {}, and by {}",
@@ -53,6 +54,7 @@ impl Clash {
         } else {
             (&self.other, &self.one)
         };
+
         let whose = if other.user != mine.user {
             "another user's server".to_owned()
         } else if mine.server == other.server {
@@ -96,6 +98,7 @@ pub fn shared(connection: &Connection) -> Result<Vec<Clash>> {
             is_tv: false,
         })
     })?;
+
     let games: Vec<Taken> = games.collect::<rusqlite::Result<_>>()?;
 
     let mut clashes = Vec::new();
@@ -224,6 +227,7 @@ pub(super) fn usable_port(
             } else {
                 "another user's server".to_owned()
             };
+
             Err(Error::conflict(format!(
                 "port {port} is taken by {by}; without --port the lowest free one is taken"
             )))

@@ -59,6 +59,7 @@ pub fn prepare(staged: &Path) -> Result<()> {
         } else {
             migrate::version(tx).map_err(|error| damaged(&error))?
         };
+
         if schema < 1 {
             return Err(Error::failed(
                 "the backup is no database of left4me; nothing was changed",
@@ -125,6 +126,7 @@ pub fn exchange(staged: &Path, path: &Path, kept: &Path) -> Result<bool> {
         } else {
             fs_err::rename(&beside, &aside)
         };
+
         done.map_err(|error| opening(path, &error))?;
     }
 
@@ -306,6 +308,7 @@ mod tests {
                 .to_string()
                 .contains(words)
         );
+
         assert!(
             follower
                 .write(|_| Ok(()))
@@ -313,6 +316,7 @@ mod tests {
                 .to_string()
                 .contains(words)
         );
+
         assert!(watch.look().unwrap_err().to_string().contains(words));
         assert_eq!(users(&path), ["new"]);
         assert!(!kept.exists());
@@ -376,6 +380,7 @@ mod tests {
             "some text that is long enough to be read as a header of a database file",
         )
         .unwrap();
+
         refused("no database of left4me");
         std::fs::write(&staged, "").unwrap();
         refused("no database of left4me");

@@ -44,6 +44,7 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
         sample.cpu_ns,
         sample.restarts
     ];
+
     tx.prepare_cached(
         "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts) VALUES \
          (?1, ?2, ?3, ?4, ?5)",
@@ -113,6 +114,7 @@ pub fn since(
     } else {
         "samples_10min"
     };
+
     let mut statement = connection.prepare_cached(&format!(
         "SELECT at, memory_bytes, cpu_ns, restarts FROM {table}
          WHERE server_id = ?1 AND at > ?2 AND at <= ?3 ORDER BY at"
@@ -126,6 +128,7 @@ pub fn since(
             restarts: row.get(3)?,
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -144,12 +147,14 @@ mod tests {
             cpu_ns: Some(at),
             restarts: 0,
         };
+
         let count = |table: &str| -> i64 {
             db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
                 row.get(0)
             })
             .unwrap()
         };
+
         let start = 1_800_000_000_000;
 
         let mut now = start;
@@ -164,6 +169,7 @@ mod tests {
             "{} of a day",
             count("samples")
         );
+
         assert!(
             (4320..=4322).contains(&count("samples_10min")),
             "{} of 30 days",
@@ -175,6 +181,7 @@ mod tests {
             (day.len(), day.last().map(|sample| sample.at)),
             (144, Some(now))
         );
+
         assert_eq!(
             super::since(&db, server, now - 10 * DAY, now)
                 .unwrap()
@@ -197,6 +204,7 @@ mod tests {
                 > 4100,
             "the history is there"
         );
+
         assert_eq!(
             super::since(&db, server, now, now + COARSE).unwrap().len(),
             1,
@@ -218,6 +226,7 @@ mod tests {
             db.query_row(ahead, [], |row| row.get::<_, i64>(0)).unwrap(),
             0
         );
+
         for _ in 0..50 {
             prune_idle(&db, server, now + 31 * DAY).unwrap();
         }

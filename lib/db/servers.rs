@@ -102,6 +102,7 @@ pub fn find(connection: &Connection, server: &ServerRef) -> Result<Server> {
                 select!("WHERE s.name = ?1 ORDER BY s.id"),
                 [name.as_str()],
             )?;
+
             match same.len() {
                 0 => Err(Error::not_found(format!(
                     "no server is named '{name}': see `left4me server list`"
@@ -236,6 +237,7 @@ pub fn create(
         detail: &detail,
         ..NewEvent::default()
     };
+
     events::add(tx, now, &event)?;
     get(tx, id)?.ok_or_else(|| gone(id))
 }
@@ -269,6 +271,7 @@ pub fn assign(
         detail: &detail,
         ..NewEvent::default()
     };
+
     events::add(tx, now, &event)?;
     Ok(server)
 }
@@ -288,6 +291,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
             server.name
         )))
     };
+
     if let Some(job) = observations::live_job(tx, id)? {
         return still(format!(
             "has job {job}, which has not ended: wait for it with `left4me-job wait {job}`"
@@ -320,6 +324,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
         detail: &detail,
         ..NewEvent::default()
     };
+
     events::add(tx, now, &event)?;
     Ok(server)
 }
@@ -441,6 +446,7 @@ mod tests {
             !set_desired(&db, ServerId(2), DesiredState::Running, 6).unwrap(),
             "it was that already"
         );
+
         for (id, actual) in [
             (3, ActualState::Stopping),
             (4, ActualState::Failed),
@@ -457,6 +463,7 @@ mod tests {
             wanted_running(&db).unwrap(),
             [ServerId(2), ServerId(3), ServerId(5)]
         );
+
         assert_eq!(all_ids(&db).unwrap().len(), 5);
     }
 
@@ -469,10 +476,12 @@ mod tests {
             ports::lowest_free_port(&db, range(26999, 27005)).unwrap(),
             26999
         );
+
         assert_eq!(
             ports::lowest_free_port(&db, range(27000, 27005)).unwrap(),
             27003
         );
+
         assert_eq!(
             ports::lowest_free_port(&db, range(27000, 27002))
                 .unwrap_err()
@@ -480,12 +489,14 @@ mod tests {
                 .code(),
             4
         );
+
         db.execute("DELETE FROM servers WHERE port = 27001", [])
             .unwrap();
         assert_eq!(
             ports::lowest_free_port(&db, range(27000, 27002)).unwrap(),
             27001
         );
+
         assert_eq!(
             ports::lowest_free_port(&db, range(65535, 65535)).unwrap(),
             65535

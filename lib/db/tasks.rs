@@ -87,12 +87,14 @@ pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
             task.kind.as_str(),
             task.server.map(|id| id.0)
         ])?;
+
         let id = tx.last_insert_rowid();
         for &(before, needs) in &task.after {
             // A task depends only on earlier ones, so the id is known; a wrong plan would violate
             // the foreign key.
             edge_row.execute(params![id, ids.get(before), needs.as_str()])?;
         }
+
         ids.push(id);
     }
 
@@ -311,6 +313,7 @@ pub fn abandon(
             row.get(2)?,
         ))
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

@@ -61,6 +61,7 @@ pub fn create(
             "a good token named '{name}' exists already ({id}): its text was shown once, when it \
             was made"
         );
+
         return Err(Error::conflict(words));
     }
 

@@ -48,6 +48,7 @@ pub fn shift(tx: &Connection, step: Step) -> Result<()> {
         "state IN ('running', 'cancelling')",
         format!("job_id IN ({LIVE})"),
     );
+
     let runners = format!("task_id IN (SELECT id FROM tasks WHERE job_id IN ({LIVE}))");
     let cancellations = "state IN ('requested', 'running')";
 

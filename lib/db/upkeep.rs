@@ -42,6 +42,7 @@ pub fn look(path: &Path) -> Result<Health> {
                 complaints: complaints(tx, "quick_check")?,
             })
         };
+
         health().map_err(|error| in_file(path, &error))
     })
 }
@@ -131,6 +132,7 @@ pub(super) fn complaints_of(connection: &Connection) -> rusqlite::Result<Vec<Str
             row.get::<_, String>(0)?
         ));
     }
+
     Ok(found)
 }
 
@@ -264,6 +266,7 @@ fn next_ended(tx: &Connection, before: i64, after: i64) -> Result<Option<i64>> {
          finished_at < ?1
          ORDER BY id LIMIT 1",
     )?;
+
     Ok(statement
         .query_row([before, after], |row| row.get(0))
         .optional()?)

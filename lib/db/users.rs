@@ -118,6 +118,7 @@ pub fn create(
         },
         name,
     )?;
+
     find(tx, name)
 }
 

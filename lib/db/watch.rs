@@ -103,6 +103,7 @@ impl Watch {
         } else {
             SETTLE.len().min(self.settled + 1)
         };
+
         self.identity.check()?;
         let now = version(&self.connection)?;
         Ok(std::mem::replace(&mut self.seen, now) != now)

@@ -117,6 +117,7 @@ fn look_up(name: &'static str) -> Option<Account> {
             .flatten()
             .map_or_else(|| gid.to_string(), |group| group.name)
     };
+
     let own = std::ffi::CString::new(name).ok()?;
     let groups = getgrouplist(&own, user.gid).unwrap_or_default();
 
@@ -148,6 +149,7 @@ fn judge(account: &Account, home: &str, most: u32) -> Vec<Finding> {
             person's account",
             account.uid
         );
+
         findings.push(fail(found, another(account)));
     }
 
@@ -180,6 +182,7 @@ fn judge(account: &Account, home: &str, most: u32) -> Vec<Finding> {
             "the group of {name} is {}, not one of its own",
             account.group
         );
+
         let command = format!("groupadd --system --force {name} && usermod --gid {name} {name}");
         findings.push(fail(found, Advice::root(command)));
     }
@@ -272,6 +275,7 @@ mod tests {
             groups: vec![LEFT4ME.to_owned(), "sudo".to_owned(), "games".to_owned()],
             ..good()
         };
+
         let found = judged(&person);
 
         assert_eq!(found.len(), 4, "{found:?}");
@@ -279,6 +283,7 @@ mod tests {
             found[0].0.contains("uid 1000")
                 && found[0].1.as_ref().unwrap().contains("left4me-person")
         );
+
         assert!(found[1].0.contains("/bin/bash"));
         assert_eq!(found[2].1.as_deref(), Some("gpasswd --delete left4me sudo"));
         assert_eq!(judged(&Account { uid: 0, ..good() }).len(), 1);
@@ -290,6 +295,7 @@ mod tests {
             .len(),
             1
         );
+
         assert!(
             judged(&Account {
                 shell: String::new(),

@@ -72,6 +72,7 @@ pub(super) fn explain(findings: &mut [Finding]) {
             ],
         )
         .ok();
+
         let cause = cause.as_deref().and_then(reason);
 
         let is_root = nix::unistd::geteuid().is_root();
@@ -103,6 +104,7 @@ fn reason(text: &str) -> Option<String> {
         let of_it = entries.iter().filter(|entry| entry.unit() == unit);
         of_it.filter_map(|entry| Some((entry.from.as_str(), entry.message.as_str()?)))
     };
+
     let mut told = lines()
         .filter(|(from, line)| is_one(from, line))
         .map(|(from, line)| bare(line, &[unit, from]));
@@ -112,6 +114,7 @@ fn reason(text: &str) -> Option<String> {
             .find(|(status, _)| line.contains(status))
             .map(|(_, words)| *words)
     };
+
     let last = told
         .next_back()
         .or_else(|| lines().filter_map(|(_, line)| by_status(line)).next_back())?;
@@ -145,6 +148,7 @@ fn holder(port: u16) -> Option<String> {
         else {
             continue;
         };
+
         // PID 1 holds the sockets of all units open.
         if pid != "1" && has_open(&process.path(), &sockets) {
             let program = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
@@ -236,6 +240,7 @@ mod tests {
                 .unwrap()
                 .starts_with("its program cannot be executed")
         );
+
         assert_eq!(
             reason(&journal[0]).unwrap(),
             "request refused: not a request"

@@ -86,6 +86,7 @@ fn finding(blueprint: &Blueprint, notice: &str) -> Finding {
         "leave it if that is meant; else `left4me blueprint edit {}`",
         blueprint.id
     );
+
     let check = format!("blueprint {} ({})", blueprint.id, blueprint.name);
     Finding::warn(
         check,

@@ -30,6 +30,7 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
                 format!("{} is missing", path.display()),
                 advice,
             ));
+
             return findings;
         }
         Err(error) => {
@@ -44,6 +45,7 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
             path.display(),
             kind(found.file_type())
         );
+
         let advice = Advice::root(format!("rm -d {}", quoted(path)))
             .after("see who put it there, and run doctor again");
         findings.push(Finding::fail(check, text, advice));
@@ -58,11 +60,13 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
         LEFT4ME,
         0o660,
     ));
+
     findings.extend(
         ["-wal", "-shm"]
             .iter()
             .filter_map(|name| beside(path, name, found.uid())),
     );
+
     findings.extend(content(root, path));
     findings
 }
@@ -84,6 +88,7 @@ fn restore(root: &Path) -> Option<Advice> {
             .parse()
             .ok()
     };
+
     let databases = backups.filter(|path| path.extension().is_some_and(|end| end == "db"));
     let newest = databases
         .filter_map(|path| Some((number(&path)?, path)))
@@ -106,6 +111,7 @@ fn beside(path: &Path, name: &str, owner: u32) -> Option<Finding> {
             "{shown} is {}, not a regular file: no program opens the database",
             kind(found.file_type())
         );
+
         return Some(Finding::fail(
             "database",
             text,
@@ -140,6 +146,7 @@ fn former(root: &Path, path: &Path) -> Option<Finding> {
             "see what wrote it, and what is in it; when it holds nothing that {} lacks",
             path.display()
         );
+
         let advice = Advice::root(format!("rm {}", quoted(&former))).after(see);
         Finding::warn(check, text, advice)
     } else {
@@ -147,6 +154,7 @@ fn former(root: &Path, path: &Path) -> Option<Finding> {
             "{shown} is not moved to {} yet: no program can use it",
             path.display()
         );
+
         Finding::fail(check, text, Advice::root("left4me-helper upgrade"))
     })
 }
@@ -180,6 +188,7 @@ fn content(root: &Path, path: &Path) -> Vec<Finding> {
                     "see `journalctl -k` for what the disk says, and the findings about writing",
                 ),
             };
+
             vec![Finding::fail("database", error.to_string(), advice)]
         }
     }

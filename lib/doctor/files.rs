@@ -67,6 +67,7 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
                     name
                 }
             );
+
             // Only the data directory itself may be a symbolic link: its path comes from root's
             // settings.
             match if name.is_empty() {
@@ -81,6 +82,7 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
                         quoted(path),
                         make(path, user, group, *mode)
                     ));
+
                     Finding::fail(
                         check,
                         format!("{} is {what}, not a directory", path.display()),
@@ -112,6 +114,7 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
             .iter()
             .filter_map(|(name, depth, user)| foreign_inside(root, name, *depth, user)),
     );
+
     findings
 }
 
@@ -165,6 +168,7 @@ pub(super) fn owned(
         group_name(found.gid()),
         found.mode() & 0o7777,
     );
+
     let text = format!("{} {}:{} {:04o}", path.display(), is.0, is.1, is.2);
 
     // A directory below one with the setgid bit inherits the bit. It may also have been removed;
@@ -229,6 +233,7 @@ pub(super) fn told(check: &str, path: &Path, error: &std::io::Error) -> Finding 
                     format!("{} needs root (`sudo left4me doctor`)", path.display()),
                 );
             }
+
             let closed = path
                 .ancestors()
                 .skip(1)
@@ -238,6 +243,7 @@ pub(super) fn told(check: &str, path: &Path, error: &std::io::Error) -> Finding 
                 "let user left4me pass through each directory below {}",
                 closed.display()
             );
+
             Finding::warn(
                 check,
                 format!("{} cannot be looked at by user left4me", path.display()),
@@ -306,6 +312,7 @@ mod tests {
             [judged(0o2755, 0o755), judged(0o2750, 0o2750)],
             [Severity::Ok; 2]
         );
+
         assert_eq!(
             [judged(0o750, 0o2750), judged(0o777, 0o755)],
             [Severity::Fail; 2]
@@ -324,6 +331,7 @@ mod tests {
             "nogroup",
             0o2775,
         );
+
         assert_eq!(finding.severity, Severity::Fail);
 
         let advice = finding.advice.unwrap();

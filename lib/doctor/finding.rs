@@ -211,10 +211,12 @@ mod tests {
                 .after("see who took it away")
                 .and("it is small"),
         );
+
         assert_eq!(
             finding.advice.unwrap(),
             "see who took it away; as root: touch /x (it is small)"
         );
+
         assert_eq!(finding.command.unwrap(), "touch /x");
         assert_eq!(
             Finding::skip("x", "needs root").found,

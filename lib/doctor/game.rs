@@ -116,6 +116,7 @@ fn installation(root: &Path) -> Finding {
             "{} holds Windows files of an update that was not finished",
             dir.display()
         );
+
         return Finding::fail("installation", format!("{found}: no server starts"), advice);
     }
 
@@ -167,6 +168,7 @@ fn whole(dir: &Path) -> Result<u64, Option<String>> {
         std::io::ErrorKind::NotFound => None,
         _ => Some(format!("{manifest}: {error}")),
     })?;
+
     let build = prove(&String::from_utf8_lossy(&bytes))
         .map_err(|why| Some(format!("{manifest}: {why}")))?;
 
@@ -192,6 +194,7 @@ fn client_library(root: &Path, steamcmd: &Path) -> Finding {
         "{} is missing: servers would be 'LAN only'",
         library.display()
     );
+
     let beside = steamcmd.parent().map(Path::to_owned);
 
     let mut places = beside
@@ -228,6 +231,7 @@ fn room(root: &Path) -> Finding {
             );
         }
     };
+
     let text = format!(
         "{}.{} GiB free in {}",
         free >> 30,

@@ -97,6 +97,7 @@ pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
         &places.hands,
         units.as_ref().ok(),
     ));
+
     findings.extend(game::check(&places.root, &places.steamcmd()));
 
     // These run last, because starting a service may change what the other checks found.
@@ -105,6 +106,7 @@ pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
             .iter()
             .flat_map(|units| services::check(places, units, is_whole)),
     );
+
     findings
 }
 
@@ -194,6 +196,7 @@ mod tests {
             },
             root,
         };
+
         let report = inside(&places, 1_000_000);
 
         let checks: Vec<&str> = report

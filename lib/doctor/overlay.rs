@@ -31,6 +31,7 @@ pub(super) fn tried(root: &Path) -> Option<Finding> {
                     .to_owned(),
                 Err(error) => error.to_string(),
             };
+
             by_type(root).unwrap_or_else(|| untried(&format!("{UNIT}: {why}")))
         }
     })
@@ -89,10 +90,12 @@ mod tests {
                 verdict,
             })
         };
+
         let (why, advice) = (
             "no overlay (the kernel: x)".to_owned(),
             "move it".to_owned(),
         );
+
         let unfit = judged(Verdict::Unfit {
             why: why.clone(),
             advice: advice.clone(),
@@ -102,10 +105,12 @@ mod tests {
             (unfit.severity, unfit.advice.as_deref()),
             (Severity::Fail, Some("move it"))
         );
+
         assert_eq!(
             unfit.found,
             "/srv/l4/runtime (zfs): no overlay (the kernel: x); no server can start"
         );
+
         assert_eq!(
             judged(Verdict::Limited {
                 why: why.clone(),
@@ -114,6 +119,7 @@ mod tests {
             .severity,
             Severity::Warn
         );
+
         assert_eq!(judged(Verdict::Good).severity, Severity::Ok);
 
         let untried = judged(Verdict::Untried { why });

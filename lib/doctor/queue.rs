@@ -81,6 +81,7 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
                 true => format!("waits for {}", clock::span(now - since)),
                 false => "was accepted before the clock was set back".to_owned(),
             };
+
             let text = format!("no worker takes job {job}, which {waits}; {text}");
             let advice = Advice::root(SERVE).after("see the findings about the worker");
             Finding::fail(check, text, advice)
@@ -100,6 +101,7 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
             .iter()
             .map(|row| Finding::warn("process", row.clone(), advice.clone())),
     );
+
     findings
 }
 
@@ -118,6 +120,7 @@ fn overdue(job: &UnderWay, now: i64) -> Option<Finding> {
         clock::span(age),
         clock::span(limit)
     );
+
     let advice = Advice::run(format!(
         "left4me-job cancel {id} --reason 'it takes too long'"
     ))
@@ -166,6 +169,7 @@ mod tests {
             operation: Some(operation),
             started_at,
         };
+
         let now = 12_000_000;
         assert_eq!(overdue(&job(Operation::Update, 2_000_000), now), None);
         let finding = overdue(&job(Operation::Update, 1_000_000), now).unwrap();
@@ -175,6 +179,7 @@ mod tests {
                     .found
                     .contains("job 7 (update) has run for 3 h 3 min")
         );
+
         assert!(finding.advice.unwrap().contains("left4me-job cancel 7"));
         assert!(overdue(&job(Operation::Stop, 11_000_000), now).is_some());
     }
@@ -186,6 +191,7 @@ mod tests {
             Severity::Ok,
             "it has just come"
         );
+
         assert_eq!(
             judged(None, 1, 0).severity,
             Severity::Ok,
@@ -209,6 +215,7 @@ mod tests {
             paused_by: "anna".to_owned(),
             reason: Some("disk".to_owned()),
         };
+
         let paused = judged(Some(pause), 0, 400_000);
 
         assert!(

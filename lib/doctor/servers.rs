@@ -60,6 +60,7 @@ fn unusable(blueprint: &Blueprint, why: &[String]) -> Finding {
         "correct it on its page, or with `left4me blueprint edit {}`",
         blueprint.id
     );
+
     let servers: Vec<String> = blueprint.servers.iter().map(ToString::to_string).collect();
     if servers.is_empty() {
         return Finding::warn(
@@ -68,6 +69,7 @@ fn unusable(blueprint: &Blueprint, why: &[String]) -> Finding {
             advice,
         );
     }
+
     Finding::fail(
         check,
         format!(
@@ -111,6 +113,7 @@ fn judge(
             "left4me-helper disable {}",
             quoted(&orphan.instance)
         ));
+
         Finding::warn(
             "orphan",
             format!(
@@ -192,17 +195,20 @@ mod tests {
             .severity,
             Severity::Ok
         );
+
         assert_eq!(look(Some(900_000), None), Severity::Fail);
         assert_eq!(
             look(Some(1_060_000), None),
             Severity::Ok,
             "a clock is corrected by seconds"
         );
+
         assert_eq!(
             look(Some(4_600_000), None),
             Severity::Fail,
             "it has died, and the clock was set back by an hour"
         );
+
         assert_eq!(look(Some(990_000), Some("no bus")), Severity::Fail);
         assert_eq!(look(None, None), Severity::Warn);
     }

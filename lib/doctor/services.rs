@@ -73,6 +73,7 @@ pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Findi
                     look(WEB).is_some_and(|unit| unit.is_looping()),
                     Ordering::Relaxed,
                 );
+
                 looked = Instant::now();
             }
         }
@@ -83,6 +84,7 @@ pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Findi
                 .into_iter()
                 .flat_map(|one| one.join().unwrap_or_default()),
         );
+
         findings
     });
 
@@ -131,12 +133,14 @@ fn before(check: &str, units: &Units, name: &str, is_whole: bool) -> Option<Vec<
             "see what is said about its units",
         )]);
     }
+
     if !is_whole && !is_up(units, &format!("{name}.service")) {
         return Some(vec![Finding::skip(
             check,
             "its start would change the database; see what is said about that",
         )]);
     }
+
     None
 }
 
@@ -240,6 +244,7 @@ fn ask_web(at: &str, fails: &AtomicBool) -> Finding {
                 "{at} answers '{}', as left4me does not",
                 crate::base::names::shown(line)
             );
+
             let advice = "another program may listen there, too: see `ss -tlnp`, as root";
             Finding::fail(check, found, advice)
         }
@@ -318,6 +323,7 @@ fn address(at: &str) -> Option<SocketAddr> {
             std::net::Ipv6Addr::LOCALHOST.into()
         });
     }
+
     Some(address)
 }
 
@@ -340,6 +346,7 @@ fn helper(socket: &Path) -> Vec<Finding> {
             server: "0",
         },
     );
+
     vec![judged("helper", answered, 0)]
 }
 
@@ -394,15 +401,18 @@ mod tests {
             judged("runner", Ok(REFUSED), REFUSED).severity,
             Severity::Ok
         );
+
         let wrong = judged("helper", Ok(1), 0);
         assert!(
             wrong.severity == Severity::Fail
                 && wrong.unit.as_deref() == Some("left4me-helper@*.service")
         );
+
         assert_eq!(
             judged("helper", Err(Error::not_permitted("x")), 0).severity,
             Severity::Skip
         );
+
         let away = judged(
             "helper",
             Err(Error::unavailable(
@@ -410,6 +420,7 @@ mod tests {
             )),
             0,
         );
+
         assert_eq!(away.found, "/x does not exist");
         assert!(is_ours("HTTP/1.1 200 OK\r\n") && !is_ours("HTTP/1.0 404 File not found"));
     }
@@ -423,6 +434,7 @@ mod tests {
         ] {
             assert_eq!(address(at).unwrap().to_string(), asked);
         }
+
         assert_eq!(address("/run/left4me-web.sock"), None);
     }
 
@@ -450,6 +462,7 @@ mod tests {
                 .unwrap()
                 .starts_with("GET /health HTTP/1.1\r\nHost: localhost\r\n")
         );
+
         assert!(
             answer(path.to_str().unwrap(), &AtomicBool::new(false)).is_err(),
             "the listener is gone"

@@ -80,10 +80,12 @@ fn file(path: &Path, bytes: &[u8]) -> Vec<Finding> {
             "{} line {line} is no UTF-8 text: systemd reads none of the file",
             path.display()
         );
+
         let command = format!(
             "LC_ALL=C sed -i '{line}s/[\\x80-\\xff]//g; {line}s/^/#/' {}",
             quoted(path)
         );
+
         let advice =
             Advice::root(command).after(format!("write line {line} as UTF-8, or take it out"));
         return vec![Finding::fail("settings", found, advice)];
@@ -96,6 +98,7 @@ fn file(path: &Path, bytes: &[u8]) -> Vec<Finding> {
             "{} begins with a byte order mark: systemd skips its first line",
             path.display()
         );
+
         let command = format!("sed -i '1s/^\\xef\\xbb\\xbf//' {}", quoted(path));
         findings.push(Finding::warn("settings", found, Advice::root(command)));
     }
@@ -144,6 +147,7 @@ fn faulty(path: &Path, (fault, first, last): (Fault, usize, usize)) -> Finding {
                 "{place} is a comment that ends in a backslash: systemd 252 takes the next line \
                 for it"
             );
+
             let command = format!("sed -i '{first}s/\\\\*[[:space:]]*$//' {}", quoted(path));
             Finding::warn("settings", found, Advice::root(command))
         }
@@ -160,6 +164,7 @@ fn comment(path: &Path, first: usize, last: usize) -> Advice {
             format!("lines {first} to {last}"),
         )
     };
+
     Advice::root(format!("sed -i '{lines}s/^/#/' {}", quoted(path))).after(format!(
         "correct {name} of {}, or take it out",
         path.display()
@@ -336,10 +341,12 @@ fn environment(text: &str, path: &Path, unit: &str, settings: &EnvFile) -> Vec<F
                 "{why}, and it stops {unit} ({} line {line})",
                 path.display()
             );
+
             let command = format!(
                 "sed -i '{line}s/^/#/' {} && systemctl daemon-reload",
                 quoted(path)
             );
+
             let advice =
                 Advice::root(command).after(format!("correct line {line}, or take it out"));
             findings.push(Finding::fail("settings", found, advice));
@@ -398,6 +405,7 @@ mod tests {
         ] {
             assert_eq!(one(good).severity, Severity::Ok, "{good}");
         }
+
         let finding = one("LEFT4ME_STEAM_ACCOUNT=anna hunter2\n");
         assert!(
             finding.severity == Severity::Fail && !finding.found.contains("hunter2"),
@@ -479,11 +487,13 @@ mod tests {
                 &EnvFile::parse(settings),
             )
         };
+
         let findings = found("");
         assert!(
             findings.len() == 1 && findings[0].found.contains("/x.conf line 2"),
             "{findings:?}"
         );
+
         assert_eq!(found("LEFT4ME_WORKER_SLOTS=3"), []);
     }
 }

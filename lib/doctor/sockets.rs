@@ -122,6 +122,7 @@ fn elsewhere(name: &str, path: &Path, units: Option<&Units>) -> Option<Finding> 
         "{setting} is {}, and {unit} listens at {at}",
         path.display()
     );
+
     let advice = format!(
         "make them the same: the setting, or `systemctl edit {unit}`, then as root: {}",
         restart(name)

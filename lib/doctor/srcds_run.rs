@@ -48,6 +48,7 @@ pub(super) fn check(root: &Path) -> Option<Finding> {
                 "rm -d {} && left4me-job enqueue install --follow",
                 quoted(&path)
             ));
+
             return Some(Finding::warn("srcds_run", found, advice));
         }
     };
@@ -87,6 +88,7 @@ fn is_added(command: &str, drop_ins: &str) -> bool {
             .lines()
             .any(|line| line.starts_with(begin) && line.contains(name))
     };
+
     match command.split_once(' ') {
         Some(("export", set)) => has(
             "Environment=",
@@ -142,6 +144,7 @@ fn sets_something(command: &str) -> bool {
         "DEFAULT_GAME=",
         "DEFAULT_MAP=",
     ];
+
     // `ulimit -c` without a value only reads the limit, in a test.
     begins.iter().any(|begin| command.starts_with(begin)) && command != "ulimit -c"
 }
@@ -225,6 +228,7 @@ mod tests {
             "{}",
             finding.found
         );
+
         std::fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(check(root.path()).unwrap().found.contains("regular file"));

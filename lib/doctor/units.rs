@@ -99,6 +99,7 @@ pub(super) fn look() -> Result<Units, Box<Finding>> {
             advice,
         )));
     }
+
     let names = ACTIVE.into_iter().chain(SERVICES.map(|(name, _)| name));
     let failed =
         |error: Error| Finding::fail("systemd", error.to_string(), "see `systemctl status`");
@@ -200,6 +201,7 @@ fn service(unit: &Unit, starter: &str) -> Option<Finding> {
         result,
         ..
     } = unit;
+
     let check = format!("unit {name}");
     if let Some(finding) = unusable(unit, &format!("systemctl start {starter}")) {
         return Some(finding);
@@ -232,6 +234,7 @@ fn one(unit: &Unit) -> Finding {
         file,
         ..
     } = unit;
+
     let check = format!("unit {name}");
     let is_target = name.ends_with(".target");
     let starts = match file.as_str() {
@@ -252,11 +255,13 @@ fn one(unit: &Unit) -> Finding {
         } else {
             format!(" ({result})")
         };
+
         let finding = Finding::fail(
             check,
             format!("{active}{why}{}", changed(unit)),
             Advice::root(starts),
         );
+
         return if active == "failed" {
             finding.told_by(name)
         } else {
@@ -290,6 +295,7 @@ fn unusable(unit: &Unit, starts: &str) -> Option<Finding> {
         } else {
             ""
         };
+
         let advice = Advice::root(format!("systemctl unmask{runtime} {name} && {starts}"));
         return Some(Finding::fail(
             check,
@@ -346,6 +352,7 @@ fn hidden(over: &[&Path], shipped: &Path) -> Vec<Finding> {
                 } else {
                     ""
                 };
+
                 let advice = Advice::root(format!("systemctl unmask{runtime} {name}"));
                 findings.push(Finding::fail(
                     check,
@@ -371,6 +378,7 @@ fn copy(check: String, path: &PathBuf, shipped: &Path) -> Option<Finding> {
     } else {
         "another text"
     };
+
     let found =
         format!("{shown} stands before the package's unit ({differs}): upgrades do not change it");
     let name = path.file_name()?.to_string_lossy().into_owned();

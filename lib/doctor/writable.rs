@@ -55,6 +55,7 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
             tried,
             Tried::ReadOnly | Tried::NoRoom | Tried::NoInodes | Tried::Quota
         );
+
         if by_mount && told.contains(&(mount.clone(), tried)) {
             continue;
         }
@@ -94,6 +95,7 @@ fn tries<'a>(root: &'a Path, is_left4me: bool) -> impl Iterator<Item = (&'static
             },
         )
     });
+
     ours.chain(
         THEIRS
             .into_iter()
@@ -111,6 +113,7 @@ fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
                 "see why in `journalctl -k` (after errors of a disk the kernel makes its \
                        file systems so)",
             );
+
             fail(
                 format!("{on} is mounted read-only: nothing can be written in {shown}"),
                 advice,
@@ -121,6 +124,7 @@ fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
                 "make room in {on}: `du -xh --max-depth=2 {} | sort -h | tail`",
                 quoted(mount)
             );
+
             fail(
                 format!("the file system at {on} is full: nothing can be written in {shown}"),
                 advice.into(),
@@ -132,6 +136,7 @@ fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
                 tail`",
                 quoted(mount)
             );
+
             fail(
                 format!(
                     "the file system at {on} has no inodes left: no file can be made in {shown}"
@@ -269,6 +274,7 @@ mod tests {
             found.found.contains("/data is mounted read-only")
                 && found.command.unwrap().ends_with("rw /data")
         );
+
         assert!(told(Tried::NoRoom).found.contains("/data is full"));
         assert!(told(Tried::NoInodes).found.contains("no inodes"));
         assert!(told(Tried::Failed(Errno::EIO)).found.contains("I/O error"));

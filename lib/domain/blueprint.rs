@@ -67,6 +67,7 @@ impl TryFrom<String> for ConfigLine {
                 shown(&text)
             )))
         };
+
         if text.len() > MAX_TEXT {
             return bad("at most 1024 bytes are allowed");
         }
@@ -96,6 +97,7 @@ pub fn check<O: PartialEq + std::fmt::Display>(
             "too many {what}: at most {most} are allowed"
         )))
     };
+
     if overlays.len() > MAX_OVERLAYS {
         return too_many("overlays", MAX_OVERLAYS);
     }
@@ -129,6 +131,7 @@ mod tests {
                 .as_str(),
             "hostname x"
         );
+
         assert!("a\rb".parse::<ConfigLine>().is_err());
     }
 

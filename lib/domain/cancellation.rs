@@ -268,6 +268,7 @@ pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
             } else {
                 TaskState::Cancelled
             };
+
             fates.push(Fate {
                 at,
                 end,
@@ -322,6 +323,7 @@ mod tests {
                 cascade: true,
             },
         );
+
         assert_eq!(ends(&fates), [(1, Cancelled), (3, Skipped), (5, Skipped)]);
         assert!(fates[1..].iter().all(|fate| fate.caused_by == Some(1)));
     }
@@ -338,6 +340,7 @@ mod tests {
                 cascade: true,
             },
         );
+
         assert_eq!(ends(&all), [(2, Cancelled), (3, Skipped), (4, Skipped)]);
 
         let one = fates(
@@ -347,11 +350,13 @@ mod tests {
                 cascade: false,
             },
         );
+
         assert_eq!(ends(&one), [(2, Cancelled)]);
         assert_eq!(
             ends(&fates(&tasks, Scope::Job)),
             [(2, Cancelled), (3, Cancelled), (4, Cancelled)]
         );
+
         assert_eq!(
             fates(
                 &tasks,
@@ -363,6 +368,7 @@ mod tests {
             [],
             "it has ended"
         );
+
         assert_eq!(
             fates(
                 &tasks,

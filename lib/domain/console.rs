@@ -21,6 +21,7 @@ pub fn commands(line: &str) -> impl Iterator<Item = Command> {
         } else {
             first
         };
+
         Some(Command {
             name: name.to_owned(),
             value: words.next()?.to_owned(),
@@ -58,14 +59,17 @@ mod tests {
                 .map(|one| format!("{}={}", one.name, one.value))
                 .collect::<Vec<_>>()
         };
+
         assert_eq!(
             of("hostname \"a; sv_lan 1\"; sv_region 3 // sv_lan 1"),
             ["hostname=a;", "sv_region=3"]
         );
+
         assert_eq!(
             of("SM_Cvar z_difficulty \"Hard\"; status; sm_cvar x"),
             ["z_difficulty=Hard"]
         );
+
         assert_eq!(of("motd \"https://example.org\"").len(), 1);
         assert!(of("// x 1").is_empty() && of("").is_empty());
     }

@@ -74,6 +74,7 @@ impl fmt::Display for Crashes {
                 format!("{count} times")
             }
         };
+
         match self.recent {
             MANY_RECENT.. => write!(f, "crashed {} in 10 min", times(self.recent)),
             _ => write!(f, "crashed {} in 24 h", times(self.day)),
@@ -209,6 +210,7 @@ mod tests {
                 wanted,
                 "wanted, {actual}"
             );
+
             assert_eq!(
                 judge(DesiredState::Stopped, actual, None, false),
                 not_wanted,
@@ -228,18 +230,22 @@ mod tests {
             wanted(ActualState::Running, false),
             Judgement::Drifted(Drift::Disabled)
         );
+
         assert_eq!(
             wanted(ActualState::Stopped, false),
             Judgement::Drifted(Drift::Down)
         );
+
         assert_eq!(
             not_wanted(ActualState::Stopped, true),
             Judgement::Drifted(Drift::Enabled)
         );
+
         assert_eq!(
             not_wanted(ActualState::Failed, true),
             Judgement::Drifted(Drift::Enabled)
         );
+
         assert_eq!(
             not_wanted(ActualState::Running, true),
             Judgement::Drifted(Drift::Up)
@@ -262,14 +268,17 @@ mod tests {
             crashing(DesiredState::Running, Failed),
             Judgement::Drifted(Drift::Down)
         );
+
         assert_eq!(
             crashing(DesiredState::Running, Stopped),
             Judgement::Drifted(Drift::Down)
         );
+
         assert_eq!(
             crashing(DesiredState::Stopped, Running),
             Judgement::Drifted(Drift::Up)
         );
+
         assert_eq!(crashing(DesiredState::Running, Stopping), Judgement::Open);
         assert_eq!(crashing(DesiredState::Running, Unknown), Judgement::Open);
     }
@@ -281,6 +290,7 @@ mod tests {
             day,
             spread: 10_000,
         };
+
         for (crashes, fresh, already) in [
             (crashes(0, 0), false, false),
             (crashes(2, 2), false, true),
@@ -304,6 +314,7 @@ mod tests {
             .keep_coming(false),
             "systemd's start limit ends that"
         );
+
         assert_eq!(crashes(7, 12).to_string(), "crashed 7 times in 10 min");
         assert_eq!(crashes(1, 12).to_string(), "crashed 12 times in 24 h");
         assert_eq!(crashes(1, 1).to_string(), "crashed once in 24 h");

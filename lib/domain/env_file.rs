@@ -25,6 +25,7 @@ pub fn assignment(name: &str, value: &str) -> Result<String> {
             value.len()
         )));
     }
+
     Ok(format!(
         "{name}=\"{}\"\n",
         escaped(value, &['"', '\\', '`', '$'])

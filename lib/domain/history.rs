@@ -113,6 +113,7 @@ impl Known {
                 } else {
                     unit.exit_us
                 };
+
                 after.restarts = unit.restarts;
             }
         }
@@ -159,6 +160,7 @@ pub fn changes(known: &Known, unit: &Unit, booted_at: i64) -> Vec<Change> {
     } else {
         unit.restarts.saturating_sub(restarts)
     };
+
     let new_exit = unit.exit_us != 0 && unit.exit_us != known.exit_us;
 
     let new_start = unit.active_enter_us != known.active_enter_us;

@@ -124,6 +124,7 @@ mod tests {
                 "{from}"
             );
         }
+
         assert!(!JobState::Queued.may_become(JobState::Succeeded));
         assert!(!JobState::Cancelling.may_become(JobState::Failed));
     }
@@ -136,6 +137,7 @@ mod tests {
             outcome(&[Succeeded, Cancelled, Skipped]),
             JobState::Succeeded
         );
+
         assert_eq!(outcome(&[Cancelled, Skipped]), JobState::Cancelled);
         assert_eq!(outcome(&[]), JobState::Succeeded);
     }

@@ -274,11 +274,13 @@ pub fn words(arguments: &[Argument]) -> impl Iterator<Item = &str> {
             .iter()
             .any(|argument| argument.as_str().eq_ignore_ascii_case(option))
     };
+
     let add = if names("+map") || names("-nodefaultmap") {
         0
     } else {
         DEFAULT_MAP.len()
     };
+
     arguments
         .iter()
         .map(Argument::as_str)

@@ -67,6 +67,7 @@ pub fn convert(arguments: &[String], config: &[String]) -> Option<Converted> {
         rest: arguments,
         ..Upgrade::default()
     };
+
     while let Some((first, rest)) = upgrade.rest.split_first() {
         upgrade.rest = rest;
         upgrade.take(first);
@@ -116,6 +117,7 @@ impl Upgrade<'_> {
         } else {
             (value.to_owned(), 0)
         };
+
         let is_needed = refusal(name).is_some() || refusal(&value).is_some();
         let Some(line) = config_line(setting, &value).filter(|_| is_needed) else {
             return false;
@@ -181,6 +183,7 @@ impl Upgrade<'_> {
             "'{}' is gone: a server plays the same without it",
             shown(word)
         ));
+
         true
     }
 
@@ -198,6 +201,7 @@ impl Upgrade<'_> {
             "'{}' is one argument for each word now",
             shown(argument)
         ));
+
         true
     }
 }
@@ -216,6 +220,7 @@ fn is_setting(name: &str) -> bool {
             name == *known
         }
     });
+
     is_word && is_known && name != NOT_A_SETTING
 }
 
@@ -254,6 +259,7 @@ mod tests {
             [texts(lines), texts(&["sv_cheats 0"])].concat(),
             "they come first"
         );
+
         assert!(!converted.changes.is_empty());
     }
 
@@ -269,16 +275,19 @@ mod tests {
             &["+map", "c2"],
             &["hostname \"Bob's server\""],
         );
+
         becomes(
             &["+hostname", "\"My server\""],
             &[],
             &["hostname \"My server\""],
         );
+
         becomes(
             &["+hostname", "\"My", "big", "server\"", "-x"],
             &["-x"],
             &["hostname \"My big server\""],
         );
+
         becomes(&["+SV_tags", "a; b"], &[], &["SV_tags \"a; b\""]);
         becomes(&["+hostname", "Größe"], &[], &["hostname \"Größe\""]);
         becomes(&["+hostname My server"], &[], &["hostname \"My server\""]);
@@ -291,6 +300,7 @@ mod tests {
             &["+map", "x"],
             &["rcon_password \"hunter2\""],
         );
+
         let converted = convert(&texts(&["+rcon_password", "hunter2"]), &[]).unwrap();
         assert!(
             !converted.changes.concat().contains("hunter2"),
@@ -305,6 +315,7 @@ mod tests {
             &["-x", "y", "+map", "c1m1_hotel"],
             &[],
         );
+
         becomes(
             &["+map", "c1m1 hotel", " +x "],
             &["+map", "c1m1", "hotel", "+x"],
@@ -326,6 +337,7 @@ mod tests {
             &[],
             &[],
         );
+
         becomes(&["-timeout", "-debug"], &[], &[]);
         stays(&["+hostname", "-debug", "x"]);
         stays(&["+map", "+hostname", "\"a\"", "x"]);

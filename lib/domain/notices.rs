@@ -205,10 +205,12 @@ mod tests {
             tv(&["+tv_enable", "1", "+tv_port", "27030"], &[]),
             Some(27030)
         );
+
         assert_eq!(
             tv(&["+tv_port", "27030"], &["tv_enable 1; tv_port \"27040\""]),
             Some(27040)
         );
+
         assert_eq!(tv(&["+tv_enable", "1"], &["tv_enable 0"]), None);
         assert_eq!(tv(&["-nohltv", "+tv_enable", "1"], &[]), None);
         assert_eq!(

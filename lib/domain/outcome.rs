@@ -68,6 +68,7 @@ pub fn of(server: ServerId, tasks: &[Facts<'_>]) -> ServerOutcome {
         outcome,
         error,
     };
+
     let first = |state: TaskState| tasks.iter().find(|task| task.state == state);
     if is_left_stopped(tasks) {
         return with(
@@ -120,6 +121,7 @@ pub fn is_left_stopped(tasks: &[Facts<'_>]) -> bool {
         task.kind.starts_with("start")
             && matches!(task.state, TaskState::Cancelled | TaskState::Skipped)
     };
+
     stopped && tasks.iter().any(given_up)
 }
 
@@ -144,10 +146,12 @@ mod tests {
             was_running: Some(was_running),
             ..task("stop", state)
         };
+
         let failed = Facts {
             error: Some("signal 11"),
             ..task("start", Failed)
         };
+
         for (tasks, outcome) in [
             (
                 vec![task("initialize", Pending), task("start", Pending)],

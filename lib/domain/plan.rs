@@ -136,10 +136,12 @@ mod tests {
             shape(Operation::Start, &[1], &[]),
             ["initialize(1)<", "start(1)<0"]
         );
+
         assert_eq!(
             shape(Operation::Restart, &[1], &[]),
             ["stop(1)<", "initialize(1)<0", "start(1)<1"]
         );
+
         assert_eq!(
             shape(Operation::Reset, &[1], &[]),
             [
@@ -154,6 +156,7 @@ mod tests {
             shape(Operation::Delete, &[4], &[]),
             ["stop(4)<", "purge-instance(4)<0"]
         );
+
         assert_eq!(
             shape(Operation::Stop, &[1, 2], &[]),
             ["stop(1)<", "stop(2)<"]
@@ -172,6 +175,7 @@ mod tests {
                 "start-if-ran(2)<1,2"
             ]
         );
+
         let plan = plan(Operation::Update, &[], &[ServerId(1)]);
         assert!(
             plan.tasks[2]
@@ -179,6 +183,7 @@ mod tests {
                 .iter()
                 .all(|&(_, needs)| needs == Needs::End)
         );
+
         assert_eq!(shape(Operation::Update, &[], &[]), ["install-runtime<"]);
     }
 

@@ -97,11 +97,13 @@ mod tests {
             "systemd",
             "left4me-server@7.service: Failed to load environment files: No such file"
         ));
+
         assert!(is_one(HELPER, "left4me-helper: layer /x is missing"));
         assert!(
             is_one("srcds", "Starting map c1m1_hotel failed: out of edicts"),
             "the game's own words"
         );
+
         assert!(!is_one("srcds", "  "));
     }
 
@@ -112,10 +114,12 @@ mod tests {
             said(unit, "left4me-helper: layer /x is missing"),
             "left4me-overlay@7.service: layer /x is missing"
         );
+
         assert_eq!(
             said(unit, "left4me-overlay@7.service: no"),
             "left4me-overlay@7.service: no"
         );
+
         assert_eq!(said(unit, &"x".repeat(999)).len(), unit.len() + 2 + 300);
     }
 
@@ -148,6 +152,7 @@ mod tests {
                 "left4me-overlay@7.service: start operation timed out. Terminating.",
             ),
         ];
+
         let words = "left4me-overlay@7.service: start operation timed out. Terminating.";
         assert_eq!(of(&timed_out).as_deref(), Some(words));
         assert_eq!(of(&lines[2..]), None);

@@ -204,6 +204,7 @@ mod tests {
             ActualState::from_unit("active", "dead"),
             ActualState::Unknown
         );
+
         assert_eq!(ActualState::from_unit("", ""), ActualState::Unknown);
         assert_eq!(
             ActualState::from_unit("maintenance", "x"),

@@ -97,6 +97,7 @@ impl Pass {
                 ]
                 .map(OsString::from),
             );
+
             arguments.push(directory.into());
         }
 
@@ -203,14 +204,17 @@ mod tests {
             words(Pass::Prime, Some("anna")),
             "+@NoPromptForPassword 1 +login anna +quit"
         );
+
         assert!(
             words(Pass::Linux, Some("anna"))
                 .contains("+@NoPromptForPassword 1 +login anna +app_update")
         );
+
         assert_eq!(
             (account(""), account(" anonymous "), account("anna_7")),
             (Ok(None), Ok(None), Ok(Some("anna_7")))
         );
+
         for bad in [
             "anna secret7",
             "anna\nx",

@@ -200,6 +200,7 @@ mod tests {
                 .collect();
             assert_eq!(next.is_empty(), from.is_terminal(), "{from}");
         }
+
         assert!(!TaskState::Running.may_become(TaskState::Skipped));
     }
 
@@ -219,10 +220,12 @@ mod tests {
             readiness(&[(Needs::Success, Succeeded), (Needs::Success, Running)]),
             Readiness::Wait
         );
+
         assert_eq!(
             readiness(&[(Needs::Success, Failed), (Needs::Success, Pending)]),
             Readiness::Skip
         );
+
         assert_eq!(readiness(&[(Needs::Success, Skipped)]), Readiness::Skip);
         assert_eq!(readiness(&[(Needs::End, Failed)]), Readiness::Ready);
         assert_eq!(readiness(&[(Needs::End, Pending)]), Readiness::Wait);

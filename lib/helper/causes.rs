@@ -81,6 +81,7 @@ fn tell(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Resul
         } else {
             unit
         };
+
         supervisor.say(Stream::Stderr, &reason::said(&unit, &entry.line));
     }
 

@@ -57,6 +57,7 @@ pub(super) fn run(root: &Path) -> Result<()> {
         at_us,
         verdict,
     };
+
     checked.write()?;
 
     match &checked.verdict {
@@ -144,6 +145,7 @@ impl Trial {
             fd: self.lower.fd.try_clone()?,
             is_own: false,
         };
+
         let stacked =
             match stack::mount("left4me-overlay-check", &[layer], &self.runtime, self.owner) {
                 Ok(stacked) => stacked,
@@ -199,6 +201,7 @@ impl Trial {
             format!("no server's overlay can be mounted there: {}", errno.desc()),
             &said,
         );
+
         let advice = match errno {
             Errno::ENODEV => "the kernel has no overlayfs: `modprobe overlay`".to_owned(),
             Errno::EPERM | Errno::EACCES => {
@@ -276,6 +279,7 @@ impl Trial {
                     format!("{name}/ cannot be a layer of an overlay: {}", errno.desc()),
                     &said,
                 );
+
                 return Ok(Verdict::Unfit {
                     why,
                     advice: ADVICE.to_owned(),
@@ -321,6 +325,7 @@ fn with(what: String, said: &[String]) -> String {
             words.push(one);
         }
     }
+
     if words.is_empty() {
         what
     } else {

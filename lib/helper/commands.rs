@@ -54,6 +54,7 @@ pub(super) fn serve_from(supervisor: &mut Supervisor, unit: &str) -> Result<()> 
             unit,
         ],
     );
+
     let mut values = Vec::new();
 
     supervisor.run_after_the_end(&spec, STOP_PATIENCE, &mut |stream, line| {
@@ -76,6 +77,7 @@ pub(super) fn serve_from(supervisor: &mut Supervisor, unit: &str) -> Result<()> 
         pid,
         cgroup,
     });
+
     Ok(())
 }
 

@@ -93,6 +93,7 @@ impl Directory {
                 directory.path.display(),
                 owner.0
             );
+
             return Err(Error::conflict(why));
         }
 

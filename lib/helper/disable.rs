@@ -31,6 +31,7 @@ pub(super) fn run(supervisor: &mut Supervisor, name: &InstanceName) -> Result<Ou
         &["reset-failed", &server, &overlay],
         &mut |_, _| Relay::Drop,
     )?;
+
     Ok(Outcome {
         code: if forgotten.ended_by == EndedBy::Exit {
             0

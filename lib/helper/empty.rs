@@ -42,6 +42,7 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
         name: c"".into(),
         full,
     }];
+
     loop {
         let deep = levels.len() > DEPTH;
         let Some(level) = levels.last_mut() else {
@@ -54,6 +55,7 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
                 unlinkat(&level.fd, done.name.as_c_str(), UnlinkatFlags::RemoveDir)
                     .map_err(failed)?;
             }
+
             continue;
         };
 
@@ -73,6 +75,7 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
                 name.to_string_lossy(),
                 directory.path.display()
             );
+
             return Err(Error::failed(words));
         }
 
@@ -94,6 +97,7 @@ pub(super) fn remove(directory: &Directory, name: &CStr) -> Result<()> {
         fd,
         path: directory.path.join(name.to_string_lossy().as_ref()),
     })?;
+
     unlink(&directory.fd, name).map_err(|errno| unusable(&directory.path, errno))
 }
 
@@ -157,6 +161,7 @@ fn unlink(parent: impl AsFd, name: &CStr) -> Result<(), Errno> {
             result
         }
     };
+
     match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR | Errno::EPERM) => {
             gone(unlinkat(&parent, name, UnlinkatFlags::RemoveDir))

@@ -27,6 +27,7 @@ pub(super) fn run(
             "server {server} was never initialized: {} is missing; initialize it first",
             file.display()
         );
+
         return Err(match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
                 Error::not_found(hint)

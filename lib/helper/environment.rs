@@ -45,6 +45,7 @@ pub(super) fn write(server: &InstanceName, settings: &Settings) -> Result<()> {
         Mode::from_bits_truncate(0o600),
     )
     .map_err(failed)?;
+
     std::fs::File::from(new)
         .write_all(text.as_bytes())
         .map_err(|error| Error::from(error).within(path.display()))?;

@@ -33,6 +33,7 @@ pub(super) fn upgrade(root: &Path) -> Result<()> {
         Err(_) if matches!(root.try_exists(), Ok(false)) => return Ok(()),
         opened => opened?,
     };
+
     let opened = open_instances(&directory);
 
     let mut results = vec![opened];
@@ -76,6 +77,7 @@ fn servers(root: &Directory) -> Result<Vec<InstanceName>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
+
     let names: std::io::Result<Vec<_>> = entries
         .map(|entry| entry.map(|entry| entry.file_name()))
         .collect();
@@ -118,6 +120,7 @@ fn open_instances(root: &Directory) -> Result<()> {
         else {
             continue;
         };
+
         let Ok(Found::Open(instance)) = instances.find(name) else {
             continue;
         };

@@ -121,6 +121,7 @@ fn arguments(server: &InstanceName, ask: Ask<'_>) -> Result<Vec<String>> {
         "--all",
         "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID",
     ];
+
     arguments.extend(output.map(str::to_owned));
     arguments.extend(ask.follow.then(|| "-f".to_owned()));
     Ok(arguments)
@@ -198,6 +199,7 @@ mod tests {
             (entry.cursor.as_str(), entry.at, &*entry.from),
             (CURSOR, 1_342_540_861_416, "srcds")
         );
+
         entry.line
     }
 
@@ -216,21 +218,25 @@ mod tests {
             from(&format!(r#"{claims},"_UID":"997","_PID":"1""#)),
             "srcds"
         );
+
         assert_eq!(
             from(&format!(
                 r#"{claims},"_UID":"2100000007","_PID":"4711","_COMM":"systemd""#
             )),
             "srcds"
         );
+
         assert_eq!(from(claims), "srcds", "journald does not know whose it is");
         assert_eq!(
             from(&format!(r#"{claims},"_UID":"0","_PID":"1""#)),
             "systemd"
         );
+
         assert_eq!(
             from(r#","SYSLOG_IDENTIFIER":"left4me-helper","_UID":"0","_PID":"12""#),
             "left4me-helper"
         );
+
         assert_eq!(
             from(r#","SYSLOG_IDENTIFIER":"systemd-journald","_UID":"0","_PID":"40""#),
             "systemd-journald"
@@ -246,6 +252,7 @@ mod tests {
             told(r#""a\nid: 7\r\ndata: {}""#),
             "a\u{240a}id: 7\u{240d}\u{240a}data: {}"
         );
+
         assert_eq!(told("null"), "");
         assert_eq!(
             told(&format!("\"{}\"", "ж".repeat(4097))).chars().count(),

@@ -132,6 +132,7 @@ mod tests {
             own_words(b"e overlay: No changes allowed\n").as_deref(),
             Some("No changes allowed")
         );
+
         assert_eq!(own_words(b"e"), None);
     }
 }

@@ -95,6 +95,7 @@ pub(super) fn mirror(
             "{} is closed to the game in a lower layer, and stays so",
             path.display()
         );
+
         close(upper, path, found).map_err(|errno| unusable(&upper.path.join(path), errno))?;
     }
 
@@ -135,6 +136,7 @@ impl Mirror {
             files,
             game,
         } = place;
+
         let mut entries = Dir::from_fd(from)?;
 
         let (mut directories, mut others) = (Vec::<CString>::new(), Vec::<CString>::new());
@@ -238,6 +240,7 @@ impl Mirror {
             Err(Errno::ENOENT) => return Ok(()),
             Err(errno) => return Err(errno),
         };
+
         let is_file = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
 
         // A file with an ACL gets no stand-in, because the mode does not say everything.

@@ -128,6 +128,7 @@ pub fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return error.report(NAME),
     };
+
     crate::base::journal::start(settings.logging.log);
 
     let result = match &settings.verb {
@@ -266,6 +267,7 @@ fn dispatch(supervisor: &mut Supervisor, root: &Path, request: &HelperRequest) -
                 follow: *follow,
                 after: after.as_ref(),
             };
+
             if *entries {
                 journal::entries(supervisor, server, ask)
             } else {

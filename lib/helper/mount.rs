@@ -52,6 +52,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
                 merged.display(),
                 mount.kind
             );
+
             return Err(Error::conflict(format!("{words}: unmount it first")));
         }
     }
@@ -97,6 +98,7 @@ fn source(server: &InstanceName, layers: &[Layer]) -> String {
         hash.update(layer.path.as_os_str().as_encoded_bytes());
         hash.update([0]);
     }
+
     let hex: String = hash
         .finalize()
         .iter()

@@ -39,6 +39,7 @@ pub(super) fn run(
                 states.push(line.to_owned());
                 return Relay::Drop;
             }
+
             Relay::AsIs
         },
     )?;
@@ -77,6 +78,7 @@ pub(super) fn run(
     } else {
         Outcome::exit(0)
     };
+
     if !purged.succeeded() || !is_gone(&root, server)? {
         return Ok(purged);
     }

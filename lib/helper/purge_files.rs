@@ -40,6 +40,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
             "not permitted: {} belongs to user id {owner}",
             upper.path.display()
         );
+
         return Err(Error::not_permitted(format!(
             "{why}; as root, use `left4me-helper purge {server}`"
         )));

@@ -97,6 +97,7 @@ fn arguments(server: &InstanceName, words: Vec<String>) -> Result<Vec<Argument>,
             converted.arguments
         }
     };
+
     let mut arguments: Vec<Argument> = words
         .iter()
         .map(|word| word.parse())

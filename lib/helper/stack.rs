@@ -89,6 +89,7 @@ fn build(
         flags: MsFlags::MS_NOEXEC,
         options: standins::OPTIONS,
     };
+
     tmpfs
         .mount(&runtime.parts.fd)
         .map_err(|errno| Refused::Kernel(errno, parts.clone()))?;
@@ -97,6 +98,7 @@ fn build(
         fd: reopen(parts).map_err(Refused::Other)?,
         path: parts.clone(),
     };
+
     let shared = users::ids(users::GAME).ok().map(|ids| ids.1);
     let made =
         mirror::mirror(layers, &runtime.upper, &files, owner, shared).map_err(Refused::Other)?;
@@ -217,6 +219,7 @@ fn kernel_refused(target: &Path, errno: Errno) -> Error {
         target.display(),
         errno.desc()
     );
+
     let hint = match errno {
         Errno::EPERM | Errno::EACCES => " (CAP_SYS_ADMIN is needed)",
         Errno::EBUSY => " (upper or work is in use by another mount)",

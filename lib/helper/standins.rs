@@ -70,6 +70,7 @@ pub(super) fn file(
         (found.st_atime, found.st_atime_nsec),
         (found.st_mtime, found.st_mtime_nsec),
     ];
+
     let [accessed, modified] = times.map(|(seconds, nanos)| TimeSpec::new(seconds, nanos));
     futimens(&file, &accessed, &modified)?;
     fchmod(

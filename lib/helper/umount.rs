@@ -66,6 +66,7 @@ fn unmount(merged: &Path) -> Result<()> {
                 } else {
                     users.join(", ")
                 };
+
                 return Err(Error::failed(format!(
                     "{} is in use by {who}: stop the server first",
                     merged.display()
@@ -87,6 +88,7 @@ fn users_of(path: &Path) -> Vec<String> {
             .iter()
             .all(u8::is_ascii_digit)
     });
+
     let users = processes.filter(|process| {
         let process = process.path();
         let open = std::fs::read_dir(process.join("fd"))

@@ -61,6 +61,7 @@ fn take_root(paths: &Paths) -> Result<()> {
             Some(users::ids(users::LEFT4ME)?.1),
         )
         .map_err(refused)?;
+
         fchmod(&root, Mode::from_bits_truncate(0o751)).map_err(refused)?;
     }
 
@@ -109,6 +110,7 @@ fn move_database(paths: &Paths) -> Result<()> {
         users::ids(users::LEFT4ME)?,
         &[],
     )?;
+
     // Check every name before the first rename, so that nothing is moved halfway.
     for name in &found {
         must_be_free(&root, &own, name)?;
@@ -169,6 +171,7 @@ fn unmoved(path: &Path, own: &Path, errno: Errno) -> Error {
         }
         _ => "",
     };
+
     Error::failed(format!(
         "{} cannot be moved to {}{hint}: {}",
         path.display(),

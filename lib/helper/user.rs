@@ -80,6 +80,7 @@ fn make(user: &ServerUser, server: &InstanceName) -> Result<()> {
         user.id,
         server_user::COMMENT
     );
+
     let spec = Spec {
         argv: ["/usr/bin/systemd-sysusers", "--inline", &line]
             .map(Into::into)

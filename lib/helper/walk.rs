@@ -42,6 +42,7 @@ pub(super) fn give(top: &Directory, from: &[Uid], to: (Uid, Gid)) -> Result<()> 
             AtFlags::AT_SYMLINK_NOFOLLOW,
         )
     })?;
+
     fchown(top, Some(to.0), Some(to.1)).map_err(|errno| unusable(&top.path, errno))
 }
 

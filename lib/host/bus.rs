@@ -87,6 +87,7 @@ pub fn read() -> Result<Units> {
             "systemd cannot be asked over the system bus: {why}"
         ))
     };
+
     let units = zruntime::block_on(async {
         let runtime = SharedRuntime::current().map_err(|error| error.to_string())?;
         match runtime.timeout(PATIENCE, all()).await {
@@ -120,6 +121,7 @@ async fn all() -> zbus::Result<Units> {
         "UserspaceTimestampMonotonic",
     )
     .await?;
+
     let booted_us = u64::try_from(&booted).unwrap_or(0);
     let mut units = Units {
         at: moment(booted_us),
@@ -330,6 +332,7 @@ fn wanted(listed: &Listed) -> impl Iterator<Item = (&'static str, &'static str)>
         (SERVICE, "NRestarts"),
         (UNIT, "ActiveEnterTimestampMonotonic"),
     ];
+
     let fares = [
         (SERVICE, "MainPID"),
         (SERVICE, "MemoryCurrent"),

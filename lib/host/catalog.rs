@@ -64,6 +64,7 @@ fn make(root: &Path, reference: &OverlayRef) -> Result<()> {
             Err(Errno::EEXIST) => false,
             Err(errno) => return Err(failed(errno)),
         };
+
         dir = openat(&dir, part, flags, Mode::empty())
             .map(File::from)
             .map_err(failed)?;
@@ -77,6 +78,7 @@ fn make(root: &Path, reference: &OverlayRef) -> Result<()> {
                 )
                 .map_err(failed)?;
             }
+
             fchmod(&dir, Mode::from_bits_truncate(0o2775)).map_err(failed)?;
         }
     }

@@ -85,6 +85,7 @@ pub(super) fn find<'o>(
                     .symlink_metadata()
                     .is_ok()
             };
+
             found.iter().any(|other| other.name == name) || layers.iter().skip(1).any(is_in)
         };
 
@@ -196,10 +197,12 @@ mod tests {
                 .iter()
                 .map(|(_, path)| path.to_string_lossy().into_owned()),
         );
+
         let found = find(
             overlays.iter().map(|(name, path)| (name, path.as_path())),
             &layers,
         );
+
         found.into_iter().map(|brought| brought.name).collect()
     }
 
@@ -252,11 +255,13 @@ mod tests {
             ),
             overlay(dir.path(), "low", &[("server.cfg", low)]),
         ];
+
         let found = find(all.iter().map(|(name, path)| (name, path.as_path())), &[]);
         let lines: Vec<ConfigLine> = vec![
             "hostname \"mine\"".parse().unwrap(),
             "log on".parse().unwrap(),
         ];
+
         let told: Vec<(String, Option<String>, usize)> = contests(&found, &lines)
             .into_iter()
             .map(|one| {

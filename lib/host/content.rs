@@ -85,6 +85,7 @@ pub fn inspect(root: &Path, overlays: &[OverlayRef], others: &[OverlayRef]) -> R
             .filter_map(|reference| overlay::locate(&root, reference).ok())
             .collect()
     };
+
     let subjects = located(overlays);
     let mut layers = subjects.clone();
 
@@ -129,6 +130,7 @@ impl Look {
             self.found.more += 1;
             return;
         }
+
         // Names in an overlay are untrusted text.
         let line = format!("{}: {why}", path.display());
         self.found.lines.push(

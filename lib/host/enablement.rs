@@ -73,6 +73,7 @@ mod tests {
             "friday.target.requires/left4me-server@x-2.service",
             template,
         );
+
         link("multi-user.target.wants/left4me-server@3.service", template);
         link("left4me-server@3.service", "/dev/null");
         link("multi-user.target.wants/left4me-server@.service", template);

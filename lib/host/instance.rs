@@ -225,6 +225,7 @@ mod tests {
         ] {
             std::fs::create_dir_all(root.join(below)).unwrap();
         }
+
         (dir, root)
     }
 
@@ -265,6 +266,7 @@ mod tests {
             config.starts_with("// left4me") && config.ends_with("\nhostname \"x\"\n"),
             "{config}"
         );
+
         assert_eq!(
             std::fs::read_link(dir.join("layer/.steam/sdk32")).unwrap(),
             root.join("steam/linux32")
@@ -276,11 +278,13 @@ mod tests {
                 .map(|found| (found.ino(), found.ctime_nsec()))
                 .unwrap()
         };
+
         let before = (seen("instance.env"), seen("layer"), seen("."));
         assert_eq!(
             initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
             Initialized::Unchanged
         );
+
         assert_eq!(before, (seen("instance.env"), seen("layer"), seen(".")));
     }
 
@@ -293,19 +297,23 @@ mod tests {
             config: Vec::new(),
             ..spec()
         };
+
         assert_eq!(
             initialize(&root, &name(), &changed, || Ok(())).unwrap(),
             Initialized::Written
         );
+
         std::fs::write(
             root.join("instances/7/layer/left4dead2/cfg/server.cfg"),
             "by hand",
         )
         .unwrap();
+
         assert_eq!(
             initialize(&root, &name(), &changed, || Ok(())).unwrap(),
             Initialized::Written
         );
+
         assert_eq!(
             std::fs::read_dir(root.join("instances/7")).unwrap().count(),
             2
@@ -335,6 +343,7 @@ mod tests {
             [mode("7"), mode("7/layer"), mode("7/layer/left4dead2/cfg")],
             [0o711, 0o750, 0o750]
         );
+
         assert_eq!(
             [
                 mode("7/instance.env"),
@@ -382,6 +391,7 @@ mod tests {
             initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
             Initialized::Written
         );
+
         assert_eq!(
             std::fs::read_dir(root.join("instances/7")).unwrap().count(),
             2

@@ -45,6 +45,7 @@ pub(super) fn of(root: &Path, server_cfg: String, brought: &[Brought]) -> Node {
             .iter()
             .map(|file| (file.name.clone(), Node::Link(file.path.clone()))),
     );
+
     let sdk = ("sdk32".to_owned(), Node::Link(root.join("steam/linux32")));
     Node::Dir(vec![
         dir("left4dead2", vec![dir("cfg", cfg)]),

@@ -15,6 +15,7 @@ pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
+
     let runtime = root.join("runtime");
     let all = mounts::all().map_err(untold)?;
     let mut names: Vec<InstanceName> = all

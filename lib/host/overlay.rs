@@ -50,6 +50,7 @@ pub(super) fn lower_layers(
         mountable(&root.join("installation"))
             .map_err(|why| Error::failed(format!("the root {why}")))?,
     );
+
     if layers.len() > MAX_LAYERS {
         return Err(Error::failed(format!(
             "{} overlays are too many: the kernel takes {}",
@@ -162,6 +163,7 @@ mod tests {
         ] {
             std::fs::create_dir_all(root.join(below)).unwrap();
         }
+
         (dir, root)
     }
 

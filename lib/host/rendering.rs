@@ -120,6 +120,7 @@ pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Prev
         root.join("instances").join(instance.as_str()).join("layer"),
         None,
     )];
+
     for reference in &spec.overlays {
         layers.push(match overlay::locate(&root, reference) {
             Ok(path) => layer(path, Some(reference)),
@@ -201,6 +202,7 @@ mod tests {
         ] {
             std::fs::create_dir_all(root.join(below)).unwrap();
         }
+
         std::os::unix::fs::symlink(root.join("workshop_cache/7"), root.join("overlays/cached"))
             .unwrap();
         (dir, root)
@@ -233,6 +235,7 @@ mod tests {
             "+map",
             "c1m1_hotel",
         ];
+
         for spec in [
             spec(&[], &[], &[]),
             spec(
@@ -249,10 +252,12 @@ mod tests {
                 0,
                 "a preview writes nothing"
             );
+
             assert_eq!(
                 initialize(&root, &name(), &spec, || Ok(())).unwrap(),
                 Initialized::Written
             );
+
             let written = |below: &str| {
                 std::fs::read_to_string(root.join("instances/7").join(below)).unwrap()
             };
@@ -261,6 +266,7 @@ mod tests {
                 shown.rendering.server_cfg,
                 written("layer/left4dead2/cfg/server.cfg")
             );
+
             let paths: Vec<&str> = shown
                 .layers
                 .iter()
@@ -270,6 +276,7 @@ mod tests {
                 written("instance.env")
                     .contains(&format!("LEFT4ME_LOWERDIRS=\"{}\"", paths.join(":")))
             );
+
             assert_eq!(shown.trouble, None);
         }
     }

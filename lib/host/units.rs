@@ -100,6 +100,7 @@ pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Resu
                 ended_by: answer.ended_by,
                 tree: answer.tree,
             };
+
             if !lines.is_empty() {
                 sink.lines(lines);
             }
@@ -144,6 +145,7 @@ impl Observed {
             },
             SHOW,
         );
+
         if let Err(error) = end {
             tracing::warn!("server {server} cannot be looked at: {error}");
             return Self {
@@ -151,6 +153,7 @@ impl Observed {
                 at,
             };
         }
+
         Self {
             unit: Unit::from_properties(lines.iter().map(|(_, line)| line.as_str())),
             at,
@@ -223,6 +226,7 @@ fn ask_within(
         patience,
         done: Some(done),
     };
+
     let end = ask(socket, request, &mut sink);
     drop(answered);
     (sink.kept.lines, end)
@@ -243,6 +247,7 @@ pub fn last_entries(
         entries: true,
         after: None,
     };
+
     let lines = answer(socket, server, &request, patience)?;
 
     Ok(lines
@@ -278,6 +283,7 @@ fn answer(
             "the journal of server {server} could not be read"
         )));
     }
+
     Ok(kept
         .into_iter()
         .filter(|(stream, _)| *stream == Stream::Stdout)
@@ -297,6 +303,7 @@ mod tests {
             "Result=success",
             "NRestarts=1",
         ];
+
         let failed = [
             "ActiveState=failed",
             "SubState=failed",
@@ -305,6 +312,7 @@ mod tests {
             "ExecMainStatus=203",
             "ExecMainExitTimestampMonotonic=7",
         ];
+
         let mut answers = vec![&failed[..], &again, &again].into_iter().rev();
         let mut show = || {
             Ok(Unit::from_properties(

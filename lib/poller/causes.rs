@@ -39,6 +39,7 @@ pub(super) fn record(db: &mut Db, helper: &Path) -> Result<()> {
                     server_id = server.0,
                     "why the overlay of server {server} failed is not known: {error}"
                 );
+
                 break;
             }
         };

@@ -52,6 +52,7 @@ pub(super) fn keep(db: &mut Db, helper: &Path) -> Result<()> {
                     )
                 })
             };
+
             let threads: Vec<_> = batch.iter().map(fetch).collect();
             threads
                 .into_iter()
@@ -67,6 +68,7 @@ pub(super) fn keep(db: &mut Db, helper: &Path) -> Result<()> {
                         server_id = server.0,
                         "the last lines of server {server} were not kept: {error}"
                     );
+
                     return Ok(());
                 }
             }

@@ -53,6 +53,7 @@ impl Before {
             orphans,
             last,
         };
+
         for row in rows {
             match row {
                 Ok(watched) => before.watched.push(watched),

@@ -90,6 +90,7 @@ fn poll(cli: &Cli) -> Result<()> {
             Err(error.clone())
         }
     };
+
     drop(turn);
 
     // The rest needs no lock, and may take seconds.

@@ -116,6 +116,7 @@ fn server(
             cpu_ns: number(unit.cpu_ns),
             restarts: unit.restarts,
         };
+
         samples::add(tx, id, &sample)?;
     } else if before
         .last

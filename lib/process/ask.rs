@@ -66,6 +66,7 @@ fn ask<'a>(
             text.push_str(line);
             text.push('\n');
         }
+
         Relay::Drop
     })?;
 

@@ -186,5 +186,6 @@ fn has_attribute(directory: &Path, name: &std::ffi::CStr) -> bool {
             value.len(),
         )
     };
+
     length == 1 && value[0] == b'1'
 }

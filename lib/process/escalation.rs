@@ -139,10 +139,12 @@ impl Escalation {
         ) {
             self.ended_by = EndedBy::Kill;
         }
+
         self.phase = Phase::Killed {
             until: now + EMPTY_WAIT,
             again: now + KILL_AGAIN,
         };
+
         NextStep::Kill
     }
 
@@ -167,6 +169,7 @@ impl Escalation {
                 until,
                 again: now + KILL_AGAIN,
             };
+
             NextStep::Kill
         } else {
             NextStep::Wait(Some(again.min(until)))
@@ -289,6 +292,7 @@ mod tests {
             group_empty: false,
             ..LEFTOVER
         };
+
         check(&[
             (0, Some(Cancel::Terminate), RUNNING, |_| NextStep::Signal),
             (10, None, group, |s| NextStep::Wait(Some(at(s, 10_000)))),
@@ -325,6 +329,7 @@ mod tests {
                 NextStep::Done(EndedBy::Kill, Tree::Left)
             }),
         ]);
+
         check(&[(0, Some(Cancel::Kill), RUNNING, |_| NextStep::Kill)]);
     }
 

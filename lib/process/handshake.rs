@@ -23,6 +23,7 @@ pub fn read_request<R: DeserializeOwned>(socket: OwnedFd, allowed: &[Uid]) -> Op
                 None,
                 &format!("the peer's user is unknown: {}", errno.desc()),
             );
+
             return None;
         }
     };
@@ -33,6 +34,7 @@ pub fn read_request<R: DeserializeOwned>(socket: OwnedFd, allowed: &[Uid]) -> Op
             Some((uid, pid)),
             &format!("not permitted for user id {uid}"),
         );
+
         return None;
     }
 

@@ -122,6 +122,7 @@ impl Lines {
             self.push(bytes);
             return &[];
         };
+
         let (text, rest) = (&bytes[..end], &bytes[end + 1..]);
 
         if bytes[end] == b'\r' {
@@ -204,15 +205,18 @@ fn clean_up_to(bytes: &[u8], cut: bool, limit: usize) -> Cow<'_, str> {
         } else {
             Rendered::As(visible(c))
         };
+
         let length = rendered.length();
         if count + length > limit {
             cut = true;
             break;
         }
+
         match rendered {
             Rendered::As(c) => out.push(c),
             Rendered::Number(number) => out.push_str(&number),
         }
+
         count += length;
         before = Some(c);
         rest = &rest[c.len_utf8()..];
@@ -342,6 +346,7 @@ mod tests {
             ]),
             ["ж"]
         );
+
         assert_eq!(lines(&[b"a\n\r", b"\nb\n"]), ["a", "", "b"]);
     }
 

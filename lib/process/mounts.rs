@@ -77,6 +77,7 @@ fn path(word: &[u8]) -> PathBuf {
         out.push(value.unwrap_or(byte));
         rest = if value.is_some() { &tail[3..] } else { tail };
     }
+
     OsString::from_vec(out).into()
 }
 
@@ -99,6 +100,7 @@ mod tests {
             (mounts[0].kind.as_str(), mounts[0].source.as_str()),
             ("overlay", "left4me-1:ab")
         );
+
         assert_eq!(
             (mounts[1].root.as_path(), mounts[1].kind.as_str()),
             (Path::new("/"), "cgroup2")

@@ -157,6 +157,7 @@ impl Peer {
                 PollFlags::empty()
             }
         };
+
         match &self.side {
             _ if self.gone => Vec::new(),
             Side::Wire { socket, .. } => {

@@ -66,6 +66,7 @@ impl<'o> Running<'o> {
             fd: Some(fd),
             lines: Lines::up_to(line_limit),
         };
+
         let outputs = child.outputs.into_iter().map(output).collect();
         let tree = ProcessTree::new(child.pid, cgroup);
         Self {

@@ -110,6 +110,7 @@ fn prepare(procs: Option<RawFd>) -> io::Result<()> {
             &raw const mask,
             std::ptr::null_mut(),
         ))?;
+
         // When this process is killed outside systemd, the command must not stay behind. Older
         // kernels lack these two calls, so their results are ignored.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -148,6 +149,7 @@ fn set_size(terminal: &PtyMaster) -> io::Result<()> {
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
+
     // SAFETY: TIOCSWINSZ reads one winsize, which is a local of that type.
     #[expect(unsafe_code, reason = "no crate here wraps this ioctl")]
     let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };

@@ -87,6 +87,7 @@ impl Supervisor {
             malformed: false,
             buffer: vec![0; SHARE],
         };
+
         let unit = own_unit();
 
         if !unit.is_empty() {
@@ -168,6 +169,7 @@ impl Supervisor {
                 io::ErrorKind::PermissionDenied => Exit::NotPermitted,
                 _ => Exit::Unavailable,
             };
+
             Error::new(exit, format!("cannot start `{spec}`: {error}"))
         })?;
 
@@ -193,6 +195,7 @@ impl Supervisor {
                 None => self.requested,
                 Some(deadline) => (now >= deadline).then_some(Cancel::Kill),
             };
+
             requested
                 .into_iter()
                 .for_each(|cancel| escalation.request(cancel));
@@ -203,6 +206,7 @@ impl Supervisor {
                     now,
                 )
             });
+
             if hung {
                 escalation.request(Cancel::Terminate);
             }
@@ -257,6 +261,7 @@ impl Supervisor {
                 Some(Cancel::Terminate) => (Signal::SIGTERM, EndedBy::Terminate),
                 Some(Cancel::Kill) => (Signal::SIGKILL, EndedBy::Kill),
             };
+
             return Some(Outcome {
                 code: 128 + signal as i32,
                 ended_by,
@@ -296,6 +301,7 @@ impl Supervisor {
             ended_by,
             tree,
         } = outcome;
+
         self.peer
             .last(&Answer::exit(code, Some(ended_by), Some(tree)));
         code
@@ -390,6 +396,7 @@ impl Supervisor {
                         "the peer sent a line that is no control line: the command is ended"
                     );
                 }
+
                 self.malformed = true;
                 Cancel::Terminate
             }
@@ -407,6 +414,7 @@ impl Supervisor {
                 } else {
                     Cancel::Terminate
                 };
+
                 self.requested = Some(cancel).max(self.requested);
                 self.stopped = true;
             }

@@ -77,6 +77,7 @@ impl UnitGroup {
                         .chain([name.clone()])
                         .collect::<Vec<_>>()
                 };
+
                 // Only slices are searched: the program that runs in a unit names what is below it.
                 if name.ends_with(".slice") && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     slices.push(parts());
@@ -142,6 +143,7 @@ impl UnitGroup {
             OFlag::O_RDONLY | NO_FOLLOW,
             Mode::empty(),
         )?);
+
         is_hierarchy(&file)?;
 
         let mut text = String::new();
@@ -219,6 +221,7 @@ mod tests {
                 top: dir.path().to_owned(),
                 parts,
             };
+
             assert!(
                 !group.exists() && !group.is_populated() && group.first().is_none(),
                 "{group:?}"
@@ -236,6 +239,7 @@ mod tests {
                 ..Served::default()
             }
         );
+
         assert_eq!(served_by(None), Served::default());
         assert_eq!(served_in("left4me-purge@7.service"), None);
     }

@@ -104,6 +104,7 @@ pub fn enqueue(db: &mut Db, request: &JobRequest<'_>, now: i64) -> Result<Accept
             None,
             now,
         )?;
+
         accepted(tx, id, true)
     })
 }
@@ -173,11 +174,13 @@ fn accepted(tx: &rusqlite::Connection, job_id: JobId, added: bool) -> Result<Acc
     } else {
         jobs::state(tx, job_id)?.0
     };
+
     let queue_position = if state == JobState::Queued {
         Some(jobs::queue_position(tx, job_id)?)
     } else {
         None
     };
+
     Ok(Accepted {
         job_id,
         state,
@@ -233,6 +236,7 @@ fn accept(
     } else {
         Vec::new()
     };
+
     let plan = plan(operation, targets, &running);
     let new = NewJob {
         operation,
@@ -258,6 +262,7 @@ fn accept(
     } else {
         None
     };
+
     events::add(
         tx,
         now,

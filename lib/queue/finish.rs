@@ -50,6 +50,7 @@ pub(super) fn finish_jobs(
             exit_code: end.exit_code,
             error: end.error.as_deref(),
         };
+
         if !jobs::finish(tx, job.id, worker, &finish, now)? {
             // Another program has ended the job, or wants to. This worker holds the lock and no
             // longer runs anything of it.
@@ -60,12 +61,14 @@ pub(super) fn finish_jobs(
                 "job {} was not ours to finish",
                 job.id
             );
+
             finished.push(Finished::of(
                 job,
                 state.unwrap_or(end.state),
                 end.exit_code,
                 end.error,
             ));
+
             continue;
         }
 
@@ -128,6 +131,7 @@ pub(super) fn fail_unreadable(
         },
         now,
     )?;
+
     events::add(
         tx,
         now,
@@ -155,6 +159,7 @@ fn verdict(job: &LiveJob, done: bool, stopping: bool) -> Verdict {
         exit_code,
         error: Some(error),
     };
+
     if let Err(word) = &job.operation {
         return failed(
             1,

@@ -269,6 +269,7 @@ impl TaskHands<'_> {
             &request,
             Keep::Lines(&mut properties),
         )?;
+
         Ok(Observed {
             unit: Unit::from_properties(properties.lines.iter().map(|(_, line)| line.as_str())),
             at,
@@ -302,6 +303,7 @@ impl TaskHands<'_> {
             request,
             Keep::Observed(&mut seen),
         );
+
         let seen = seen.map_or_else(|| self.show(server), Ok);
         (done, seen)
     }
@@ -326,6 +328,7 @@ impl TaskHands<'_> {
             keep,
             last_error: None,
         };
+
         let end = units::ask(socket, request, &mut sink);
         let last_error = sink.last_error.take();
         self.hands.connections.forget(token);
@@ -338,6 +341,7 @@ impl TaskHands<'_> {
             },
             |end| *end,
         );
+
         self.hands.log.runner_ended(token, told);
         verdict(
             verb,
@@ -359,6 +363,7 @@ fn without_pointer(line: &str) -> &str {
         " See \"journalctl ",
         " See 'journalctl ",
     ];
+
     let end = pointers
         .iter()
         .filter_map(|pointer| line.find(pointer))
@@ -388,6 +393,7 @@ fn verdict(verb: &str, end: End, last_error: Option<String>, why: Option<&str>) 
             .filter(|&code| code != 0)
             .unwrap_or(1),
     );
+
     let why = why.map_or_else(String::new, |why| format!(" because {why}"));
     let how = match end.ended_by {
         Some(EndedBy::Terminate) => format!("was ended{why}"),

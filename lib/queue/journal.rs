@@ -47,6 +47,7 @@ impl Started {
             operation,
             requested_by,
         } = self;
+
         tracing::info!(
             job_id = job.0,
             operation,
@@ -90,6 +91,7 @@ impl Finished {
             exit_code,
             why,
         } = self;
+
         let why = why.as_deref().unwrap_or_default();
         let message = if why.is_empty() {
             format!("job {job} {state}")

@@ -107,6 +107,7 @@ impl<E> Log<E> {
             verb,
             at: clock::now_ms(),
         });
+
         RunnerToken(token)
     }
 
@@ -283,6 +284,7 @@ impl<E> State<E> {
             batch,
             ..
         } = self;
+
         let mut seqs = HashMap::new();
         let mut new_rows = Vec::new();
 
@@ -302,9 +304,11 @@ impl<E> State<E> {
                             Some(&seq) => seq,
                             None => logs::last_seq(tx, *job)? + 1,
                         };
+
                         let next = insert_lines(tx, (*job, *task), *at, seq, lines)?;
                         seqs.insert(*job, next);
                     }
+
                     Message::RunnerBegan {
                         token,
                         task,

@@ -91,6 +91,7 @@ impl Cause<'_> {
             Cause::Job(job, by) => (by, Some(job)),
             Cause::Outside => (OUTSIDE, None),
         };
+
         NewEvent {
             kind,
             actor,
@@ -195,6 +196,7 @@ pub fn record_over(
             }
             _ => {}
         }
+
         events::add(
             tx,
             at.now,
@@ -207,6 +209,7 @@ pub fn record_over(
         known,
         ..watched.clone()
     };
+
     Ok(Written::Done(happened, Box::new(after)))
 }
 
@@ -278,6 +281,7 @@ pub fn settle_drift(
                 Drift::Crashing => before.why != *why,
                 _ => false,
             };
+
             if is_new {
                 observations::set_drift(tx, id, Some((*kind, before.since, why)))?;
             }
@@ -291,6 +295,7 @@ pub fn settle_drift(
             "was {}: it should be {} and is {}",
             before.kind, watched.desired, watched.known.actual
         );
+
         events::add(tx, now, &cause.event("server.drift_ended", id, &detail))?;
         told.push(Told::Ended(before.kind));
     }
@@ -300,6 +305,7 @@ pub fn settle_drift(
         id,
         found.as_ref().map(|(kind, why)| (*kind, now, why.as_str())),
     )?;
+
     if let Some((kind, why)) = found {
         let detail = format!("{}: {why}", kind.words(watched.known.actual));
         events::add(tx, now, &cause.event("server.drifted", id, &detail))?;
@@ -316,6 +322,7 @@ fn slow(job: &observations::LiveJob, now: i64) -> String {
     } else {
         "has run"
     };
+
     format!(
         "job {} ({}) {how} for {}",
         job.id,
@@ -346,6 +353,7 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> S
             } else {
                 by_job
             });
+
             if reasons.is_empty() {
                 reasons.push("it has not been started".to_owned());
             }

@@ -59,10 +59,12 @@ pub fn look(db: &Db) -> Result<Left> {
         held: runners::left(connection)?,
         ..Left::default()
     };
+
     for job in candidates::live(connection)? {
         left.servers
             .extend(tasks::started_servers(connection, job.id)?);
     }
+
     Ok(left)
 }
 
@@ -95,6 +97,7 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
                 detail: WHY,
                 ..NewEvent::default()
             };
+
             events::add(tx, now, &event)?;
             recovered.jobs.push((job.id, state));
         }
@@ -174,6 +177,7 @@ pub fn release(db: &mut Db) -> Result<bool> {
             gone.iter()
                 .try_for_each(|runner| runners::set_tree(tx, runner.id, false))
         })?;
+
         for runner in &gone {
             match runner.nonsense() {
                 Some(nonsense) => tracing::warn!("{nonsense}"),

@@ -28,6 +28,7 @@ pub fn run(hands: &Hands, work: &Work) {
         task_id = work.task.0,
         server_id = work.server.map(|id| id.0)
     );
+
     let _inside = span.enter();
     let mut ended = Ended::succeeded(work.job, work.task);
     let task_hands = hands.of_task(work.job, work.task);
@@ -48,6 +49,7 @@ pub fn run(hands: &Hands, work: &Work) {
             // Only the exit code of a command is passed on; any other failure is 1.
             _ => 1,
         };
+
         ended.error = Some(error.to_string());
     }
 
@@ -74,6 +76,7 @@ fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()
                 Stream::Stdout,
                 format!("server {} did not run before; it stays stopped", server?),
             );
+
             Ok(())
         }
         TaskKind::Start | TaskKind::StartIfRan => start(hands, server?, ended),
@@ -98,6 +101,7 @@ fn install(hands: &TaskHands<'_>, work: &Work) -> Result<()> {
                 |(id, name)| format!("{id} ({name})"),
             )
         };
+
         let names = mounted.iter().map(told).collect::<Vec<_>>().join(", ");
         return Err(Error::failed(format!(
             "the overlay of server {names} is mounted: stop it first, or enqueue update, which \
@@ -221,6 +225,7 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
             observed.unit.words()
         ),
     );
+
     Ok(())
 }
 
@@ -232,10 +237,12 @@ fn ended_at_once(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> 
         ended.observed = Some((server, observed.clone()));
         Ok(observed.unit)
     });
+
     let how = end.map_or_else(
         || "how it ended is not known".to_owned(),
         |end| end.to_string(),
     );
+
     let said = match hands.journal(&instance, 20) {
         Ok(Some(line)) => format!("; its last line: {line}"),
         _ => String::new(),
@@ -259,6 +266,7 @@ fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended)
         before,
         ActualState::Running | ActualState::Starting | ActualState::Stopping
     );
+
     ended.was_running = Some(ran || work.wanted);
 
     let (disabled, observed) = hands.disable(&instance);
@@ -279,6 +287,7 @@ fn can_come_back(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result
             .and_then(|spec| instance::check(hands.root(), &server.into(), &spec)),
         None => Ok(()),
     };
+
     checked.map_err(|error| {
         error.within(format!(
             "server {server} goes on as it ran, because it could not start again"
@@ -296,5 +305,6 @@ fn purge_instance(hands: &TaskHands<'_>, server: ServerId) -> Result<()> {
         Stream::Stdout,
         format!("server {server}: instance and runtime files are removed"),
     );
+
     Ok(())
 }

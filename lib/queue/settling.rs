@@ -40,6 +40,7 @@ impl Settling {
             book.tasks.insert(task);
             book.changed = true;
         }
+
         if let Some(wake) = self.0.wake.get() {
             wake();
         }

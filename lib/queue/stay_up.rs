@@ -35,6 +35,7 @@ pub(super) fn stays_up(seen: &Observed, may_go_on: impl Fn() -> Result<()>) -> R
     } else {
         unit.active_enter_us
     };
+
     let up = Duration::from_micros(seen.at.monotonic_us.saturating_sub(since));
 
     // A host that mounts its control groups elsewhere.

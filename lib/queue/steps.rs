@@ -36,6 +36,7 @@ impl Steps {
                 after: self.last.now + by,
                 now: now.now,
             };
+
             let way = if by > 0 { "forward" } else { "back" };
             let detail = format!(
                 "the host's clock was set {way} by {}",
@@ -50,6 +51,7 @@ impl Steps {
                     detail: &detail,
                     ..NewEvent::default()
                 };
+
                 events::add(tx, now.now, &event)
             })?;
 
@@ -113,6 +115,7 @@ mod tests {
                      (4, 'start', 'x', ?1, ?1)",
                     [after],
                 )?;
+
                 Ok(())
             })
             .unwrap();
@@ -140,10 +143,12 @@ mod tests {
                 ages("SELECT started_at FROM tasks ORDER BY id"),
                 [600_000, 600_000]
             );
+
             assert_eq!(
                 ages("SELECT finished_at FROM tasks WHERE id = 1"),
                 [600_000]
             );
+
             assert_eq!(ages("SELECT started_at FROM runners"), [600_000]);
             assert_eq!(
                 ages("SELECT started_at FROM jobs WHERE id = 1"),

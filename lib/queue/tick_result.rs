@@ -39,6 +39,7 @@ impl TickResult {
                         .as_ref()
                         .map_or_else(Clone::clone, ToString::to_string)
                 );
+
                 servers::set_last_error(tx, server, Some(&words), now)?;
             }
 
@@ -48,6 +49,7 @@ impl TickResult {
                 &Cause::Job(job.id, &job.requested_by),
                 now,
             )?);
+
             if observations::take_missed(tx, server)? {
                 self.look.push(server);
             }

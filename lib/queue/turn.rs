@@ -218,6 +218,7 @@ fn write_end(
         error: ended.error.as_deref(),
         was_running: ended.was_running,
     };
+
     let written = tasks::finish(tx, ended.task, &finish, now)?;
     let Some(job) = live.iter_mut().find(|job| job.id == ended.job) else {
         return Ok(None);
@@ -231,6 +232,7 @@ fn write_end(
         )?,
         None => None,
     };
+
     let Some(at) = job.position(ended.task).filter(|&at| !job.tasks[at].ended) else {
         return Ok(news);
     };

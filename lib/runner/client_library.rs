@@ -33,6 +33,7 @@ pub(super) fn link(supervisor: &mut Supervisor, home: &Path, steamcmd: &Path) ->
             steamcmd.display(),
             home.display()
         );
+
         supervisor.say(Stream::Stderr, &warning);
     }
 
@@ -48,6 +49,7 @@ pub(super) fn link(supervisor: &mut Supervisor, home: &Path, steamcmd: &Path) ->
             make_link(supervisor, &fixed, &target)?;
         }
     }
+
     Ok(())
 }
 
@@ -60,6 +62,7 @@ fn set_aside(supervisor: &mut Supervisor, path: &Path) -> Result<()> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => fs::rename(path, &aside)?,
         }
+
         let (path, aside) = (path.display(), aside.display());
         supervisor.say(
             Stream::Stderr,
@@ -81,6 +84,7 @@ fn make_link(supervisor: &mut Supervisor, link: &Path, target: &Path) -> Result<
                 Stream::Stderr,
                 &format!("{} is no link: not changed", link.display()),
             );
+
             return Ok(());
         }
     }

@@ -74,6 +74,7 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &Settings) -> Result<Ou
         Locking::Acquired(lock) => lock,
         Locking::Cancelled(outcome) => return Ok(outcome),
     };
+
     refuse_while_mounted(root)?;
     refuse_without_overlays(supervisor, root)?;
 
@@ -94,6 +95,7 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &Settings) -> Result<Ou
         account,
         silence,
     };
+
     let base = Duration::from_secs(settings.steam.steam_retry_seconds.into());
     let limit = Duration::from_secs(settings.steam.steam_rate_limit_seconds.into());
     let outcome = install.retry(RetryPolicy::new(base, limit));
@@ -124,6 +126,7 @@ fn refuse_without_overlays(supervisor: &mut Supervisor, root: &Path) -> Result<(
                     &format!("{words}; `sudo left4me doctor` says what to do"),
                 );
             }
+
             checked.refusal()
         }
         None => filesystem::unfit(&root.join("installation")).map(|kind| {
@@ -133,11 +136,13 @@ fn refuse_without_overlays(supervisor: &mut Supervisor, root: &Path) -> Result<(
             )
         }),
     };
+
     let refused = |why| {
         Error::failed(format!(
             "nothing was downloaded: {why}; `sudo left4me doctor` says what to do"
         ))
     };
+
     why.map_or(Ok(()), |why| Err(refused(why)))
 }
 
@@ -149,6 +154,7 @@ impl Install<'_> {
         } else {
             Pass::Prime
         };
+
         loop {
             let (failure, code) = match self.attempt(from)? {
                 Attempt::Installed(build) => {
@@ -158,6 +164,7 @@ impl Install<'_> {
                         &self.root.join("steam"),
                         &self.steamcmd,
                     )?;
+
                     let directory = self.installation.directory.display();
                     let message = format!("installed: build {build} in {directory}");
                     self.supervisor.say(Stream::Stderr, &message);
@@ -173,6 +180,7 @@ impl Install<'_> {
                     1 => why,
                     count => format!("given up after {count} attempts: {why}"),
                 };
+
                 return Err(Error::new(foreign(code), message));
             };
 
@@ -185,6 +193,7 @@ impl Install<'_> {
             } else {
                 format!(" of {}", steam::ATTEMPTS)
             };
+
             let (count, wait_s) = (policy.count(), wait.as_secs());
             let message = format!("attempt {count}{of} failed: {why}; the next one in {wait_s} s");
             self.supervisor.say(Stream::Stderr, &message);
@@ -220,6 +229,7 @@ impl Install<'_> {
                 (outcome, _) if ended(outcome) => return Ok(Attempt::Cancelled(outcome)),
                 result => result,
             };
+
             match after(pass, outcome.code, &heard) {
                 Verdict::Good(success) => {
                     let changed = self.installation.stamp() != before;
@@ -252,6 +262,7 @@ impl Install<'_> {
                     detail,
                     from: Pass::Linux,
                 };
+
                 Attempt::Failed(failure, 1)
             }
         })
@@ -297,6 +308,7 @@ impl Install<'_> {
             ("LANG", "C.UTF-8".as_ref()),
             ("TERM", "dumb".as_ref()),
         ];
+
         let environment = environment
             .iter()
             .map(|(name, value)| (name.into(), (*value).to_owned()));
@@ -329,6 +341,7 @@ impl Install<'_> {
             // The retries treat it as a normal end: the installation itself was not cancelled.
             outcome.ended_by = EndedBy::Exit;
         }
+
         Ok((outcome, heard))
     }
 

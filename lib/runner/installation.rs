@@ -48,6 +48,7 @@ impl Installation {
                 found.ctime_nsec(),
             )
         };
+
         Stamp(self.manifest().symlink_metadata().ok().map(stamp))
     }
 

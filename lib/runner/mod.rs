@@ -50,6 +50,7 @@ pub fn main() -> ExitCode {
             "no connection was passed: systemd starts this program for left4me-runner.socket; \
              use `l4d2ctl install`",
         );
+
         return error.report("left4me-runner");
     };
 

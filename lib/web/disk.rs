@@ -30,6 +30,7 @@ async fn look_within<T: Send + 'static>(
         let permit = DISK.acquire(timeout).await.ok_or_else(silent)?;
         permit.blocking(work).await.map_err(Failure::internal)
     };
+
     tokio::time::timeout(timeout, looking)
         .await
         .map_err(|_| silent())?

@@ -68,6 +68,7 @@ async fn send(bytes: Vec<u8>, permit: Permit, to: Sender<Result<Bytes>>) {
             }
         }
     };
+
     let is_late = timeout(TAKE_TIME, all).await.is_err();
     drop((bytes, permit));
 

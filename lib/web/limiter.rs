@@ -164,10 +164,12 @@ mod tests {
             limiter.try_acquire_for(UserId(1)),
             Err(Exhausted::User(2))
         ));
+
         assert!(matches!(
             limiter.try_acquire_for(UserId(2)),
             Err(Exhausted::All)
         ));
+
         assert!(limiter.is_used());
         drop(held);
         assert!(!limiter.is_used());
@@ -185,10 +187,12 @@ mod tests {
                 timeout(Duration::from_millis(20), client).await.is_err(),
                 "the client goes"
             );
+
             assert!(
                 limiter.acquire(Duration::from_millis(20)).await.is_none(),
                 "its work goes on"
             );
+
             finish.send(()).unwrap();
             assert!(limiter.acquire(LONG).await.is_some());
         });

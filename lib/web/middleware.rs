@@ -74,6 +74,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
             StatusCode::BAD_REQUEST => Failure::no_page(),
             status => Failure::new(status, "the request cannot be read"),
         };
+
         response.extensions_mut().insert(failure);
     }
 
@@ -85,6 +86,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
             failure.request_id = Some(id.clone());
             "internal error: see left4me-web's journal".clone_into(&mut failure.message);
         }
+
         let viewer = response.extensions_mut().remove::<Viewer>();
         response = failure_response(&path, &failure, viewer, response.headers());
     }
@@ -143,6 +145,7 @@ fn failure_response(
             || Frame::anonymous(title),
             |viewer| Frame::of(viewer, title),
         );
+
         let page = FailurePage { frame, failure };
         match page.render() {
             Ok(page) => (failure.status, Html(page)).into_response(),

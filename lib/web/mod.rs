@@ -180,6 +180,7 @@ fn run(cli: &Cli) -> Result<()> {
             move || hub.shutdown(),
         )
         .await?;
+
         tracing::debug!(
             "exiting: {}",
             if reason == StopReason::Idle {
@@ -300,6 +301,7 @@ fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
     } else {
         TcpSocket::new_v6()
     }?;
+
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -80,6 +80,7 @@ impl Peers {
                 SockProtocol::NetlinkSockDiag,
             )
         };
+
         let opened = passed.map_or_else(open, Ok).and_then(|socket| {
             // The kernel answers while it handles the request, so no call ever blocks.
             fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -120,6 +121,7 @@ impl Peers {
                         errno.desc()
                     );
                 }
+
                 if is_local(peer, own) {
                     Owner::Unknown
                 } else {
@@ -218,6 +220,7 @@ fn request(number: u32, peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
     } else {
         AddressFamily::Inet6
     };
+
     let mut body = Vec::with_capacity(72);
 
     body.extend_from_slice(&(HEADER as u32 + 56).to_ne_bytes());
@@ -238,6 +241,7 @@ fn request(number: u32, peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
             IpAddr::V4(v4) => whole[..4].copy_from_slice(&v4.octets()),
             IpAddr::V6(v6) => whole.copy_from_slice(&v6.octets()),
         }
+
         body.extend_from_slice(&whole);
     }
 
@@ -299,6 +303,7 @@ fn unix_answer(
             let value = word(at + 4).filter(|value| attribute != UNIX_DIAG_PEER || *value != 0);
             return Some(Ok(value));
         }
+
         // Attributes are aligned to 4 bytes. One of length 0 would loop.
         at += usize::from(length.max(4)).next_multiple_of(4);
     }
@@ -358,6 +363,7 @@ mod tests {
             } else {
                 vec![&at[..at.len() - 2]]
             };
+
             for to in to {
                 let client = TcpStream::connect((to.trim_matches(['[', ']']), port)).unwrap();
                 let (server, peer) = listener.accept().unwrap();
@@ -391,11 +397,13 @@ mod tests {
             foreign: vec![me],
             has_complained: AtomicBool::new(true),
         };
+
         assert_eq!(
             mute.unix_owner(server.as_fd()),
             Owner::Foreign(me),
             "by SO_PEERCRED"
         );
+
         drop(client);
     }
 
@@ -407,6 +415,7 @@ mod tests {
             peers.owner("192.0.2.7:4000".parse().unwrap(), own),
             Owner::Elsewhere
         );
+
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(
             peers.owner(
@@ -424,15 +433,18 @@ mod tests {
             foreign: Vec::new(),
             has_complained: AtomicBool::new(true),
         };
+
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         assert_eq!(
             peers.owner(at("127.0.0.1:1"), at("127.0.0.1:2")),
             Owner::Unknown
         );
+
         assert_eq!(
             peers.owner(at("10.0.0.1:1"), at("10.0.0.1:2")),
             Owner::Unknown
         );
+
         assert_eq!(
             peers.owner(at("10.0.0.2:1"), at("10.0.0.1:2")),
             Owner::Elsewhere

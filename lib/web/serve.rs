@@ -132,6 +132,7 @@ pub async fn serve(
         mut listeners,
         peers,
     } = sockets;
+
     let mut stop = pin!(stop);
     let mut idle_since = Instant::now();
 
@@ -328,6 +329,7 @@ fn refuse(mut stream: Connection, refusals: &Limiter) {
             while stream.read(&mut waste).await? > 0 {}
             Ok::<_, std::io::Error>(())
         };
+
         timeout(Duration::from_secs(1), rest).await.ok();
         drop(permit);
     });

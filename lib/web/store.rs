@@ -84,6 +84,7 @@ impl Store {
                 // remove the WAL in use.
                 None => Db::open_existing(&inner.path)?,
             };
+
             let done = db.read(|tx| work(tx));
             inner
                 .readers

@@ -49,6 +49,7 @@ pub fn open(app: &App, user: UserId, kind: &'static str) -> Result<StreamGuard, 
                 "too many live pages are open: reload this one in a moment".to_owned()
             }
         };
+
         Failure::busy(message, 10)
     })?;
 
@@ -89,6 +90,7 @@ async fn changes(
             .map(|topic| may_see(db, &who, topic).is_ok())
             .collect())
     });
+
     let seen: Vec<bool> = seen.await?;
     let topics: Vec<_> = topics
         .into_iter()
@@ -108,11 +110,13 @@ async fn changes(
             .iter()
             .try_for_each(|topic| may_see(db, who, topic))
     })?;
+
     let sees = if viewer.is_admin {
         live::Viewer::Admin
     } else {
         live::Viewer::User(viewer.id)
     };
+
     Ok(stream(Body::new(app.hub.changes(
         sees,
         after.as_deref(),
@@ -136,6 +140,7 @@ fn topic(text: &str) -> Result<Topic, Failure> {
             shown(text)
         ))
     };
+
     let (kind, rest) = text.split_once(':').ok_or_else(bad)?;
     let (id, after) = rest.split_once(':').ok_or_else(bad)?;
 
@@ -183,6 +188,7 @@ async fn console(
         who.server(db, id).map(drop)
     })
     .await?;
+
     let after = last_id(&headers)
         .or(since.get("after"))
         .filter(|text| !text.is_empty());

@@ -228,6 +228,7 @@ mod tests {
                     let done = Pin::new(&mut ours).poll_write(context, &event);
                     budget.account(context, done)
                 });
+
                 assert_eq!(done.await.unwrap(), 64);
                 theirs.read_exact(&mut [0; 64]).await.unwrap();
                 sleep(LIMIT).await;

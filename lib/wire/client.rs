@@ -63,6 +63,7 @@ impl Connection {
                 path.display()
             ))
         })?;
+
         line.push(b'\n');
 
         // Before the request: no answer comes earlier, so each one carries its sender's pid.
@@ -128,6 +129,7 @@ impl Connection {
                 self.server =
                     Some(next_sender(&self.socket).map_err(|errno| self.broken(&errno.desc()))?);
             }
+
             match self.lines.fill(self.socket.as_fd(), MsgFlags::empty()) {
                 Ok(Filled::Some | Filled::Nothing) => {}
                 Ok(Filled::Closed) => {
@@ -143,6 +145,7 @@ impl Connection {
             }
             Err(bad) => Err(self.broken(&bad)),
         };
+
         let answer = parsed?;
 
         self.started += usize::from(answer.started.is_some());
@@ -312,12 +315,14 @@ mod tests {
             matches!(first.stdout, Some(Cow::Borrowed("hello"))),
             "{first:?}"
         );
+
         let second = connection.next_answer().unwrap().unwrap();
         assert_eq!(second, Answer::line(Stream::Stderr, "a\tb".into()));
         assert_eq!(
             connection.next_answer().unwrap().unwrap().tree,
             Some(Tree::Empty)
         );
+
         assert_eq!(connection.next_answer().unwrap(), None);
 
         assert_eq!(server.join().unwrap(), "{\"verb\":\"install\"}\n");
@@ -341,6 +346,7 @@ mod tests {
                     Err(error) => break error,
                 }
             };
+
             assert!(error.to_string().contains("runner.sock"), "{error}");
         }
     }
@@ -358,6 +364,7 @@ mod tests {
                 break error;
             }
         };
+
         assert!(error.to_string().contains("in time"), "{error}");
 
         drop(connection);
@@ -377,6 +384,7 @@ mod tests {
             Some(std::process::id()),
             "a thread of this process"
         );
+
         assert_eq!(connection.next_answer().unwrap().unwrap().exit, Some(0));
     }
 

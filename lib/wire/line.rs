@@ -303,6 +303,7 @@ mod tests {
             read(&[&[b'x'; 65][..], b"\n"].concat(), false, long),
             Err(BadLine::TooLong(64))
         );
+
         assert_eq!(read(b"a\0b", false, long), Err(BadLine::Binary));
         assert_eq!(read(b"a\xffb\n", false, long), Err(BadLine::Binary));
         assert_eq!(read(b"a\x1b[0m\n", false, long), Err(BadLine::Binary));
@@ -333,6 +334,7 @@ mod tests {
                 format!("line {i}")
             );
         }
+
         sender.join().unwrap();
         assert_eq!(
             reader.read_line(server.as_fd(), Duration::from_secs(10)),

@@ -344,6 +344,7 @@ impl<'a> Answer<'a> {
             self.observed.is_some(),
             self.exit.is_some(),
         ];
+
         let all = texts + others.into_iter().filter(|&is_set| is_set).count();
 
         let ends = self.ended_by.is_some() || self.tree.is_some();
@@ -380,6 +381,7 @@ mod tests {
             journal,
             HelperRequest::journal("1".parse().unwrap(), 5, false)
         );
+
         assert_eq!(
             serde_json::to_string(&journal).unwrap(),
             r#"{"verb":"journal","server":"1","lines":5,"follow":false}"#

@@ -133,6 +133,7 @@ fn recover_from_dead_worker(cli: &Cli, db: &mut Db) -> Result<Vec<ServerId>> {
                 "a dead worker was cancelling job {job}: it is cancelled now"
             );
         }
+
         servers.extend(observe);
 
         let recovered = recover::recover(db, clock::now_ms())?;
@@ -142,6 +143,7 @@ fn recover_from_dead_worker(cli: &Cli, db: &mut Db) -> Result<Vec<ServerId>> {
                 "a dead worker left job {job} behind: it is {state} now"
             );
         }
+
         if !recovered.more_to_cancel {
             break;
         }

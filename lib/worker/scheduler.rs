@@ -83,6 +83,7 @@ impl Scheduler {
             connections: Connections::default(),
             settling: Settling::default(),
         };
+
         let waker = wake.waker();
         context.settling.wake_by(move || waker.wake());
 
@@ -135,6 +136,7 @@ impl Scheduler {
             } else {
                 idle_since.or_else(|| Some(Instant::now()))
             };
+
             let mut wait = if failed {
                 RETRY
             } else if busy {
@@ -142,6 +144,7 @@ impl Scheduler {
             } else {
                 watchdog
             };
+
             if let Some(since) = idle_since {
                 let left = self.idle.saturating_sub(since.elapsed());
                 if left.is_zero() && !wake.is_pending() && !self.has_claimable() {
@@ -150,6 +153,7 @@ impl Scheduler {
                 // A job waits that could not be claimed: it is enough to check now and then.
                 wait = wait.min(if left.is_zero() { STATUS_PAUSE } else { left });
             }
+
             if !failed {
                 wait = self.time_to_next_tick().map_or(wait, |due| due.min(wait));
             }
@@ -161,11 +165,13 @@ impl Scheduler {
                         "commands did not end in time; their jobs are failed at the next start",
                     ));
                 }
+
                 if left.is_zero() {
                     stopping = self.kill_all();
                 }
                 wait = wait.min(left);
             }
+
             if wake.wait(wait)? == WakeReason::Stop {
                 stopping = self.stop(stopping);
             }
@@ -179,6 +185,7 @@ impl Scheduler {
             true => Some(Duration::ZERO),
             false => self.tracker.deadline().map(until),
         };
+
         cancelling
             .into_iter()
             .chain(self.held.then_some(STATUS_PAUSE))
@@ -276,6 +283,7 @@ impl Scheduler {
                         let line = format!("left4me: {message}");
                         self.context.log.note(job, task, Stream::Stderr, line);
                     }
+
                     self.context.connections.end(&tasks, how);
                     failpoint::hit("cancel.signalled");
                 }
@@ -354,6 +362,7 @@ impl Scheduler {
         } else {
             ""
         };
+
         notify::status(&format!("{running} running, {queued} queued{paused}"));
         Ok(())
     }
@@ -427,6 +436,7 @@ impl Scheduler {
             "stopping: ending {} running tasks",
             self.engine.running_tasks()
         );
+
         notify::stopping("ending running commands");
         self.context.connections.end_all(Cancel::Terminate);
         Stopping::Ending {

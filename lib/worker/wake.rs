@@ -72,6 +72,7 @@ impl Wake {
             ignores_notifications: false,
             bound: None,
         };
+
         if let Some(socket) = &wake.socket {
             socket
                 .set_nonblocking(true)
@@ -137,6 +138,7 @@ impl Wake {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.event.as_fd(), PollFlags::POLLIN),
         ];
+
         let socket = self.notifications().map(UnixDatagram::as_fd);
         let watch = self.watch.as_ref().and_then(Watch::descriptor);
         fds.extend(

@@ -121,11 +121,13 @@ impl Browser {
             Value::Object(capabilities) => capabilities,
             _ => unreachable!("an object is what was made"),
         };
+
         let client = runtime.block_on(
             ClientBuilder::new(HttpConnector::new())
                 .capabilities(capabilities)
                 .connect(&format!("http://127.0.0.1:{port}")),
         );
+
         let pictures = repository().join("target/screenshots").join(suite);
         std::fs::create_dir_all(&pictures).expect("a directory for the pictures");
         let browser = Self {
@@ -137,6 +139,7 @@ impl Browser {
             pictures,
             scripts,
         };
+
         browser.size(DESKTOP);
         browser
     }
@@ -247,6 +250,7 @@ impl Browser {
                         return element.click().await.map(Some);
                     }
                 }
+
                 Ok(None)
             })?
             .ok_or_else(|| format!("not there, but: {}", self.text("main")))
@@ -267,10 +271,12 @@ impl Browser {
                     x: 0.,
                     y: 0.,
                 };
+
                 let (down, up) = (
                     PointerAction::Down { button: 0 },
                     PointerAction::Up { button: 0 },
                 );
+
                 let mouse = [to, down.clone(), up.clone(), down, up]
                     .into_iter()
                     .fold(MouseActions::new("mouse".into()), |all, one| all.then(one));
@@ -317,6 +323,7 @@ impl Browser {
             let opened = self.client.new_window(false).await?;
             self.client.switch_to_window(opened.handle).await
         });
+
         opened.expect("another window");
         self.go(path);
         before
@@ -342,8 +349,10 @@ impl Browser {
                 self.client.switch_to_window(window.clone()).await?;
                 self.client.close_window().await?;
             }
+
             self.client.switch_to_window(windows[0].clone()).await
         });
+
         closed.expect("one window is left");
     }
 
@@ -460,6 +469,7 @@ impl Browser {
             "Emulation.setEmulatedMedia",
             &json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]}),
         );
+
         self.size(PHONE);
         self.picture(&format!("{name}-phone-dark"));
         self.is_accessible(&format!("{name}, on a phone in the dark"));
@@ -588,6 +598,7 @@ fn port(output: &mut BufReader<ChildStdout>) -> u16 {
         }
         line.clear();
     }
+
     panic!("chromedriver named no port");
 }
 
@@ -600,6 +611,7 @@ fn capabilities(profile: &str, scripts: Scripts) -> Value {
             "--force-color-profile=srgb", format!("--user-data-dir={profile}"),
         ],
     });
+
     if scripts == Scripts::Off {
         options["prefs"] = json!({"profile.managed_default_content_settings.javascript": 2});
     }
@@ -619,11 +631,13 @@ impl Drop for Browser {
                 self.tried_path(),
                 self.text("body")
             );
+
             if let Ok(picture) = self.run(self.client.screenshot()) {
                 let which = self.driver.id();
                 std::fs::write(self.pictures.join(format!("failed-{which}.png")), picture).ok();
             }
         }
+
         // Ends chromium and all of its processes, and then waits for them no longer.
         let closed = async { tokio::time::timeout(PATIENCE, self.client.clone().close()).await };
         self.runtime.block_on(closed).ok();

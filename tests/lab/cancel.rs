@@ -79,11 +79,13 @@ pub fn what_was_cancelled_is_really_gone(lab: &Lab) {
                 job,
                 &["--reason", kind, if force { "--force" } else { "--json" }],
             );
+
             told.push(format!(
                 "{} ms of {limit}: {kind}{}",
                 cancelled.ms,
                 if force { ", forced" } else { "" }
             ));
+
             cancelled.is_gone();
             assert_eq!(cancelled.output.code, 0, "{}", cancelled.output);
             lab.is_cancelled(job, force, kind);
@@ -94,10 +96,12 @@ pub fn what_was_cancelled_is_really_gone(lab: &Lab) {
             );
         }
     }
+
     eprintln!(
         "from the request to the end of `left4me-job cancel`:\n{}",
         told.join("\n")
     );
+
     lab.steamcmd("");
     assert_eq!(lab.job(&["install"]).state, "succeeded", "the next job");
     assert_eq!(
@@ -137,6 +141,7 @@ fn a_stuck_steamcmd(lab: &Lab) {
         "told after {} ms",
         cancelled.ms
     );
+
     let left: Vec<&str> = cancelled
         .processes
         .lines()
@@ -147,6 +152,7 @@ fn a_stuck_steamcmd(lab: &Lab) {
         "all but the one in the kernel are gone\n{}",
         left.join("\n")
     );
+
     lab.is_told_as_left(job, &unit);
     assert_eq!(lab.show(job).state, "cancelled");
 
@@ -161,11 +167,13 @@ fn all_wait_for(lab: &Lab, disk: Disk<'_>) {
         lab.enqueue(&["install"]),
         lab.enqueue(&["initialize", "--server", "one"]),
     ];
+
     lab.ok(&["systemctl", "restart", "left4me-worker.service"]);
     wait_until("the new worker serves the queue", s(10), || {
         lab.unit("left4me-worker.service", "StatusText")
             .contains("2 queued")
     });
+
     for job in next {
         assert_eq!(
             lab.show(job).state,
@@ -173,6 +181,7 @@ fn all_wait_for(lab: &Lab, disk: Disk<'_>) {
             "job {job}, while there is what it could meet"
         );
     }
+
     disk.let_go();
     for job in next {
         assert_eq!(
@@ -181,6 +190,7 @@ fn all_wait_for(lab: &Lab, disk: Disk<'_>) {
             "job {job}, once nothing stands in its way"
         );
     }
+
     wait_until("the units are gone", s(10), || {
         lab.instances("left4me-runner").is_empty()
     });
@@ -219,10 +229,12 @@ fn a_stuck_helper_beside_another(lab: &Lab) {
         "realpath $(ldd /usr/bin/systemctl | grep -Eo '/.*/lib(systemd-shared|crypto)[^ ]*' \
                | head -n 1)",
     );
+
     lab.write(
         DROP_IN,
         &format!("[Service]\nBindPaths={DISK}/ever:{library}\n"),
     );
+
     lab.ok(&["systemctl", "daemon-reload"]);
     let stuck = lab.enqueue(&["stop", "--server", "one"]);
     wait_until("systemctl is in the kernel", s(20), || lab.is(STUCK));
@@ -242,6 +254,7 @@ fn a_stuck_helper_beside_another(lab: &Lab) {
         "the other one is cancelled in {} ms",
         cancelled.ms
     );
+
     assert_eq!(lab.show(stuck).state, "cancelling");
     let held = lab.enqueue(&["initialize", "--server", "one"]);
     assert_eq!(
@@ -258,22 +271,26 @@ fn a_stuck_helper_beside_another(lab: &Lab) {
         "queued",
         "while a process of job {stuck} lives"
     );
+
     assert_eq!(
         lab.job(&["initialize", "--server", "two"]).state,
         "succeeded",
         "the other server is still free"
     );
+
     assert_eq!(
         lab.show(held).state,
         "queued",
         "while a process of job {stuck} lives"
     );
+
     disk.let_go();
     assert_eq!(
         lab.ended(held, 30).state,
         "succeeded",
         "once nothing stands in its way"
     );
+
     wait_until("the unit is gone", s(30), || {
         !lab.instances("left4me-helper").contains(&unit)
     });
@@ -317,6 +334,7 @@ fn what_cannot_be_cancelled_is_refused(lab: &Lab, finished: &str, running: &str,
         (&[running, "--reason", "\u{1b}[2J\u{7}"], 2),
         (&[queued, "--reason", "\u{9b}31m"], 2),
     ];
+
     let before = lab.content();
     for user in ["root", "member"] {
         for (arguments, code) in cases {
@@ -327,6 +345,7 @@ fn what_cannot_be_cancelled_is_refused(lab: &Lab, finished: &str, running: &str,
                 "{user}: {:.2000}",
                 output.to_string()
             );
+
             // One line; clap's hint to --help may follow.
             let first = output.stderr.lines().next().unwrap_or_default();
             assert!(
@@ -335,6 +354,7 @@ fn what_cannot_be_cancelled_is_refused(lab: &Lab, finished: &str, running: &str,
             );
         }
     }
+
     for user in ["stranger", "left4me-game", "left4me-steam", "nobody"] {
         for arguments in [
             &[running][..],
@@ -347,16 +367,19 @@ fn what_cannot_be_cancelled_is_refused(lab: &Lab, finished: &str, running: &str,
                 .ends_with(77)
                 .complains_of(&["/var/lib/left4me/db/left4me.db"]);
         }
+
         for verb in [&["cancel-status", running][..], &["cancellations"]] {
             lab.run_as(user, &[&["left4me-job"], verb].concat())
                 .ends_with(77);
         }
     }
+
     assert_eq!(
         lab.content(),
         before,
         "what was refused has changed nothing"
     );
+
     assert_eq!(
         lab.unit(&lab.instance("left4me-runner"), "ActiveState"),
         "active",
@@ -371,9 +394,11 @@ fn asking_twice_is_one_cancellation(lab: &Lab, running: &str) {
             more,
         ]
         .concat();
+
         let output = lab.run_as("member", &argv).ends_with(0);
         serde_json::from_str::<Value>(&output.stdout).expect("a JSON document")
     };
+
     let first = ask(&["--reason", "match tonight"]);
     let asked = lab.sql("SELECT count(*), max(id) FROM events; SELECT * FROM cancellations");
     let second = ask(&["--reason", "another reason"]);
@@ -381,29 +406,34 @@ fn asking_twice_is_one_cancellation(lab: &Lab, running: &str) {
         first["cancellation_id"], second["cancellation_id"],
         "{second:#}"
     );
+
     assert_eq!(second["reason"], "match tonight", "the first one's");
     assert_eq!(
         lab.sql("SELECT count(*), max(id) FROM events; SELECT * FROM cancellations"),
         asked,
         "nothing new"
     );
+
     let escalated = ask(&["--force"]);
     assert_eq!(
         escalated["cancellation_id"], first["cancellation_id"],
         "{escalated:#}"
     );
+
     let told = lab.cancelled(running.parse().expect("a number"), 5);
     assert_eq!(
         (&told["requested_by"], &told["force_used"]),
         (&"member".into(), &true.into()),
         "{told:#}"
     );
+
     assert!(lab.instances("left4me-runner").is_empty(), "its unit");
     let error = lab.show(running.parse().expect("a number")).error;
     assert!(
         error.contains("member") && error.contains("match tonight"),
         "who and why: {error}"
     );
+
     let before = lab.content();
     for more in [&[][..], &["--force"]] {
         let argv = [&["left4me-job", "cancel", running], more].concat();
@@ -411,6 +441,7 @@ fn asking_twice_is_one_cancellation(lab: &Lab, running: &str) {
             .ends_with(4)
             .complains_of(&["already finished"]);
     }
+
     assert_eq!(lab.content(), before, "a third one finds it finished");
 }
 
@@ -423,29 +454,34 @@ fn a_queued_job_never_starts(lab: &Lab, queued: &str) {
     } else {
         lab.enqueue(&["initialize", "--server", "one"])
     };
+
     let number = waiting.to_string();
     lab.run_as(
         "member",
         &["left4me-job", "cancel", &number, "--reason", "not today"],
     )
     .ends_with(0);
+
     lab.logged(
         waiting,
         "stderr",
         &["cancelled before execution by member: not today"],
     );
+
     lab.ok(&["left4me-job", "resume"]);
     assert_eq!(
         lab.job(&["initialize", "--server", "one"]).state,
         "succeeded",
         "who came after it"
     );
+
     let job = lab.json(&["left4me-job", "show", &number, "--json"]);
     assert_eq!(
         (&job["state"], &job["started_at"]),
         (&"cancelled".into(), &Value::Null),
         "{job:#}"
     );
+
     assert_eq!(lab.status(waiting)["cancellation_state"], "completed");
 }
 
@@ -468,6 +504,7 @@ impl<'a> Disk<'a> {
             PROGRAM,
             DISK,
         ]);
+
         let disk = Self(lab);
         wait_until("the disk is mounted", s(10), || {
             lab.is(&format!("mountpoint -q {DISK}"))
@@ -551,11 +588,13 @@ impl Lab {
             "job {job}: {}",
             shown.error
         );
+
         assert!(
             shown.error.contains(why),
             "job {job} says why: {}",
             shown.error
         );
+
         let told = self.status(job);
         assert_eq!(told["cancellation_state"], "completed", "{told:#}");
         let steps = told["steps"].as_array().expect("steps");
@@ -570,6 +609,7 @@ impl Lab {
                 "{told:#}"
             );
         }
+
         let [runner] = &told["runners_terminated"].as_array().expect("runners")[..] else {
             panic!("one: {told:#}")
         };
@@ -577,12 +617,14 @@ impl Lab {
             says(&runner["unit"], "left4me-runner@") && runner["tree"] == "empty",
             "{told:#}"
         );
+
         assert!(
             ["terminate", "kill"]
                 .iter()
                 .any(|rung| runner["ended_by"] == *rung),
             "{told:#}"
         );
+
         self.is_in_the_journal(job, &told, force);
     }
 
@@ -596,6 +638,7 @@ impl Lab {
             "--output=json",
             &format!("LEFT4ME_CANCELLATION_ID={id}"),
         ]);
+
         let lines: Vec<Value> = journal
             .lines()
             .map(|line| serde_json::from_str(line).expect("JSON"))
@@ -610,12 +653,14 @@ impl Lab {
             lines.iter().all(|line| line["LEFT4ME_JOB_ID"] == id_of_job),
             "{journal}"
         );
+
         for line in lines.iter().filter(|line| line["LEFT4ME_STEP"].is_string()) {
             let ms = line["LEFT4ME_DURATION_MS"]
                 .as_str()
                 .and_then(|ms| ms.parse::<u64>().ok());
             assert!(ms.is_some_and(|ms| ms < 60_000), "{line:#}");
         }
+
         let first = if force { "SIGKILL" } else { "SIGTERM" };
         let terminate = lines
             .iter()
@@ -631,6 +676,7 @@ impl Lab {
             Some(if force { "true" } else { "false" }),
             "{journal}"
         );
+
         assert_eq!(begun["LEFT4ME_REASON"], told["reason"], "{journal}");
         let signals = lines
             .iter()
@@ -641,6 +687,7 @@ impl Lab {
             first,
             "{journal}"
         );
+
         assert!(
             signals
                 .iter()
@@ -662,6 +709,7 @@ impl Lab {
                 .any(|runner| runner["unit"] == unit && runner["tree"] == "left"),
             "{told:#}"
         );
+
         assert_eq!(
             told["steps"].as_array().map(Vec::len),
             Some(STEPS.len()),
@@ -720,6 +768,7 @@ impl Lab {
                 .or_default()
                 .insert(task["server"].as_i64().unwrap_or(0), text("state"));
         }
+
         found
     }
 
@@ -734,6 +783,7 @@ impl Lab {
             "--no-legend",
             &pattern,
         ]);
+
         units
             .lines()
             .filter_map(|line| line.split_whitespace().next())
@@ -762,6 +812,7 @@ impl Lab {
             "job_logs",
             "runners",
         ];
+
         self.sql(
             &tables
                 .map(|table| format!("SELECT '{table}', * FROM {table};"))

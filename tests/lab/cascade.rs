@@ -46,6 +46,7 @@ fn an_install_that_is_cancelled_alone_brings_every_server_back(lab: &Lab) {
         install,
         &["--no-cascade", "--reason", "Steam is slow"],
     );
+
     let ended = lab.ended(job, 120);
     assert_eq!(
         (ended.state.as_str(), ended.exit_code),
@@ -53,6 +54,7 @@ fn an_install_that_is_cancelled_alone_brings_every_server_back(lab: &Lab) {
         "{}",
         ended.error
     );
+
     let tasks = lab.tasks(job);
     assert_eq!(tasks["stop"], everywhere("succeeded"));
     assert_eq!(tasks["install-runtime"][&0], "cancelled");
@@ -63,6 +65,7 @@ fn an_install_that_is_cancelled_alone_brings_every_server_back(lab: &Lab) {
         after.iter().all(|(id, pid)| *pid != before[id]),
         "each was stopped, and started again"
     );
+
     lab.steamcmd("");
 }
 
@@ -81,6 +84,7 @@ fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: 
         Some(1),
         "{first:#}"
     );
+
     stops_run(lab, job, &[2, 3, 4, 5]);
     let mut stop = everywhere("pending");
     stop.extend([(1, "cancelled".to_owned())]);
@@ -108,6 +112,7 @@ fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: 
         lab.task(job, "install-runtime", None),
         lab.task(job, "start-if-ran", Some(2)),
     );
+
     let goes_with = |task| (Some(task), Some(target));
     assert_eq!(
         caused,
@@ -118,6 +123,7 @@ fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: 
         ],
         "{second:#}"
     );
+
     stops_run(lab, job, &[3, 4, 5, 6]);
     stop.extend([(2, "cancelled".to_owned()), (6, "running".to_owned())]);
     start.extend([(2, "skipped".to_owned())]);
@@ -129,6 +135,7 @@ fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: 
             ("start-if-ran", &start)
         ])
     );
+
     assert_eq!(lab.show(job).state, "running", "the job goes on");
 
     // One that obeys has its end, and keeps it.
@@ -159,6 +166,7 @@ fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: 
             ("start-if-ran", &start)
         ])
     );
+
     let ended = lab.show(job);
     assert_eq!(
         (ended.state.as_str(), ended.exit_code),
@@ -166,6 +174,7 @@ fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: 
         "{}",
         ended.error
     );
+
     let records = lab.json(&[
         "left4me-job",
         "cancellations",
@@ -173,6 +182,7 @@ fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: 
         &job.to_string(),
         "--json",
     ]);
+
     let states: Vec<_> = records
         .as_array()
         .expect("a list")
@@ -188,12 +198,15 @@ fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: 
             "active",
             "server {id}"
         );
+
         lab.answers(&format!("s{id}"));
     }
+
     assert!(
         lab.is("! systemctl list-units --all --plain --no-legend 'left4me-helper@*' | grep -q ."),
         "helpers"
     );
+
     let wanted = lab.sql("SELECT desired_state, count(*) FROM servers GROUP BY 1");
     assert_eq!(
         wanted,
@@ -208,6 +221,7 @@ fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: 
             lab.unit(&unit, "ActiveState") == "inactive"
         });
     }
+
     lab.job(&["start", "--all"]);
     all_run(lab);
 }
@@ -223,10 +237,12 @@ fn cancel(lab: &Lab, job: i64, task: i64, options: &[&str]) -> serde_json::Value
         ]
         .concat(),
     );
+
     assert!(
         result["success"] == true && result["state"] == "cancelled",
         "{result:#}"
     );
+
     lab.ok(&["journalctl", "--sync"]);
     let journal = [
         "journalctl",
@@ -234,11 +250,13 @@ fn cancel(lab: &Lab, job: i64, task: i64, options: &[&str]) -> serde_json::Value
         &format!("LEFT4ME_TASK_ID={task}"),
         "LEFT4ME_STEP=finish",
     ];
+
     assert_eq!(
         lab.ok(&journal).lines().count(),
         1,
         "the journal finds it by its task"
     );
+
     result
 }
 
@@ -296,6 +314,7 @@ fn all_run(lab: &Lab) {
         "systemctl show -P ActiveState left4me-server@{{1..{SERVERS}}}.service | sort | uniq -c; \
          systemctl is-enabled left4me-server@{{1..{SERVERS}}}.service | sort | uniq -c"
     ));
+
     let states: Vec<_> = states
         .lines()
         .map(str::trim)
@@ -307,12 +326,14 @@ fn all_run(lab: &Lab) {
             .any(|line| *line == format!("{SERVERS} active")),
         "{states:?}"
     );
+
     assert!(
         states
             .iter()
             .any(|line| *line == format!("{SERVERS} enabled")),
         "{states:?}"
     );
+
     assert_eq!(
         lab.sql("SELECT actual_state, count(*) FROM servers GROUP BY 1"),
         format!("running|{SERVERS}")

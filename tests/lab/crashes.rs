@@ -39,6 +39,7 @@ fn begin_stubborn_install(lab: &Lab) -> i64 {
             .count();
         if commands >= TREE { Ok(()) } else { Err(tree) }
     });
+
     wait_until("its lines are in the log", s(10), || {
         lab.log(job).iter().any(|line| line.line == "line 3")
     });
@@ -52,6 +53,7 @@ fn ends_well(lab: &Lab, job: i64, why: &[&str]) {
         let left = lab.processes_of("left4me-steam");
         if left.is_empty() { Ok(()) } else { Err(left) }
     });
+
     let job = lab.ended(job, 30);
     assert_eq!(job.state, "failed");
     assert!(
@@ -59,6 +61,7 @@ fn ends_well(lab: &Lab, job: i64, why: &[&str]) {
         "an exit code of {:?}",
         job.exit_code
     );
+
     for word in why {
         assert!(
             job.error.contains(word),
@@ -67,6 +70,7 @@ fn ends_well(lab: &Lab, job: i64, why: &[&str]) {
             job.error
         );
     }
+
     lab.logged(job.id, "stderr", why);
     let show = lab.json(&["left4me-job", "show", &job.id.to_string(), "--json"]);
     for part in show["tasks"]
@@ -80,11 +84,13 @@ fn ends_well(lab: &Lab, job: i64, why: &[&str]) {
         } else {
             &part["ended_at"]
         };
+
         assert!(
             ended.is_i64(),
             "nothing of an ended job is still running: {part}"
         );
     }
+
     lab.steamcmd("");
     assert_eq!(lab.job(&["install"]).state, "succeeded", "the next job");
     assert_eq!(
@@ -109,6 +115,7 @@ fn a_killed_runner(lab: &Lab) {
         1,
         "one connection, one unit: {units}"
     );
+
     lab.ok(&["kill", "-9", &lab.unit(&units, "MainPID")]);
     ends_well(lab, job, &["install", "runner"]);
 }
@@ -125,29 +132,34 @@ fn a_stopped_worker(lab: &Lab) {
         "left4me-poller.timer",
         "left4me-poller.service",
     ]);
+
     lab.ok(&[
         "systemctl",
         "stop",
         "left4me-worker.socket",
         "left4me-worker.service",
     ]);
+
     assert_eq!(
         lab.processes_of("left4me-steam"),
         "",
         "processes after the worker was stopped"
     );
+
     assert_eq!(lab.show(job).state, "failed");
     assert_eq!(
         lab.show(next).state,
         "queued",
         "a worker that was told to stop claims nothing more"
     );
+
     lab.ok(&[
         "systemctl",
         "start",
         "left4me-worker.socket",
         "left4me-poller.timer",
     ]);
+
     ends_well(lab, job, &["worker", "stop"]);
     assert_eq!(lab.ended(next, 30).state, "succeeded", "what had waited");
 }
@@ -170,6 +182,7 @@ fn a_killed_helper(lab: &Lab) {
             Err(pid)
         }
     });
+
     lab.ok(&["kill", "-9", helper.lines().next().unwrap_or_default()]);
     let job = lab.ended(job, 30);
     assert_eq!(job.state, "failed");
@@ -179,6 +192,7 @@ fn a_killed_helper(lab: &Lab) {
         job.id,
         job.error
     );
+
     lab.job(&["stop", "--server", "bystander"]);
     lab.is_stopped(1, "bystander");
 }
@@ -196,12 +210,14 @@ fn a_reboot_in_the_middle(lab: &Lab) {
         job.id,
         job.error
     );
+
     assert_eq!(lab.job_count(), jobs, "nothing is enqueued by itself");
     assert_eq!(
         lab.processes_of("left4me-steam"),
         "",
         "nothing is run twice"
     );
+
     lab.steamcmd("");
     assert_eq!(lab.job(&["install"]).state, "succeeded", "the next job");
 }

@@ -21,6 +21,7 @@ pub fn the_demo_runs_from_a_checkout_to_its_end() {
         "http_proxy",
         "https_proxy",
     ];
+
     let labs =
         std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEFT4ME_LAB_"));
     demo.envs(
@@ -28,22 +29,26 @@ pub fn the_demo_runs_from_a_checkout_to_its_end() {
             .filter_map(|name| Some((*name, std::env::var_os(name)?))),
     )
     .envs(labs);
+
     let output = demo.output().expect("deploy/lab runs");
     let (said, shown) = (
         String::from_utf8_lossy(&output.stderr),
         String::from_utf8_lossy(&output.stdout),
     );
+
     assert!(
         output.status.success(),
         "deploy/lab demo --exit: {}\n{said}\n{shown}",
         output.status
     );
+
     for server in ["one", "two"] {
         assert!(
             said.contains(&format!("{server}: left4me-server@")),
             "{server} was checked\n{said}"
         );
     }
+
     assert!(
         shown.contains("fully installed"),
         "the lines are shown live\n{shown}"

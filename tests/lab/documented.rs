@@ -72,6 +72,7 @@ pub fn all() -> BTreeMap<Documented, Vec<String>> {
             }
         }
     }
+
     found
 }
 
@@ -86,6 +87,7 @@ fn sources() -> Vec<(String, String, Reader)> {
             .chain(below(&root.join("docs"), "md"))
             .map(|file| (file, in_markdown as Reader)),
     );
+
     for directory in [
         "systemd",
         "deploy/prometheus",
@@ -98,12 +100,14 @@ fn sources() -> Vec<(String, String, Reader)> {
                 .map(|file| (file, in_comments as Reader)),
         );
     }
+
     files.push((root.join("deploy/left4me.env"), in_comments));
     files.extend(
         below(&root.join("lib"), "rs")
             .into_iter()
             .map(|file| (file, in_source as Reader)),
     );
+
     let read = |(file, kind): (PathBuf, Reader)| {
         let text =
             fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -114,6 +118,7 @@ fn sources() -> Vec<(String, String, Reader)> {
             .to_string();
         (name, text, kind)
     };
+
     files.into_iter().map(read).collect()
 }
 
@@ -129,6 +134,7 @@ fn below(directory: &Path, ending: &str) -> Vec<PathBuf> {
             files.push(path);
         }
     }
+
     files.sort();
     files
 }
@@ -147,6 +153,7 @@ fn in_markdown(text: &str) -> Vec<Documented> {
             }));
         }
     }
+
     found
 }
 
@@ -165,6 +172,7 @@ fn command(line: &str) -> Option<Documented> {
         comment: comment.trim().to_owned(),
         as_left4me,
     };
+
     // A message may begin with the program's name, too: `left4me N is installed`.
     let is_command = |word: &&str| word.starts_with(|first: char| !first.is_ascii_uppercase());
     if !PROGRAMS.contains(&documented.program())
@@ -218,11 +226,13 @@ fn prose_command(rest: &str) -> Option<String> {
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
     };
+
     let is_unit = |word: &str| {
         let word = word.trim_matches('\'');
         let ending = word.rsplit_once('.').map_or("", |(_, ending)| ending);
         ["service", "socket", "target", "timer"].contains(&ending) || word.ends_with('}')
     };
+
     let mut words = vec!["systemctl"];
     let mut has_verb = false;
     for word in rest.split([' ', '\n']) {
@@ -232,11 +242,13 @@ fn prose_command(rest: &str) -> Option<String> {
         } else if !(bare.starts_with("--") || has_verb && is_unit(bare)) {
             break;
         }
+
         words.push(bare);
         if bare != word {
             break;
         }
     }
+
     has_verb.then(|| words.join(" "))
 }
 
@@ -248,6 +260,7 @@ fn commands_are_found_where_people_read_them() {
             .map(|documented| documented.command)
             .collect()
     };
+
     let text = "Use `sudo systemctl start\na.service`, not `systemctl stop`; see \
                `left4me`.\n\n```sh\n\
                 sudo systemctl edit b.timer   # [Timer] X=1\nsudo -u left4me l4d2ctl stop 1\necho \
@@ -261,12 +274,14 @@ fn commands_are_found_where_people_read_them() {
             "left4me doctor"
         ]
     );
+
     let text = "# This one needs a reload:\n# systemctl daemon-reload && systemctl restart\n# \
                a.timer. Not (systemctl edit: X=).\n";
     assert_eq!(
         commands(in_comments(text)),
         ["systemctl daemon-reload", "systemctl restart a.timer"]
     );
+
     let text = "//! systemctl start no.service\nlet x = format!(\"see `systemctl status \
                {unit}.socket`: \\\n  systemctl start --wait c.service   now\\n\");";
     assert_eq!(

@@ -26,6 +26,7 @@ fn inside(lab: &Lab, id: u32, script: &str) -> String {
         script,
     )
     .ends_with(0);
+
     wait_for("a script inside of the game's sandbox", s(60), || {
         let output = lab.run(&["cat", &format!("{run}.out")]);
         if output.code == 0 {
@@ -59,6 +60,7 @@ pub fn the_game_writes_what_it_writes_in_place(lab: &Lab) {
          echo stock >{DATA}/installation/left4dead2/cfg/private.cfg; echo stock \
          >{DATA}/installation/left4dead2/cfg/group.cfg"
     ));
+
     let before = fingerprint(lab);
     for server in ["1", "2"] {
         lab.job(&["start", "--server", server]);
@@ -73,6 +75,7 @@ pub fn the_game_writes_what_it_writes_in_place(lab: &Lab) {
         before,
         "the lower layers are as they were"
     );
+
     another_server_sees_nothing_of_it(lab);
     it_lasts_over_a_restart_and_ends_with_a_reset(lab);
     one_mount_stays_and_goes(lab);
@@ -122,6 +125,7 @@ fn what_is_private_stays_closed(lab: &Lab) {
          done; ls secret 2>/dev/null
          find . -type f -perm /6000 2>/dev/null; echo done"
     );
+
     assert_eq!(inside(lab, 1, &script), "done");
 }
 
@@ -150,6 +154,7 @@ fn it_lasts_over_a_restart_and_ends_with_a_reset(lab: &Lab) {
         inside(lab, 1, script),
         "3\nstock\nmore\na much longer line than before\n0"
     );
+
     lab.job(&["reset", "--server", "1"]);
     let script = "cd left4dead2; sqlite3 addons/sourcemod/data/sqlite/clientprefs.sq3 'select \
                  sum(x) from t'; cat cfg/readonly.cfg";
@@ -164,6 +169,7 @@ fn one_mount_stays_and_goes(lab: &Lab) {
             "grep -c ' {DATA}/runtime/1/' /proc/self/mountinfo || true"
         ))
     };
+
     assert_eq!(mounts(), "1");
     lab.job(&["stop", "--server", "1"]);
     assert_eq!(mounts(), "0");
@@ -171,6 +177,7 @@ fn one_mount_stays_and_goes(lab: &Lab) {
         "mount -t tmpfs left4me-1 {DATA}/runtime/1/parts; mount -t tmpfs left4me-1 \
         {DATA}/runtime/1/parts"
     ));
+
     lab.job(&["start", "--server", "1"]);
     assert_eq!(mounts(), "1");
     lab.answers("one");
@@ -185,11 +192,13 @@ fn thirty_thousand_files_start_as_fast(lab: &Lab) {
         lab.ok(&["/usr/libexec/left4me/left4me-helper", "umount", "1"]);
         took
     };
+
     let few = restart();
     lab.sh(&format!(
         "cd {DATA}/overlays/demo/left4dead2; mkdir many; cd many; for d in $(seq 300); do mkdir \
         $d; (cd $d; touch $(seq 100)); done"
     ));
+
     let many = restart();
     println!("mounted in {few:?} with few files, in {many:?} with 30,000 more");
     assert!(many < few + s(6), "{few:?}, then {many:?}");
@@ -202,6 +211,7 @@ fn thirty_thousand_files_start_as_fast(lab: &Lab) {
         ),
         "x"
     );
+
     lab.sh(&format!("rm -r {DATA}/overlays/demo/left4dead2/many"));
 }
 
@@ -214,6 +224,7 @@ fn an_overlays_own_server_cfg_runs(lab: &Lab) {
          more.cfg' >top/left4dead2/cfg/server.cfg
          echo 'hostname top // the later one' >top/left4dead2/cfg/more.cfg"
     ));
+
     lab.ok(&["left4me", "overlay", "add", "top"]);
     let edit = |more: &[&str]| {
         lab.ok(&[
@@ -222,6 +233,7 @@ fn an_overlays_own_server_cfg_runs(lab: &Lab) {
         ]
         .concat())
     };
+
     edit(&["--overlay", "top", "--overlay", "demo", "--no-config"]);
     lab.job(&["restart", "--server", "1"]);
     assert_eq!(lab.answers("one"), "top");
@@ -242,6 +254,7 @@ fn what_the_game_cannot_see_is_told(lab: &Lab) {
          left4dead2/addons/dead.vpk
          ln -s {DATA}/workshop_cache/9/x.vpk left4dead2/addons/sound.vpk"
     ));
+
     let job = lab.job(&["restart", "--server", "1"]);
     assert_eq!(
         inside(
@@ -251,6 +264,7 @@ fn what_the_game_cannot_see_is_told(lab: &Lab) {
         ),
         "x"
     );
+
     let doctor = lab.run(&["left4me", "doctor"]).stdout;
     for path in [
         "addons",
@@ -263,5 +277,6 @@ fn what_the_game_cannot_see_is_told(lab: &Lab) {
         lab.logged(job.id, "stderr", &[&path]);
         assert!(doctor.contains(&path), "{path} is missing: {doctor}");
     }
+
     assert!(!doctor.contains("sound.vpk"), "{doctor}");
 }

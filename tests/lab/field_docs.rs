@@ -84,6 +84,7 @@ pub fn every_documented_command_does_what_it_says(lab: &Lab) {
         "only {} commands are found: where have they gone?",
         all.len()
     );
+
     set_up(lab);
     let (ours, systemds): (Vec<_>, Vec<_>) = all
         .iter()
@@ -94,6 +95,7 @@ pub fn every_documented_command_does_what_it_says(lab: &Lab) {
             eprintln!("not run: {} ({reason})", documented.command);
             continue;
         }
+
         let told = format!("`{}` of {}", documented.command, files.join(", "));
         match documented.program() {
             "systemctl" => systemctl(lab, documented, &told),
@@ -101,10 +103,12 @@ pub fn every_documented_command_does_what_it_says(lab: &Lab) {
             _ => is_known(lab, documented, &told),
         }
     }
+
     assert!(
         exempt.is_empty(),
         "exempt, and documented no more: {exempt:?}"
     );
+
     for (documented, files) in ours {
         let told = format!("`{}` of {}", documented.command, files.join(", "));
         is_known(lab, documented, &told);
@@ -128,10 +132,12 @@ fn set_up(lab: &Lab) {
          left4me-job cancellations --json | grep -q '\"id\":3'
          left4me-job show 8 --json | grep -q cancelled",
     );
+
     lab.write(
         "/root/editor",
         "#!/bin/sh\nfor file; do :; done\ncat /root/edit >\"$file\"\n",
     );
+
     lab.sh("chmod 755 /root/editor");
 }
 
@@ -154,8 +160,10 @@ fn filled_in(command: &str) -> String {
             (_, Some('.')) => "left4me-web",
             _ => "left4me-web.service",
         };
+
         text.replace_range(from..=from + length, value);
     }
+
     text
 }
 
@@ -167,6 +175,7 @@ fn systemctl(lab: &Lab, documented: &Documented, told: &str) {
         command: command.clone(),
         ..documented.clone()
     };
+
     let arguments = filled.arguments();
     let (verb, units) = arguments.split_first().expect("a verb");
     let list = units
@@ -212,6 +221,7 @@ fn systemctl(lab: &Lab, documented: &Documented, told: &str) {
                     "{unit} after {told}: {states}"
                 );
             }
+
             // A service comes back by its socket; what is stopped here besides does not.
             lab.sh("systemctl start left4me.target");
         }
@@ -229,11 +239,13 @@ fn systemctl(lab: &Lab, documented: &Documented, told: &str) {
                     "enabled",
                     "{unit} after {told}"
                 );
+
                 assert!(
                     !now || lab.unit(unit, "ActiveState") == "active",
                     "{unit} after {told}"
                 );
             }
+
             for (unit, _) in units
                 .iter()
                 .zip(before)
@@ -251,6 +263,7 @@ fn systemctl(lab: &Lab, documented: &Documented, told: &str) {
                     "disabled",
                     "{unit} after {told}"
                 );
+
                 assert!(
                     !now || lab.unit(unit, "ActiveState") != "active",
                     "{unit} after {told}"
@@ -267,6 +280,7 @@ fn systemctl(lab: &Lab, documented: &Documented, told: &str) {
         "edit" => edit(lab, &filled, units, told),
         other => panic!("{told}: this test does not know how to try `systemctl {other}`"),
     }
+
     for unit in units
         .iter()
         .filter(|unit| unit.ends_with(".service") && !unit.contains('@'))
@@ -311,6 +325,7 @@ fn edit(lab: &Lab, documented: &Documented, units: &[&str], told: &str) {
         ),
         _ => panic!("{told}: what is written there? This test has no line for it"),
     };
+
     lab.write("/root/edit", &lines);
     done(
         lab,
@@ -320,6 +335,7 @@ fn edit(lab: &Lab, documented: &Documented, units: &[&str], told: &str) {
         ),
         told,
     );
+
     // An instance has what its template has.
     let shown = unit.replace("@.", "@1.");
     // systemd shows spans of time by another name, and as `1min 30s`.
@@ -330,10 +346,12 @@ fn edit(lab: &Lab, documented: &Documented, units: &[&str], told: &str) {
         found.contains(value),
         "{told}: {property} of {shown} is {found}"
     );
+
     if unit.ends_with(".socket") {
         lab.sh(&format!("systemctl restart {unit}"));
         assert_eq!(lab.ok(&["ask", value, "/health"]), "200", "{told}");
     }
+
     lab.sh(&format!(
         "systemctl revert {unit}; systemctl restart left4me.target"
     ));
@@ -371,6 +389,7 @@ fn journalctl(lab: &Lab, documented: &Documented, told: &str) {
             "{told}: nothing writes {field}"
         );
     }
+
     let shown = lab.run(&["bash", "-c", &format!("timeout 3 {command}")]);
     // 124: it follows until it is ended.
     let is_fine = shown.code == 0 || shown.code == 124 && command.contains("-f");
@@ -382,6 +401,7 @@ fn journalctl(lab: &Lab, documented: &Documented, told: &str) {
         "left4me-server@1",
         "worker.service",
     ];
+
     if happened.iter().any(|what| command.contains(what)) {
         assert!(
             !shown.stdout.contains("-- No entries --"),
@@ -413,11 +433,14 @@ fn is_known(lab: &Lab, documented: &Documented, told: &str) {
                 word.starts_with('-') || *word == "…",
                 "{told}: no verb '{word}'"
             );
+
             break;
         }
+
         verbs.push(word);
         help = helped(lab, &verbs, told);
     }
+
     for option in words
         .iter()
         .filter(|word| word.starts_with("--") && word.len() > 2)
@@ -458,6 +481,7 @@ fn look(lab: &Lab, documented: &Documented, told: &str) {
         "left4me-helper journal ",
         "left4me-job --help",
     ];
+
     let is_read =
         reads.iter().any(|read| command.starts_with(read)) || command.contains("--dry-run");
     if !is_read || command.split_whitespace().any(|word| word == "FILE") {
@@ -469,6 +493,7 @@ fn look(lab: &Lab, documented: &Documented, told: &str) {
     } else {
         "root"
     };
+
     let shown = lab.run_as(user, &["timeout", "5", "bash", "-c", &command]);
     let follows = command.contains("--follow") && shown.code == 124;
     // By what was found, or by the end of the job.

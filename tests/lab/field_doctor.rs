@@ -87,6 +87,7 @@ fn found(findings: &[Value], check: &str, words: &[&str]) -> Value {
             && text(finding, "check") == check
             && words.iter().all(says)
     };
+
     let finding = findings.iter().find(is_it);
     finding
         .unwrap_or_else(|| {
@@ -119,6 +120,7 @@ fn heal(lab: &Lab, before: &BTreeSet<String>, cases: &[Case]) {
             },
         )
     });
+
     let mut done = BTreeSet::new();
     for case in cases {
         let finding = found(&named, case.check, case.words);
@@ -127,6 +129,7 @@ fn heal(lab: &Lab, before: &BTreeSet<String>, cases: &[Case]) {
             !advice.is_empty() && advice.contains(command),
             "{finding:#}"
         );
+
         if !case.first.is_empty() {
             lab.sh(&case.first);
         }
@@ -135,11 +138,13 @@ fn heal(lab: &Lab, before: &BTreeSet<String>, cases: &[Case]) {
             let ran = lab.run(&["bash", "-c", &format!("cd /root; {command}")]);
             assert_eq!(ran.code, 0, "{finding:#}\n{ran}");
         }
+
         assert!(
             !command.is_empty() || !case.first.is_empty(),
             "an advice that a test cannot follow: {finding:#}"
         );
     }
+
     // The poller looks every 30 s.
     wait_for("the advice heals", s(45), || {
         let left: Vec<String> = wrong(&findings(lab)).difference(before).cloned().collect();
@@ -157,6 +162,7 @@ fn is_found(findings: &[Value], case: &Case) -> bool {
             .iter()
             .all(|word| text(finding, "found").contains(word))
     };
+
     let mut of_it = findings.iter().filter(|finding| {
         text(finding, "check") == case.check && text(finding, "severity") != "ok"
     });
@@ -170,6 +176,7 @@ pub fn the_doctor_tries_and_its_advice_heals(lab: &Lab) {
         "mkdir -p /lib32; touch /lib32/ld-linux.so.2 /lib32/libstdc++.so.6 /lib32/libgcc_s.so.1 \
            /lib32/libz.so.1",
     );
+
     lab.describe(&["One"]);
     lab.job(&["install"]);
     let before = wait_for("a host without faults", s(60), || {
@@ -180,6 +187,7 @@ pub fn the_doctor_tries_and_its_advice_heals(lab: &Lab) {
             Err(format!("{wrong:#?}"))
         }
     });
+
     a_job_waits_for_a_worker_with_bad_settings(lab, &before);
     settings(lab, &before);
     units(lab, &before);
@@ -192,6 +200,7 @@ pub fn the_doctor_finds_what_cannot_be_written_and_whose_the_accounts_are(lab: &
         "mkdir -p /lib32; touch /lib32/ld-linux.so.2 /lib32/libstdc++.so.6 /lib32/libgcc_s.so.1 \
            /lib32/libz.so.1",
     );
+
     lab.describe(&["One"]);
     lab.job(&["install"]);
     let before = wait_for("a host without faults", s(60), || {
@@ -202,6 +211,7 @@ pub fn the_doctor_finds_what_cannot_be_written_and_whose_the_accounts_are(lab: &
             Err(format!("{wrong:#?}"))
         }
     });
+
     file_systems(lab, &before);
     files(lab, &before);
     the_database(lab, &before);
@@ -231,6 +241,7 @@ fn a_job_waits_for_a_worker_with_bad_settings(lab: &Lab, before: &BTreeSet<Strin
             Err(said)
         }
     });
+
     heal(
         lab,
         before,
@@ -240,6 +251,7 @@ fn a_job_waits_for_a_worker_with_bad_settings(lab: &Lab, before: &BTreeSet<Strin
             &["LEFT4ME_WORKER_SLOTS=four", "1 to 256", "left4me.env line"],
         )],
     );
+
     assert_eq!(
         lab.ended(job, 30).state,
         "succeeded",
@@ -315,6 +327,7 @@ fn settings(lab: &Lab, before: &BTreeSet<String>) {
             ),
         ],
     );
+
     assert!(!lab.run(&["left4me", "doctor"]).stdout.contains("hunter2"));
     heal(
         lab,
@@ -328,6 +341,7 @@ fn settings(lab: &Lab, before: &BTreeSet<String>) {
             case(line("LEFT4ME_LOG=\"info"), "settings", &["opens a quote"]),
         ],
     );
+
     heal(
         lab,
         before,
@@ -337,6 +351,7 @@ fn settings(lab: &Lab, before: &BTreeSet<String>) {
             &["byte order mark"],
         )],
     );
+
     heal(
         lab,
         before,
@@ -346,6 +361,7 @@ fn settings(lab: &Lab, before: &BTreeSet<String>) {
             &["no UTF-8"],
         )],
     );
+
     heal(
         lab,
         before,
@@ -355,6 +371,7 @@ fn settings(lab: &Lab, before: &BTreeSet<String>) {
             &["is missing"],
         )],
     );
+
     lab.sh(&format!(
         "mv {ENV}.away {ENV}; sed -i '/^#*LEFT4ME_LOG=\\xff/d' {ENV}; rm -r {drop_in}; systemctl \
         daemon-reload"
@@ -403,6 +420,7 @@ fn units(lab: &Lab, before: &BTreeSet<String>) {
             ),
         ],
     );
+
     let copy = "sed s/WatchdogSec=60/WatchdogSec=50/ /usr/lib/systemd/system/left4me-web.service";
     heal(
         lab,
@@ -424,10 +442,12 @@ fn units(lab: &Lab, before: &BTreeSet<String>) {
             ),
         ],
     );
+
     lab.sh(&format!(
         "rm -r {DROP_INS}/left4me-worker.service.d {DROP_INS}/left4me-web.replaced; systemctl \
         daemon-reload"
     ));
+
     // A deleted file comes back from the package, one of /etc too.
     let package = deb()
         .file_name()
@@ -472,6 +492,7 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
         )
         .after("systemctl stop thief.service")],
     );
+
     let web = format!("{DROP_INS}/left4me-web.socket.d");
     let listen = |at: &str| {
         format!(
@@ -480,6 +501,7 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
                  systemctl daemon-reload; systemctl restart left4me-web.socket 2>/dev/null || true"
         )
     };
+
     heal(
         lab,
         before,
@@ -490,6 +512,7 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
         )
         .after(format!("rm -r {web}; systemctl daemon-reload"))],
     );
+
     // All addresses are asked, whatever they are.
     lab.sh(&listen(
         "127.0.0.1:8001\\nListenStream=[::]:8002\\nListenStream=/run/left4me-web.sock",
@@ -508,6 +531,7 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
             "/run/left4me-web.sock answers"
         ]
     );
+
     lab.sh(&format!(
         "rm -r {web}; systemctl daemon-reload; systemctl restart left4me-web.socket"
     ));
@@ -518,6 +542,7 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
                      LEFT4ME_WEB_PROXY_SECRET_FILE=/etc/left4me/proxy.secret\\n' >>{ENV}; \
                      systemctl stop left4me-web.service"
     ));
+
     heal(lab, before, &[case("true", "proxy", &["proxy.secret"])]);
     heal(
         lab,
@@ -528,6 +553,7 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
             &["proxy.secret"],
         )],
     );
+
     lab.sh(&format!(
         "cp -a /root/env {ENV}; systemctl stop left4me-web.service"
     ));
@@ -547,6 +573,7 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
             case(exec("600"), "runner", &["cannot be executed"]).after(exec("711")),
         ],
     );
+
     let elsewhere = format!("echo LEFT4ME_RUNNER_SOCKET=/run/left4me/other.sock >>{ENV}");
     heal(
         lab,
@@ -558,6 +585,7 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
         )
         .after(format!("sed -i /other.sock/d {ENV}"))],
     );
+
     let stopped = format!(
         "systemctl stop left4me-poller.timer; sqlite3 {DATABASE} 'UPDATE poll SET polled_at = 1'"
     );
@@ -574,15 +602,18 @@ fn it_is_quick_and_leaves_no_trace(lab: &Lab) {
                         %u\\n' -o -printf '%p %m %u %T@\\n' \\) | sort"
         ))
     };
+
     let before = files();
     let took = lab.sh(
         "start=$(date +%s%N); left4me doctor >/dev/null; echo $(( ($(date +%s%N) - \
                       start) / 1000000 ))",
     );
+
     let again = lab.sh(
         "start=$(date +%s%N); left4me doctor >/dev/null; echo $(( ($(date +%s%N) - \
                        start) / 1000000 ))",
     );
+
     println!("the doctor took {took} ms with services to start, and {again} ms without");
     assert!(took.parse::<u32>().expect("ms") < 10_000, "{took} ms");
     assert_eq!(files(), before);
@@ -600,6 +631,7 @@ fn file_systems(lab: &Lab, before: &BTreeSet<String>) {
             {DATA}/{name}"
         )
     };
+
     let fill = format!("dd if=/dev/zero of={DATA}/tmp/fill bs=4k 2>/dev/null || true");
     let many = format!("touch {DATA}/backups/{{1..9}} 2>/dev/null || true");
     heal(
@@ -639,6 +671,7 @@ fn file_systems(lab: &Lab, before: &BTreeSet<String>) {
             ),
         ],
     );
+
     lab.sh(&format!(
         "umount {DATA}/instances {DATA}/tmp {DATA}/backups {DATA}/workshop_cache"
     ));
@@ -647,11 +680,13 @@ fn file_systems(lab: &Lab, before: &BTreeSet<String>) {
         "systemd-run --quiet --unit=writer bash -c \"(echo 'BEGIN IMMEDIATE;'; sleep 60) | sqlite3 \
         {DATABASE}\""
     ));
+
     wait_until("another program writes", s(20), || {
         findings(lab)
             .iter()
             .any(|finding| text(finding, "found") == "another program is writing")
     });
+
     lab.sh("systemctl stop writer.service");
 }
 
@@ -704,6 +739,7 @@ fn files(lab: &Lab, before: &BTreeSet<String>) {
             ),
         ],
     );
+
     lab.sh(&format!("rm {DATA}/instances/of-root"));
 }
 
@@ -718,6 +754,7 @@ fn the_database(lab: &Lab, before: &BTreeSet<String>) {
             &["still there"],
         )],
     );
+
     heal(
         lab,
         before,
@@ -731,6 +768,7 @@ fn the_database(lab: &Lab, before: &BTreeSet<String>) {
             &["not moved"],
         )],
     );
+
     heal(
         lab,
         before,
@@ -740,6 +778,7 @@ fn the_database(lab: &Lab, before: &BTreeSet<String>) {
             &["-wal is a directory"],
         )],
     );
+
     // Newest of the numbered backups: the one that is put back.
     lab.sh("left4me backup; left4me backup");
     heal(
@@ -751,6 +790,7 @@ fn the_database(lab: &Lab, before: &BTreeSet<String>) {
             &["damaged"],
         )],
     );
+
     heal(
         lab,
         before,
@@ -760,6 +800,7 @@ fn the_database(lab: &Lab, before: &BTreeSet<String>) {
             &["missing"],
         )],
     );
+
     assert!(
         lab.ok(&["left4me", "server", "list"]).contains("One"),
         "it is the backup"
@@ -772,11 +813,13 @@ fn the_queue_and_servers(lab: &Lab, before: &BTreeSet<String>) {
         before,
         &[case("left4me-job pause --reason x", "queue", &["paused"])],
     );
+
     // The doctor finds what root has written there.
     let behaves = |how: &str| {
         lab.steamcmd(how);
         lab.sh(&format!("chown left4me-steam: {STEAM}/standin.conf"));
     };
+
     behaves("hang=1");
     let job = lab.enqueue(&["install"]);
     wait_until("it runs", s(20), || lab.show(job).state == "running");
@@ -792,6 +835,7 @@ fn the_queue_and_servers(lab: &Lab, before: &BTreeSet<String>) {
         "sqlite3 {DATABASE} \"UPDATE jobs SET created_at = created_at - 300000 WHERE state = \
         'queued'\""
     );
+
     heal(
         lab,
         before,
@@ -812,6 +856,7 @@ fn the_queue_and_servers(lab: &Lab, before: &BTreeSet<String>) {
             &["stopped"],
         )],
     );
+
     wait_until("it is started again", s(60), || {
         lab.unit("left4me-server@1.service", "ActiveState") == "active"
     });
@@ -821,6 +866,7 @@ fn the_queue_and_servers(lab: &Lab, before: &BTreeSet<String>) {
         "systemctl stop left4me-poller.timer; systemctl enable left4me-server@77.service \
         2>/dev/null; sqlite3 {DATABASE} \"{orphan}\""
     );
+
     heal(
         lab,
         before,
@@ -829,6 +875,7 @@ fn the_queue_and_servers(lab: &Lab, before: &BTreeSet<String>) {
             case("true", "unit left4me-poller.timer", &["inactive"]),
         ],
     );
+
     lab.job(&["stop", "--server", "One"]);
 }
 
@@ -859,12 +906,14 @@ fn the_game(lab: &Lab, before: &BTreeSet<String>) {
             ),
         ],
     );
+
     let no_script = format!("rm {installation}/srcds_run; mkdir {installation}/srcds_run");
     heal(
         lab,
         before,
         &[case(no_script, "srcds_run", &["cannot be read"])],
     );
+
     let sets_more = format!("echo 'export MALLOC_ARENA_MAX=1' >>{installation}/srcds_run");
     let server = format!("{DROP_INS}/left4me-server@.service.d");
     heal(
@@ -878,6 +927,7 @@ fn the_game(lab: &Lab, before: &BTreeSet<String>) {
             )),
         ],
     );
+
     heal(
         lab,
         before,
@@ -940,6 +990,7 @@ fn an_ordinary_member_is_told_what_needs_root(lab: &Lab) {
             "{finding:#}"
         );
     }
+
     let web = all
         .iter()
         .find(|finding| text(finding, "check") == "web front")
@@ -967,6 +1018,7 @@ fn a_persons_account(lab: &Lab, before: &BTreeSet<String>) {
         before,
         &[case(person, "users", &["uid 1500", "person's account"])],
     );
+
     assert_eq!(lab.sh("id -u left4me-person"), "1500");
     assert!(lab.sh("id -u left4me").parse::<u32>().expect("a uid") < 1000);
     lab.job(&["initialize", "--server", "One"]);
@@ -981,6 +1033,7 @@ fn the_package_is_not_installed_over_a_persons_account(lab: &Lab) {
         "--yes",
         "--quiet",
     ];
+
     lab.ok(&[&apt[..], &["purge", "left4me"]].concat());
     let inside = lab.sh("echo /root/*.deb");
     let refused = |why: &str| {
@@ -995,6 +1048,7 @@ fn the_package_is_not_installed_over_a_persons_account(lab: &Lab) {
             ours.len() == 1 && ours[0].contains(why) && ours[0].contains("usermod --login"),
             "{install}"
         );
+
         for path in [
             "/usr/bin/left4me",
             "/etc/left4me",
@@ -1004,10 +1058,12 @@ fn the_package_is_not_installed_over_a_persons_account(lab: &Lab) {
             assert!(lab.is(&format!("! test -e {path}")), "{path} was unpacked");
         }
     };
+
     lab.sh(
         "userdel left4me; useradd -m -s /bin/bash -G sudo left4me; echo left4me:hunter2hunter2 \
            | chpasswd",
     );
+
     refused("the account left4me has uid 1");
     // As its sentence says.
     lab.sh("usermod --login lena left4me; groupmod --new-name lena left4me");
@@ -1017,6 +1073,7 @@ fn the_package_is_not_installed_over_a_persons_account(lab: &Lab) {
         "groupdel left4me-steam; useradd --system -s /bin/bash left4me-steam; echo \
            left4me-steam:hunter2hunter2 | chpasswd",
     );
+
     refused("the account left4me-steam has the shell /bin/bash");
     lab.sh("usermod --lock --shell /usr/sbin/nologin left4me-steam");
     lab.ok(&[&apt[..], &["install", &inside]].concat());

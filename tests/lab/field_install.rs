@@ -60,12 +60,14 @@ fn set_up(lab: &Lab) {
             &format!("/opt/left4me/deploy/{file}"),
         );
     }
+
     lab.push(&deb(), PACKAGE);
     // The build itself is not this story's.
     lab.write(
         "/opt/left4me/deploy/package",
         &format!("#!/bin/sh\necho building >&2\necho '{PACKAGE}'\n"),
     );
+
     lab.write("/usr/local/bin/on-terminal", ON_TERMINAL);
     lab.write("/root/lock.pl", LOCK);
     lab.sh("chmod 755 /opt/left4me/deploy/package /usr/local/bin/on-terminal");
@@ -76,12 +78,14 @@ fn set_up(lab: &Lab) {
         "/etc/ssh/sshd_config.d/lab.conf",
         "Port 22\nPort 2222\nMatch User alone\nMaxSessions 1\n",
     );
+
     lab.sh("systemctl restart ssh.service");
     for user in ["admin", "anna", "guest", "alone", "mute"] {
         lab.sh(&format!(
             "useradd --create-home --shell /bin/bash {user}; echo '{user}:{PASSWORD}' | chpasswd"
         ));
     }
+
     lab.sh("usermod -aG sudo anna; usermod --shell /usr/sbin/nologin mute");
     lab.sh("echo 'alone ALL = (ALL) NOPASSWD: ALL' >/etc/sudoers.d/alone");
     // Login files print text, and shells are not all alike.
@@ -139,6 +143,7 @@ fn refused(lab: &Lab, output: Output, code: i32, expected: &[&str]) {
             "'{part}' in the last line\n{output}"
         );
     }
+
     assert!(!lab.is("dpkg -s left4me"), "nothing is installed\n{output}");
     nothing_is_left(lab);
 }
@@ -178,6 +183,7 @@ fn a_failed_connection_names_host_and_cause(lab: &Lab) {
         let output = output.complains_of(&[host]);
         refused(lab, output, code, &expected);
     }
+
     let known = lab.sh("cat /home/admin/.ssh/known_hosts");
     assert!(
         !known.contains("strange"),
@@ -192,6 +198,7 @@ fn an_unsuitable_host_is_refused_before_any_change(lab: &Lab) {
         /root/arm/DEBIAN/control
          dpkg-deb -Znone --root-owner-group -b /root/arm /opt/left4me/arm.deb; rm -r /root/arm"
     ));
+
     refused(
         lab,
         root("/opt/left4me/arm.deb").complains_of(&["gamehost"]),
@@ -203,6 +210,7 @@ fn an_unsuitable_host_is_refused_before_any_change(lab: &Lab) {
         "/root/os",
         "ID=debian\nVERSION_ID=11\nPRETTY_NAME='Debian GNU/Linux 11 (bullseye)'\n",
     );
+
     lab.sh("mount --bind /root/os /usr/lib/os-release");
     refused(
         lab,
@@ -210,6 +218,7 @@ fn an_unsuitable_host_is_refused_before_any_change(lab: &Lab) {
         4,
         &["Debian 12 or 13", "Debian GNU/Linux 11"],
     );
+
     lab.sh("umount /usr/lib/os-release");
 
     lab.sh("mount -t tmpfs -o size=1m none /tmp; chmod 1777 /tmp");
@@ -219,6 +228,7 @@ fn an_unsuitable_host_is_refused_before_any_change(lab: &Lab) {
         4,
         &["not enough space in /tmp"],
     );
+
     lab.sh("umount /tmp");
 
     let guest = install(lab, &format!("--host guest@gamehost --deb {PACKAGE}"));
@@ -242,6 +252,7 @@ fn an_unsuitable_host_is_refused_before_any_change(lab: &Lab) {
         4,
         &["root@gamehost", "apt is in use by"],
     );
+
     lab.sh("systemctl stop lock.service");
 }
 
@@ -267,6 +278,7 @@ fn a_fresh_host_gets_the_package_by_sudo(lab: &Lab) {
             "{prompt}: asked for once\n{done}"
         );
     }
+
     for part in [
         "building",
         "fail  steamcmd",
@@ -276,6 +288,7 @@ fn a_fresh_host_gets_the_package_by_sudo(lab: &Lab) {
     ] {
         assert!(done.stdout.contains(part), "{part}\n{done}");
     }
+
     assert_eq!(lab.unit("left4me.target", "ActiveState"), "active");
     assert_eq!(lab.unit("left4me-web.socket", "UnitFileState"), "enabled");
     nothing_is_left(lab);
@@ -286,10 +299,12 @@ fn an_upgrade_by_root_keeps_servers_and_settings(lab: &Lab) {
         &standin("standin-steamcmd"),
         &format!("{STEAM}/steamcmd.sh"),
     );
+
     lab.push(
         &standin("standin-srcds"),
         "/usr/local/lib/left4me-standin/srcds",
     );
+
     lab.sh(&format!(
         "mkdir {STEAM}/linux32; : >{STEAM}/linux32/steamclient.so; chown -R left4me-steam: {STEAM}"
     ));
@@ -306,6 +321,7 @@ fn an_upgrade_by_root_keeps_servers_and_settings(lab: &Lab) {
          echo '# new' >>/root/next{settings}
          dpkg-deb -Znone --root-owner-group -b /root/next /opt/left4me/next.deb; rm -r /root/next"
     ));
+
     let before = (lab.main_pid(1), lab.sh(&format!("cat {settings}")));
     for host in ["root@gamehost", "ssh://root@127.0.0.1:2222"] {
         let done = install(lab, &format!("--host={host} --deb=/opt/left4me/next.deb")).ends_with(0);
@@ -314,11 +330,13 @@ fn an_upgrade_by_root_keeps_servers_and_settings(lab: &Lab) {
                 .contains(&format!("+next is installed on {host}")),
             "{done}"
         );
+
         assert_eq!(
             (lab.main_pid(1), lab.sh(&format!("cat {settings}"))),
             before
         );
     }
+
     nothing_is_left(lab);
     a_package_that_refuses_is_named(lab);
     let older = install(lab, &format!("--host root@gamehost --deb {PACKAGE}")).ends_with(4);
@@ -346,15 +364,18 @@ fn a_package_that_refuses_is_named(lab: &Lab) {
             "dpkg-deb -R /opt/left4me/next.deb /root/bad; cd /root/bad/DEBIAN; {edit}; cd /root
              dpkg-deb -Znone --root-owner-group -b /root/bad /opt/left4me/bad.deb; rm -r /root/bad"
         ));
+
         let failed = install(lab, "--host root@gamehost --deb /opt/left4me/bad.deb").ends_with(1);
         let message = failed.stderr.lines().last().unwrap_or_default();
         assert!(
             message.starts_with("install: root@gamehost: apt-get failed: "),
             "{failed}"
         );
+
         assert!(message.contains(cause), "{cause}\n{failed}");
         nothing_is_left(lab);
     }
+
     assert_eq!(
         lab.ok(&[
             "dpkg-query",
@@ -375,6 +396,7 @@ fn a_connection_that_is_lost_loses_nothing(lab: &Lab) {
         --property=StandardError=file:/root/install \
              --property=RemainAfterExit=yes /opt/left4me/deploy/install {options}"
     ));
+
     wait_until("apt waits for the lock", s(30), || {
         lab.unit("left4me-install.service", "ActiveState") == "active"
     });
@@ -389,6 +411,7 @@ fn a_connection_that_is_lost_loses_nothing(lab: &Lab) {
         message.contains("root@gamehost: the connection was lost"),
         "{message}"
     );
+
     assert!(message.contains("run the same command again"), "{message}");
 
     // What had begun there goes on, and the next run waits for it.
@@ -399,6 +422,7 @@ fn a_connection_that_is_lost_loses_nothing(lab: &Lab) {
         again.stderr.contains("waits for an installation under way"),
         "{again}"
     );
+
     nothing_is_left(lab);
 }
 
@@ -408,6 +432,7 @@ fn without_a_host_it_is_this_machine(lab: &Lab) {
         "--deb",
         "/opt/left4me/next.deb",
     ]);
+
     assert!(done.ends_with("Open http://127.0.0.1:8000"), "{done}");
     assert!(!done.contains("ssh -L"), "{done}");
     nothing_is_left(lab);

@@ -52,11 +52,13 @@ fn a_good_file_system_is_tried_and_nothing_stays(lab: &Lab) {
         found["severity"] == "ok" && says(&found["found"], "an overlay was mounted and used"),
         "{found:#}"
     );
+
     assert_eq!(
         lab.sh(&format!("ls -A {RUNTIME}; wc -l < /proc/self/mountinfo")),
         before,
         "what is left"
     );
+
     assert_eq!(lab.unit(CHECK, "Result"), "success");
 }
 
@@ -76,6 +78,7 @@ fn what_servers_can_start_on_but_not_use_fully_is_named_and_installed_on(lab: &L
         "[ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237
             for i in $(seq 0 31); do [ -e /dev/loop$i ] || mknod /dev/loop$i b 7 $i; done",
     );
+
     for (mount, fault) in [
         (
             "mount -t ramfs ramfs",
@@ -92,6 +95,7 @@ fn what_servers_can_start_on_but_not_use_fully_is_named_and_installed_on(lab: &L
                 found["severity"] == "warn" && says(&found["found"], fault),
                 "{mount}: {found:#}"
             );
+
             assert!(says(&found["advice"], "ext4, xfs, btrfs"), "{found:#}");
             let job = lab.job(&["install"]);
             assert!(
@@ -123,8 +127,10 @@ fn a_trial_that_cannot_be_made_refuses_nothing(lab: &Lab) {
             found["severity"] == "warn" && says(&found["found"], "No space left on device"),
             "{found:#}"
         );
+
         lab.job(&["install"]);
     });
+
     lab.ok(&["systemctl", "mask", "--runtime", CHECK]);
     lab.sh("rm /run/left4me-overlay-check/result");
     let found = doctor(lab);
@@ -132,6 +138,7 @@ fn a_trial_that_cannot_be_made_refuses_nothing(lab: &Lab) {
         found["severity"] == "warn" && says(&found["found"], "is masked"),
         "{found:#}"
     );
+
     lab.job(&["install"]);
     lab.ok(&["systemctl", "unmask", "--runtime", CHECK]);
 }
@@ -159,6 +166,7 @@ fn data_on_an_overlay_is_refused_until_it_has_moved(lab: &Lab) {
         found["severity"] == "fail" && says(&found["found"], "runtime (overlay)"),
         "{found:#}"
     );
+
     assert!(says(&found["found"], "no server can start"), "{found:#}");
     let refused = lab.enqueue_and_wait(&["install"]).ends_with(1);
     refused.complains_of(&[
@@ -167,6 +175,7 @@ fn data_on_an_overlay_is_refused_until_it_has_moved(lab: &Lab) {
         "Invalid argument",
         "left4me doctor",
     ]);
+
     // Overlayfs answers who configures a mount since Linux 6.5; before, and besides, its words are
     // in the kernel's log, which a lab cannot read.
     let release = lab.ok(&["uname", "-r"]);
@@ -186,16 +195,19 @@ fn data_on_an_overlay_is_refused_until_it_has_moved(lab: &Lab) {
     ] {
         assert!(advice.contains(part), "{part}: {advice}");
     }
+
     lab.sh(&format!(
         "mkdir /srv/good; mount --bind /srv/good /mnt
          systemctl stop left4me.target 'left4me-server@*'; cp -a {ROOT}/. /mnt/
          umount /mnt; mount --bind /srv/good {ROOT}; systemctl start left4me.target"
     ));
+
     let found = doctor(lab);
     assert!(
         found["severity"] == "ok" && says(&found["found"], "runtime (ext4)"),
         "{found:#}"
     );
+
     lab.sh(&format!("echo '/srv/good {ROOT} none bind' >> /etc/fstab"));
 }
 
@@ -222,6 +234,7 @@ fn tells_why(lab: &Lab) {
         drift(&row) == "down" && says(&row["drift"]["why"], CAUSE),
         "{row:#}"
     );
+
     let shown = lab.ok(&["left4me", "server", "show", "1"]);
     assert!(shown.contains(CAUSE), "{shown}");
     assert_eq!(
@@ -229,6 +242,7 @@ fn tells_why(lab: &Lab) {
         1,
         "the journal tells it once"
     );
+
     let history = lab.history(1);
     let newest = history
         .iter()
@@ -239,6 +253,7 @@ fn tells_why(lab: &Lab) {
         ("server.failed", "outside"),
         "{history:#?}"
     );
+
     lab.sh("journalctl --rotate; journalctl --vacuum-time=1s >/dev/null 2>&1");
     lab.poll();
     let again = lab.row(1);
@@ -275,5 +290,6 @@ fn a_boot_tells_why_the_overlay_failed(lab: &Lab) {
             .any(|event| event.detail.contains("the host was booted, and it was not")),
         "{history:#?}"
     );
+
     mended(lab);
 }

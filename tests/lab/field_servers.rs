@@ -23,6 +23,7 @@ fn restarts_come_further_apart_where_systemd_can(lab: &Lab) {
         Suite::Bookworm => "",
         Suite::Trixie => "20",
     };
+
     assert_eq!(lab.unit(&unit(1), "RestartSteps"), steps);
     assert_eq!(
         lab.sh("journalctl --boot --grep 'Unknown key' --output cat || true"),
@@ -49,10 +50,12 @@ fn a_start_that_waits_for_its_server_to_stay_up_takes_no_slot(lab: &Lab) {
             start["finished_at"].as_i64().expect("an end"),
         )
     });
+
     assert!(
         second.0 < first.1,
         "the second start began at {second:?}, during the first one, {first:?}"
     );
+
     for (began, ended) in [first, second] {
         assert!(
             ended - began >= 2_500,
@@ -60,6 +63,7 @@ fn a_start_that_waits_for_its_server_to_stay_up_takes_no_slot(lab: &Lab) {
             ended - began
         );
     }
+
     lab.set("LEFT4ME_WORKER_SLOTS=4");
     lab.job(&["stop", "--all"]);
 }
@@ -72,6 +76,7 @@ fn a_start_fails_when_the_server_ends_within_moments(lab: &Lab) {
         "a healthy start took {:?}",
         begun.elapsed()
     );
+
     lab.sh(&format!("echo 2000 > {}/standin.crash-after", game(1)));
     lab.job(&["stop", "--server", "1"]);
 
@@ -84,11 +89,13 @@ fn a_start_fails_when_the_server_ends_within_moments(lab: &Lab) {
         "signal 11",
         "corrupted state",
     ]);
+
     let row = lab.row(1);
     assert!(
         says(&row["last_error"], "signal 11") && says(&row["last_error"], "corrupted state"),
         "{row:#}"
     );
+
     lab.job(&["stop", "--server", "1"]);
     lab.sh("rm /var/lib/left4me/runtime/1/upper/left4dead2/standin.crash-after");
     lab.job(&["start", "--server", "1"]);
@@ -108,11 +115,13 @@ fn a_start_names_why_its_overlay_cannot_be_mounted(lab: &Lab) {
         "has a tmpfs mounted on it",
         "unmount it first",
     ]);
+
     let row = lab.row(2);
     assert!(
         says(&row["last_error"], "has a tmpfs mounted on it"),
         "{row:#}"
     );
+
     assert!(!says(&row["last_error"], "journalctl"), "{row:#}");
     lab.ok(&["umount", merged]);
     lab.job(&["start", "--server", "2"]);
@@ -127,6 +136,7 @@ fn a_server_that_crashes_every_few_seconds_keeps_crashing(lab: &Lab) {
             "cd {}; rm -f standin.started; touch standin.crash",
             game(1)
         ));
+
         wait_until("it has crashed", s(10), || {
             lab.unit(&unit(1), "ActiveState") != "active"
         });
@@ -134,6 +144,7 @@ fn a_server_that_crashes_every_few_seconds_keeps_crashing(lab: &Lab) {
             lab.unit(&unit(1), "ActiveState") == "active"
         });
     }
+
     let row = lab.soon(1, "that it keeps crashing", |row| drift(row) == "crashing");
     assert!(
         says(
@@ -142,6 +153,7 @@ fn a_server_that_crashes_every_few_seconds_keeps_crashing(lab: &Lab) {
         ),
         "{row:#}"
     );
+
     let shown = lab.ok(&["left4me", "server", "show", "1"]);
     assert!(shown.contains("keeps crashing"), "{shown}");
     let request = r"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n";
@@ -152,6 +164,7 @@ fn a_server_that_crashes_every_few_seconds_keeps_crashing(lab: &Lab) {
         metrics.contains(r#"left4me_server_drift{server="1",name="one",kind="crashing"} 1"#),
         "{metrics}"
     );
+
     lab.job(&["restart", "--server", "1"]);
     lab.soon(1, "no drift", |row| row["drift"].is_null());
 }
@@ -164,6 +177,7 @@ fn a_cancelled_update_says_which_servers_it_left_down(lab: &Lab) {
             .iter()
             .all(|&id| lab.unit(&unit(id), "ActiveState") == "inactive")
     });
+
     wait_until("steamcmd runs", s(30), || {
         lab.processes_of("left4me-steam").contains("steamcmd")
     });
@@ -175,6 +189,7 @@ fn a_cancelled_update_says_which_servers_it_left_down(lab: &Lab) {
         "players wait",
         "--force",
     ]);
+
     let advice = "left4me-job enqueue start --server 1 --server 2";
     assert!(
         told.contains("left server 1, 2 stopped") && told.contains(advice),
@@ -186,6 +201,7 @@ fn a_cancelled_update_says_which_servers_it_left_down(lab: &Lab) {
         shown.contains("server 2 left stopped") && shown.contains(advice),
         "{shown}"
     );
+
     let json = lab.json(&["left4me-job", "show", &job.to_string(), "--json"]);
     let outcomes: Vec<&str> = json["server_outcomes"]
         .as_array()
@@ -204,6 +220,7 @@ fn a_cancelled_update_says_which_servers_it_left_down(lab: &Lab) {
             "{row:#}"
         );
     }
+
     lab.steamcmd("");
     lab.job(&["start", "--server", "1", "--server", "2"]);
     lab.soon(2, "no drift", |row| {

@@ -42,6 +42,7 @@ pub fn all_is_well(lab: &Lab, after: &str) {
             "{unit} after {after}"
         );
     }
+
     let page = lab.run(&["ask", "127.0.0.1:8000", "/health"]);
     assert!(page.code == 0, "a page after {after}\n{page}");
     let job = lab.run(&[
@@ -54,6 +55,7 @@ pub fn all_is_well(lab: &Lab, after: &str) {
         "One",
         "--wait",
     ]);
+
     assert!(job.code == 0, "a job after {after}\n{job}");
 }
 
@@ -86,6 +88,7 @@ pub fn a_service_and_its_socket_are_one_thing(lab: &Lab) {
         lab.sh(&format!("systemctl {action}"));
         all_is_well(lab, action);
     }
+
     // While PID 1 has children that it forked with all that it had open.
     let all = "systemctl restart left4me-web.socket left4me-worker.socket left4me-helper.socket \
               left4me-runner.socket";
@@ -107,6 +110,7 @@ pub fn a_service_and_its_socket_are_one_thing(lab: &Lab) {
         lab.sh("systemctl restart left4me.target");
         all_is_well(lab, state);
     }
+
     // A stop of the target is one of the services, too.
     lab.sh("systemctl stop left4me.target");
     for unit in [
@@ -116,6 +120,7 @@ pub fn a_service_and_its_socket_are_one_thing(lab: &Lab) {
     ] {
         assert_eq!(lab.unit(unit, "ActiveState"), "inactive", "{unit}");
     }
+
     lab.sh("systemctl start left4me.target");
     all_is_well(lab, "a stop and a start");
     an_idle_service_does_not_hold_up_a_restart(lab);
@@ -133,6 +138,7 @@ fn the_first_boot_of_a_clone_changes_nothing(lab: &Lab) {
             "{unit} after the installation"
         );
     }
+
     // An admin has another address, or none; one server should come back after a boot, one should
     // not.
     lab.sh("systemctl disable --now left4me-web.socket; systemctl stop left4me-web.service");
@@ -144,6 +150,7 @@ fn the_first_boot_of_a_clone_changes_nothing(lab: &Lab) {
                sort",
         )
     };
+
     let before = (links(), states());
     for line in [
         "left4me-update.timer disabled",
@@ -152,6 +159,7 @@ fn the_first_boot_of_a_clone_changes_nothing(lab: &Lab) {
     ] {
         assert!(before.1.contains(line), "{line}: {}", before.1);
     }
+
     assert!(
         before.0.contains("wants/left4me-server@2.service"),
         "{}",
@@ -165,6 +173,7 @@ fn the_first_boot_of_a_clone_changes_nothing(lab: &Lab) {
         "enabled",
         "a first boot, which applies presets"
     );
+
     assert_eq!((links(), states()), before);
     assert_eq!(lab.unit("left4me-web.socket", "ActiveState"), "inactive");
     assert_eq!(lab.unit("left4me-update.timer", "ActiveState"), "inactive");
@@ -174,6 +183,7 @@ fn the_first_boot_of_a_clone_changes_nothing(lab: &Lab) {
         "/root/{}",
         deb().file_name().expect("a file").to_string_lossy()
     );
+
     lab.sh(&format!(
         "DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet install --reinstall {package}"
     ));
@@ -183,6 +193,7 @@ fn the_first_boot_of_a_clone_changes_nothing(lab: &Lab) {
         lab.is("! test -e /run/systemd/system-preset"),
         "only an installation may enable"
     );
+
     lab.sh("systemctl disable left4me-server@2.service; systemctl enable --now left4me-web.socket");
     all_is_well(lab, "the first boot of a clone");
 }
@@ -193,6 +204,7 @@ fn an_idle_service_does_not_hold_up_a_restart(lab: &Lab) {
         "echo LEFT4ME_WEB_IDLE_SECONDS=1 >>/etc/left4me/left4me.env; systemctl restart \
            left4me-web.service",
     );
+
     for tenth in 0..12 {
         lab.sh("ask 127.0.0.1:8000 /health");
         lab.sh(&format!(
@@ -200,12 +212,14 @@ fn an_idle_service_does_not_hold_up_a_restart(lab: &Lab) {
             9 / 10,
             (tenth + 6) % 10
         ));
+
         assert_eq!(
             lab.unit("left4me-web.socket", "ActiveState"),
             "active",
             "restart {tenth}"
         );
     }
+
     lab.sh("sed -i /IDLE_SECONDS=1/d /etc/left4me/left4me.env; systemctl restart left4me.target");
 }
 
@@ -215,12 +229,14 @@ fn every_address_is_served(lab: &Lab) {
         "/etc/systemd/system/left4me-web.socket.d/override.conf",
         "[Socket]\nListenStream=\nListenStream=127.0.0.1:8001\nListenStream=[::1]:8002\nListenStream=/run/left4me-web.sock\n",
     );
+
     lab.sh("systemctl daemon-reload; systemctl restart left4me-web.socket");
     for place in ["127.0.0.1:8001", "[::1]:8002", "/run/left4me-web.sock"] {
         for path in ["/health", "/login", "/metrics"] {
             assert_eq!(lab.ok(&["ask", place, path]), "200", "{place}{path}");
         }
     }
+
     assert!(!lab.is("ask 127.0.0.1:8000 /health"), "the former address");
 
     // Wrong passwords count for the user who sends them, not for all that use the socket.
@@ -239,12 +255,14 @@ fn an_edited_socket_is_told(lab: &Lab) {
         "rm -r /etc/systemd/system/left4me-web.socket.d; systemctl daemon-reload; systemctl \
            restart left4me-web.service || true",
     );
+
     let words = "systemctl restart left4me-web.socket";
     wait_until("the web front says so", s(20), || {
         lab.is(&format!(
             "journalctl --no-pager -u left4me-web.service | grep -qF '{words}'"
         ))
     });
+
     lab.sh(words);
     all_is_well(lab, "the edit was taken back");
 }
@@ -267,6 +285,7 @@ pub fn a_restored_database_is_noticed_by_all_who_read_it(lab: &Lab) {
         lab.sh(&format!("stat -c '%U:%G %a' {DATABASE}")),
         "left4me:left4me 660"
     );
+
     wait_until("who followed has ended", s(20), || {
         lab.unit("follower.service", "ActiveState") != "active"
     });
@@ -306,6 +325,7 @@ fn what_is_no_backup_changes_nothing(lab: &Lab) {
         assert!(![0, 124].contains(&refused.code), "{refused}");
         assert_eq!(refused.stderr.lines().count(), 1, "{refused}");
     }
+
     lab.run_as("left4me", &["left4me", "restore", "/root/good.db"])
         .ends_with(77);
     assert_eq!(lab.sh(&format!("stat -c %i {DATABASE}")), before);
@@ -322,6 +342,7 @@ fn by_hand_it_is_noticed_too(lab: &Lab) {
         "systemd-run --unit=follower --collect -p StandardError=file:/root/follower.txt \
         left4me-job events --follow",
     );
+
     wait_until("events are followed", s(20), || {
         lab.unit("follower.service", "ActiveState") == "active"
     });
@@ -332,6 +353,7 @@ fn by_hand_it_is_noticed_too(lab: &Lab) {
         {DATABASE}-shm; \
          mv {DATABASE}.new {DATABASE}"
     ));
+
     wait_until("who followed has ended", s(20), || {
         lab.unit("follower.service", "ActiveState") != "active"
     });
@@ -351,6 +373,7 @@ fn killed_at_any_moment_it_leaves_a_whole_database(lab: &Lab) {
             tenth / 10,
             tenth % 10 + 1
         );
+
         lab.run(&["bash", "-c", &killed]);
         // A part that was about to end ends by itself; then the next one has its turn.
         wait_for("a restore", s(60), || {
@@ -361,6 +384,7 @@ fn killed_at_any_moment_it_leaves_a_whole_database(lab: &Lab) {
                 Err(again.to_string())
             }
         });
+
         lab.sh("systemctl start left4me.target");
         all_is_well(lab, &killed);
         let names = lab.sh(&format!("stat -c %h {DATABASE}"));

@@ -14,6 +14,7 @@ pub fn steamcmds_ways_are_survived_and_told(lab: &Lab) {
     ] {
         lab.set(&format!("LEFT4ME_STEAM_{setting}"));
     }
+
     lab.describe(&["played"]);
     a_first_run_updates_itself(lab);
     each_cause_is_the_jobs_error(lab);
@@ -36,6 +37,7 @@ fn a_first_run_updates_itself(lab: &Lab) {
         "Assertion Failed",
         "fully installed",
     ];
+
     let at = words.map(|word| log.iter().position(|line| line.line.contains(word)));
     assert!(at.is_sorted() && at[0].is_some(), "{words:?} are at {at:?}");
 }
@@ -100,6 +102,7 @@ fn each_cause_is_the_jobs_error(lab: &Lab) {
             "{behaviour}: {}",
             job.error
         );
+
         let counted = lab.ok(&["cat", &format!("{STEAM}/standin.failures")]);
         assert_eq!(counted, runs, "runs with {behaviour}");
     }
@@ -120,6 +123,7 @@ fn what_hangs_is_ended_and_the_server_comes_back(lab: &Lab) {
         assert_eq!(lab.processes_of("left4me-steam"), "", "{behaviour}");
         lab.runs(1, "played");
     }
+
     lab.steamcmd("prompt=1 silent_work=3");
     assert_eq!(
         lab.job(&["update"]).state,
@@ -140,6 +144,7 @@ fn no_server_starts_over_windows_files(lab: &Lab) {
         lab.unit("left4me-server@1.service", "ActiveState"),
         "inactive"
     );
+
     let error = lab.server("played")["last_error"]
         .as_str()
         .unwrap_or_default()
@@ -155,6 +160,7 @@ fn no_server_starts_over_windows_files(lab: &Lab) {
         lab.console("left4me-overlay@1.service")
             .contains("holds Windows files")
     );
+
     lab.sh("systemctl reset-failed");
 
     lab.steamcmd("");
@@ -178,6 +184,7 @@ fn debians_steamcmd_serves_as_well(lab: &Lab) {
         "#!/bin/sh\nd=$HOME/{KEEPS}\nmkdir -p $d/linux32 && : >$d/linux32/steamclient.so\n\
          cp /usr/lib/games/steam/steamcmd.sh $d/ && exec $d/steamcmd.sh \"$@\"\n"
     );
+
     lab.write("/usr/games/steamcmd", &script);
     lab.sh("chmod 755 /usr/games/steamcmd");
     let doctor = lab.run(&["left4me", "doctor"]).stdout;
@@ -185,12 +192,14 @@ fn debians_steamcmd_serves_as_well(lab: &Lab) {
         doctor.contains("/usr/games/steamcmd"),
         "the advice names this way\n{doctor}"
     );
+
     lab.set("LEFT4ME_STEAMCMD=/usr/games/steamcmd");
     assert_eq!(lab.job(&["install"]).state, "succeeded");
     for place in ["linux32", ".steam/sdk32"] {
         let real = lab.ok(&["readlink", "-e", &format!("{STEAM}/{place}/steamclient.so")]);
         assert_eq!(real, format!("{STEAM}/{KEEPS}/linux32/steamclient.so"));
     }
+
     let doctor = lab.run(&["left4me", "doctor"]).stdout;
     assert!(!doctor.contains("LAN only"), "{doctor}");
 
@@ -209,6 +218,7 @@ fn debians_steamcmd_serves_as_well(lab: &Lab) {
             "cat",
             "--no-pager",
         ]);
+
         said.contains("Connection to Steam servers successful.")
     });
 }
@@ -220,6 +230,7 @@ fn an_account_is_used_and_its_secrets_are_nowhere(lab: &Lab) {
         &format!("{STEAM}/{}/standin.conf", ".local/share/Steam/steamcmd"),
         "refuse_anonymous=1\n",
     );
+
     lab.failing_job(&["update"], &["no subscription", "LEFT4ME_STEAM_ACCOUNT"]);
     lab.set("LEFT4ME_STEAM_ACCOUNT=anna_7");
     lab.failing_job(&["update"], &["cached credentials", "log in once by hand"]);
@@ -232,11 +243,13 @@ fn an_account_is_used_and_its_secrets_are_nowhere(lab: &Lab) {
         &["sh", "-c", &by_hand],
         &format!("{PASSWORD}\n"),
     );
+
     let config = format!("{STEAM}/Steam/config/config.vdf");
     assert!(
         lab.is(&format!("grep -q {TOKEN} {config}")),
         "the login by hand left a token"
     );
+
     let job = lab.job(&["update"]);
     lab.logged(job.id, "stdout", &["Logging in user 'anna_7'", "OK"]);
     lab.runs(1, "played");
@@ -253,6 +266,7 @@ fn an_account_is_used_and_its_secrets_are_nowhere(lab: &Lab) {
             &secret[..1],
             &secret[1..]
         );
+
         assert!(!lab.is(&found), "{secret} is in the journal");
         assert!(
             !lab.is(&format!(

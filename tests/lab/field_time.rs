@@ -38,6 +38,7 @@ fn commands_and_sandboxed_programs_know_the_zone(lab: &Lab) {
             .is_some_and(|heading| heading.contains("QUEUED (IST)")),
         "{list}"
     );
+
     let list = lab.sh("TZ=Asia/Tokyo left4me-job list");
     assert!(
         list.lines()
@@ -45,6 +46,7 @@ fn commands_and_sandboxed_programs_know_the_zone(lab: &Lab) {
             .is_some_and(|heading| heading.contains("QUEUED (JST)")),
         "{list}"
     );
+
     // The helper runs in a root of its own.
     let console = lab.ok(&["left4me-helper", "journal", "1", "--lines", "1"]);
     assert_eq!(console.split(' ').nth(2), Some("IST"), "{console}");
@@ -52,11 +54,13 @@ fn commands_and_sandboxed_programs_know_the_zone(lab: &Lab) {
         lab.ok(&["left4me", "server", "show", "1"])
             .contains(" IST\n")
     );
+
     // Timers go by the same zone.
     lab.sh(
         "systemctl start left4me-update.timer; systemctl list-timers left4me-update.timer | \
            grep ' IST '",
     );
+
     lab.sh("systemctl stop left4me-update.timer");
 }
 
@@ -71,6 +75,7 @@ fn an_update_is_cancelled_while_its_page_is_open(lab: &Lab, anna: &Browser) -> i
             left4me-server@1 left4me-server@2",
         )
     });
+
     lab.ok(&[
         "left4me-job",
         "cancel",
@@ -79,6 +84,7 @@ fn an_update_is_cancelled_while_its_page_is_open(lab: &Lab, anna: &Browser) -> i
         "players wait",
         "--force",
     ]);
+
     anna.wait_for_state("cancelled", 30);
     job
 }
@@ -89,12 +95,14 @@ fn pages_have_the_hosts_zone_and_the_readers(anna: &Browser) {
               .filter((time) => !/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d IST$/.test(time.title) || !time.title.includes(time.textContent))
               .map((time) => time.outerHTML).slice(0, 5)",
     );
+
     assert_eq!(wrong.as_array().map(Vec::len), Some(0), "{wrong:#}");
     assert!(
         anna.js("return document.querySelectorAll('#log time').length")
             .as_u64()
             > Some(5)
     );
+
     anna.sees("main", "Times in IST");
     let hint = anna.waits("the reader's time", || {
         match anna.attribute("#facts time", "title") {
@@ -102,16 +110,19 @@ fn pages_have_the_hosts_zone_and_the_readers(anna: &Browser) {
             title => Err(title),
         }
     });
+
     // Mountain standard time; a browser that has no letters for it says how far it is from UTC.
     assert!(
         hint.contains(" IST; here ") && (hint.ends_with(" MST") || hint.ends_with(" GMT-7")),
         "{hint}"
     );
+
     let hours = anna.js(
         r"const [host, here] = document.querySelector('#facts time').title.match(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/g)
               .map((time) => Date.parse(time.replace(' ', 'T') + 'Z'));
           return (host - here) / 3600000",
     );
+
     assert_eq!(hours.as_f64(), Some(12.5), "from UTC-7 to UTC+5:30");
     the_readers_clock_may_be_wrong(anna);
 }
@@ -126,6 +137,7 @@ fn the_readers_clock_may_be_wrong(anna: &Browser) {
         anna.js("return Math.round((Date.now() - new Date().getTime()) / 60000)"),
         -60
     );
+
     anna.js("document.dispatchEvent(new Event('visibilitychange'))");
     anna.waits("ages by the host's clock", || match anna.text("#facts") {
         facts
@@ -154,6 +166,7 @@ fn what_it_left_down_is_started_from_its_page(lab: &Lab, anna: &Browser, job: i6
         now if now != path && now.starts_with("/jobs/") => Ok(()),
         now => Err(now),
     });
+
     anna.wait_for_state("succeeded", 30);
     assert_eq!(
         lab.unit("left4me-server@1.service", "ActiveState"),
@@ -167,6 +180,7 @@ fn what_it_left_down_is_started_from_its_page(lab: &Lab, anna: &Browser, job: i6
                 one.textContent).join()",
         )
     };
+
     assert_eq!(offers(), "Start Two again", "One runs");
     // It is started from elsewhere: the open page stops offering it.
     lab.job(&["start", "--server", "2"]);
@@ -174,6 +188,7 @@ fn what_it_left_down_is_started_from_its_page(lab: &Lab, anna: &Browser, job: i6
         Some("") => Ok(()),
         other => Err(format!("{other:?}")),
     });
+
     anna.sees("#outcomes", "Two left stopped");
     anna.is_quiet();
 }

@@ -42,6 +42,7 @@ fn the_beginning_of_a_long_log_is_shown(lab: &Lab, anna: &Browser) {
             "return [...document.querySelectorAll('#log .line')].map((line) => [line.dataset.seq \
             ?? '', line.querySelector('.what').textContent])",
         );
+
         let lines = lines.as_array().expect("a list").clone();
         lines
             .iter()
@@ -53,10 +54,12 @@ fn the_beginning_of_a_long_log_is_shown(lab: &Lab, anna: &Browser) {
             })
             .collect::<Vec<_>>()
     };
+
     let lines = anna.waits("line 1", || match shown() {
         lines if lines.first().is_some_and(|(seq, _)| seq == "1") => Ok(lines),
         lines => Err(format!("{:?}", lines.first())),
     });
+
     assert_eq!(lines[0].1, log[0].line);
     let gap = lines
         .iter()
@@ -67,6 +70,7 @@ fn the_beginning_of_a_long_log_is_shown(lab: &Lab, anna: &Browser) {
         gap.to_string(),
         "the beginning has no hole"
     );
+
     let next: usize = lines[gap + 1].0.parse().expect("a number");
     assert!(
         lines[gap]
@@ -75,11 +79,13 @@ fn the_beginning_of_a_long_log_is_shown(lab: &Lab, anna: &Browser) {
         "{:?}",
         lines[gap]
     );
+
     assert_eq!(
         lines.last().expect("a line").0,
         log.len().to_string(),
         "the end is shown, too"
     );
+
     anna.shoot("30-log-from-line-1");
 }
 
@@ -90,6 +96,7 @@ fn what_would_fail_is_not_offered(lab: &Lab, anna: &Browser) {
             form.getAttribute('action')).join(' ')",
         )
     };
+
     anna.go("/admin");
     assert_eq!(offers(), "/admin/install /admin/update");
     lab.steamcmd("");
@@ -100,6 +107,7 @@ fn what_would_fail_is_not_offered(lab: &Lab, anna: &Browser) {
         "/admin/update",
         "an install is refused while a server is up"
     );
+
     lab.sh("mv /var/lib/left4me/steam/steamcmd.sh /var/lib/left4me/steam/elsewhere");
     anna.go("/admin");
     assert_eq!(offers(), "");
@@ -116,8 +124,10 @@ fn a_restart_that_cannot_work_leaves_the_server_up(lab: &Lab) {
             &[operation, "--server", "1"],
             &["demo", "does not exist", "goes on as it ran"],
         );
+
         assert_eq!(lab.main_pid(1), pid, "its players stay");
     }
+
     lab.sh("mv /var/lib/left4me/overlays/elsewhere /var/lib/left4me/overlays/demo");
     lab.job(&["restart", "--server", "1"]);
     assert_ne!(lab.main_pid(1), pid);
@@ -154,10 +164,12 @@ fn eight_pages_share_one_stream(lab: &Lab, anna: &Browser) {
         anna.open_window(path);
         anna.sees("h1", "");
     }
+
     wait_for("all pages have one stream", s(20), || match streams() {
         one if one == "left4me_web_streams{kind=\"changes\"} 1" => Ok(()),
         other => Err(other),
     });
+
     // It carries everything: the page that is seen moves by itself.
     anna.js("window.marked = true");
     lab.job(&["stop", "--server", "1"]);
@@ -169,6 +181,7 @@ fn eight_pages_share_one_stream(lab: &Lab, anna: &Browser) {
         true,
         "the page was not loaded again"
     );
+
     anna.close_others();
     anna.is_quiet();
 }
@@ -190,11 +203,13 @@ impl Proxy {
             open: Arc::default(),
             refused: Arc::default(),
         };
+
         let (broken, open, refused) = (
             Arc::clone(&proxy.broken),
             Arc::clone(&proxy.open),
             Arc::clone(&proxy.refused),
         );
+
         std::thread::spawn(move || {
             for mut client in listener.incoming().flatten() {
                 if broken.load(Ordering::SeqCst) {
@@ -211,6 +226,7 @@ impl Proxy {
                         .ok();
                     continue;
                 }
+
                 let Ok(server) = TcpStream::connect("127.0.0.1:8000") else {
                     continue;
                 };
@@ -219,16 +235,19 @@ impl Proxy {
                         from.try_clone().expect("a copy"),
                         to.try_clone().expect("a copy"),
                     );
+
                     std::thread::spawn(move || {
                         std::io::copy(&mut from, &mut to).ok();
                         to.shutdown(Shutdown::Both).ok();
                     });
                 }
+
                 open.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .extend([client, server]);
             }
         });
+
         proxy
     }
 
@@ -253,6 +272,7 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
             "cp /root/say {GAME}/standin.say-now; mv {GAME}/standin.say-now {GAME}/standin.say"
         ));
     };
+
     let proxy = Proxy::start();
     anna.js("location.href = 'http://127.0.0.1:8001/servers/1/log'");
     anna.sees("[data-log-state]", "live");
@@ -268,6 +288,7 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
             _ => Ok(()),
         }
     });
+
     proxy.set_broken(false);
     anna.sees("[data-log-state]", "live");
     anna.sees("#log", "in the gap");
@@ -278,6 +299,7 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
         true,
         "the page was not loaded again"
     );
+
     let lines = anna
         .js("return [...document.querySelectorAll('#log .what')].map((what) => what.textContent)");
     let lines: Vec<&str> = lines
@@ -293,6 +315,7 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
             "'{words}' once: {lines:#?}"
         );
     }
+
     // A page that is hidden follows nothing, and goes on where it was when it is shown again.
     anna.go("/servers/1/log");
     anna.sees("[data-log-state]", "live");
@@ -306,11 +329,13 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
              document.dispatchEvent(new Event('visibilitychange'))"
         ));
     };
+
     hide(true);
     wait_for("nothing is followed", s(20), || match streams() {
         none if none.is_empty() => Ok(()),
         other => Err(other),
     });
+
     say("while it was hidden");
     hide(false);
     anna.sees("#log", "while it was hidden");
@@ -331,6 +356,7 @@ fn what_was_typed_outlives_the_session(lab: &Lab, anna: &Browser) {
         )
         .ends_with(0);
     };
+
     let value = |css: &str| anna.js(&format!("return document.querySelector('{css}').value"));
     anna.go("/blueprints/new");
     anna.fill("input[name=name]", "после работы");
@@ -346,6 +372,7 @@ fn what_was_typed_outlives_the_session(lab: &Lab, anna: &Browser) {
         value("textarea[name=config]"),
         "hostname \"typed for an hour\""
     );
+
     anna.shoot("32-typed-text-is-back");
     // The page of a preview is no page that one can come back to: the form's own is.
     anna.click("Preview");
@@ -359,6 +386,7 @@ fn what_was_typed_outlives_the_session(lab: &Lab, anna: &Browser) {
         value("textarea[name=config]"),
         "hostname \"typed for an hour\""
     );
+
     anna.click("Save");
     anna.sees("h1", "после работы");
     // What was sent is not given back, and a password never is.
@@ -370,6 +398,7 @@ fn what_was_typed_outlives_the_session(lab: &Lab, anna: &Browser) {
         "form[action='/admin/users'] input[name=password]",
         "not to be kept",
     );
+
     signed_out("correct horse 7\n");
     anna.click("Add");
     anna.sees("h1", "Sign in");
@@ -378,16 +407,19 @@ fn what_was_typed_outlives_the_session(lab: &Lab, anna: &Browser) {
         kept.contains("Боб") && !kept.contains("not to be kept"),
         "{kept}"
     );
+
     anna.sign_in("admin", PASSWORD);
     anna.comes_to("/admin/users");
     assert_eq!(
         value("form[action=\"/admin/users\"] input[name=name]"),
         "Боб"
     );
+
     assert_eq!(
         value("form[action=\"/admin/users\"] input[name=password]"),
         ""
     );
+
     anna.complaints();
 }
 
@@ -421,8 +453,10 @@ fn nothing_is_squeezed_in_a_narrow_window(anna: &Browser) {
             anna.shoot_at(&format!("{}-narrow", 40 + number), width);
             assert_eq!(anna.js(squeezed), "[[],[],0]", "{path} at {width}");
         }
+
         anna.at_a_desk();
     }
+
     anna.go("/admin/jobs");
     anna.shoot_all("50-jobs");
     anna.go("/");

@@ -63,6 +63,7 @@ impl fmt::Display for Output {
             stderr,
             command,
         } = self;
+
         write!(
             f,
             "# {command}\nexit code {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n---"
@@ -86,12 +87,14 @@ impl Output {
             1,
             "one line of complaint\n{self}"
         );
+
         for word in words {
             assert!(
                 self.stderr.contains(word),
                 "a complaint about '{word}'\n{self}"
             );
         }
+
         self
     }
 }
@@ -107,6 +110,7 @@ impl Lab {
                 reaper: None,
             };
         }
+
         let (deb, standin) = (deb(), setting("LEFT4ME_TEST_STANDIN"));
         Self::boot(
             suite,
@@ -148,6 +152,7 @@ impl Lab {
             "deploy/lab up: {}\n{complaint}",
             up.status
         );
+
         let name = String::from_utf8_lossy(&up.stdout).trim().to_owned();
         let reaper = (std::env::var_os("LEFT4ME_TEST_KEEP").is_none()).then(|| reaper(&name));
         Self {
@@ -234,6 +239,7 @@ impl Lab {
                 .join("\n"),
             command: argv.join(" "),
         };
+
         assert!(output.code != LAB_AT_FAULT, "the lab failed\n{output}");
         output
     }
@@ -349,8 +355,10 @@ impl Drop for Lab {
                 "{} is kept: deploy/lab exec {} -- bash",
                 self.name, self.name
             );
+
             return;
         };
+
         drop(reaper.stdin.take());
         let ended = reaper.wait();
         if !ended.is_ok_and(|status| status.success()) {

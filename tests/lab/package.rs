@@ -28,6 +28,7 @@ fn apt(lab: &Lab, words: &[&str]) {
         "--yes",
         "--quiet",
     ];
+
     lab.ok(&[&get[..], words].concat());
 }
 
@@ -61,6 +62,7 @@ fn an_upgrade_leaves_servers_and_queue_alone(lab: &Lab) {
          dpkg-deb --root-owner-group -b /root/next /root/next.deb",
         inside()
     ));
+
     apt(lab, &["install", "/root/next.deb"]);
     assert!(
         lab.ok(&[
@@ -72,6 +74,7 @@ fn an_upgrade_leaves_servers_and_queue_alone(lab: &Lab) {
         ])
         .ends_with("+next")
     );
+
     assert_eq!(running(lab), before, "after the upgrade");
     assert_eq!(
         lab.ok(&["cat", "/etc/left4me/left4me.env"]),
@@ -86,6 +89,7 @@ fn an_upgrade_leaves_servers_and_queue_alone(lab: &Lab) {
         "succeeded",
         "the job that waited, by the new program"
     );
+
     assert_eq!(
         lab.sh("systemctl list-units --failed --plain --no-legend"),
         "",
@@ -115,6 +119,7 @@ fn a_removal_stops_and_keeps_data(lab: &Lab) {
         "",
         "units"
     );
+
     for kept in [
         "db/left4me.db",
         "installation/srcds_run",
@@ -127,11 +132,13 @@ fn a_removal_stops_and_keeps_data(lab: &Lab) {
             "{kept} is gone"
         );
     }
+
     let rows = lab.ok(&[
         "sqlite3",
         "/var/lib/left4me/db/left4me.db",
         "SELECT count(*) FROM jobs",
     ]);
+
     assert_eq!(rows, jobs.to_string(), "jobs that are kept");
 }
 
@@ -147,8 +154,10 @@ fn an_installation_brings_back_what_was_enabled(lab: &Lab) {
         } else {
             "enabled"
         };
+
         assert_eq!(lab.unit(unit, "UnitFileState"), expected, "{unit}");
     }
+
     lab.is_stopped(2, "rests");
     lab.job(&["restart", "--server", "runs"]);
     lab.runs(1, "runs");
@@ -177,6 +186,7 @@ fn a_purge_removes_everything(lab: &Lab) {
             "{gone} is still there"
         );
     }
+
     for user in ["left4me", "left4me-game", "left4me-steam"] {
         assert_eq!(lab.processes_of(user), "", "processes of {user}");
         assert!(
@@ -184,16 +194,19 @@ fn a_purge_removes_everything(lab: &Lab) {
             "the user {user} stays, so that its uid is not given away"
         );
     }
+
     assert_eq!(
         lab.sh("getent passwd | grep ^left4me_ || true"),
         "",
         "servers' own users"
     );
+
     assert_eq!(
         lab.sh("find /etc/systemd /usr/lib/systemd -name '*left4me*' -o -name 'l4d2*'"),
         "",
         "units and links"
     );
+
     assert_eq!(
         lab.sh(
             "systemctl list-units --all --plain --no-legend 'left4me*' 'l4d2*' | grep -v \
@@ -202,6 +215,7 @@ fn a_purge_removes_everything(lab: &Lab) {
         "",
         "units"
     );
+
     assert_eq!(lab.mounts(), Vec::<String>::new(), "mounts");
     assert_eq!(
         lab.sh("systemctl list-units --failed --plain --no-legend"),

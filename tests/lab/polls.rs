@@ -17,6 +17,7 @@ pub fn a_poll_is_cheap_careful_and_survives_what_it_meets(lab: &Lab) {
         "/etc/systemd/system/left4me-server@.service.d/no-start-limit.conf",
         NO_START_LIMIT,
     );
+
     lab.ok(&["systemctl", "daemon-reload"]);
     lab.job(&["install"]);
     lab.stop_the_polls_timer();
@@ -48,6 +49,7 @@ fn a_poll_leaves_the_first_alone(lab: &Lab) {
         stamps(&mine),
         "the row of a server with a job"
     );
+
     let looked_at = |row: &Value| row["actual_state_updated_at"].as_i64();
     assert!(
         looked_at(&lab.row(2)) > looked_at(&other),
@@ -67,6 +69,7 @@ fn a_server_with_a_running_job_is_left_to_it(lab: &Lab) {
         is_stopping() && lab.show(job).state == "running",
         "the job still ran"
     );
+
     lab.sh(&format!("rm {deaf}; kill -INT {}", lab.main_pid(1)));
     assert_eq!(lab.ended(job, 30).state, "succeeded");
     lab.is_stopped(1, "1");
@@ -94,6 +97,7 @@ fn a_server_with_a_queued_job_is_left_to_it(lab: &Lab) {
         ),
         (Some("stopped"), "queued")
     );
+
     lab.ok(&["left4me-job", "resume"]);
     assert_eq!(lab.ended(job, 30).state, "succeeded");
     lab.runs(1, "1");
@@ -112,6 +116,7 @@ fn a_worker_that_nobody_told_is_woken(lab: &Lab) {
         "left4me-worker.socket",
         "left4me-worker.service",
     ]);
+
     let job: i64 = lab
         .sh("left4me-job enqueue restart --server 3 2>/dev/null || true")
         .parse()
@@ -122,6 +127,7 @@ fn a_worker_that_nobody_told_is_woken(lab: &Lab) {
         "inactive",
         "the worker was not notified"
     );
+
     assert_eq!(lab.show(job).state, "queued");
     lab.poll();
     assert_eq!(lab.ended(job, 30).state, "succeeded");
@@ -144,6 +150,7 @@ fn without_the_bus_rows_are_unknown_and_never_stopped(lab: &Lab) {
                 .collect::<Vec<_>>()
         })
     };
+
     lab.polls_have_ended();
     let before = told();
     lab.ok(&["systemctl", "stop", "dbus.socket", "dbus.service"]);
@@ -158,6 +165,7 @@ fn without_the_bus_rows_are_unknown_and_never_stopped(lab: &Lab) {
             );
         }
     };
+
     are_unknown();
     // `--wait` needs the bus itself.
     lab.ok(&["systemctl", "start", POLLER]);
@@ -169,9 +177,11 @@ fn without_the_bus_rows_are_unknown_and_never_stopped(lab: &Lab) {
             "ActiveState,Result,ExecMainStatus",
             POLLER,
         ]);
+
         let is_so = state.contains("ActiveState=failed") && state.contains("ExecMainStatus=69");
         if is_so { Ok(()) } else { Err(state) }
     });
+
     are_unknown();
     lab.ok(&["systemctl", "start", "dbus.socket", "dbus.service"]);
     lab.poll();
@@ -183,6 +193,7 @@ fn without_the_bus_rows_are_unknown_and_never_stopped(lab: &Lab) {
         before,
         "a poller that was blind is nothing that happened to a server"
     );
+
     assert_eq!(
         lab.sh("systemctl list-units --failed --plain --no-legend"),
         "",
@@ -214,6 +225,7 @@ fn the_row_is_right_in_the_end(lab: &Lab, id: u32) {
     } else {
         ("stopped", "down")
     };
+
     assert_eq!(
         (row["actual_state"].as_str(), drift(&row)),
         (Some(expected.0), expected.1),
@@ -226,6 +238,7 @@ fn a_locked_database_is_waited_for_and_the_newest_state_wins(lab: &Lab) {
         "rm -f /tmp/locked; printf 'BEGIN IMMEDIATE;\\n.shell touch /tmp/locked; sleep \
         10\\nCOMMIT;\\n' | sqlite3 {DATABASE}"
     );
+
     lab.ok(&[
         "systemd-run",
         "--quiet",
@@ -236,6 +249,7 @@ fn a_locked_database_is_waited_for_and_the_newest_state_wins(lab: &Lab) {
         "-c",
         &lock,
     ]);
+
     wait_until("the database is locked", s(5), || {
         lab.is("test -e /tmp/locked")
     });
@@ -246,6 +260,7 @@ fn a_locked_database_is_waited_for_and_the_newest_state_wins(lab: &Lab) {
         codes, "",
         "what pollers said after ten seconds without a database"
     );
+
     wait_until("the lock is over", s(20), || {
         lab.is("! systemctl --quiet is-active lab-lock.service")
     });
@@ -271,18 +286,21 @@ fn a_poller_sees_only_what_it_needs(lab: &Lab) {
             "test -e /proc/{pid}/root/var/lib/left4me/db/left4me.db -a ! -e \
             /proc/{pid}/root/usr/bin/sh"
         );
+
         if pid != "0" && lab.is(&is_inside) {
             Ok(pid)
         } else {
             Err(pid)
         }
     });
+
     let flags = |path: &str| {
         let found = lab.sh(&format!(
             "awk '$5 == \"{path}\" {{ flags = $6 }} END {{ print flags }}' /proc/{pid}/mountinfo"
         ));
         found.split(',').map(str::to_owned).collect::<Vec<_>>()
     };
+
     for (path, writable, executable) in [
         ("/", false, false),
         ("/etc", false, false),
@@ -298,6 +316,7 @@ fn a_poller_sees_only_what_it_needs(lab: &Lab) {
             "{path} in the poller's root: {flags:?}"
         );
     }
+
     let data = lab.ok(&["ls", "-A", &format!("/proc/{pid}/root/var/lib/left4me")]);
     assert_eq!(data, "db", "what the poller sees of left4me's data");
     let seen = lab.sh(&format!(
@@ -320,10 +339,12 @@ fn pollers_at_once_neither_hang_nor_lie(lab: &Lab) {
             "{loops}\n{}\nwait $loops",
             changes_with_pollers(2, changes)
         ));
+
         assert_eq!(codes, "", "pollers at once");
         the_row_is_right_in_the_end(lab, 2);
         assert_eq!(lab.row(2)["actual_state"] == "running", last == "start");
     }
+
     assert_eq!(
         lab.sh("systemctl list-units --failed --plain --no-legend"),
         "",
@@ -350,6 +371,7 @@ fn a_missing_unit_file_is_named(lab: &Lab) {
             "{row:#}"
         );
     }
+
     assert_eq!(told(), before, "nothing has happened to the servers");
     lab.sh(&format!(
         "mv /root/left4me-server@.service {FILE}; systemctl daemon-reload"
@@ -364,6 +386,7 @@ fn a_missing_unit_file_is_named(lab: &Lab) {
             row["actual_state"] == "stopped" && drift(row) == "down"
         });
     }
+
     lab.job(&["start", "--all"]);
     lab.poll();
     for id in ALL {
@@ -377,6 +400,7 @@ fn a_row_without_sense_is_named_and_skipped(lab: &Lab) {
          updated_at)
          VALUES (-5, 1, 'nonsense', 27900, 1, 'running', 0, 0)",
     );
+
     let before = lab.row(1);
     lab.poll_by_hand().ends_with(0).complains_of(&["-5"]);
     assert_ne!(
@@ -384,16 +408,19 @@ fn a_row_without_sense_is_named_and_skipped(lab: &Lab) {
         before["actual_state_updated_at"],
         "the others are looked at"
     );
+
     lab.poll();
     assert!(!lab.warnings("--", "-5").is_empty(), "the journal tells it");
     assert_eq!(
         lab.sql("SELECT actual_state, actual_state_updated_at IS NULL FROM servers WHERE id = -5"),
         "unknown|1"
     );
+
     assert!(
         lab.ok(&["left4me", "server", "list"]).contains("nonsense"),
         "the row is still shown"
     );
+
     lab.sql("DELETE FROM servers WHERE id = -5");
     let quiet = lab.poll_by_hand().ends_with(0);
     assert_eq!(quiet.stderr, "", "{quiet}");
@@ -416,6 +443,7 @@ fn samples_are_kept_for_their_time_only(lab: &Lab) {
             ));
         }
     }
+
     let newest = lab.sql("SELECT max(at) FROM samples WHERE server_id = 1");
     lab.poll();
     assert_ne!(
@@ -423,6 +451,7 @@ fn samples_are_kept_for_their_time_only(lab: &Lab) {
         newest,
         "each poll adds a sample"
     );
+
     for (table, hours) in TABLES {
         let oldest = lab.sql(&format!("SELECT min(at) FROM {table} WHERE server_id = 1"));
         assert_eq!(
@@ -431,6 +460,7 @@ fn samples_are_kept_for_their_time_only(lab: &Lab) {
             "the oldest of {table}"
         );
     }
+
     let per_server = "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM samples_10min WHERE \
                       at > 0 GROUP BY server_id)";
     assert_eq!(
@@ -438,12 +468,14 @@ fn samples_are_kept_for_their_time_only(lab: &Lab) {
         "2,1,1",
         "one sample for each ten minutes, and the one that was put there"
     );
+
     lab.poll();
     assert_eq!(
         lab.sql(per_server),
         "2,1,1",
         "two polls in the same ten minutes"
     );
+
     let last = lab.sql(
         "SELECT cpu_ns > 0, restarts FROM samples WHERE server_id = 1 ORDER BY at DESC LIMIT 1",
     );
@@ -467,6 +499,7 @@ fn a_poll_is_cheaper_than_asking_for_each_server(lab: &Lab) {
         "/run/systemd/system/left4me-poller.service.d/counted.conf",
         COUNTED,
     );
+
     lab.sh(&format!(
         "systemctl daemon-reload
          for i in {{4..{SERVERS}}}; do left4me server create s$i --blueprint versus --user admin \
@@ -477,12 +510,14 @@ fn a_poll_is_cheaper_than_asking_for_each_server(lab: &Lab) {
          done
          systemctl start left4me-server@{{1..{UNITS}}}.service"
     ));
+
     // The first one writes what is new of 200 servers.
     let first = cpu_of_a_unit(lab);
     assert_eq!(
         lab.sql("SELECT count(*) FROM servers WHERE actual_state = 'running'"),
         UNITS.to_string()
     );
+
     let versions = || lab.sql("SELECT sum(version) FROM servers");
     let before = versions();
 
@@ -493,10 +528,12 @@ fn a_poll_is_cheaper_than_asking_for_each_server(lab: &Lab) {
             /usr/libexec/left4me/left4me-poller; done"
         ),
     );
+
     let show = format!(
         "for i in {{1..{SERVERS}}}; do systemctl show left4me-server@$i.service -p {PROPERTIES} \
         >/dev/null; done"
     );
+
     let shows = Cost::of(lab, &show);
     let unit = cpu_of_a_unit(lab)
         .min(cpu_of_a_unit(lab))
@@ -512,16 +549,19 @@ fn a_poll_is_cheaper_than_asking_for_each_server(lab: &Lab) {
         shows.own,
         shows.own + shows.others
     );
+
     eprintln!("{told}");
     assert!(own < 150.0, "a poll takes less than 150 ms: {told}");
     assert!(
         shows.own >= 20.0 * own,
         "a poll is 20 times cheaper: {told}"
     );
+
     assert!(
         shows.own + shows.others >= 20.0 * all,
         "for PID 1 and the bus too: {told}"
     );
+
     // Most of it is systemd's making of namespaces, which no `systemctl show` needs; and it must
     // not grow with the servers.
     assert!(
@@ -541,6 +581,7 @@ fn cpu_of_a_unit(lab: &Lab) -> f64 {
                    /sys/fs/cgroup/counted.slice/cpu.stat");
         used.parse::<f64>().expect("microseconds") / 1e3
     };
+
     let before = used();
     lab.poll();
     used() - before
@@ -568,6 +609,7 @@ impl Cost {
                times ) | tail -n 1 | sed 's/[ms]/ /g'
              echo $(( $(ticks) - before ))"
         );
+
         let printed = lab.sh(&script);
         let numbers: Vec<f64> = printed
             .split_whitespace()

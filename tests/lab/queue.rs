@@ -62,6 +62,7 @@ fn a_reset_empties_what_the_game_wrote(lab: &Lab) {
         lab.is(&format!("test -e {written}")),
         "a restart keeps what the game wrote"
     );
+
     lab.job(&["reset", "--server", "runs"]);
     lab.runs(1, "runs");
     lab.answers("runs");
@@ -76,6 +77,7 @@ fn a_reset_empties_what_the_game_wrote(lab: &Lab) {
         lab.is("find /var/lib/left4me/runtime/2/upper -type f | grep -q ."),
         "the game wrote something"
     );
+
     lab.job(&["reset", "--server", "rests"]);
     lab.is_stopped(2, "rests");
     assert_eq!(
@@ -92,6 +94,7 @@ fn a_crash_is_restarted_and_a_clean_end_is_not(lab: &Lab) {
         let now = lab.main_pid(1);
         now != "0" && now != pid && lab.unit(UNIT, "SubState") == "running"
     });
+
     lab.answers("runs");
     lab.sh(&format!("touch {ONE}/left4dead2/standin.exit0"));
     wait_until("the unit ends with the game", s(10), || {
@@ -105,6 +108,7 @@ fn a_crash_is_restarted_and_a_clean_end_is_not(lab: &Lab) {
         ),
         ("dead", "success")
     );
+
     lab.job(&["start", "--server", "runs"]);
     lab.runs(1, "runs");
 }
@@ -128,6 +132,7 @@ fn the_timers_are_there_and_off_and_their_services_do_it(lab: &Lab) {
         jobs + 1,
         "two nights, one update that waits"
     );
+
     lab.ok(&["left4me-job", "resume"]);
     let update = lab.json(&["left4me-job", "list", "--limit", "1", "--json"])[0]["id"]
         .as_i64()
@@ -148,12 +153,14 @@ fn the_timers_are_there_and_off_and_their_services_do_it(lab: &Lab) {
         lab.ok(&["sqlite3", &newest, "PRAGMA integrity_check"]),
         "ok"
     );
+
     let rows = |file: &str| lab.ok(&["sqlite3", "-readonly", file, "SELECT count(*) FROM jobs"]);
     assert_eq!(
         rows(&newest),
         rows("/var/lib/left4me/db/left4me.db"),
         "jobs in the backup"
     );
+
     assert!(
         lab.is(&format!("! find {BACKUPS} -perm /007 -type f | grep -q .")),
         "a backup that everybody can read"
@@ -165,6 +172,7 @@ fn nothing_of_ours_is_alive_when_idle_and_a_poke_wakes_it(lab: &Lab) {
         lab.run(&["pgrep", "--list-full", "--full", "^/usr/libexec/left4me/"])
             .stdout
     };
+
     wait_until("nothing of left4me is alive", s(20), || ours().is_empty());
     assert_eq!(lab.unit("left4me-worker.service", "Result"), "success");
     // The poller comes and goes.
@@ -182,6 +190,7 @@ fn nothing_of_ours_is_alive_when_idle_and_a_poke_wakes_it(lab: &Lab) {
         before,
         "a worker of its own"
     );
+
     lab.answers("runs");
 
     // Jobs of a stopped queue wait, whatever wakes the worker; the next wake-up after `resume` runs

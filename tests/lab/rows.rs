@@ -106,6 +106,7 @@ impl Lab {
             "SYSLOG_IDENTIFIER=left4me-poller",
             field,
         ];
+
         let output = self.run(&journal);
         output
             .stdout
@@ -154,6 +155,7 @@ impl Lab {
             "--journal",
             "--json",
         ]);
+
         let event = |event: &Value| {
             let text = |key: &str| {
                 event[key]
@@ -161,6 +163,7 @@ impl Lab {
                     .unwrap_or_else(|| panic!("no {key} in {event}"))
                     .to_owned()
             };
+
             let lines = event["journal"].as_array().into_iter().flatten();
             Event {
                 at: event["at"]
@@ -174,6 +177,7 @@ impl Lab {
                     .collect(),
             }
         };
+
         history
             .as_array()
             .expect("a list")
@@ -207,12 +211,14 @@ impl Lab {
                 }
             },
         );
+
         assert_eq!(
             events.len(),
             count,
             "{kind} of server {id}: {:#?}",
             self.history(id)
         );
+
         events.swap_remove(0)
     }
 

@@ -61,6 +61,7 @@ fn every_unit_is_at_or_under_its_bar(lab: &Lab) {
             "{unit} is exposed {exposure}, its bar is {bar}\n{report}"
         );
     }
+
     // One that is not listed here is not left out of the gate.
     let shipped = lab.sh(
         "dpkg -L left4me | sed -n 's|^/usr/lib/systemd/system/\\(.*\\.service\\)$|\\1|p' | sort",
@@ -71,6 +72,7 @@ fn every_unit_is_at_or_under_its_bar(lab: &Lab) {
             .any(|(known, _)| known.replace("@1.", "@.") == unit);
         assert!(listed, "{unit} is shipped, but has no bar");
     }
+
     assert_eq!(shipped.lines().count(), BARS.len(), "{shipped}");
 }
 
@@ -79,6 +81,7 @@ fn every_unit_is_valid_and_uses_no_sudo(lab: &Lab) {
         "dpkg -L left4me | sed -n 's|^/usr/lib/systemd/system/||p' | sed \
                        's|@\\.|@1.|' | paste -sd' '",
     );
+
     // The manual pages are there, man(1) is not.
     let verify = lab
         .run(&[
@@ -106,6 +109,7 @@ fn every_unit_is_valid_and_uses_no_sudo(lab: &Lab) {
             "{unit} steps out of its sandbox:\n{lines}"
         );
     }
+
     lab.ok(&["visudo", "-c"]);
 }
 
@@ -120,6 +124,7 @@ fn is_denied(output: &Output) {
         "unable to open database",
         "Read-only file system",
     ];
+
     assert!(
         told.iter().any(|words| output.stderr.contains(words)),
         "{output}"
@@ -141,6 +146,7 @@ fn the_game_reaches_neither_database_nor_sockets(lab: &Lab) {
         &["sqlite3", DATABASE, "SELECT count(*) FROM jobs"],
     )
     .ends_with(0);
+
     connect(lab, "left4me", SOCKETS[0]).ends_with(0);
 
     for user in ["left4me-game", "left4me-steam", "stranger"] {
@@ -166,12 +172,14 @@ fn the_game_reaches_neither_database_nor_sockets(lab: &Lab) {
         ];
         lab.run(&[&enter[..], argv].concat())
     };
+
     inside(&[
         "test",
         "-r",
         "/var/lib/left4me/runtime/1/merged/srcds_linux",
     ])
     .ends_with(0);
+
     is_denied(&inside(&["cat", DATABASE]));
     is_denied(&inside(&["ls", "/run/left4me"]));
     is_denied(&inside(&["ls", "/var/lib/left4me/instances"]));
@@ -180,6 +188,7 @@ fn the_game_reaches_neither_database_nor_sockets(lab: &Lab) {
         "-c",
         "echo x >/var/lib/left4me/overlays/demo/x",
     ]));
+
     for socket in SOCKETS {
         is_denied(&inside(&[
             "logger",
@@ -244,16 +253,19 @@ fn the_hands_ask_the_kernel_who_it_is(lab: &Lab) {
                 answer.contains("\"error\"") && answer.contains("{\"exit\":64}"),
                 "{user} is refused: {answer}"
             );
+
             assert!(
                 !answer.contains("started"),
                 "nothing was begun for {user}: {answer}"
             );
         }
+
         for verb in ["stop", "start", "delete"] {
             let output = lab.run_as(user, &["l4d2ctl", verb, "1"]);
             assert_ne!(output.code, 0, "{user}: {output}");
         }
     }
+
     lab.sh("chmod 750 /run/left4me; chmod 600 /run/left4me/helper.sock /run/left4me/runner.sock");
 
     // What no one may ask for.
@@ -261,6 +273,7 @@ fn the_hands_ask_the_kernel_who_it_is(lab: &Lab) {
         r#"{{"verb":"show","server":"1","x":"{}"}}"#,
         "x".repeat(5000)
     );
+
     for request in [
         r#"{"verb":"mount","server":"1"}"#,
         r#"{"verb":"start","server":"1"}"#,
@@ -278,6 +291,7 @@ fn the_hands_ask_the_kernel_who_it_is(lab: &Lab) {
             "{request:.60} is refused: {answer}"
         );
     }
+
     let answer = ask(
         lab,
         "left4me",
@@ -285,10 +299,12 @@ fn the_hands_ask_the_kernel_who_it_is(lab: &Lab) {
         r#"{"verb":"install","command":"id"}"#,
     )
     .stdout;
+
     assert!(
         answer.contains("\"error\"") && answer.ends_with("{\"exit\":64}"),
         "a command of one's own is refused: {answer}"
     );
+
     assert_eq!(
         lab.unit("left4me-server@1.service", "ActiveState"),
         "active",
@@ -304,6 +320,7 @@ fn the_hands_ask_the_kernel_who_it_is(lab: &Lab) {
         "--unit",
         "left4me-helper@*",
     ]);
+
     for user in ["stranger", "left4me-game"] {
         let uid = lab.ok(&["id", "--user", user]);
         assert!(
@@ -324,6 +341,7 @@ fn people_of_the_group_use_the_queue_and_others_do_not(lab: &Lab) {
         "1",
         "--unique",
     ];
+
     let output = lab.run_as("member", &enqueue).ends_with(0);
     assert_eq!(output.stderr, "", "the worker was poked\n{output}");
     let id = output.stdout.parse().expect("an id");
@@ -351,15 +369,18 @@ fn sudo_allows_the_closed_verbs_to_the_group_and_nothing_else(lab: &Lab) {
         lab.unit("left4me-server@1.service", "ActiveState"),
         "inactive"
     );
+
     sudo("member", &["left4me-helper", "enable", "1"]).ends_with(0);
     assert_eq!(
         lab.unit("left4me-server@1.service", "ActiveState"),
         "active"
     );
+
     assert_eq!(
         lab.unit("left4me-server@1.service", "UnitFileState"),
         "enabled"
     );
+
     let show = sudo("member", &["left4me-helper", "show", "1"]).ends_with(0);
     assert!(show.stdout.contains("ActiveState=active"), "{show}");
     sudo(
@@ -367,6 +388,7 @@ fn sudo_allows_the_closed_verbs_to_the_group_and_nothing_else(lab: &Lab) {
         &["left4me-helper", "journal", "1", "--lines", "5"],
     )
     .ends_with(0);
+
     sudo("member", &["-u", "left4me", "l4d2ctl", "status", "1"]).ends_with(0);
 
     for user in ["stranger", "left4me-game", "left4me-steam", "nobody"] {
@@ -374,6 +396,7 @@ fn sudo_allows_the_closed_verbs_to_the_group_and_nothing_else(lab: &Lab) {
         assert!(output.stderr.contains("sudo:"), "{output}");
         sudo(user, &["-u", "left4me", "l4d2ctl", "status", "1"]).ends_with(1);
     }
+
     let refused: &[&[&str]] = &[
         &["left4me-helper"],
         &["left4me-helper", "enable"],
@@ -410,6 +433,7 @@ fn sudo_allows_the_closed_verbs_to_the_group_and_nothing_else(lab: &Lab) {
         &["systemctl", "stop", "left4me-server@1.service"],
         &["sh"],
     ];
+
     for argv in refused {
         let output = sudo("member", argv).ends_with(1);
         assert!(
@@ -417,6 +441,7 @@ fn sudo_allows_the_closed_verbs_to_the_group_and_nothing_else(lab: &Lab) {
             "sudo itself refuses\n{output}"
         );
     }
+
     assert_eq!(
         lab.unit("left4me-server@1.service", "ActiveState"),
         "active",
@@ -430,6 +455,7 @@ fn a_stranger_leaves_no_trace(lab: &Lab) {
         "",
         "failed units"
     );
+
     let jobs = lab.json(&["left4me-job", "list", "--limit", "1000", "--json"]);
     let strangers = ["stranger", "left4me-game", "left4me-steam", "nobody"];
     for job in jobs.as_array().expect("a list") {
@@ -438,6 +464,7 @@ fn a_stranger_leaves_no_trace(lab: &Lab) {
             "{job}"
         );
     }
+
     lab.job(&["restart", "--server", "1"]);
     lab.runs(1, "target");
 }

@@ -68,11 +68,13 @@ impl Lab {
             "correct horse 7\n",
         )
         .ends_with(0);
+
         self.ok(&["left4me", "overlay", "add", "demo"]);
         self.write(
             "/root/server.cfg",
             "hostname \"first name\"\nsv_steamgroup_exclusive 0\n",
         );
+
         self.ok(&[
             "left4me",
             "blueprint",
@@ -87,6 +89,7 @@ impl Lab {
             "--config-file",
             "/root/server.cfg",
         ]);
+
         for server in servers {
             self.ok(&[
                 "left4me",
@@ -266,6 +269,7 @@ impl Lab {
             format!("left4me_{id}"),
             "the users of the game's processes"
         );
+
         let server = self.server(server);
         for (key, expected) in [("desired_state", "running"), ("actual_state", "running")] {
             assert_eq!(server[key], expected, "{server:#}");
@@ -284,6 +288,7 @@ impl Lab {
             !self.mounts().contains(&merged),
             "{merged} is still mounted"
         );
+
         let server = self.server(server);
         for (key, expected) in [("desired_state", "stopped"), ("actual_state", "stopped")] {
             assert_eq!(server[key], expected, "{server:#}");

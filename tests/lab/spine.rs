@@ -47,6 +47,7 @@ fn the_package_puts_everything_in_place(lab: &Lab) {
             "{path}"
         );
     }
+
     for page in ["left4me", "left4me-job", "l4d2ctl"] {
         assert!(
             lab.is(&format!(
@@ -54,14 +55,17 @@ fn the_package_puts_everything_in_place(lab: &Lab) {
             )),
             "man page of {page}"
         );
+
         assert!(
             lab.is(&format!(
                 "bash -n /usr/share/bash-completion/completions/{page}"
             )),
             "completion of {page}"
         );
+
         lab.ok(&[page, "--help"]);
     }
+
     assert_eq!(
         lab.sh("systemctl list-units --failed --plain --no-legend"),
         "",
@@ -78,6 +82,7 @@ fn the_polls_interval_is_a_setting(lab: &Lab) {
         "{}",
         intervals()
     );
+
     let settings = "/etc/left4me/left4me.env";
     for (setting, seconds) in [
         ("LEFT4ME_POLL_SECONDS=7", "7"),
@@ -110,17 +115,20 @@ fn the_doctor_says_what_is_missing(lab: &Lab) {
             );
         }
     };
+
     findings(&["lib32"]);
     lab.sh(
         "systemctl stop left4me-helper.socket; chmod 600 /var/lib/left4me/db/left4me.db; chown \
            root /run/left4me/runner.sock",
     );
+
     lab.sh(&format!("mv {STEAM}/steamcmd.sh {STEAM}/steamcmd.away"));
     findings(&["helper.sock", "left4me.db", "runner.sock", "steamcmd"]);
     lab.sh(
         "chmod 660 /var/lib/left4me/db/left4me.db; chown left4me /run/left4me/runner.sock; \
            systemctl start left4me-helper.socket",
     );
+
     lab.sh(&format!("mv {STEAM}/steamcmd.away {STEAM}/steamcmd.sh"));
 }
 
@@ -141,6 +149,7 @@ fn an_install_keeps_every_line_once_and_in_order(lab: &Lab) {
         "two passes of 2000 lines and more, not {}",
         printed.len()
     );
+
     if let Some(at) = (0..printed.len().max(kept.len())).find(|&at| printed.get(at) != kept.get(at))
     {
         panic!(
@@ -150,6 +159,7 @@ fn an_install_keeps_every_line_once_and_in_order(lab: &Lab) {
             kept.get(at)
         );
     }
+
     assert_eq!(
         lab.processes_of("left4me-steam"),
         "",
@@ -163,6 +173,7 @@ fn a_start_is_a_running_server(lab: &Lab) {
         "d=/var/lib/left4me/overlays/demo/left4dead2/addons; mkdir -p $d; ln -s \
            /var/lib/left4me/workshop_cache/42.vpk $d/",
     );
+
     lab.job(&["start", "--server", "1"]);
     lab.runs(1, SERVER);
     assert_eq!(lab.answers(SERVER), "first name");
@@ -172,22 +183,26 @@ fn a_start_is_a_running_server(lab: &Lab) {
         console.contains("Connection to Steam servers successful."),
         "the Steam library is found\n{console}"
     );
+
     assert!(
         console.contains(&format!("cwd={MERGED}")),
         "it runs in its merged tree\n{console}"
     );
+
     let pid = lab.main_pid(1);
     assert_eq!(
         lab.ok(&["cat", &format!("{MERGED}/left4dead2/standin.started")]),
         pid,
         "the game writes into its tree"
     );
+
     let addon = format!("{MERGED}/left4dead2/addons/42.vpk");
     let seen = lab.ok(&["nsenter", "--target", &pid, "--mount", "cat", &addon]);
     assert_eq!(
         seen, "addon",
         "a link into the workshop cache holds inside the server's sandbox"
     );
+
     assert_eq!(lab.unit(UNIT, "Slice"), "l4d2-game.slice");
 
     // Starting what runs already changes nothing for the players.
@@ -213,11 +228,13 @@ fn a_blueprint_applies_at_the_next_restart(lab: &Lab) {
         "--config-file",
         "/root/server.cfg",
     ]);
+
     assert_eq!(
         lab.answers(SERVER),
         "first name",
         "a running server keeps what it started with"
     );
+
     lab.job(&["restart", "--server", "1"]);
     lab.runs(1, SERVER);
     assert_eq!(lab.answers(SERVER), "second name");
@@ -254,11 +271,13 @@ fn a_stop_leaves_nothing_mounted(lab: &Lab) {
         "",
         "processes after the stop"
     );
+
     let console = lab.console(UNIT);
     assert!(
         console.contains("Server shutting down"),
         "the game was asked, not killed\n{console}"
     );
+
     // Stopping what is stopped is no failure.
     lab.job(&["stop", "--server", "1"]);
 }
@@ -272,6 +291,7 @@ fn a_delete_leaves_the_row(lab: &Lab) {
             "{path} is still there"
         );
     }
+
     lab.is_stopped(1, SERVER);
     assert_eq!(lab.server(SERVER)["id"], 1, "the row stays");
     lab.ok(&["left4me", "server", "remove", SERVER]);

@@ -39,6 +39,7 @@ fn a_start_is_told_with_its_job(lab: &Lab) {
             ("", Some(0)),
             "{row:#}"
         );
+
         assert!(row["actual_since"].is_i64(), "{row:#}");
     }
 }
@@ -51,6 +52,7 @@ fn drifts(lab: &Lab, id: u32, kind: &str, why: &str, act: impl FnOnce()) -> Valu
         let warnings = lab.warnings(&format!("LEFT4ME_SERVER_ID={id}"), "accepts it");
         (lab.events(id, "server.drifted").len(), warnings.len())
     };
+
     let (events, warnings) = told();
     act();
     let row = lab.soon(id, &format!("drift {kind}: {why}"), |row| {
@@ -73,28 +75,33 @@ fn drifts(lab: &Lab, id: u32, kind: &str, why: &str, act: impl FnOnce()) -> Valu
             "{key} after polls that saw nothing new\n{again:#}"
         );
     }
+
     let looked_at = |row: &Value| row["actual_state_updated_at"].as_i64();
     assert!(
         looked_at(&again) > looked_at(&row),
         "the polls looked\n{again:#}"
     );
+
     assert_eq!(
         told(),
         (events + 1, warnings + 1),
         "server.drifted and warnings: {:#?}",
         lab.history(id)
     );
+
     assert_eq!(
         lab.unit(&unit(id), "ActiveState"),
         state,
         "what polls do to {}",
         unit(id)
     );
+
     let event = &lab.events(id, "server.drifted")[0];
     assert!(
         event.cause == "outside" && event.detail.contains(why),
         "{event:?}"
     );
+
     row
 }
 
@@ -119,10 +126,12 @@ fn a_stop_by_hand_is_drift_until_a_job_ends_it(lab: &Lab) {
         (&"stopped".into(), &false.into()),
         "{row:#}"
     );
+
     assert!(
         says(&row["last_end"], "systemd was told to stop it"),
         "{row:#}"
     );
+
     let stopped = lab.soon_event(1, "server.stopped", 1);
     assert_eq!(stopped.cause, "outside", "{stopped:?}");
 
@@ -131,12 +140,14 @@ fn a_stop_by_hand_is_drift_until_a_job_ends_it(lab: &Lab) {
         shown.contains("drift") && shown.contains("told to stop"),
         "{shown}"
     );
+
     let list = lab.ok(&["left4me", "server", "list"]);
     let mut lines = list.lines();
     assert!(
         lines.next().is_some_and(|head| head.contains("DRIFT")),
         "{list}"
     );
+
     for (line, is_down) in lines.zip([true, false, false]) {
         assert_eq!(line.contains("down"), is_down, "{list}");
     }
@@ -160,6 +171,7 @@ fn a_crash_is_told_with_its_cause_and_is_no_drift_while_systemd_restarts(lab: &L
         } else {
             run_out_of_memory(lab, id);
         }
+
         let row = lab.soon(id, &format!("starting, after {how}"), |row| {
             row["actual_state"] == "starting" && says(&row["last_end"], how)
         });
@@ -167,12 +179,14 @@ fn a_crash_is_told_with_its_cause_and_is_no_drift_while_systemd_restarts(lab: &L
             row["drift"].is_null() && row["actual_since"].as_i64() > since,
             "{row:#}"
         );
+
         let crashed = lab.soon_event(id, "server.crashed", 1);
         assert!(
             crashed.cause == "outside" && crashed.detail.contains(how),
             "{crashed:?}"
         );
     }
+
     for (id, starts) in [2, 1].into_iter().zip(started) {
         wait_until("the crashed game runs again", s(30), || {
             lab.unit(&unit(id), "SubState") == "running"
@@ -184,15 +198,18 @@ fn a_crash_is_told_with_its_cause_and_is_no_drift_while_systemd_restarts(lab: &L
             row["drift"].is_null() && row["last_end"].is_string(),
             "{row:#}"
         );
+
         let started = lab.soon_event(id, "server.started", starts + 1);
         assert_eq!(started.cause, "outside", "{started:?}");
         its_last_lines_are_kept(lab, id, "server.crashed");
     }
+
     assert_eq!(
         count("server.drifted"),
         drifted,
         "a crash that systemd mends is no drift"
     );
+
     let told = lab.ok(&["left4me", "server", "history", "2"]);
     for words in ["crashed", "signal 9", "outside", "job "] {
         assert!(
@@ -200,6 +217,7 @@ fn a_crash_is_told_with_its_cause_and_is_no_drift_while_systemd_restarts(lab: &L
             "history says nothing of '{words}'\n{told}"
         );
     }
+
     let newest = lab.json(&[
         "left4me", "server", "history", "2", "--limit", "1", "--json",
     ]);
@@ -225,11 +243,13 @@ fn its_last_lines_are_kept(lab: &Lab, id: u32, kind: &str) {
             }
         },
     );
+
     assert!(
         journal.len() <= 20,
         "the last 20 lines, not {}",
         journal.len()
     );
+
     let of_the_game = ["VAC secure mode", "argv[", "cwd=", "tick "];
     let is_of_it = |line: &String| of_the_game.iter().any(|word| line.contains(word));
     assert!(
@@ -253,9 +273,11 @@ fn run_out_of_memory(lab: &Lab, id: u32) {
             "MemoryMax=64M",
             "MemorySwapMax=0",
         ]);
+
         lab.write(&format!("{}/standin.eat", game(id)), "512");
         return;
     }
+
     eprintln!("no memory controller here: server {id} is killed as systemd-oomd would do it");
     // 188 is setxattr(2); Perl is in every Debian, setfattr is not.
     const ATTRIBUTES: &str = r#"
@@ -274,16 +296,19 @@ fn a_game_that_ends_by_itself_stays_down(lab: &Lab) {
             lab.unit(&unit(3), "ActiveState") == "inactive"
         });
     });
+
     assert_eq!(
         (&row["actual_state"], &row["enabled"]),
         (&"stopped".into(), &true.into()),
         "{row:#}"
     );
+
     let stopped = lab.soon_event(3, "server.stopped", 1);
     assert!(
         stopped.cause == "outside" && stopped.detail.contains("by itself"),
         "{stopped:?}"
     );
+
     drift_ends(lab, 3, "job ", || {
         lab.job(&["start", "--server", "3"]);
     });
@@ -298,26 +323,31 @@ fn a_crash_loop_ends_at_the_start_limit(lab: &Lab) {
             "cd {}; touch standin.crash-on-start standin.crash",
             game(3)
         ));
+
         wait_until("systemd gives up", s(20), || {
             lab.unit(&unit(3), "ActiveState") == "failed"
         });
     });
+
     assert_eq!(row["actual_state"], "failed", "{row:#}");
     assert!(
         says(&row["last_end"], "start limit") && says(&row["last_end"], "signal 11"),
         "{row:#}"
     );
+
     let failed = lab.soon_event(3, "server.failed", 1);
     assert!(
         failed.cause == "outside" && failed.detail.contains("start limit"),
         "{failed:?}"
     );
+
     its_last_lines_are_kept(lab, 3, "server.failed");
     assert!(
         !lab.events(3, "server.crashed").is_empty(),
         "{:#?}",
         lab.history(3)
     );
+
     let failed = lab.sh("systemctl list-units --failed --plain --no-legend | awk '{ print $1 }'");
     assert_eq!(
         failed,
@@ -347,12 +377,14 @@ fn a_stop_of_all_at_once_is_told_of_each(lab: &Lab) {
                 && drift(row) == "down"
                 && says(&row["drift"]["why"], "told to stop")
         };
+
         if rows.as_array().expect("a list").iter().all(is_down) {
             Ok(())
         } else {
             Err(format!("{rows:#}"))
         }
     });
+
     lab.poll();
     assert_eq!(
         counts("server.drifted"),
@@ -382,6 +414,7 @@ fn what_runs_or_would_run_against_our_wish_is_drift(lab: &Lab) {
         lab.events(3, "server.stopped").len(),
         lab.events(3, "server.drifted").len(),
     );
+
     let job = lab.job(&["stop", "--server", "3"]);
     let stopped = lab.soon_event(3, "server.stopped", stops + 1);
     assert_eq!(stopped.cause, format!("job {}", job.id), "{stopped:?}");
@@ -423,6 +456,7 @@ fn a_unit_without_a_row_is_told(lab: &Lab) {
         1,
         "the journal tells it once"
     );
+
     then_poll(lab, "disable", &unit(77));
     assert_eq!(list().stderr, "", "after it was disabled");
 }
@@ -456,9 +490,11 @@ pub fn a_reboot_leaves_states_that_are_true(lab: &Lab) {
                 }
             },
         );
+
         assert!(row["drift"].is_null(), "{row:#}");
         assert_eq!(row["enabled"], state == "running", "{row:#}");
     }
+
     lab.runs(1, "runs");
     lab.is_stopped(2, "rests");
     assert_eq!(lab.job_count(), jobs, "jobs after the reboot");
@@ -479,6 +515,7 @@ fn the_way_down_and_up_is_no_drift(lab: &Lab, before: i64, boot: i64) {
             !since.iter().any(|kind| wrong.contains(kind)),
             "by shutting down or booting: {history:#?}"
         );
+
         let starts = history
             .iter()
             .filter(|e| e.kind == "server.started" && e.at > boot)
@@ -488,22 +525,26 @@ fn the_way_down_and_up_is_no_drift(lab: &Lab, before: i64, boot: i64) {
             usize::from(id != 2),
             "starts since the boot: {history:#?}"
         );
+
         assert!(
             starts.iter().all(|start| start.cause == "outside"),
             "{history:#?}"
         );
     }
+
     assert_eq!(
         lab.events(3, "server.drift_ended").len(),
         1,
         "{:#?}",
         lab.history(3)
     );
+
     assert_eq!(
         lab.warnings("--boot=0", ""),
         Vec::<String>::new(),
         "what the poller warned of since the boot"
     );
+
     assert_eq!(
         lab.sh("systemctl list-units --failed --plain --no-legend"),
         "",
@@ -524,6 +565,7 @@ fn the_timer_polls_as_often_as_it_was_told(lab: &Lab) {
             }
         })
     };
+
     let first = next_look(0);
     let second = next_look(first);
     let third = next_look(second);
@@ -532,6 +574,7 @@ fn the_timer_polls_as_often_as_it_was_told(lab: &Lab) {
         (4000..9000).contains(&pause),
         "LEFT4ME_POLL_SECONDS=5, and {pause} ms between two polls"
     );
+
     // What no trigger tells: the timer's poll finds it.
     lab.ok(&["systemctl", "enable", &unit(2)]);
     wait_for("a poll finds the enabled server", s(12), || {

@@ -34,6 +34,7 @@ fn failing_states_are_named_and_tried_again_where_that_helps(lab: &Lab) {
             Some(8),
             "steamcmd's own exit code for {state}"
         );
+
         lab.logged(job.id, "stderr", &[words, state]);
         let runs = lab.ok(&["cat", &format!("{STEAM}/standin.failures")]);
         assert_eq!(
@@ -95,10 +96,12 @@ fn noise_is_kept_within_bounds(lab: &Lab) {
         (4000..4200).contains(&longest),
         "a long line is cut at 4096 characters: {longest}"
     );
+
     assert!(
         log.iter().any(|line| line.line.starts_with("bad \u{fffd}")),
         "bytes that are no UTF-8 are replaced"
     );
+
     let verifying = log
         .iter()
         .filter(|line| line.line.contains("verifying update"))
@@ -107,6 +110,7 @@ fn noise_is_kept_within_bounds(lab: &Lab) {
         (1..1000).contains(&verifying),
         "of 10000 progress updates {verifying} became lines"
     );
+
     let counted = log
         .iter()
         .filter(|line| line.line.starts_with("line "))

@@ -44,11 +44,13 @@ pub fn an_existing_host_keeps_its_servers_and_loses_nothing(lab: &Lab) {
         before,
         "an upgrade leaves processes and mounts alone"
     );
+
     assert_eq!(
         self::enabled(lab),
         enabled,
         "an upgrade keeps what an admin enabled and disabled"
     );
+
     the_database_has_moved_with_every_row(lab);
     directories_have_the_owners_of_this_version(lab);
     arguments_are_converted_or_named(lab);
@@ -78,6 +80,7 @@ fn lay_down_the_old_state(lab: &Lab) {
             answers(lab, port)
         });
     }
+
     let users = lab.sh("ps -o user:32= -p $(systemctl show -P MainPID left4me-server@1.service)");
     assert_eq!(users, "left4me-game");
     let command =
@@ -129,6 +132,7 @@ fn install_the_new_package(lab: &Lab) {
         "/root/{}",
         deb().file_name().expect("a file").to_string_lossy()
     );
+
     lab.push(&deb(), &inside);
     lab.ok(&[
         "env",
@@ -141,10 +145,12 @@ fn install_the_new_package(lab: &Lab) {
         "--allow-downgrades",
         &inside,
     ]);
+
     lab.push(
         &standin("standin-steamcmd"),
         &format!("{}/steamcmd.sh", crate::site::STEAM),
     );
+
     assert_eq!(
         lab.sh("systemctl list-units --failed --plain --no-legend"),
         "",
@@ -158,22 +164,27 @@ fn the_database_has_moved_with_every_row(lab: &Lab) {
         "",
         "left at the old place"
     );
+
     assert_eq!(
         lab.ok(&["stat", "--format", "%a %U:%G", DATABASE]),
         "660 left4me:left4me"
     );
+
     assert_eq!(
         lab.ok(&["sqlite3", DATABASE, "PRAGMA integrity_check"]),
         "ok"
     );
+
     for (table, rows) in ROWS {
         let found = lab.ok(&[
             "sqlite3",
             DATABASE,
             &format!("SELECT count(*) FROM {table}"),
         ]);
+
         assert_eq!(found, rows.to_string(), "rows of {table}");
     }
+
     let log = lab.log(1);
     assert_eq!(
         log[0].line, "Redirecting stderr to 'stderr.txt'",
@@ -209,6 +220,7 @@ fn arguments_are_converted_or_named(lab: &Lab) {
     ] {
         assert!(spaces.contains(word), "'{word}' is lost\n{spaces}");
     }
+
     assert!(!spaces.contains("+hostname"), "{spaces}");
     let evil = lab
         .run(&["left4me", "blueprint", "show", "evil"])
@@ -217,10 +229,12 @@ fn arguments_are_converted_or_named(lab: &Lab) {
         !evil.to_string().contains("-autoupdate"),
         "a server plays the same without it\n{evil}"
     );
+
     assert!(
         evil.to_string().contains("@args.txt"),
         "what is refused is shown\n{evil}"
     );
+
     let doctor = lab.run(&["left4me", "doctor"]).to_string();
     assert!(
         doctor.contains("server 3") && doctor.contains("@args.txt"),
@@ -251,6 +265,7 @@ fn a_crash_of_a_server_of_before_is_answered(lab: &Lab) {
         });
         wait_until("and answers", s(30), || answers(lab, port));
     }
+
     assert_eq!(lab.answers("Friday"), "first name");
 }
 
@@ -260,6 +275,7 @@ fn a_restart_takes_the_tree_over(lab: &Lab) {
         lab.runs(id, name);
         belongs_to_the_server(lab, id);
     }
+
     for verb in ["stop", "start"] {
         lab.ok(&["l4d2ctl", verb, LONG]);
     }
@@ -270,6 +286,7 @@ fn a_restart_takes_the_tree_over(lab: &Lab) {
         "%U",
         &format!("{DATA}/runtime/{LONG}/upper/left4dead2/logs/1.log"),
     ]);
+
     assert!(owner.starts_with("left4me__"), "{owner}");
     assert_eq!(lab.answers("Friday"), "first name");
     assert_eq!(
@@ -277,6 +294,7 @@ fn a_restart_takes_the_tree_over(lab: &Lab) {
         "Bob's best server",
         "what was an argument is a line of server.cfg"
     );
+
     // What the game had linked to is still root's.
     assert_eq!(lab.ok(&["stat", "--format", "%U", "/etc/shadow"]), "root");
 }
@@ -293,11 +311,13 @@ fn belongs_to_the_server(lab: &Lab, id: u32) {
         "500",
         "the game's logs"
     );
+
     assert_eq!(
         lab.sh(&format!("find {upper} ! -uid {uid} -o ! -gid {uid} | head")),
         "",
         "not the server's own"
     );
+
     let link = lab.ok(&["readlink", &format!("{upper}/left4dead2/link")]);
     assert_eq!(link, "/etc/shadow");
 }

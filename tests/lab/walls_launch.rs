@@ -90,6 +90,7 @@ pub fn launch_arguments_reach_the_game_and_nothing_else(lab: &Lab) {
         "correct horse 8\n",
     )
     .ends_with(0);
+
     lab.job(&["install"]);
     lab.job(&["start", "--server", "victim"]);
     lab.answers("victim");
@@ -153,6 +154,7 @@ fn every_way_in_refuses_every_attack(lab: &Lab) {
             ]
             .concat(),
         );
+
         assert!(output.code == 2 && output.stderr.contains(word), "{output}");
 
         let list = serde_json::to_string(arguments).expect("texts");
@@ -160,6 +162,7 @@ fn every_way_in_refuses_every_attack(lab: &Lab) {
             "/tmp/evil.yaml",
             &format!("port: 27100\narguments: {list}\n"),
         );
+
         let initialize = [
             "sudo",
             "-u",
@@ -170,6 +173,7 @@ fn every_way_in_refuses_every_attack(lab: &Lab) {
             "-f",
             "/tmp/evil.yaml",
         ];
+
         let output = lab.run(&initialize).ends_with(2);
         assert!(output.stderr.contains(word), "{output}");
         assert!(
@@ -177,12 +181,14 @@ fn every_way_in_refuses_every_attack(lab: &Lab) {
             "a file's content is not shown\n{output}"
         );
     }
+
     let blueprints = lab.json(&["left4me", "blueprint", "list", "--json"]);
     assert_eq!(
         blueprints.as_array().map(Vec::len),
         Some(1),
         "none was made: {blueprints}"
     );
+
     assert!(!lab.is("test -e /var/lib/left4me/instances/evil"));
     // The trial is fair: what is good is taken.
     let page = form(lab, "good", &["+map", "c2m1_highway"]);
@@ -200,6 +206,7 @@ fn a_row_written_by_hand_is_named_and_starts_nothing(lab: &Lab) {
         ));
         lab.failing_job(&["start", "--server", "target"], &["blueprint 1", word]);
     }
+
     assert_eq!(
         lab.unit(&unit(2), "ActiveEnterTimestampMonotonic"),
         "0",
@@ -218,6 +225,7 @@ fn a_row_written_by_hand_is_named_and_starts_nothing(lab: &Lab) {
         doctor.stdout.contains("server 1, 2 cannot be started"),
         "{doctor}"
     );
+
     lab.answers("victim");
 }
 
@@ -230,6 +238,7 @@ fn odd_words_reach_the_game_exactly_and_no_script_runs(lab: &Lab) {
         "printf '#!/bin/sh\ntouch left4dead2/the-script-ran\nexec ./srcds_linux $*\n' \
            >/var/lib/left4me/installation/srcds_run",
     );
+
     let list = serde_json::to_string(&EXACT)
         .expect("texts")
         .replace('\'', "''");
@@ -257,15 +266,18 @@ fn odd_words_reach_the_game_exactly_and_no_script_runs(lab: &Lab) {
         "+hostport",
         &port,
     ];
+
     assert_eq!(
         argv,
         [&own[..], &EXACT, &["+map", "c1m1_hotel"]].concat(),
         "exactly, and a map where none is named"
     );
+
     assert!(
         !console.contains("the copies of the engine differ"),
         "{console}"
     );
+
     assert!(
         console.contains("cwd=/var/lib/left4me/runtime/2/merged"),
         "{console}"
@@ -277,6 +289,7 @@ fn odd_words_reach_the_game_exactly_and_no_script_runs(lab: &Lab) {
         program,
         "no shell between"
     );
+
     let environment = lab.sh(&format!("tr '\\0' '\\n' </proc/{pid}/environ"));
     assert!(
         environment
@@ -284,10 +297,12 @@ fn odd_words_reach_the_game_exactly_and_no_script_runs(lab: &Lab) {
             .any(|line| line == "LD_LIBRARY_PATH=.:bin"),
         "{environment}"
     );
+
     assert!(
         !lab.is(&format!("test -e {}/the-script-ran", game(2))),
         "nothing runs srcds_run"
     );
+
     lab.sh("cp -p /root/srcds_run /var/lib/left4me/installation/srcds_run");
 }
 
@@ -302,6 +317,7 @@ fn a_missing_program_fails_the_job_with_its_cause(lab: &Lab) {
         output.code != 0 && why.iter().all(|word| output.stderr.contains(word)),
         "{output}"
     );
+
     let doctor = lab.run(&["left4me", "doctor"]);
     assert!(doctor.stdout.contains("srcds_linux is missing"), "{doctor}");
     lab.sh("mv /root/srcds_linux /var/lib/left4me/installation/");
@@ -319,6 +335,7 @@ fn the_doctor_reads_the_script_that_nothing_runs(lab: &Lab) {
             .any(|line| line.starts_with("ok") && line.contains("srcds_run")),
         "{found}"
     );
+
     lab.sh("echo 'export MALLOC_ARENA_MAX=1' >>/var/lib/left4me/installation/srcds_run");
     let found = doctor();
     assert!(found.contains("MALLOC_ARENA_MAX"), "{found}");
@@ -342,6 +359,7 @@ fn a_sigint_is_a_good_end_only_of_a_stop(lab: &Lab) {
             let now = lab.main_pid(2);
             now != before && now != "0" && lab.unit(&unit(2), "ActiveState") == "active"
         });
+
         assert_eq!(lab.unit(&unit(2), "NRestarts"), count.to_string());
         lab.answers("target");
         lab.soon(2, "that it runs again", |row| {
@@ -360,6 +378,7 @@ fn a_sigint_is_a_good_end_only_of_a_stop(lab: &Lab) {
         lab.job(&["start", "--server", "target"]);
         lab.answers("target");
     }
+
     wait_for("the row has the last start", s(5), || {
         let row = lab.row(2);
         if row["actual_state"] == "running" {
@@ -368,6 +387,7 @@ fn a_sigint_is_a_good_end_only_of_a_stop(lab: &Lab) {
             Err(format!("{row:#}"))
         }
     });
+
     assert_eq!(
         lab.events(2, "server.crashed").len(),
         crashes + 2,

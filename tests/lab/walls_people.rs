@@ -23,6 +23,7 @@ pub fn root_follows_nothing_that_a_member_or_a_service_can_exchange(lab: &Lab) {
         lab.ok(&["stat", "--format", "%a %U:%G", DATABASE]),
         "660 left4me:left4me"
     );
+
     lab.describe(&["target"]);
     lab.sh("useradd --create-home --groups left4me member; useradd --create-home boss");
     lab.sh(
@@ -32,6 +33,7 @@ pub fn root_follows_nothing_that_a_member_or_a_service_can_exchange(lab: &Lab) {
         "install -d -o member -m 755 {EVIL}; mkdir -p -m 700 /root/.ssh; echo mine \
         >/root/.ssh/authorized_keys"
     ));
+
     no_directory_of_the_data_can_be_exchanged(lab);
     root_works_as_left4me_and_is_still_called_root(lab);
     a_link_to_roots_own_database_is_refused_and_it_stays_as_it_is(lab);
@@ -63,6 +65,7 @@ fn no_directory_of_the_data_can_be_exchanged(lab: &Lab) {
             denied(&lab.run_as(user, &["mv", "-T", &path, &format!("{path}.away")]));
             denied(&lab.run_as(user, &["rmdir", &path]));
         }
+
         for script in [
             "ln -s /etc /var/lib/left4me/new",
             "mkdir /var/lib/left4me/new",
@@ -101,6 +104,7 @@ fn root_works_as_left4me_and_is_still_called_root(lab: &Lab) {
         format!("CapPrm: {none}"),
         format!("CapEff: {none}"),
     ];
+
     assert_eq!(status, expected, "of root's own left4me-job");
 
     lab.ok(&["left4me-job", "pause", "--reason", "by root"]);
@@ -115,11 +119,13 @@ fn root_works_as_left4me_and_is_still_called_root(lab: &Lab) {
         DATABASE,
         "SELECT actor FROM events WHERE kind LIKE 'queue.%' ORDER BY id",
     ]);
+
     assert_eq!(
         events.lines().collect::<Vec<_>>(),
         ["root", "boss", "boss", "member"],
         "who it was"
     );
+
     assert_eq!(
         lab.sh(&format!("find {DATABASE}* ! -user left4me")),
         "",
@@ -135,11 +141,13 @@ fn a_link_to_roots_own_database_is_refused_and_it_stays_as_it_is(lab: &Lab) {
         "sqlite3 {OTHERS} 'CREATE TABLE mine (x); INSERT INTO mine VALUES (1)'; sha256sum {OTHERS} \
         >/root/sum"
     ));
+
     for user in ATTACKERS {
         planted(lab, user, &format!("ln -s {OTHERS} {DATABASE}"), || {
             every_program_refuses(lab)
         });
     }
+
     for plant in [
         "ln -s /dev/zero",
         "mkdir",
@@ -150,6 +158,7 @@ fn a_link_to_roots_own_database_is_refused_and_it_stays_as_it_is(lab: &Lab) {
             every_program_refuses(lab)
         });
     }
+
     lab.ok(&["sha256sum", "--check", "/root/sum"]);
     assert!(lab.is(&format!(
         "! ls {OTHERS}-* /etc/shadow-wal /etc/shadow-journal 2>/dev/null | grep -q ."
@@ -164,6 +173,7 @@ fn a_link_to_roots_own_database_is_refused_and_it_stays_as_it_is(lab: &Lab) {
             "left4me-worker.service",
             "left4me-poller.timer",
         ]);
+
         lab.run_as(
             "member",
             &[
@@ -173,17 +183,21 @@ fn a_link_to_roots_own_database_is_refused_and_it_stays_as_it_is(lab: &Lab) {
             ],
         )
         .ends_with(0);
+
         let by_hand = lab.run(&[
             "timeout",
             "20",
             &format!("/usr/libexec/left4me/left4me-{role}"),
         ]);
+
         assert!(
             by_hand.code == 69 && by_hand.stderr.contains("a link"),
             "{by_hand}"
         );
+
         lab.ok(&["rm", &lock]);
     }
+
     lab.ok(&["systemctl", "start", "left4me-poller.timer"]);
     kept_keys(lab);
 }
@@ -200,6 +214,7 @@ fn a_fifo_holds_no_program(lab: &Lab) {
             "left4me-web.service",
             "left4me-poller.timer",
         ]);
+
         let plant = format!("test ! -e {place} || mv {place} {place}.kept; mkfifo {place}");
         lab.run_as("member", &["bash", "-euc", &plant]).ends_with(0);
         every_program_refuses(lab);
@@ -207,6 +222,7 @@ fn a_fifo_holds_no_program(lab: &Lab) {
             "rm {place}; test ! -e {place}.kept || mv {place}.kept {place}"
         ));
     }
+
     lab.ok(&["systemctl", "start", "left4me-poller.timer"]);
     lab.ok(&["left4me", "server", "list"]);
 }
@@ -220,6 +236,7 @@ fn planted(lab: &Lab, user: &str, plant: &str, attack: impl FnOnce()) {
         "left4me-web.service",
         "left4me-poller.timer",
     ]);
+
     lab.run_as(
         user,
         &[
@@ -229,6 +246,7 @@ fn planted(lab: &Lab, user: &str, plant: &str, attack: impl FnOnce()) {
         ],
     )
     .ends_with(0);
+
     attack();
     lab.sh(&format!(
         "rm -df {DATABASE}; mv -T {DATABASE}.kept {DATABASE}"
@@ -246,6 +264,7 @@ fn every_program_refuses(lab: &Lab) {
          say /usr/libexec/left4me/left4me-worker; say /usr/libexec/left4me/left4me-poller
          say /usr/libexec/left4me/left4me-web --listen 127.0.0.1:8999",
     );
+
     assert_eq!(said.lines().count(), 9, "a line each\n{said}");
     for line in said.lines() {
         assert!(
@@ -253,6 +272,7 @@ fn every_program_refuses(lab: &Lab) {
             "{line}\n{said}"
         );
     }
+
     let doctor = lab
         .run(&["timeout", "20", "left4me", "doctor"])
         .ends_with(1);
@@ -260,6 +280,7 @@ fn every_program_refuses(lab: &Lab) {
         doctor.stdout.contains("fail  database") && doctor.stdout.contains(DATABASE),
         "{doctor}"
     );
+
     assert_eq!(
         lab.sh("ls -A /root | grep -F x.db || true"),
         "",
@@ -277,10 +298,12 @@ fn a_backup_overwrites_nothing_of_roots(lab: &Lab) {
         lab.ok(&["stat", "--format", "%a %U:%G", "/root/saved.db"]),
         "640 root:root"
     );
+
     assert_eq!(
         lab.ok(&["sqlite3", "/root/saved.db", "PRAGMA integrity_check"]),
         "ok"
     );
+
     lab.run(&["left4me", "backup", "/root/saved.db"])
         .ends_with(4)
         .complains_of(&["/root/saved.db", "exists"]);
@@ -295,6 +318,7 @@ fn a_backup_overwrites_nothing_of_roots(lab: &Lab) {
             &format!("ln -s /root/.ssh/authorized_keys {EVIL}/x; ln -s /root/.ssh {EVIL}/dir"),
         ],
     );
+
     lab.run(&["left4me", "backup", &format!("{EVIL}/x")])
         .ends_with(4)
         .complains_of(&["exists"]);
@@ -323,6 +347,7 @@ fn a_backup_overwrites_nothing_of_roots(lab: &Lab) {
         "/usr/local/lib/racer.pl",
         EVIL,
     ]);
+
     for number in 0..TRIES {
         let file = format!("{EVIL}/race-{number}");
         let output = lab.run(&["left4me", "backup", &file]);
@@ -335,11 +360,13 @@ fn a_backup_overwrites_nothing_of_roots(lab: &Lab) {
             );
         }
     }
+
     assert_eq!(
         lab.unit("racer.service", "ActiveState"),
         "active",
         "the race was run"
     );
+
     lab.ok(&["systemctl", "stop", "racer.service"]);
     kept_keys(lab);
     assert_eq!(lab.ok(&["ls", "-A", "/root/.ssh"]), "authorized_keys");
@@ -368,16 +395,19 @@ fn a_named_file_is_read_with_the_rights_of_left4me(lab: &Lab) {
             file,
         ])
     };
+
     for file in [trap.as_str(), &format!("{EVIL}/home/secret")] {
         edit(file)
             .ends_with(77)
             .complains_of(&[file, "standard input"]);
     }
+
     let known = lab.ok(&["sqlite3", DATABASE, ".dump"]);
     assert!(
         !known.contains("secret"),
         "root's secret is in the database"
     );
+
     edit("/root/secret").ends_with(0);
 }
 
@@ -388,6 +418,7 @@ fn an_overlay_is_made_through_no_link(lab: &Lab) {
         &["ln", "-s", "/etc", "/var/lib/left4me/overlays/way"],
     )
     .ends_with(0);
+
     for reference in ["way/evil", "way"] {
         assert_ne!(
             lab.run(&["left4me", "overlay", "add", "trap", "--path", reference])
@@ -396,10 +427,12 @@ fn an_overlay_is_made_through_no_link(lab: &Lab) {
             "{reference}"
         );
     }
+
     assert!(
         lab.is("! test -e /etc/evil"),
         "a directory of the attacker's choice"
     );
+
     lab.ok(&["rm", "/var/lib/left4me/overlays/way"]);
 }
 
@@ -414,6 +447,7 @@ fn the_doctor_changes_nothing_and_neither_does_its_advice_elsewhere(lab: &Lab) {
         "left4me-web.service",
         "left4me-poller.timer",
     ]);
+
     let schema = lab.ok(&["sqlite3", DATABASE, "PRAGMA user_version"]);
     lab.sh(&format!(
         "sqlite3 {DATABASE} 'PRAGMA wal_checkpoint(TRUNCATE); PRAGMA user_version = 3' >/dev/null"
@@ -445,6 +479,7 @@ fn the_doctor_changes_nothing_and_neither_does_its_advice_elsewhere(lab: &Lab) {
         lab.run_as("left4me", &["bash", "-euc", script])
             .ends_with(0);
     }
+
     lab.sh("cd /var/lib/left4me/instances; chown -h root 'b; touch pwned' a");
     let witness =
         || lab.sh("stat --format '%n %a %U:%G' /etc /etc/shadow /etc/passwd /root /usr /var/lib");
@@ -455,10 +490,12 @@ fn the_doctor_changes_nothing_and_neither_does_its_advice_elsewhere(lab: &Lab) {
         advice.contains("systemd-tmpfiles") && advice.contains("chown -hR"),
         "{advice}"
     );
+
     assert!(
         advice.contains("disable 'x; touch /root/pwned'"),
         "{advice}"
     );
+
     lab.write("/root/advice.sh", &advice);
     lab.run(&["bash", "-c", "cd /root; bash advice.sh"]);
     assert_eq!(
@@ -466,12 +503,14 @@ fn the_doctor_changes_nothing_and_neither_does_its_advice_elsewhere(lab: &Lab) {
         before,
         "owners and modes outside of left4me's data"
     );
+
     assert!(lab.is("! test -e /root/pwned"), "a name became a command");
     assert_eq!(
         lab.ok(&["stat", "--format", "%a %U", DATABASE]),
         "660 left4me",
         "the advice mends what it is for"
     );
+
     lab.sh("rm -f /var/lib/left4me/instances/[ab]* /var/lib/left4me/tmp/x");
     lab.ok(&["sqlite3", DATABASE, "DELETE FROM orphans"]);
     lab.ok(&["systemctl", "start", "left4me-poller.timer"]);
@@ -493,6 +532,7 @@ fn surroundings_are_not_obeyed(lab: &Lab) {
         )
         .ends_with(0);
     }
+
     let set = [
         format!("PATH={EVIL}:/usr/bin:/bin"),
         format!("LD_PRELOAD={EVIL}/x.so"),
@@ -505,6 +545,7 @@ fn surroundings_are_not_obeyed(lab: &Lab) {
         format!("LEFT4ME_ROOT={EVIL}"),
         format!("LEFT4ME_DB={EVIL}/x.db"),
     ];
+
     let set: Vec<&str> = set.iter().map(String::as_str).collect();
     for (as_whom, argv) in [
         (&["sudo", "-n"][..], &["left4me-helper", "show", "1"][..]),
@@ -518,6 +559,7 @@ fn surroundings_are_not_obeyed(lab: &Lab) {
             "member",
             &[&["env"], &set[..1], &set[2..], as_whom, argv].concat(),
         );
+
         // 3: the program ran, and there is no such instance.
         assert!([0, 3].contains(&output.code), "{output}");
         for one in &set {
@@ -527,9 +569,11 @@ fn surroundings_are_not_obeyed(lab: &Lab) {
                 "{output}"
             );
         }
+
         lab.run_as("member", &[as_whom, &["-E"], argv].concat())
             .ends_with(1);
     }
+
     // Root's own, carelessly set; without what would lead elsewhere by root's own will.
     for argv in [
         &["left4me", "doctor"][..],
@@ -543,6 +587,7 @@ fn surroundings_are_not_obeyed(lab: &Lab) {
             "{output}"
         );
     }
+
     assert_eq!(
         lab.sh(&format!("find {EVIL} -name 'obeyed*'")),
         "",
@@ -565,6 +610,7 @@ fn what_left4me_prunes_is_its_own(lab: &Lab) {
         "1",
         "backups"
     );
+
     assert_eq!(
         lab.sh("find /var/lib/left4me/backups -type f ! -user left4me"),
         "",
@@ -595,6 +641,7 @@ pub fn an_older_versions_database_moves_while_it_is_in_use(lab: &Lab) {
             "^/var/lib/left4me/steam/steamcmd.sh",
         ])
     };
+
     steamcmd("-STOP");
     assert_eq!(lab.show(install).state, "running");
     as_an_older_version_had_it(lab);
@@ -608,6 +655,7 @@ pub fn an_older_versions_database_moves_while_it_is_in_use(lab: &Lab) {
         let output = lab.run(argv).ends_with(69);
         assert!(output.stderr.contains("left4me-helper upgrade"), "{output}");
     }
+
     assert!(
         lab.run(&["left4me", "doctor"])
             .stdout
@@ -620,14 +668,17 @@ pub fn an_older_versions_database_moves_while_it_is_in_use(lab: &Lab) {
         worker,
         "the worker goes on"
     );
+
     assert_eq!(
         lab.ok(&["stat", "--format", "%a %U:%G", "/var/lib/left4me"]),
         "751 root:left4me"
     );
+
     assert!(
         lab.is("! ls /var/lib/left4me/left4me.db* 2>/dev/null"),
         "all of it moved"
     );
+
     assert_eq!(lab.show(install).state, "running", "the job goes on");
     steamcmd("-CONT");
     assert_eq!(lab.ended(install, 60).state, "succeeded");
@@ -636,6 +687,7 @@ pub fn an_older_versions_database_moves_while_it_is_in_use(lab: &Lab) {
         4,
         "there is one worker, and it has the lock"
     );
+
     wait_until("the person's command ends", s(10), || {
         lab.is("! kill -0 $(cat /run/follower)")
     });
@@ -673,6 +725,7 @@ pub fn an_older_versions_database_moves_while_it_is_in_use(lab: &Lab) {
             .stdout
             .contains("database of an older version")
     );
+
     lab.sh("ln -sf /root/secret /var/lib/left4me/left4me.db");
     upgrade().ends_with(4).complains_of(&["not a regular file"]);
     lab.run(&[
@@ -682,6 +735,7 @@ pub fn an_older_versions_database_moves_while_it_is_in_use(lab: &Lab) {
         "upgrade",
     ])
     .ends_with(0);
+
     lab.sh("rm /var/lib/left4me/left4me.db");
     whole(lab);
 }

@@ -215,12 +215,14 @@ pub fn no_unit_lets_a_program_out(lab: &Lab) {
         lab,
         &format!("{INTRUDER} walls; {INTRUDER} walk; {INTRUDER} program32 /tmp/program32"),
     );
+
     STEAMCMD.judge(&job);
     assert!(
         job.contains(&"program32: exit status: 0".to_owned()),
         "a program of 32 bits runs\n{}",
         job.join("\n")
     );
+
     lab.job(&["start", "--server", "1"]);
     let game = tried_by_the_game(lab);
     GAME.judge(&game);
@@ -229,6 +231,7 @@ pub fn no_unit_lets_a_program_out(lab: &Lab) {
         "a program of 32 bits runs\n{}",
         game.join("\n")
     );
+
     lab.job(&["stop", "--server", "1"]);
     for (unit, lines) in tried_in_our_own_units(lab) {
         unit.judge(&lines);
@@ -250,6 +253,7 @@ impl Unit {
             self.name,
             lines.join("\n")
         );
+
         let wrong: Vec<&String> = lines.iter().filter(|line| !self.may(line)).collect();
         assert!(
             wrong.is_empty(),
@@ -268,6 +272,7 @@ impl Unit {
             return TEMPORARY.iter().any(temporary)
                 || self.written.iter().any(|place| is_in(path, place));
         }
+
         if let Some(name) = line.strip_prefix("can see ") {
             return self.seen.contains(&name);
         }
@@ -291,6 +296,7 @@ fn tried_by_the_game(lab: &Lab) -> Vec<String> {
         &format!("{GAME}/standin.run"),
         &format!("{INTRUDER} walls; {INTRUDER} walk; {INTRUDER} program32 /tmp/program32"),
     );
+
     let out = wait_for("the game has tried", s(30), || {
         let out = lab.run(&["cat", &format!("{GAME}/standin.run.out")]);
         if out.code == 0 {
@@ -299,6 +305,7 @@ fn tried_by_the_game(lab: &Lab) -> Vec<String> {
             Err(out.stderr)
         }
     });
+
     out.lines().map(str::to_owned).collect()
 }
 
@@ -330,6 +337,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
            left4me-web.service \
             left4me-poller.timer left4me-poller.service 'left4me-overlay@*.service'",
     );
+
     for unit in OURS {
         let (plus, shown) = match unit.name {
             "left4me-web.service"
@@ -338,22 +346,26 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             | "left4me-overlay-check.service" => ("+", true),
             _ => ("", false),
         };
+
         let bind = if shown {
             format!("BindReadOnlyPaths={INTRUDER}")
         } else {
             String::new()
         };
+
         let exec = if unit.name.contains("overlay@") {
             String::new()
         } else {
             format!("ExecPaths={plus}{INTRUDER}")
         };
+
         // The whole host is what the mounting unit sees: nothing to list there.
         let walk = if exec.is_empty() {
             "/bin/echo can write /"
         } else {
             &format!("{INTRUDER} walk")
         };
+
         lab.write(
             &format!("/run/systemd/system/{}.d/walls.conf", unit.name),
             &format!(
@@ -364,17 +376,20 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             ),
         );
     }
+
     lab.ok(&["systemctl", "daemon-reload"]);
     let tried = OURS.iter().map(|unit| {
         lab.ok(&["systemctl", "start", unit.name]);
         let lines = lab.ok(&["cat", &format!("/root/{}.walls", unit.name)]);
         (unit, lines.lines().map(str::to_owned).collect())
     });
+
     let tried = tried.collect();
     lab.sh(
         "rm -r /run/systemd/system/left4me-*.d; systemctl daemon-reload; systemctl start \
            left4me.target",
     );
+
     tried
 }
 
@@ -427,6 +442,7 @@ fn a_runner_that_it_stops_is_ended(lab: &Lab) {
         &format!("{DROP_IN}/soon.conf"),
         "[Service]\nWatchdogSec=8\n",
     );
+
     lab.ok(&["systemctl", "daemon-reload"]);
     behave(lab, &format!("{INTRUDER} stop-runner; sleep 600"));
     let job = lab.enqueue(&["install"]);
@@ -438,6 +454,7 @@ fn a_runner_that_it_stops_is_ended(lab: &Lab) {
         [0, 1].contains(&cancelled.code),
         "the cancellation has an end\n{cancelled}"
     );
+
     assert_eq!(lab.show(job).state, "cancelled");
     behave(lab, "true");
     let next = lab.enqueue(&["install"]);
@@ -465,6 +482,7 @@ fn a_fifo_in_place_of_a_file_blocks_nothing(lab: &Lab) {
         "{}",
         job.error
     );
+
     lab.sh(&format!("rm {lock}"));
 }
 
@@ -482,6 +500,7 @@ fn rows_of_nonsense_are_named_and_not_followed(lab: &Lab) {
         format!("/{}left4me-runner@1.service", "x/".repeat(3000)),
         "/dev/left4me-runner@1.service/\u{1b}[2J".to_owned(),
     ];
+
     for (row, ended) in rows
         .iter()
         .flat_map(|row| [(row, "NULL, NULL, NULL"), (row, "1, 'lost', 'left'")])
@@ -501,6 +520,7 @@ fn rows_of_nonsense_are_named_and_not_followed(lab: &Lab) {
         )
         .ends_with(0);
     }
+
     let list = lab
         .run(&["timeout", "10", "left4me-job", "list"])
         .ends_with(0);
@@ -509,6 +529,7 @@ fn rows_of_nonsense_are_named_and_not_followed(lab: &Lab) {
         2 * rows.len(),
         "{list}"
     );
+
     assert!(!list.stderr.contains('\u{1b}'), "{list}");
     let doctor = lab.run(&["timeout", "20", "left4me", "doctor"]);
     assert!(
@@ -523,11 +544,13 @@ fn rows_of_nonsense_are_named_and_not_followed(lab: &Lab) {
         "succeeded",
         "the worker serves the queue"
     );
+
     assert!(
         lab.console("left4me-worker.service")
             .contains("is not followed"),
         "the journal names it"
     );
+
     let list = lab.run(&["left4me-job", "list"]).ends_with(0);
     assert_eq!(list.stderr, "", "they are settled");
     lab.sh(&format!("rm -r {fifo}"));
@@ -540,6 +563,7 @@ impl Lab {
             "/var/lib/left4me/db/left4me.db",
             "/var/lib/left4me/left4me.db",
         ];
+
         places
             .into_iter()
             .find(|place| self.is(&format!("test -e {place}")))

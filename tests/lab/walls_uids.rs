@@ -68,6 +68,7 @@ fn two_owners(lab: &Lab) {
         "correct horse 8\n",
     )
     .ends_with(0);
+
     lab.write("/root/bea.cfg", "hostname \"two\"\nrcon_password hunter2\n");
     let blueprint = [
         "left4me",
@@ -79,6 +80,7 @@ fn two_owners(lab: &Lab) {
         "--overlay",
         "demo",
     ];
+
     lab.ok(&[&blueprint[..], &["--config-file", "/root/bea.cfg"]].concat());
     lab.ok(&[
         "left4me",
@@ -90,6 +92,7 @@ fn two_owners(lab: &Lab) {
         "--user",
         "bea",
     ]);
+
     lab.job(&["install"]);
     for server in ["1", "2"] {
         lab.job(&["start", "--server", server]);
@@ -125,9 +128,11 @@ fn each_server_has_its_own_user_and_files(lab: &Lab) {
             owner(lab, &format!("runtime/{id}/upper")),
             format!("755 left4me_{id}:left4me_{id}")
         );
+
         let config = format!("instances/{id}/layer/left4dead2/cfg/server.cfg");
         assert_eq!(owner(lab, &config), format!("640 left4me:left4me_{id}"));
     }
+
     let files = format!(
         "cat left4dead2/cfg/server.cfg >/dev/null && echo fair
          for path in {DATA}/runtime/2 {DATA}/instances/2 {DATA}/db /run/left4me-servers/2.env \
@@ -136,6 +141,7 @@ fn each_server_has_its_own_user_and_files(lab: &Lab) {
            $path GOT THROUGH
          done; echo done"
     );
+
     assert_eq!(inside(lab, "1", &files), "fair\ndone");
 }
 
@@ -169,6 +175,7 @@ fn a_plugin_reaches_no_process_of_another_server(lab: &Lab) {
                 print "$name GOT THROUGH\n" if $r >= 0 || $! == 14; }}' $P
         echo done"#
     );
+
     assert_eq!(inside(lab, "1", &script), "fair\ndone");
     let after = lab.sh(&format!(
         "prlimit --pid {pid} --noheadings; taskset -p {pid}; ps -o ni= -p {pid}"
@@ -189,6 +196,7 @@ fn shared_memory_is_each_servers_own_and_bounded(lab: &Lab) {
         ),
         "done"
     );
+
     let script = "ls -A /dev/shm; cat /dev/shm/open 2>&1; head -c 300M /dev/zero >/dev/shm/big; \
                  stat -c %s /dev/shm/big; rm /dev/shm/big; \
                   cp /bin/true /dev/shm/x; /dev/shm/x; echo $?";
@@ -197,6 +205,7 @@ fn shared_memory_is_each_servers_own_and_bounded(lab: &Lab) {
         !said.contains("secret") && !said.lines().any(|line| line == "dir"),
         "{said}"
     );
+
     let size: u64 = said
         .lines()
         .find_map(|line| line.parse().ok())
@@ -206,6 +215,7 @@ fn shared_memory_is_each_servers_own_and_bounded(lab: &Lab) {
         said.lines().any(|line| line == "126"),
         "a program there is not executed: {said}"
     );
+
     assert_eq!(lab.sh("ls -A /dev/shm"), "", "this host's own");
     lab.job(&["restart", "--server", "1"]);
     assert_eq!(
@@ -222,6 +232,7 @@ fn a_plugin_that_kills_all_it_can_ends_its_own_server_only(lab: &Lab) {
         let now = lab.main_pid(1);
         now != "0" && now != one && lab.unit("left4me-server@1.service", "SubState") == "running"
     });
+
     assert_eq!(lab.main_pid(2), two, "server 2 goes on");
     lab.answers("two");
     lab.answers("one");
@@ -233,6 +244,7 @@ fn a_purge_of_another_server_goes_on_whatever_is_killed(lab: &Lab) {
         $d; touch $(seq 100)); done
          chown -R left4me_2:left4me_2 ."
     ));
+
     lab.job(&["stop", "--server", "2"]);
     put(
         lab,
@@ -240,6 +252,7 @@ fn a_purge_of_another_server_goes_on_whatever_is_killed(lab: &Lab) {
         ": >left4dead2/begun; while [ ! -e left4dead2/enough ]; do for p in $(seq 2 4000); do [ $p \
         = $$ ] || [ $p = $PPID ] || kill -9 $p; done; done 2>/dev/null",
     );
+
     wait_until("the attack has begun", s(20), || {
         lab.is(&format!("test -e {}/begun", game("1")))
     });
@@ -248,12 +261,14 @@ fn a_purge_of_another_server_goes_on_whatever_is_killed(lab: &Lab) {
         lab.is(&format!("! test -e {}/standin.run.out", game("1"))),
         "the attack goes on until now"
     );
+
     lab.sh(&format!("touch {}/enough", game("1")));
     assert_eq!(job.state, "succeeded", "{}", job.error);
     assert_eq!(
         lab.sh(&format!("find {DATA}/runtime/2/upper -type f | wc -l")),
         "0"
     );
+
     lab.job(&["start", "--server", "2"]);
 }
 
@@ -277,6 +292,7 @@ fn the_game_cannot_hold_up_its_own_purge(lab: &Lab) {
         )),
         ""
     );
+
     lab.answers("two");
 }
 
@@ -289,6 +305,7 @@ fn local_users_and_closed_directories(lab: &Lab) {
          mkdir -p {DATA}/workshop_cache/7; echo cached >{DATA}/workshop_cache/7/x.vpk; ln -sfn \
          {DATA}/workshop_cache/7/x.vpk demo/open/x.vpk"
     ));
+
     lab.job(&["restart", "--server", "1"]);
     let script = format!(
         "cat open/link open/x.vpk; for f in private private/passwords \
@@ -296,6 +313,7 @@ fn local_users_and_closed_directories(lab: &Lab) {
          cat $f >/dev/null 2>&1 && echo GOT THROUGH; ls $f >/dev/null 2>&1 && echo GOT THROUGH; \
          done; ls {DATA}/overlays 2>/dev/null; echo done"
     );
+
     assert_eq!(inside(lab, "1", &script), "linked\ncached\ndone");
     for user in ["stranger", "left4me-steam", "left4me_2"] {
         for path in [
@@ -313,9 +331,11 @@ fn local_users_and_closed_directories(lab: &Lab) {
                     &format!("ls {DATA}/{path} || cat {DATA}/{path}"),
                 ],
             );
+
             assert_ne!(seen.code, 0, "{user}\n{seen}");
         }
     }
+
     lab.run_as(
         "member",
         &[
@@ -325,6 +345,7 @@ fn local_users_and_closed_directories(lab: &Lab) {
         ],
     )
     .ends_with(0);
+
     lab.run_as(
         "left4me-steam",
         &["sh", "-c", &format!("cd {DATA}/steam && touch x && rm x")],
@@ -339,6 +360,7 @@ fn a_reboot_changes_no_user(lab: &Lab) {
             .iter()
             .all(|id| lab.unit(&format!("left4me-server@{id}.service"), "ActiveState") == "active")
     });
+
     assert_eq!(user_of(lab, "1"), "2100000001 2100000001");
     assert_eq!(user_of(lab, "2"), "2100000002 2100000002");
     lab.answers("two");
@@ -384,6 +406,7 @@ fn what_is_put_in_the_place_of_instance_env_is_refused(lab: &Lab) {
         } else {
             "left4me"
         };
+
         lab.run_as(user, &["sh", "-c", &format!("rm -rf {file}; {put}")])
             .ends_with(0);
         let begun = Instant::now();
@@ -394,6 +417,7 @@ fn what_is_put_in_the_place_of_instance_env_is_refused(lab: &Lab) {
             "start",
             "left4me-server@1.service",
         ]);
+
         assert!(start.code != 0 && begun.elapsed() < s(15), "{put}\n{start}");
         let console = lab.ok(&[
             "journalctl",
@@ -405,14 +429,17 @@ fn what_is_put_in_the_place_of_instance_env_is_refused(lab: &Lab) {
             "-u",
             "left4me-overlay@1.service",
         ]);
+
         assert!(console.contains(words), "{put}: {console}");
         lab.sh("systemctl reset-failed 'left4me-*.service'");
     }
+
     let journal = lab.ok(&["journalctl", "--no-pager", "-o", "cat"]);
     assert!(
         !journal.contains("hunter2") && !journal.contains("root:*"),
         "nothing of the link's target is told"
     );
+
     // As left4me would write a harmless-looking text: only the port and checked words arrive.
     let more = format!("LD_PRELOAD=/tmp/x.so\nHOME=/root\n{kept}\n");
     lab.sh(&format!("rm -rf {file} {file}.3"));
@@ -423,10 +450,12 @@ fn what_is_put_in_the_place_of_instance_env_is_refused(lab: &Lab) {
         "tr '\\0' '\\n' </proc/{}/environ",
         lab.main_pid(1)
     ));
+
     assert!(
         !environment.contains("LD_PRELOAD") && !environment.contains("LEFT4ME_"),
         "{environment}"
     );
+
     lab.job(&["stop", "--server", "1"]);
     assert_eq!(lab.sh("ls -A /run/left4me-servers"), "");
 }
@@ -442,6 +471,7 @@ fn starts_by_hand_have_the_same_user(lab: &Lab) {
         let now = lab.main_pid(1);
         now != "0" && now != before && lab.unit("left4me-server@1.service", "SubState") == "running"
     });
+
     assert_eq!(user_of(lab, "1"), "2100000001 2100000001");
     lab.ok(&["systemctl", "restart", "left4me-server@1.service"]);
     assert_eq!(user_of(lab, "1"), "2100000001 2100000001");
@@ -454,6 +484,7 @@ fn an_instance_of_l4d2ctl_has_a_user_too(lab: &Lab) {
         "/root/spec.yaml",
         "port: 27900\noverlays: [demo]\narguments: [+map, c1m1_hotel]\nconfig: []\n",
     );
+
     for name in ["steam", long] {
         lab.ok(&["l4d2ctl", "initialize", name, "-f", "/root/spec.yaml"]);
     }
@@ -464,6 +495,7 @@ fn an_instance_of_l4d2ctl_has_a_user_too(lab: &Lab) {
         user.starts_with("212") || user.starts_with("213"),
         "{user}, and left4me-steam is {steam}"
     );
+
     lab.ok(&["l4d2ctl", "stop", "steam"]);
     lab.ok(&["l4d2ctl", "start", long]);
     let other = user_of(lab, long);
@@ -471,11 +503,13 @@ fn an_instance_of_l4d2ctl_has_a_user_too(lab: &Lab) {
         other != user && (other.starts_with("212") || other.starts_with("213")),
         "{other}"
     );
+
     lab.ok(&[
         "systemctl",
         "restart",
         &format!("left4me-server@{long}.service"),
     ]);
+
     for name in ["steam", long] {
         lab.ok(&["l4d2ctl", "delete", name]);
         assert!(
@@ -485,6 +519,7 @@ fn an_instance_of_l4d2ctl_has_a_user_too(lab: &Lab) {
             "{name}"
         );
     }
+
     lab.sh("systemctl reset-failed 'left4me-*' || true");
 }
 
@@ -496,6 +531,7 @@ fn a_server_goes_through_an_upgrade(lab: &Lab) {
         "cd {}; echo score >kept; chown left4me_1: kept",
         game("1")
     ));
+
     lab.job(&["stop", "--server", "1"]);
     lab.sh(&format!(
         "rm -rf {DATA}/runtime/1/parts
@@ -509,6 +545,7 @@ fn a_server_goes_through_an_upgrade(lab: &Lab) {
          systemctl enable left4me-server@1.service; systemctl daemon-reload; systemctl start \
          left4me-server@1.service"
     ));
+
     lab.answers("one");
     let game_user = lab.sh("echo $(id -u left4me-game) $(id -g left4me-game)");
     assert_eq!(user_of(lab, "1"), game_user, "the trial is fair");
@@ -527,6 +564,7 @@ fn a_server_goes_through_an_upgrade(lab: &Lab) {
         let now = lab.main_pid(1);
         now != "0" && now != before && lab.unit("left4me-server@1.service", "SubState") == "running"
     });
+
     assert_eq!(user_of(lab, "1"), game_user);
     lab.answers("one");
 
@@ -537,12 +575,14 @@ fn a_server_goes_through_an_upgrade(lab: &Lab) {
         lab.sh(&format!("cat {0}/kept; stat -c %U {0}/kept", game("1"))),
         "score\nleft4me_1"
     );
+
     assert_eq!(
         lab.sh(&format!(
             "find {DATA}/runtime/1/upper -user left4me-game; ls {units}"
         )),
         ""
     );
+
     lab.job(&["reset", "--server", "1"]);
     assert!(lab.is(&format!("! test -e {}/kept", game("1"))));
 }

@@ -78,6 +78,7 @@ impl<'a> Intruder<'a> {
             "--clear-groups",
             "--",
         ];
+
         self.lab
             .run(&[&self.in_cgroup(), &become_user[..], argv].concat())
     }
@@ -141,6 +142,7 @@ fn cannot_reach(intruder: &Intruder<'_>, sockets: &[(&str, &str)]) {
             "use Socket; socket(S, AF_UNIX, SOCK_{kind}, 0) or die; \
              connect(S, sockaddr_un('{socket}')) or die qq(refused: $!\\n)"
         );
+
         // The trial is fair: another user of the host can.
         lab.run_as("nobody", &["perl", "-e", &connect]).ends_with(0);
         let refused = intruder.run(&["perl", "-e", &connect]);
@@ -149,6 +151,7 @@ fn cannot_reach(intruder: &Intruder<'_>, sockets: &[(&str, &str)]) {
             "{socket}\n{refused}"
         );
     }
+
     assert_ne!(
         intruder
             .run(&["logger", "--socket-errors=on", "-p", "user.emerg", "x"])
@@ -185,10 +188,12 @@ fn nobody_speaks_as_systemd(lab: &Lab, game: &Intruder<'_>) {
         "-o",
         "short",
     ]);
+
     assert!(
         forged.contains(" systemd[") && forged.contains("]: Forged by a plugin"),
         "the trial is fair: {forged}"
     );
+
     let shown = console(lab, 5);
     assert!(shown.contains(" srcds: Forged by a plugin"), "{shown}");
 
@@ -207,6 +212,7 @@ fn a_line_is_not_turned_around(lab: &Lab) {
         lab,
         "\\342\\200\\256nimda\\342\\200\\250<\\342\\200\\213b>\\n",
     );
+
     let shown = console(lab, 3);
     assert!(
         shown.contains("srcds: \\u{202e}nimda\\u{2028}<\\u{200b}b>"),
@@ -220,6 +226,7 @@ fn names_are_looked_up(lab: &Lab, game: &Intruder<'_>) {
         "mkdir -p /run/systemd/resolve && echo nameserver 192.0.2.53 \
            >/run/systemd/resolve/stub-resolv.conf",
     );
+
     game.run(&[
         "grep",
         "-q",
@@ -227,6 +234,7 @@ fn names_are_looked_up(lab: &Lab, game: &Intruder<'_>) {
         "/run/systemd/resolve/stub-resolv.conf",
     ])
     .ends_with(0);
+
     game.run(&["getent", "hosts", "localhost"]).ends_with(0);
     lab.sh("rm -r /run/systemd/resolve");
 }
@@ -255,6 +263,7 @@ fn metrics_are_for_users_of_the_host(lab: &Lab, game: &Intruder<'_>) {
             close\\r\\n\\r\\n"
         ))
     };
+
     let plain = ask("");
     let plain: Vec<&str> = plain.iter().map(String::as_str).collect();
     assert_eq!(
@@ -262,6 +271,7 @@ fn metrics_are_for_users_of_the_host(lab: &Lab, game: &Intruder<'_>) {
         "200",
         "a user of the host, as before"
     );
+
     assert_eq!(status(&game.run(&plain)), "403");
     for user in ["left4me-steam", "left4me-game"] {
         assert_eq!(status(&lab.run_as(user, &plain)), "403", "{user}");
@@ -292,12 +302,14 @@ fn invented_addresses_do_not_pass_the_limit(lab: &Lab, game: &Intruder<'_>) {
         SECRET,
     )
     .ends_with(0);
+
     lab.set("LEFT4ME_WEB_ORIGIN=https://left4me.example.org");
     lab.set("LEFT4ME_WEB_PROXIES=127.0.0.1");
     let tells = |what: &str| {
         let found = lab.run(&["left4me", "doctor"]).stdout;
         assert!(found.contains(what), "{found}");
     };
+
     tells("every user of this host can pass for the proxy");
     lab.ok(&["systemctl", "restart", "left4me-web.service"]);
     let guess = |name: &str, number: usize, more: &str| {
@@ -311,6 +323,7 @@ fn invented_addresses_do_not_pass_the_limit(lab: &Lab, game: &Intruder<'_>) {
             body.len()
         ))
     };
+
     let looked_at = |one: &dyn Fn(&[&str]) -> Output, name: &dyn Fn(usize) -> String| {
         (0..40)
             .take_while(|number| {
@@ -319,6 +332,7 @@ fn invented_addresses_do_not_pass_the_limit(lab: &Lab, game: &Intruder<'_>) {
             })
             .count()
     };
+
     // A plugin is no proxy, even where every user of the host is one.
     assert_eq!(
         looked_at(&|argv| game.run(argv), &|_| "admin".to_owned()),
@@ -335,6 +349,7 @@ fn invented_addresses_do_not_pass_the_limit(lab: &Lab, game: &Intruder<'_>) {
         5,
         "a local user"
     );
+
     assert_eq!(
         looked_at(&|argv| lab.run_as("daemon", argv), &|number| format!(
             "user{number}"
@@ -342,6 +357,7 @@ fn invented_addresses_do_not_pass_the_limit(lab: &Lab, game: &Intruder<'_>) {
         20,
         "many names"
     );
+
     // The secret is not for them, and the proxy is believed.
     for user in ["nobody", "left4me-game", "left4me-steam"] {
         assert_ne!(
@@ -350,6 +366,7 @@ fn invented_addresses_do_not_pass_the_limit(lab: &Lab, game: &Intruder<'_>) {
             "{user}"
         );
     }
+
     assert_ne!(game.run(&["cat", "/etc/left4me/proxy.secret"]).code, 0);
     let argv = guess("admin", 99, &format!("X-Left4me-Proxy: {SECRET}\\r\\n"));
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
@@ -375,6 +392,7 @@ fn steamcmd_cannot_reach_the_journal(lab: &Lab) {
             Ok(found)
         }
     });
+
     let cgroup = lab.sh(&format!("sed -n 's/^0:://p' /proc/{pid}/cgroup"));
     // The runner's own notify socket is there: PID 1 listens to its main process only.
     cannot_reach(&Intruder::at(lab, pid, &cgroup), JOURNAL);
@@ -399,6 +417,7 @@ fn steamcmd_cannot_reach_the_journal(lab: &Lab) {
             "cat",
             "--no-pager",
         ]);
+
         said.contains("refused") && said.contains("LEFT4ME_PEER_UID=0")
     });
 }
@@ -417,8 +436,10 @@ fn a_flood_is_cut_off_and_a_start_is_whole(lab: &Lab) {
             "journalctl -u left4me-server@1.service -o cat --grep '^{word} ' | grep -c '^{word} ' \
             || true"
         );
+
         lab.sh(&count).parse::<u32>().expect("a number")
     };
+
     wait_for("a normal console is whole", s(20), || {
         match kept("normal") {
             2500 => Ok(()),
@@ -439,6 +460,7 @@ fn a_flood_is_cut_off_and_a_start_is_whole(lab: &Lab) {
         "/run/systemd/system/left4me-server@.service.d/50-test.conf",
         "[Service]\nLogRateLimitIntervalSec=2\nLogRateLimitBurst=500\n",
     );
+
     lab.ok(&["systemctl", "daemon-reload"]);
     lab.job(&["restart", "--server", "One"]);
     lab.sh("seq --format='more %.0f' 20000 >/tmp/say");
@@ -452,6 +474,7 @@ fn a_flood_is_cut_off_and_a_start_is_whole(lab: &Lab) {
             .map(str::to_owned);
         line.ok_or(shown)
     });
+
     assert!(
         told.contains(" systemd-journald: Suppressed ") && told.contains(" messages"),
         "{told}"

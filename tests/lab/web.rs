@@ -76,12 +76,14 @@ pub fn an_evening_in_a_browser(lab: &Lab) {
             PASSWORDS[0].1,
         )
         .ends_with(0);
+
         let start = || Browser::start(lab.suite().as_str(), Scripts::On);
         let evening = Evening {
             lab,
             anna: start(),
             bob: start(),
         };
+
         evening.anna_signs_in();
         evening.anna_adds_people_and_an_overlay();
         evening.bob_makes_a_blueprint_and_a_server();
@@ -105,10 +107,12 @@ fn the_browser_notices(browser: &Browser) {
         "document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"/x\" \
             style=\"color: red\">')",
     );
+
     browser.waits("a flaw is found", || match browser.flaws() {
         found if found.iter().any(|one| one["rule"] == "image-alt") => Ok(()),
         found => Err(format!("{found:?}")),
     });
+
     let mut complaints = String::new();
     browser.waits(
         "an inline style and a missing picture are complained of",
@@ -123,6 +127,7 @@ fn the_browser_notices(browser: &Browser) {
             }
         },
     );
+
     browser.go("/login?next=%2Fadmin%2Fusers");
     browser.is_quiet();
 }
@@ -172,6 +177,7 @@ impl Evening<'_> {
             anna.click("Add");
             anna.sees("main table", name);
         }
+
         anna.shoot_all("04-admin-users");
         // The web front may not write where the game's files are: it offers the folders that are
         // there.
@@ -182,6 +188,7 @@ impl Evening<'_> {
             0,
             "no folder is there"
         );
+
         self.lab
             .run_as(
                 "left4me",
@@ -204,6 +211,7 @@ impl Evening<'_> {
             !bob.text("header").contains("Admin"),
             "nothing of an admin's is offered"
         );
+
         bob.click("Blueprints");
         bob.sees("main", "No blueprints yet");
         bob.click("New blueprint");
@@ -215,11 +223,13 @@ impl Evening<'_> {
             "textarea[name=config]",
             "hostname \"Friday <night>\"\nsv_steamgroup_exclusive 0",
         );
+
         bob.click("Preview");
         bob.sees(
             "pre[aria-label='server.cfg']",
             "hostname \"Friday <night>\"",
         );
+
         bob.shoot_all("06-blueprint-preview");
         bob.click("Save");
         bob.comes_to("/blueprints/1");
@@ -256,11 +266,13 @@ impl Evening<'_> {
                 Err(percent.to_string())
             }
         };
+
         let before = anna.waits("a percentage", percent);
         anna.waits("the percentage moves", || match percent() {
             Ok(now) if now > before => Ok(()),
             other => Err(format!("{before}, then {other:?}")),
         });
+
         anna.shoot_all("11-job-installing");
         anna.wait_for_state("succeeded", 60);
         anna.sees("[data-log-state]", "complete");
@@ -299,6 +311,7 @@ impl Evening<'_> {
             "",
             "processes after it"
         );
+
         self.lab.steamcmd("");
     }
 
@@ -397,6 +410,7 @@ impl Evening<'_> {
                 Err(path)
             }
         });
+
         bob.wait_for_state("succeeded", 60);
         assert_eq!(self.lab.job_count(), before + 1, "jobs of two clicks");
         // A form that is sent once more, whatever the page does about it.
@@ -407,12 +421,14 @@ impl Evening<'_> {
              'POST', body: new URLSearchParams(new FormData(form))}).then((answer) => answer.url);
              Promise.all([send(), send()]).then(done, (error) => done(String(error)))",
         );
+
         assert_eq!(sent[0], sent[1], "one form leads to one job: {sent}");
         assert_eq!(
             self.lab.job_count(),
             before + 2,
             "jobs of one form sent twice"
         );
+
         bob.is_quiet();
     }
 
@@ -432,6 +448,7 @@ impl Evening<'_> {
             true,
             "/ searches"
         );
+
         bob.press("left4me");
         bob.waits("what is found is counted", || {
             let count = bob.text("[data-log-count]");
@@ -441,6 +458,7 @@ impl Evening<'_> {
                 Err(count)
             }
         });
+
         bob.press(ENTER);
         bob.sees("[data-log-count]", "1 of ");
         bob.press(ESCAPE);
@@ -476,13 +494,16 @@ impl Evening<'_> {
                 !carol.text("body").contains("Friday") && !carol.text("body").contains("versus"),
                 "{path}"
             );
+
             carol.is_told(404);
         }
+
         carol.shoot("20-not-found");
         for path in ["/admin", "/admin/users", "/admin/jobs", "/admin/events"] {
             carol.go(path);
             carol.is_told(403);
         }
+
         carol.shoot_all("21-forbidden");
     }
 
@@ -508,6 +529,7 @@ impl Evening<'_> {
         ] {
             anna.sees("main table", words);
         }
+
         anna.shoot_all("24-admin-events");
         anna.go("/admin/health");
         anna.sees("h1", "Health");
@@ -543,6 +565,7 @@ impl Evening<'_> {
                 Err(path)
             }
         });
+
         let page = plain.path();
         plain.waits("it has succeeded when the page is loaded again", || {
             plain.go(&page);
@@ -553,6 +576,7 @@ impl Evening<'_> {
                 Err(state)
             }
         });
+
         plain.go("/");
         plain.sees("#server-1", "stopped");
         plain.shoot("28-dashboard-without-scripts");
@@ -597,20 +621,24 @@ fn shows_the_hostile_as_text(browser: &Browser) {
             "{printed:?} is shown as {shown:?}: {lines:#?}"
         );
     }
+
     assert!(
         lines.contains(&wide().as_str()),
         "a line of 4096 wide characters is whole"
     );
+
     assert!(
         !lines
             .iter()
             .any(|line| line.contains('\u{1b}') || line.contains("[31m")),
         "{lines:#?}"
     );
+
     let strange = browser.js(
         "return document.querySelectorAll('#log img, #log script, #log b, main ~ *, \
                    main img').length",
     );
+
     assert_eq!(strange, 0, "elements that no template has");
     assert!(
         !browser

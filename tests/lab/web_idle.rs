@@ -29,6 +29,7 @@ pub fn the_first_page_comes_from_nothing_and_leaves_nothing(lab: &Lab) {
                 "correct horse 7",
             )
             .ends_with(0);
+
             lab.set("LEFT4ME_WEB_IDLE_SECONDS=2");
             nothing_is_resident(lab);
             // Figures for docs/benchmarks.md.
@@ -39,6 +40,7 @@ pub fn the_first_page_comes_from_nothing_and_leaves_nothing(lab: &Lab) {
                 "{:?}: first page after {taken:?}, resident {memory} kB",
                 lab.suite()
             );
+
             a_broken_start_leaves_the_socket(lab);
             assert_eq!(
                 lab.sh("systemctl list-units --failed --plain --no-legend"),
@@ -75,6 +77,7 @@ fn a_cold_start(lab: &Lab) -> Duration {
         answer.starts_with("HTTP/1.1 200 OK") && answer.trim_end().ends_with("</html>"),
         "{answer}"
     );
+
     assert_eq!(lab.unit(WEB, "ActiveState"), "active");
     taken
 }
@@ -89,6 +92,7 @@ fn nothing_is_resident(lab: &Lab) {
         "",
         "processes"
     );
+
     assert_eq!(lab.unit("left4me-web.socket", "ActiveState"), "active");
     assert_eq!(lab.unit(WEB, "Result"), "success");
 }
@@ -127,6 +131,7 @@ fn a_broken_start_leaves_the_socket(lab: &Lab) {
             .parse()
             .is_ok_and(|restarts: u32| restarts > 0)
     });
+
     assert_eq!(lab.unit("left4me-web.socket", "ActiveState"), "active");
     lab.sh(&format!(
         "chmod 660 {DATABASE}; systemctl start left4me-poller.timer"
@@ -137,5 +142,6 @@ fn a_broken_start_leaves_the_socket(lab: &Lab) {
         answer.starts_with("HTTP/1.1 200 OK"),
         "who waited is served: {answer}"
     );
+
     nothing_is_resident(lab);
 }

@@ -55,6 +55,7 @@ impl World {
                 matches!(job.command, Command::Running | Command::Ending) && job.row == Row::None,
                 A::Trace(at),
             );
+
             when(job.command == Command::Ending, A::EndsOnSignal(at));
             when(job.command == Command::Orphan, A::OrphanEnds(at));
             when(job.phase == Phase::Checking, A::Report(at));
@@ -105,20 +106,24 @@ impl World {
                 is_open && !job.read_running && s.left.cancels > 0,
                 A::Cancel(at),
             );
+
             when(
                 job.client == Client::Committed && s.left.deaths > 0,
                 A::ClientDies(at),
             );
+
             when(
                 job.pending_notifies > 0 && s.left.deaths > 0,
                 A::RequesterDies(at),
             );
+
             when(job.command == Command::Running, A::EndsByItself(at));
             let is_ending = matches!(job.command, Command::Ending | Command::Orphan);
             when(
                 is_ending && job.row == Row::Open && s.left.unkillable > 0,
                 A::Survives(at),
             );
+
             when(job.unkillable, A::DiesLater(at));
         }
 
@@ -133,10 +138,12 @@ impl World {
             !matches!(unit.at, At::Down | At::Open) && !unit.signal && s.left.sigterms > 0,
             A::Sigterm,
         );
+
         when(
             s.workers[HAND].at == At::Down && s.left.by_hand > 0,
             A::StartByHand,
         );
+
         when(!s.paused && s.left.pauses > 0, A::Pause);
         when(s.paused, A::Resume);
     }

@@ -18,12 +18,14 @@ impl World {
                     s.jobs[job].client = Client::NotifiedEarly;
                     return;
                 }
+
                 let notified_early = s.jobs[job].client == Client::NotifiedEarly;
                 s.jobs[job].client = if notified_early {
                     Client::Gone
                 } else {
                     Client::Committed
                 };
+
                 s.set(job, Queued);
                 committed(s);
             }
@@ -146,6 +148,7 @@ impl World {
                 Command::Running | Command::Ending => Command::Orphan,
                 _ => Command::None,
             };
+
             job.phase = Phase::None;
         }
 
@@ -208,6 +211,7 @@ impl World {
                     restart,
                     ..Worker::DOWN
                 };
+
                 return;
             }
             At::Lock => At::FindDead,

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         eprintln!("intruder: no_new_privs is not set: this is no unit of left4me");
         return ExitCode::from(2);
     }
+
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["walls"] => attacks::ALL
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
+
     ExitCode::SUCCESS
 }
 
@@ -76,6 +78,7 @@ fn report(name: &str, attack: Attack) {
             } else {
                 i32::try_from(-given).unwrap_or(255).clamp(1, 255)
             };
+
             // SAFETY: leaves without running anything of the parent's.
             unsafe { libc::_exit(code) }
         }
@@ -86,6 +89,7 @@ fn report(name: &str, attack: Attack) {
             other => format!("not made: {other:?}"),
         },
     };
+
     println!("{name}: {words}");
 }
 
@@ -117,6 +121,7 @@ fn takeover() {
             .open(format!("/proc/{runner}/{name}"))
             .map(drop)
     };
+
     let link = |name: &str| std::fs::read_link(format!("/proc/{runner}/{name}")).map(drop);
     let written = std::fs::OpenOptions::new()
         .write(true)
@@ -131,13 +136,16 @@ fn takeover() {
         ("cwd", link("cwd")),
         ("fd/3, opened", open("fd/3")),
     ];
+
     for (name, found) in found {
         let words = found.map_or_else(
             |error| format!("denied {:?}", error.kind()),
             |()| "GOT THROUGH".to_owned(),
         );
+
         println!("the runner's {name}: {words}");
     }
+
     attacks::ON_ANOTHER
         .iter()
         .for_each(|(name, attack)| report(&format!("the runner, {name}"), *attack));

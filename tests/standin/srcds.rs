@@ -96,6 +96,7 @@ fn serve(args: &[String]) -> ExitCode {
             1
         });
     }
+
     let mut engine = Engine::start(&engine_words(args));
     if control("crash-on-start").exists() {
         crash("");
@@ -107,6 +108,7 @@ fn serve(args: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+
     let _ = fs::write(control("started"), format!("{}\n", std::process::id()));
     print_banner();
     say("Executing dedicated server config file server.cfg");
@@ -146,6 +148,7 @@ fn check_surroundings() -> Result<(), String> {
                 .to_owned(),
         );
     }
+
     fs::read("/proc/cpuinfo")
         .map(|_| ())
         .map_err(|e| format!("Error: cannot read /proc/cpuinfo: {e}"))
@@ -164,15 +167,18 @@ fn engine_words(args: &[String]) -> Vec<String> {
         say("*** stack smashing detected ***: terminated");
         std::process::abort();
     }
+
     let (newer, older) = (
         words(&with_files(&newer, false)),
         words(&with_files(&older, true)),
     );
+
     if newer != older {
         say(&format!(
             "standin: the copies of the engine differ: {newer:?} {older:?}"
         ));
     }
+
     older
 }
 
@@ -193,6 +199,7 @@ fn with_files(line: &str, anywhere: bool) -> String {
             rest = &after[1..];
             continue;
         }
+
         let end = after.find([' ', '"']).unwrap_or(after.len());
         match fs::read_to_string(&after[1..end]) {
             Ok(text) => out.push_str(&format!("{} ", text.replace('\n', " "))),
@@ -201,8 +208,10 @@ fn with_files(line: &str, anywhere: bool) -> String {
                 &after[1..end]
             )),
         }
+
         rest = after.get(end + 1..).unwrap_or_default();
     }
+
     out + rest
 }
 
@@ -223,6 +232,7 @@ fn words(line: &str) -> Vec<String> {
             (c, _, word) => word.get_or_insert_default().push(c),
         }
     }
+
     words.extend(word);
     words
 }
@@ -247,12 +257,14 @@ impl Engine {
                 .position(|word| word.eq_ignore_ascii_case(name))?;
             words.get(at + 1).cloned()
         };
+
         let mut engine = Self {
             is_strict: words
                 .iter()
                 .any(|word| word.eq_ignore_ascii_case("-strictportbind")),
             ..Self::default()
         };
+
         for (at, word) in words.iter().enumerate() {
             if let Some(command) = word.strip_prefix('+') {
                 let value = words
@@ -264,6 +276,7 @@ impl Engine {
                 );
             }
         }
+
         engine.ip = option("-ip").or(engine.ip);
         engine.port = option("-port").or(engine.port);
         engine
@@ -309,6 +322,7 @@ impl Engine {
             say(&format!("standin: {file} runs itself"));
             std::process::abort();
         }
+
         match fs::read(Path::new(GAME).join("cfg").join(file)) {
             Ok(bytes) => {
                 say(&format!("execing {file}"));
@@ -331,6 +345,7 @@ impl Engine {
             Ok(_) => say(&format!("SourceTV on port {port}")),
             Err(e) => say(&format!("WARNING: UDP_OpenSocket: port {port}: bind: {e}")),
         }
+
         bound.ok()
     }
 
@@ -343,11 +358,13 @@ impl Engine {
                 .map_err(|_| format!("Error: bad port {text}"))?,
             None => DEFAULT_PORT,
         };
+
         let last = if self.is_strict {
             first
         } else {
             first.saturating_add(10)
         };
+
         for port in first..=last {
             let sockets = UdpSocket::bind((ip, port))
                 .and_then(|udp| Ok((udp, TcpListener::bind((ip, port))?)));
@@ -361,6 +378,7 @@ impl Engine {
                 Err(e) => say(&format!("WARNING: UDP_OpenSocket: port {port}: bind: {e}")),
             }
         }
+
         Err(format!(
             "Couldn't allocate dedicated server IP {ip} port {first}."
         ))
@@ -400,6 +418,7 @@ fn obey_signals(signals: &SigSet) {
             say("Server shutting down");
             std::process::exit(on_interrupt.trim().parse().unwrap_or(0));
         }
+
         // The game has no handler for the others.
         let _ = signals.thread_unblock();
         let _ = raise(signal);
@@ -421,6 +440,7 @@ fn watch_controls(_rcon: &TcpListener) -> ExitCode {
             say("L 11/28/2026: [SM] Unable to load plugin \"l4dtoolz.smx\": corrupted state");
             crash("");
         }
+
         if let Some(how) = take("crash") {
             crash(&how);
         }
@@ -437,6 +457,7 @@ fn watch_controls(_rcon: &TcpListener) -> ExitCode {
             let _ = stop_signals().thread_unblock();
             let _ = raise(Signal::SIGINT);
         }
+
         if let Some(how_much) = take("eat") {
             eat(&how_much);
         }
@@ -454,6 +475,7 @@ fn watch_controls(_rcon: &TcpListener) -> ExitCode {
             next_tick += TICK_EVERY;
             say(&format!("tick {ticks}"));
         }
+
         thread::sleep(LOOK_EVERY);
     }
 }
@@ -477,6 +499,7 @@ fn run(script: &str) {
         |e| e.to_string().into_bytes(),
         |out| [out.stdout, out.stderr].concat(),
     );
+
     let (fresh, done) = (control("run.new"), control("run.out"));
     let _ = fs::write(&fresh, text).and_then(|()| fs::rename(fresh, done));
 }
@@ -548,6 +571,7 @@ fn answer(packet: &[u8], name: &str, port: u16) -> Option<Vec<u8>> {
         Some(rest) => rest,
         None => packet.strip_prefix(SIMPLE)?.strip_prefix(b"U")?,
     };
+
     let kind = packet[SIMPLE.len()];
     let mut reply = SIMPLE.to_vec();
     if challenge != CHALLENGE {
@@ -561,11 +585,13 @@ fn answer(packet: &[u8], name: &str, port: u16) -> Option<Vec<u8>> {
             reply.extend_from_slice(text.as_bytes());
             reply.push(0);
         }
+
         reply.extend_from_slice(&APP_ID.to_le_bytes());
         // No players, of 8, no bots; dedicated, Linux, public, secured; version; port follows.
         reply.extend_from_slice(b"\0\x08\0dl\0\x012.2.4.3\0\x80");
         reply.extend_from_slice(&port.to_le_bytes());
     }
+
     Some(reply)
 }
 
@@ -574,6 +600,7 @@ fn query_command(address: Option<&String>) -> ExitCode {
         eprintln!("standin-srcds --query HOST:PORT");
         return ExitCode::from(2);
     };
+
     match query(address) {
         Ok(name) => {
             say(&name);

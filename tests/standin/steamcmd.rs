@@ -78,6 +78,7 @@ fn main() -> ExitCode {
         Some("--double-fork") => return double_fork(),
         _ => {}
     }
+
     let conf = Conf::read(&args[0]);
     if conf.has("ignore_term") {
         block_stop_signals();
@@ -128,6 +129,7 @@ impl Order {
                 _ => {}
             }
         }
+
         order
     }
 
@@ -155,10 +157,12 @@ impl Conf {
                 } else {
                     std::env::current_exe().unwrap_or_default()
                 };
+
                 me.with_file_name("standin.conf")
             },
             PathBuf::from,
         );
+
         let text = fs::read_to_string(&file).unwrap_or_default();
         let pairs = text.lines().filter_map(|line| line.split_once('='));
         let values = pairs
@@ -203,6 +207,7 @@ impl Printer {
                 .open(conf.beside("standin-printed.log"))
                 .expect("the record")
         });
+
         Self { held, record }
     }
 
@@ -267,17 +272,20 @@ fn run(conf: &Conf, order: &Order, out: &mut Printer) -> u8 {
         {}
         out.line("");
     }
+
     if !order.update {
         let _ = fs::write(conf.beside("standin.primed"), "");
         out.line("Unloading Steam API...OK");
         return 0;
     }
+
     let mut children = spawn_children(conf);
     let code = update(conf, order, way.as_ref(), out);
     for child in &mut children {
         let _ = child.kill();
         let _ = child.wait();
     }
+
     out.line("Unloading Steam API...OK");
     code
 }
@@ -298,8 +306,10 @@ fn self_update(conf: &Conf, out: &mut Printer) {
             format!("[{percent:3}%] Downloading update ({kib} of 48,436 KB)...").as_bytes(),
             b"\r",
         );
+
         thread::sleep(Duration::from_millis(30));
     }
+
     for line in [
         "[100%] Download Complete.",
         "[----] Applying update...",
@@ -313,6 +323,7 @@ fn self_update(conf: &Conf, out: &mut Printer) {
     ] {
         out.line(line);
     }
+
     let home = std::env::var("HOME").unwrap_or_default();
     out.line(&format!(
         "Redirecting stderr to '{home}/Steam/logs/stderr.txt'"
@@ -324,12 +335,14 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
         out.line("Please use force_install_dir before logon!");
         return INSTALL_FAILED;
     };
+
     if conf.has("missing_configuration") && !conf.beside("standin.primed").exists() {
         out.line(&format!(
             "ERROR! Failed to install app '{APP}' (Missing configuration)"
         ));
         return 0;
     }
+
     let after_windows = dir.join("steamapps/standin.windows-pass");
     if conf.has("invalid_platform") && !order.windows && !after_windows.exists() {
         out.line(&format!(
@@ -337,6 +350,7 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
         ));
         return INSTALL_FAILED;
     }
+
     if let Some(code) = way.and_then(|way| way.before_download(out)) {
         return code;
     }
@@ -347,6 +361,7 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
         out.line(&progress("0x61) downloading", 4532));
         thread::sleep(PROGRESS_EVERY);
     }
+
     if let Some(path) = conf.text("stuck") {
         out.line(&format!("opening {path}"));
         out.line(&format!(
@@ -354,15 +369,18 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
             fs::read(path).map(|bytes| bytes.len())
         ));
     }
+
     if conf.has("hang") {
         hold_pipe(conf);
         hang();
     }
+
     if let Some(line) = way.and_then(words::Way::at_end) {
         out.line(&line);
         let _ = leave_staging(dir);
         return INSTALL_FAILED;
     }
+
     for (key, words) in [
         ("old_manifest", "fully installed"),
         ("up_to_date", "already up to date"),
@@ -372,6 +390,7 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
             return 0;
         }
     }
+
     match lay_down(conf, dir, order.windows) {
         Ok(()) => {
             out.line(&format!("Success! App '{APP}' fully installed."));
@@ -410,6 +429,7 @@ fn download(conf: &Conf, out: &mut Printer) {
         out.line(&progress("0x61) downloading", part));
         thread::sleep(PROGRESS_EVERY);
     }
+
     if whole == 0 {
         out.line(&progress("0x61) downloading", 4532));
     }
@@ -421,6 +441,7 @@ fn download(conf: &Conf, out: &mut Printer) {
             b"\r",
         );
     }
+
     out.line(&progress("0x101) committing", 10_000));
 }
 
@@ -447,6 +468,7 @@ fn print_extras(conf: &Conf, out: &mut Printer) {
         }
         out.line(&format!("line {i}"));
     }
+
     if let Some(said) = conf.text("say") {
         out.bytes(&fs::read(said).unwrap_or_default(), b"");
     }
@@ -540,6 +562,7 @@ fn lay_down(conf: &Conf, dir: &Path, windows: bool) -> io::Result<()> {
         game.join("gameinfo.txt"),
         "\"GameInfo\"\n{\n\tgame\t\"Left 4 Dead 2\"\n}\n",
     )?;
+
     fs::write(game.join("maps/c1m1_hotel.bsp"), "VBSP\n")?;
     if windows {
         for name in ["srcds_linux", "srcds_run"].iter().chain(&LIBRARIES) {
@@ -549,6 +572,7 @@ fn lay_down(conf: &Conf, dir: &Path, windows: bool) -> io::Result<()> {
         fs::write(dir.join("steamapps/standin.windows-pass"), "")?;
         return fs::write(dir.join(MANIFEST), manifest(conf, true));
     }
+
     let _ = fs::remove_file(dir.join("srcds.exe"));
     for name in LIBRARIES {
         fs::write(dir.join(name), "ELF stand-in\n")?;
@@ -561,6 +585,7 @@ fn lay_down(conf: &Conf, dir: &Path, windows: bool) -> io::Result<()> {
         fs::write(&path, content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
+
     let _ = fs::remove_dir_all(dir.join("steamapps/downloading"));
     if let Some(name) = conf.text("missing") {
         fs::remove_file(dir.join(name))?;
@@ -578,6 +603,7 @@ fn manifest(conf: &Conf, windows: bool) -> String {
     } else {
         (4, TOTAL_BYTES)
     };
+
     let buildid = conf.number("buildid").unwrap_or(14_245_183);
     let values = [
         ("appid", APP.to_owned()),
@@ -592,6 +618,7 @@ fn manifest(conf: &Conf, windows: bool) -> String {
         ("BytesToStage", TOTAL_BYTES.to_string()),
         ("BytesStaged", downloaded.to_string()),
     ];
+
     let lines = values.map(|(key, value)| format!("\t\"{key}\"\t\t\"{value}\"\n"));
     let depot = |id: &str, size: u64| {
         let inside = format!(
@@ -599,6 +626,7 @@ fn manifest(conf: &Conf, windows: bool) -> String {
         );
         format!("\t\t\"{id}\"\n\t\t{{\n{inside}\t\t}}\n")
     };
+
     let depots = depot("222861", 9_509_213_145)
         + &depot(if windows { "222862" } else { "222863" }, 252_009_413);
     format!(
@@ -617,12 +645,14 @@ fn spawn_children(conf: &Conf) -> Vec<Child> {
         Some("double") => drop(spawn_self(&["--double-fork"], Stdio::null()).wait()),
         _ => {}
     }
+
     let mut role = vec!["--child"];
     role.extend(
         ["ignore_term", "respawn"]
             .into_iter()
             .filter(|habit| conf.has(habit)),
     );
+
     (0..conf.number("children").unwrap_or(0))
         .map(|_| spawn_self(&role, Stdio::null()))
         .collect()

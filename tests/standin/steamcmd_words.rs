@@ -45,15 +45,18 @@ pub fn chosen(conf: &Conf, order: &Order) -> Option<Way> {
             value: value.to_owned(),
         })
     };
+
     let old = conf.has("login_fail").then(|| Way {
         key: "login",
         value: "connection".to_owned(),
     });
+
     let anonymous = order.login.as_deref() == Some("anonymous") && conf.has("refuse_anonymous");
     let refused = anonymous.then(|| Way {
         key: "refuse",
         value: "No_subscription".to_owned(),
     });
+
     let way = KEYS.into_iter().find_map(named).or(old).or(refused)?;
     if !order.update && ["appinfo", "refuse", "state"].contains(&way.key) {
         return None;
@@ -85,6 +88,7 @@ impl Way {
             out.line("steamcmd.sh: line 37: linux32/steamcmd: No such file or directory");
             return Some(127);
         }
+
         let (words, code) = match (self.key, self.value.as_str()) {
             ("fatal", "offline") => (
                 "Steamcmd needs to be online to update.  Please confirm your network connection \
@@ -94,6 +98,7 @@ impl Way {
             ("fatal", "space") => ("Steamcmd needs 250MB of free disk space to update.", 7),
             _ => return None,
         };
+
         out.line(
             "ILocalize::AddFile() failed to load file \"public/steambootstrapper_english.txt\".",
         );
@@ -106,6 +111,7 @@ impl Way {
             "threadtools.cpp (3552) : Assertion Failed: Illegal termination of worker thread \
             'Thread(0x02F18F10/0x0'",
         );
+
         Some(code)
     }
 
@@ -123,6 +129,7 @@ impl Way {
                     "ERROR! Failed to install app '{APP}' ({})",
                     self.value.replace('_', " ")
                 ));
+
                 Some(INSTALL_FAILED)
             }
             _ => None,
@@ -151,6 +158,7 @@ pub fn log_in(order: &Order, account: &str, way: Option<&Way>, out: &mut Printer
         }
         format!("Logging in user '{account}' [U:1:1868766091] to Steam Public...")
     };
+
     let login = way
         .filter(|way| way.key == "login")
         .map(|way| way.value.as_str());
@@ -175,6 +183,7 @@ pub fn log_in(order: &Order, account: &str, way: Option<&Way>, out: &mut Printer
         Some(_) => "FAILED (No Connection)",
         None => "OK",
     };
+
     out.line(&format!("{start}{failed}"));
     if login.is_some() {
         return Some(LOGIN_FAILED);
@@ -186,6 +195,7 @@ pub fn log_in(order: &Order, account: &str, way: Option<&Way>, out: &mut Printer
     } else {
         out.line("Waiting for user info...OK");
     }
+
     None
 }
 
@@ -225,6 +235,7 @@ fn ask_for_password(order: &Order, account: &str, out: &mut Printer) -> bool {
             .is_ok();
         }
     }
+
     out.line("FAILED (Invalid Password)");
     false
 }

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         eprintln!("standin-stuck DIRECTORY");
         return ExitCode::from(2);
     };
+
     // Before there is a thread that would take them.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     let prepared = signals

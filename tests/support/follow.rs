@@ -88,6 +88,7 @@ impl Follower {
             } else {
                 Body::Waste
             };
+
             heard(self, Heard::Status(self.status));
             if self.status == 200 {
                 self.take(&head[end + 4..], heard);
@@ -106,6 +107,7 @@ impl Follower {
                     } else {
                         Body::Data(left - data.len())
                     };
+
                     continue;
                 }
                 Body::Break if first == b'\n' => self.body = Body::Size(0),
@@ -166,6 +168,7 @@ fn one(text: &[u8]) -> Option<(Heard<'_>, &[u8])> {
                 .iter()
                 .fold(0, |number, digit| number * 10 + i64::from(digit - b'0')),
         );
+
         (name, rest) = line(rest)?;
     }
 
@@ -177,6 +180,7 @@ fn one(text: &[u8]) -> Option<(Heard<'_>, &[u8])> {
         name.strip_prefix(b"event: ")?,
         data.strip_prefix(b"data: ")?,
     );
+
     Some((
         seq.map_or(Heard::Event(name), |seq| Heard::Line(seq, data)),
         rest,

@@ -36,11 +36,13 @@ impl Web {
             WEB,
             &[&["--listen", "127.0.0.1:0", "--idle-seconds", "0"], args].concat(),
         );
+
         // The settings of its unit; the memory tests depend on them.
         command.envs([
             ("MALLOC_ARENA_MAX", "2"),
             ("MALLOC_MMAP_THRESHOLD_", "262144"),
         ]);
+
         command.envs(envs.iter().copied());
 
         let mut child = command
@@ -55,6 +57,7 @@ impl Web {
                 lines.read_line(&mut line).expect("a line") > 0,
                 "it ended: {said}"
             );
+
             said.push_str(&line);
             if let Some((_, at)) = line.split_once("listening at http://") {
                 break at.trim().parse().expect("an address");
@@ -68,6 +71,7 @@ impl Web {
                 .map_while(Result::ok)
                 .for_each(|line| eprintln!("web: {line}"))
         });
+
         Self { child, addr }
     }
 
@@ -227,6 +231,7 @@ impl Client {
             ("Sec-Fetch-Site", "same-origin"),
             ("Content-Type", "application/x-www-form-urlencoded"),
         ];
+
         self.send("POST", path, &headers, &body)
     }
 
@@ -244,6 +249,7 @@ impl Client {
             "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
             body.len()
         );
+
         if !headers
             .iter()
             .any(|(name, _)| name.eq_ignore_ascii_case("host"))
@@ -321,6 +327,7 @@ fn parse(bytes: &[u8]) -> Answer {
     } else {
         rest.to_vec()
     };
+
     Answer {
         status,
         headers,

@@ -39,6 +39,7 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
             "waited {} s in vain: {what}",
             PATIENCE.as_secs()
         );
+
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -99,6 +100,7 @@ impl Root {
         ] {
             std::fs::create_dir(directory.path().join(name)).expect("a directory");
         }
+
         Self { directory }
     }
 
@@ -204,6 +206,7 @@ pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
         argv.iter().map(|&word| word.to_owned()).collect(),
         envs.clone(),
     );
+
     let (stopped, started) = (Arc::clone(&stop), Arc::clone(&children));
     let thread = std::thread::spawn(move || {
         let words: Vec<&str> = argv.iter().map(String::as_str).collect();
@@ -217,6 +220,7 @@ pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
                 connection.expect("a connection"),
                 Stdio::inherit(),
             );
+
             started.lock().expect("no panic").push(child);
         }
     });
@@ -346,6 +350,7 @@ impl Talk {
                 heard.last.is_none(),
                 "an answer after the last one: {answer}"
             );
+
             for (list, key) in [
                 (&mut heard.stdout, "stdout"),
                 (&mut heard.stderr, "stderr"),

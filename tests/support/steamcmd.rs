@@ -42,6 +42,7 @@ case "$*" in
 esac
 "#
     );
+
     root.script("steam/steamcmd.sh", &text);
 }
 
@@ -85,5 +86,6 @@ pub fn envs(root: &Root, settings: &[(&str, &str)]) -> Envs {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
     );
+
     envs
 }

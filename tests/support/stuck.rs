@@ -74,6 +74,7 @@ impl Stuck {
             "fd={},rootmode=40000,user_id=0,group_id=0,allow_other",
             device.as_raw_fd()
         );
+
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(
             Some("stuck"),
@@ -89,12 +90,14 @@ impl Stuck {
             waiting: HashMap::new(),
             readers: Arc::clone(&readers),
         };
+
         let mut mounted = Self {
             directory: directory.to_owned(),
             readers,
             stop: None,
             server: None,
         };
+
         let (stopped, stop) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
 
         mounted.stop = Some(stop);
@@ -147,6 +150,7 @@ impl Server {
                 let left = due.saturating_duration_since(Instant::now()).as_millis();
                 PollTimeout::try_from(left + 1).unwrap_or(PollTimeout::MAX)
             });
+
             let mut fds = [
                 PollFd::new(self.device.as_fd(), PollFlags::POLLIN),
                 PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
@@ -194,6 +198,7 @@ impl Server {
                         },
                     );
                 }
+
                 return;
             }
             INTERRUPT => {
@@ -239,6 +244,7 @@ impl Server {
             &unique.to_ne_bytes(),
         ]
         .concat();
+
         let _ = self.device.write(&[header, body].concat());
     }
 }
@@ -277,6 +283,7 @@ fn init(readahead: u32) -> Vec<u8> {
         0,
         u32::try_from(LONGEST / 2).expect("it fits"),
     ];
+
     let mut answer: Vec<u8> = words
         .iter()
         .flat_map(|word: &u32| word.to_ne_bytes())
@@ -297,6 +304,7 @@ fn attributes(node: u64) -> Vec<u8> {
     } else {
         (0o100_666, 1)
     };
+
     [
         &node.to_ne_bytes()[..],
         &[0; 52],

@@ -151,6 +151,7 @@ fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
         r#"{{"operation": "stop", "servers": ["{}"]}}"#,
         "x".repeat(64 * 1024)
     );
+
     refused(&send(json, &long), 413, &["65536"]);
     assert_eq!(place.count("jobs"), 0);
     for kind in [
@@ -194,6 +195,7 @@ fn body() -> impl Strategy<Value = String> {
         "cascade",
         "x",
     ]);
+
     let object = prop::collection::vec((fields, anything()), 0..5).prop_map(|pairs| {
         Value::Object(
             pairs
@@ -222,16 +224,19 @@ fn no_body_and_no_query_is_our_own_fault() {
         "/api/jobs/1/cancel",
         "/api/tasks/1/cancel",
     ]);
+
     let config = ProptestConfig {
         cases: 300,
         failure_persistence: None,
         ..ProptestConfig::default()
     };
+
     let posts = TestRunner::new(config.clone()).run(&(routes, body()), |(path, body)| {
         let headers = [
             ("Authorization", bearer.as_str()),
             ("Content-Type", "application/json"),
         ];
+
         let answer = place.web.client().send("POST", path, &headers, &body);
 
         prop_assert!(
@@ -246,8 +251,10 @@ fn no_body_and_no_query_is_our_own_fault() {
             "{}",
             answer.body
         );
+
         Ok(())
     });
+
     posts.unwrap();
 
     let lists = prop::sample::select(vec!["/api/jobs", "/api/servers", "/api/cancellations"]);
@@ -255,6 +262,7 @@ fn no_body_and_no_query_is_our_own_fault() {
         "state|actual_state|operation|server|user|job|limit|offset",
         any::<String>()
     ];
+
     let query = prop::collection::vec(
         (
             name,
@@ -262,6 +270,7 @@ fn no_body_and_no_query_is_our_own_fault() {
         ),
         0..4,
     );
+
     let gets = TestRunner::new(config).run(&(lists, query), |(path, query)| {
         let path = format!("{path}?{}", serde_urlencoded::to_string(&query).unwrap());
         let answer = place.ask(&place.anna, "GET", &path, None);
@@ -271,6 +280,7 @@ fn no_body_and_no_query_is_our_own_fault() {
             answer.status,
             answer.body
         );
+
         Ok(())
     });
 

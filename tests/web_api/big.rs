@@ -25,6 +25,7 @@ fn crowded() -> Place {
          INSERT INTO task_dependencies (task_id, depends_on, needs)
              SELECT id, id - 1, 'success' FROM tasks WHERE position % 2;"
     );
+
     place
         .house
         .db()
@@ -45,6 +46,7 @@ fn a_page_of_large_jobs_ends_early_and_the_next_continues() {
             &format!("/api/jobs?limit=500&offset={}", seen.len()),
             None,
         );
+
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert!(
             answer.body.len() < 2 * 1024 * 1024,
@@ -67,6 +69,7 @@ fn a_page_of_large_jobs_ends_early_and_the_next_continues() {
                 (tasks.len(), job["servers"].as_array().unwrap().len()),
                 (200, 100)
             );
+
             assert_eq!(tasks[1]["depends_on"], json!([tasks[0]["id"]]));
             assert_eq!(tasks[2]["depends_on"], json!([]));
         }
@@ -95,6 +98,7 @@ fn clients_that_do_not_read_cost_little_and_block_no_other() {
             "GET /api/jobs?limit=500 HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
             place.web.addr, place.boss
         );
+
         stream.write_all(head.as_bytes()).unwrap();
         nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::RcvBuf, &4096).unwrap();
     }

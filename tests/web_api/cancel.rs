@@ -49,14 +49,17 @@ fn what_waits_is_cancelled_at_once_and_only_once() {
         (&result["previous_state"], &result["state"]),
         (&json!("queued"), &json!("cancelled"))
     );
+
     assert_eq!(
         (&result["requested_by"], &result["reason"]),
         (&json!("api:anna"), &json!("wrong <server>"))
     );
+
     assert_eq!(
         (&result["force_used"], &result["cancellation_state"]),
         (&json!(true), &json!("completed"))
     );
+
     assert_eq!(
         place.get(&place.boss, "/api/jobs/1/cancellation-status"),
         result
@@ -118,10 +121,12 @@ fn what_runs_is_on_its_way_and_force_can_be_added() {
         &format!("/api/tasks/{}/cancel", tasks[0]),
         None,
     );
+
     assert_eq!(
         (task.status, &task.json()["cancellation_id"]),
         (200, &body["cancellation_id"])
     );
+
     assert_eq!(place.count("cancellations"), 1);
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "cancelling");
 }
@@ -139,6 +144,7 @@ fn a_task_is_cancelled_with_its_dependents_or_alone() {
             body,
         )
     };
+
     let first = task(tasks[0], None);
 
     assert_eq!(first.status, 200, "{}", first.body);
@@ -146,12 +152,14 @@ fn a_task_is_cancelled_with_its_dependents_or_alone() {
         (&first.json()["task"], &first.json()["state"]),
         (&json!(tasks[0]), &json!("cancelled"))
     );
+
     assert_eq!(
         first.json()["tasks_affected"].as_array().unwrap().len(),
         3,
         "{}",
         first.body
     );
+
     refused(
         &task(tasks[0], Some(&json!({"force": true}))),
         400,
@@ -189,6 +197,7 @@ fn a_task_is_cancelled_with_its_dependents_or_alone() {
         2,
         "{left:?}"
     );
+
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "queued");
     assert_eq!(
         place.get(&place.anna, "/api/jobs/1/cancellation-status"),
@@ -240,6 +249,7 @@ fn what_is_not_understood_cancels_nothing() {
         404,
         &["there is no task 99"],
     );
+
     assert_eq!(place.count("cancellations"), 0);
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "queued");
 }

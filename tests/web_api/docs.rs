@@ -107,6 +107,7 @@ fn every_command_of_the_page_works_and_prints_as_shown() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
+
     let mut printed = out.split(MARK);
     let done = out.matches(MARK).count();
     assert!(
@@ -124,6 +125,7 @@ fn every_command_of_the_page_works_and_prints_as_shown() {
                     serde_json::from_str::<Value>(text)
                         .unwrap_or_else(|error| panic!("{error}: {text}"))
                 };
+
                 same_shape(&parse(&block.text), &parse(last), "it");
             }
             "text" => assert_eq!(last, block.text.trim()),

@@ -42,6 +42,7 @@ fn the_document_is_valid_openapi() {
         "openapi.json",
         place.get(&place.anna, "/api/openapi.json").to_string(),
     );
+
     let output = Command::new(validator)
         .args(["--errors", "all"])
         .arg(document)
@@ -110,6 +111,7 @@ fn every_route_answers_as_the_document_says() {
         "{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
+
     assert!(place.count("jobs") > before, "it enqueued some: {said}");
     assert!(
         place.count("cancellations") > 1,

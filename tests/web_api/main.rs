@@ -119,6 +119,7 @@ fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> 
             &blueprints::Content::default(),
         )?
         .id;
+
         for name in theirs {
             let name = name.parse()?;
             let new = servers::NewServer {
@@ -127,6 +128,7 @@ fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> 
                 blueprint,
                 port: Some(port),
             };
+
             servers::create(
                 tx,
                 1,
@@ -137,8 +139,10 @@ fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> 
                     last: 27999,
                 },
             )?;
+
             port += 1;
         }
+
         texts.push(tokens::create(tx, 1, "test", user.id, &"tests".parse()?)?.1);
     }
 
@@ -165,10 +169,12 @@ fn refused(answer: &Answer, status: u16, words: &[&str]) {
         body["error"].as_str().is_some_and(|word| !word.is_empty()),
         "{body}"
     );
+
     assert!(
         !message.is_empty() && !message.contains('\n') && message.chars().count() <= 400,
         "{message}"
     );
+
     for word in words {
         assert!(message.contains(word), "'{word}' is missing: {message}");
     }
@@ -190,6 +196,7 @@ fn it_tells_the_same_as_the_command_line() {
         &place.anna,
         &json!({"operation": "restart", "servers": ["Friday", 2]}),
     );
+
     place.enqueue(&place.boss, &json!({"operation": "update"}));
 
     let answer = place.ask(
@@ -198,11 +205,13 @@ fn it_tells_the_same_as_the_command_line() {
         &format!("/api/jobs/{first}/cancel"),
         Some(&json!({"reason": "no"})),
     );
+
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(
         answer.json(),
         place.json_output(JOB, &["cancel-status", "1", "--json"])
     );
+
     assert_eq!(
         place.get(&place.anna, "/api/jobs/1/cancellation-status"),
         answer.json()
@@ -220,14 +229,17 @@ fn it_tells_the_same_as_the_command_line() {
         place.get(&place.boss, "/api/jobs")["items"],
         place.json_output(JOB, &["list", "--json"])
     );
+
     assert_eq!(
         place.get(&place.boss, "/api/cancellations")["items"],
         place.json_output(JOB, &["cancellations", "--json"])
     );
+
     assert_eq!(
         place.get(&place.anna, "/api/servers/2"),
         place.json_output(LEFT4ME, &["server", "show", "2", "--json"])
     );
+
     assert_eq!(
         place.get(&place.boss, "/api/servers")["items"],
         place.json_output(LEFT4ME, &["server", "list", "--json"])
@@ -296,6 +308,7 @@ fn a_list_comes_in_parts_and_can_be_filtered() {
         ids(&place.get(&place.boss, "/api/servers?user=anna&limit=1&offset=1")),
         [2]
     );
+
     assert_eq!(
         ids(&place.get(
             &place.boss,
@@ -303,10 +316,12 @@ fn a_list_comes_in_parts_and_can_be_filtered() {
         )),
         [1, 2, 3]
     );
+
     assert_eq!(
         ids(&place.get(&place.boss, "/api/servers?actual_state=running")),
         [0; 0]
     );
+
     assert_eq!(
         ids(&place.get(
             &place.boss,
@@ -314,10 +329,12 @@ fn a_list_comes_in_parts_and_can_be_filtered() {
         )),
         [1]
     );
+
     assert_eq!(
         ids(&place.get(&place.boss, "/api/cancellations?state=requested")),
         [0; 0]
     );
+
     assert_eq!(
         ids(&place.get(&place.boss, "/api/cancellations?job=1")),
         [0; 0]
@@ -354,6 +371,7 @@ fn what_is_anothers_does_not_exist() {
             place.ask(&place.bert, "GET", &path, None),
             place.ask(&place.bert, "GET", &missing, None),
         );
+
         refused(&theirs, 404, &["there is no"]);
         let number = path.split('/').nth(3).unwrap();
         assert_eq!(
@@ -361,6 +379,7 @@ fn what_is_anothers_does_not_exist() {
             none.body,
             "it does not reveal that it exists"
         );
+
         assert_eq!(
             place.ask(&place.boss, "GET", &path, None).status,
             if path.contains("/2/") { 404 } else { 200 }
@@ -392,6 +411,7 @@ fn what_is_anothers_does_not_exist() {
             "/api/jobs",
             Some(&json!({"operation": "stop", "servers": servers})),
         );
+
         refused(&answer, 404, &["there is no server"]);
     }
 
@@ -424,6 +444,7 @@ fn what_is_anothers_does_not_exist() {
             403,
             &["admin", operation],
         );
+
         place.enqueue(&place.boss, &body);
     }
 }
@@ -439,11 +460,13 @@ fn the_same_key_of_the_same_user_is_the_same_job() {
             ("Content-Type", "application/json"),
             ("Idempotency-Key", key),
         ];
+
         place
             .web
             .client()
             .send("POST", "/api/jobs", &headers, &body)
     };
+
     let (first, again, bert) = (
         ask(&place.anna, "k-1"),
         ask(&place.anna, "k-1"),
@@ -455,6 +478,7 @@ fn the_same_key_of_the_same_user_is_the_same_job() {
         first.json(),
         json!({"job_id": 1, "state": "queued", "queue_position": 1})
     );
+
     assert_eq!(
         (
             first.body,
@@ -514,6 +538,7 @@ fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
         401,
         &["revoked"],
     );
+
     place.get(&place.bert, "/api/jobs");
 
     let (code, ..) = run(&place, &["user", "disable", "bert"]);
@@ -566,6 +591,7 @@ fn a_session_needs_the_header_that_stands_for_a_forms_token() {
         ("Sec-Fetch-Site", "same-origin"),
         ("Sec-Fetch-Site", "cross-site"),
     );
+
     for headers in [
         vec![json, ours],
         vec![json, ours, ("X-CSRF-Token", "")],
@@ -593,6 +619,7 @@ fn a_session_needs_the_header_that_stands_for_a_forms_token() {
         &[json, ours, ("X-CSRF-Token", &csrf)],
         body,
     );
+
     assert_eq!(answer.status, 201, "{}", answer.body);
     assert_eq!(
         place.get(&place.anna, "/api/jobs/1")["requested_by"],

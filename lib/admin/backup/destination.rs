@@ -59,6 +59,7 @@ impl Backups {
         } else {
             OFlag::O_NOFOLLOW
         };
+
         let directory = open(&path, DIRECTORY | follow, Mode::empty());
         let directory = directory.map_err(|errno| unusable(&path, errno.into()))?;
 
@@ -148,6 +149,7 @@ impl Destination {
             format!(".{}.part", std::process::id()).as_bytes(),
         ]
         .concat();
+
         let name = OsString::from_vec(name);
         let flags =
             OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -157,6 +159,7 @@ impl Destination {
             flags,
             Mode::from_bits_truncate(0o640),
         );
+
         let file = File::from(file.map_err(|errno| self.failed(errno))?);
         let partial = PartialFile {
             destination: self,
@@ -269,6 +272,7 @@ impl PartialFile<'_> {
             self.destination.directory.as_fd(),
             self.destination.name.as_os_str(),
         );
+
         let named = match renameat2(
             directory,
             from,
@@ -416,6 +420,7 @@ mod tests {
                 "left4me-20040101-000000.db"
             ]
         );
+
         assert!(root.path().join("kept").exists());
     }
 
@@ -465,6 +470,7 @@ mod tests {
                 .to_string()
                 .contains("replaced")
         );
+
         assert!(!file.exists());
     }
 
@@ -490,6 +496,7 @@ mod tests {
                 .code(),
             4
         );
+
         assert!(
             Destination::named(&dir.join("link/x.db")).is_ok(),
             "a user's own path may contain links"

@@ -127,6 +127,7 @@ mod tests {
             }
             .is_ours()
         };
+
         for ours in [
             "/usr/bin/left4me-job",
             "/usr/bin/left4me",
@@ -134,6 +135,7 @@ mod tests {
         ] {
             assert!(is_ours(ours), "{ours}");
         }
+
         for other in [
             "/usr/bin/sqlite3",
             "/home/eve/left4me-job",

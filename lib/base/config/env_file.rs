@@ -66,6 +66,7 @@ impl EnvFile {
             },
             ..Reader::default()
         };
+
         // A carriage return ends a line as well: files from Windows are read as they are meant.
         for c in bare.unwrap_or(text).replace("\r\n", "\n").chars() {
             reader.take(c);
@@ -162,6 +163,7 @@ impl Reader {
                         .faults
                         .push((Fault::CommentContinues, self.line + 1, self.line + 1));
                 }
+
                 self.state = if is_end {
                     State::BeforeName
                 } else {
@@ -170,6 +172,7 @@ impl Reader {
             }
             State::BeforeName | State::BeforeValue | State::Comment => {}
         }
+
         self.line += usize::from(c == '\n');
     }
 
@@ -200,12 +203,14 @@ impl Reader {
             self.state,
             State::Single | State::Double | State::DoubleEscape
         );
+
         // systemd takes a value over several lines; no setting has one.
         if is_open || self.value.contains('\n') {
             self.file
                 .faults
                 .push((Fault::OpenQuote, self.quoted + 1, last));
         }
+
         self.value.truncate(self.kept);
         let name = self.name.trim_end().to_owned();
         if is_name(&name) {
@@ -219,6 +224,7 @@ impl Reader {
         } else {
             self.file.faults.push((Fault::NoName, line, last));
         }
+
         self.clear();
     }
 
@@ -274,8 +280,10 @@ mod tests {
                 [("A".to_owned(), value.to_owned())],
                 "{line:?}"
             );
+
             assert_eq!(faults(line), [], "{line:?}");
         }
+
         assert_eq!(pairs("# A=1\n;B=2\n\nC=3\r\nD=4").len(), 2);
         assert_eq!(
             EnvFile::parse("A=1\nA=2\n").get("A"),
@@ -290,16 +298,19 @@ mod tests {
             faults("# x\nLEFT4ME_LOG\nA=1"),
             [(Fault::NoAssignment, 2, 2)]
         );
+
         assert_eq!(faults("A=1\nexport B=2\n"), [(Fault::NoName, 2, 2)]);
         assert_eq!(
             faults("A=\"1\nB=2\nC=\"3\"\nD=4\n"),
             [(Fault::OpenQuote, 1, 3)]
         );
+
         assert_eq!(faults("A=1\nB='2\n"), [(Fault::OpenQuote, 2, 3)]);
         assert_eq!(
             faults("# C:\\dir\\\nA=1\n"),
             [(Fault::CommentContinues, 1, 1)]
         );
+
         let marked = EnvFile::parse("\u{feff}A=1\n");
         assert!(marked.has_mark && marked.get("A") == Some("1"));
         assert_eq!(

@@ -48,6 +48,7 @@ fn of<A: Args>(stops: &'static str) -> Vec<Known> {
             stops,
         })
     };
+
     command.get_arguments().filter_map(named).collect()
 }
 
@@ -111,6 +112,7 @@ mod tests {
             let why = judged(name, bad).unwrap_err();
             assert!(why.contains(allowed), "{name}={bad}: {why}");
         }
+
         for (name, good) in [
             ("LEFT4ME_WORKER_SLOTS", "256"),
             ("LEFT4ME_WEB_PROXIES", "192.0.2.1, ::1"),

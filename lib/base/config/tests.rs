@@ -26,11 +26,13 @@ fn a_flag_wins_over_the_settings_file_and_the_file_over_the_default() {
         &["x"],
     )
     .unwrap();
+
     assert_eq!(program.paths.root, Path::new("/srv/l4d"));
     assert_eq!(
         program.paths.database(),
         Path::new("/srv/l4d/db/left4me.db")
     );
+
     let program = parsed("LEFT4ME_ROOT=/srv/l4d", &["x", "--root", "/opt/x"]).unwrap();
     assert_eq!(program.paths.root, Path::new("/opt/x"));
     assert_eq!(
@@ -58,6 +60,7 @@ fn pauses_are_seconds_with_commas_and_a_bad_value_says_so() {
         pauses("0.1, 2").unwrap().total(),
         Duration::from_millis(2100)
     );
+
     assert_eq!(pauses("0").unwrap(), Pauses(vec![Duration::ZERO]));
     for bad in [
         "",

@@ -46,6 +46,7 @@ fn a_display_name_is_free_text_but_never_only_digits() {
             .parse::<ServerName>()
             .is_ok()
     );
+
     assert!("Größe №1".parse::<ServerName>().is_ok());
     assert!("42".parse::<ServerName>().is_err());
     assert!("42".parse::<UserName>().is_ok() && "..".parse::<UserName>().is_err());
@@ -59,6 +60,7 @@ fn a_refusal_shows_the_text_with_escapes() {
         "{}",
         said("Сервер")
     );
+
     assert!(
         said("a\u{202e}b\n\u{1b}").starts_with("'a\\u{202e}b\\n\\u{1b}' is"),
         "{}",

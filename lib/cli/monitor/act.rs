@@ -35,6 +35,7 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
                         format!("already queued or running: job {job}, {operation} server {server}")
                     }
                 };
+
                 (Tone::Good, message)
             })
         }
@@ -76,6 +77,7 @@ fn pause(context: &mut Context, now: i64) -> Result<(Tone, String)> {
             jobs::counts(tx)?.1,
         ))
     })?;
+
     Ok(match (paused, running) {
         (false, _) => (Tone::Warning, "the queue is paused already".to_owned()),
         (true, 0) => (Tone::Good, "the queue is paused".to_owned()),

@@ -60,10 +60,12 @@ mod tests {
             typed(&[text("qäx"), vec![Key::Backspace, Key::Up, Key::Tab]].concat()),
             "qä"
         );
+
         assert_eq!(
             typed(&[text("one two "), vec![Key::Ctrl('w')]].concat()),
             "one "
         );
+
         assert_eq!(typed(&[text("one two"), vec![Key::Ctrl('u')]].concat()), "");
     }
 

@@ -158,6 +158,7 @@ fn control_sequence(bytes: &[u8]) -> Next {
     else {
         return Next::Incomplete;
     };
+
     let (parameters, last, length) = (&bytes[2..2 + end], bytes[2 + end], end + 3);
     if !(0x40..=0x7e).contains(&last) {
         return Next::Complete(None, length - 1);
@@ -208,14 +209,17 @@ mod tests {
             BackTab, Backspace, Char, Ctrl, Down, End, Enter, Escape, Home, PageDown, PageUp, Tab,
             Up,
         };
+
         assert_eq!(
             keys(b"jK\r\x7f\t\x03"),
             [Char('j'), Char('K'), Enter, Backspace, Tab, Ctrl('c')]
         );
+
         assert_eq!(
             keys(b"\x1b[A\x1bOB\x1b[1;5A\x1b[5~\x1b[6~"),
             [Up, Down, Up, PageUp, PageDown]
         );
+
         assert_eq!(keys(b"\x1b[H\x1b[4~\x1b[Z"), [Home, End, BackTab]);
         assert_eq!(keys("ü🦀".as_bytes()), [Char('ü'), Char('🦀')]);
         assert_eq!(keys(b"\x1bq"), [Escape, Char('q')]);
@@ -224,6 +228,7 @@ mod tests {
             [Char('x')],
             "replies and invalid bytes are ignored"
         );
+
         assert_eq!(
             keys(b"\x1b[200~quit\rQ\x1b[201~n"),
             [Key::Paste("quit\rQ".to_owned()), Char('n')]

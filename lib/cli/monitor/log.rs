@@ -220,6 +220,7 @@ impl Log {
                     let before = logs::before(connection, self.job, seq, self.page / 3)?;
                     self.go_to(before.first().map_or(seq, |line| line.seq));
                 }
+
                 Search::At(seq)
             }
             Found::NotYet(seq) => Search::Running(way, seq),
@@ -253,6 +254,7 @@ mod tests {
                 db,
                 log: Log::open(JobId(1), "install", JobState::Running),
             };
+
             (0..lines).for_each(|_| reader.grow());
             reader.read();
             reader
@@ -319,6 +321,7 @@ mod tests {
             (41, 50),
             "it does not move while not following"
         );
+
         assert_eq!(reader.press(&[Key::Char('F')]), (43, 52));
 
         reader.grow();
@@ -335,20 +338,24 @@ mod tests {
             (10, 19),
             "pages overlap by one line"
         );
+
         assert_eq!(
             reader.press(&[Key::Char('j'), Key::Char('j'), Key::Char('k')]),
             (11, 20)
         );
+
         assert_eq!(
             reader.press(&[Key::PageUp, Key::PageUp, Key::PageUp]),
             (1, 10)
         );
+
         assert_eq!(reader.press(&[Key::End]), (41, 50));
         assert_eq!(
             reader.press(&[Key::Char('j'), Key::PageDown]),
             (41, 50),
             "stops at the end"
         );
+
         assert_eq!(Reader::new(3).press(&[Key::PageDown, Key::Home]), (1, 3));
 
         assert_eq!(
@@ -368,6 +375,7 @@ mod tests {
             (17, 26),
             "line 20, with some lines before it"
         );
+
         assert_eq!(reader.log.search, Search::At(20));
 
         reader.press(&[Key::Char('n')]);
@@ -393,12 +401,14 @@ mod tests {
             Key::Char('n'),
             Key::Backspace,
         ]);
+
         assert_eq!(reader.log.typing.as_ref().map(Input::text), Some("q"));
         reader.press(&[Key::Escape]);
         assert_eq!(
             (reader.log.typing.is_none(), reader.log.words.as_str()),
             (true, "")
         );
+
         assert_eq!(reader.log.key(&Key::Escape), Reply::Close);
     }
 

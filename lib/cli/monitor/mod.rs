@@ -94,6 +94,7 @@ pub fn run(context: &mut Context, _: &Args) -> Result<ExitCode> {
                 worker,
                 ..
             } = &mut monitor;
+
             screen.draw(|frame| draw(frame, snapshot, state, *worker, &theme, clock::now_ms()))?;
         }
 
@@ -145,6 +146,7 @@ impl Monitor {
             (_, true) => Worker::Lost,
             (_, false) => Worker::Working,
         };
+
         self.loaded_at = Instant::now();
 
         self.is_stale = true;

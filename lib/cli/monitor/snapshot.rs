@@ -152,6 +152,7 @@ fn progress_of(connection: &Connection, job: &JobRow) -> Result<Progress> {
         tasks,
         ..Progress::default()
     };
+
     if job.operation.parse().is_ok_and(Operation::is_exclusive) {
         let last = logs::before(connection, job.id, i64::MAX, PROGRESS_WITHIN)?;
         let found = last

@@ -239,6 +239,7 @@ impl State {
                 past_participle(job.state)
             ));
         }
+
         self.ask(Dialog::Cancel {
             job: job.id,
             operation: job.operation.clone(),
@@ -255,10 +256,12 @@ impl State {
             return self
                 .warn("there is no server: create one with `left4me server create`".to_owned());
         };
+
         let operation = match server.desired {
             DesiredState::Running => Operation::Stop,
             DesiredState::Stopped => Operation::Start,
         };
+
         let is_down = server
             .drift
             .as_ref()
@@ -334,6 +337,7 @@ impl State {
                     input,
                 })
             }
+
             // Other keys leave the dialog open.
             (dialog, _) => self.ask(dialog),
         }

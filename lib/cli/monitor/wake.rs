@@ -97,6 +97,7 @@ impl Wake {
             PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
+
         fds.extend(watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
 
         match poll(&mut fds, poll_timeout(self.remaining(deadline, commits))) {
@@ -108,6 +109,7 @@ impl Wake {
             fd.and_then(PollFd::revents)
                 .is_some_and(|events| events.intersects(what))
         };
+
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
         let (readable, hung_up) = (has(fds.first(), PollFlags::POLLIN), has(fds.first(), gone));
         let written = has(fds.get(2), PollFlags::POLLIN);

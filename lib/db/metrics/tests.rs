@@ -63,16 +63,19 @@ fn jobs_and_cancellations_are_counted_as_they_happen() {
         live,
         [(&("other", "queued"), &1), (&("stop", "queued"), &1)]
     );
+
     assert_eq!(sizes(&seen.queue_wait), [(50, 4)]);
     assert_eq!(
         sizes(&seen.job_durations["start"]),
         [(100, 1), (i64::MAX, 1)]
     );
+
     assert_eq!(
         sizes(&seen.job_durations["install"]),
         [(50, 1)],
         "a clock that went back is no time at all"
     );
+
     assert_eq!(sizes(&seen.job_durations["stop"]), [], "it never started");
     assert_eq!(sizes(&seen.cancellation_duration), [(50, 1), (2500, 1)]);
     assert!((seen.cancellation_duration.total_ms - 2000.0).abs() < 0.1);
@@ -80,15 +83,18 @@ fn jobs_and_cancellations_are_counted_as_they_happen() {
         (seen.cancellation_failures, seen.oldest_queued),
         (1, Some(2000))
     );
+
     assert_eq!(seen.cancellation_requests, [("job", 1), ("task", 1)].into());
     assert_eq!(
         seen.runners_terminated,
         [("SIGTERM", 0), ("SIGKILL", 1), ("lost", 0)].into()
     );
+
     assert_eq!(
         (seen.step_failures["clean"], seen.step_failures["verify"]),
         (1, 0)
     );
+
     assert_eq!((seen.servers["unknown"], seen.servers["running"]), (1, 0));
 }
 
@@ -158,6 +164,7 @@ fn what_is_pruned_stays_counted() {
             .jobs,
         4
     );
+
     assert_eq!(snapshot(db.connection()).unwrap(), before);
 }
 
@@ -183,6 +190,7 @@ fn no_time_and_no_word_in_a_row_is_too_odd_to_be_counted() {
                 exit_code: 1,
                 error: None,
             };
+
             assert!(jobs::finish(&db, id, "w", &finish, created).unwrap());
         }
 
@@ -213,6 +221,7 @@ fn counting_does_not_disturb_whoever_writes() {
         cascade: true,
         previous_state: "queued",
     };
+
     let id = cancellations::insert(&db, &new, 5000).unwrap();
 
     assert_eq!(id, CancellationId(3));

@@ -19,6 +19,7 @@ fn see(
         restarts: 0,
         enabled,
     };
+
     let seen = Seen {
         known: &known,
         sub: Some("x"),
@@ -26,6 +27,7 @@ fn see(
         since: now,
         now,
     };
+
     write(db, ServerId(1), version, &seen).unwrap()
 }
 
@@ -126,12 +128,14 @@ fn servers_of_jobs_that_have_not_ended_are_the_workers() {
         !job.is_in_time && job.is_queued && job.since == 1 && job.operation == "start",
         "{job:?}"
     );
+
     assert!(
         job_under_way(&db, ServerId(3), 300_002)
             .unwrap()
             .unwrap()
             .is_in_time
     );
+
     assert_eq!(live_job(&db, ServerId(5)).unwrap(), None);
 }
 
@@ -144,10 +148,12 @@ fn what_nobody_can_tell_any_more_keeps_when_it_was_last_seen() {
         0,
         "it was seen since"
     );
+
     assert_eq!(
         forget(&db, &[(ServerId(1), 2), (ServerId(2), 1)], 9).unwrap(),
         1
     );
+
     assert_eq!(
         forget(&db, &[(ServerId(1), 3), (ServerId(2), 1)], 10).unwrap(),
         0,

@@ -32,6 +32,7 @@ fn a_unit_has_to_be_active_and_enabled() {
             "ActiveState=inactive\nResult=success",
         ),
     ];
+
     let found = judged(&text.concat());
     let severities: Vec<Severity> = found.iter().map(|finding| finding.severity).collect();
 
@@ -40,15 +41,18 @@ fn a_unit_has_to_be_active_and_enabled() {
         [Severity::Ok, Severity::Fail, Severity::Fail, Severity::Fail],
         "{found:?}"
     );
+
     assert_eq!(
         found[1].unit.as_deref(),
         Some("left4me-helper.socket"),
         "its journal has the cause"
     );
+
     assert_eq!(
         found[2].command.as_deref(),
         Some("systemctl enable left4me.target")
     );
+
     assert!(found[3].command.as_ref().unwrap().contains("dpkg"));
 }
 
@@ -63,6 +67,7 @@ fn a_masked_unit_is_unmasked_and_not_installed_again() {
         command(0).starts_with("systemctl unmask left4me-web.socket && "),
         "{found:?}"
     );
+
     assert_eq!(
         command(1),
         "systemctl unmask --runtime left4me-worker.service && systemctl start \
@@ -76,6 +81,7 @@ fn a_service_may_be_idle_but_must_neither_have_failed_nor_fail_again_and_again()
         "left4me-poller.service",
         "ActiveState=failed\nResult=exit-code",
     ));
+
     assert!(
         failed.len() == 1 && failed[0].found == "failed (exit-code)",
         "{failed:?}"
@@ -107,6 +113,7 @@ fn a_service_may_be_idle_but_must_neither_have_failed_nor_fail_again_and_again()
         "left4me-web.service",
         "ActiveState=active\nNeedDaemonReload=yes",
     ));
+
     assert_eq!(stale[0].command.as_deref(), Some("systemctl daemon-reload"));
 }
 
@@ -137,6 +144,7 @@ fn a_file_that_stands_before_the_packages_unit_is_named_and_every_unit_is_known(
         dir.path().join("left4me.target"),
     )
     .unwrap();
+
     for masked in ["left4me-server@.service", "left4me-worker.socket"] {
         std::os::unix::fs::symlink("/dev/null", dir.path().join(masked)).unwrap();
     }
@@ -155,10 +163,12 @@ fn a_file_that_stands_before_the_packages_unit_is_named_and_every_unit_is_known(
         of("left4me-web.service").unwrap().contains("another text"),
         "{found:?}"
     );
+
     assert!(
         of("left4me.target").unwrap().contains("the same for now"),
         "{found:?}"
     );
+
     assert!(
         of("left4me-server@.service").unwrap().contains("masked") && found.len() == 3,
         "{found:?}"

@@ -72,6 +72,7 @@ fn story(units: &[Unit]) -> (Vec<&'static str>, String) {
             kinds.push(change.kind());
             words = change.words();
         }
+
         known = known.after(unit, now);
     }
 
@@ -113,10 +114,12 @@ fn a_crash_is_told_when_it_happens_and_the_restart_when_it_is_up_again() {
         running(60, 1),
         running(60, 1),
     ]);
+
     assert_eq!(
         kinds,
         ["server.started", "server.crashed", "server.started"]
     );
+
     assert_eq!(words, "systemd restarted it (restart 1)");
 }
 
@@ -128,6 +131,7 @@ fn a_sigint_without_a_stop_is_a_crash() {
         result: "success".into(),
         ..killed(10, 50, 0, "auto-restart")
     };
+
     let (kinds, _) = story(&[running(10, 0), interrupted, running(60, 1)]);
     assert_eq!(
         kinds,
@@ -138,6 +142,7 @@ fn a_sigint_without_a_stop_is_a_crash() {
         exit: Some(MainExit::Signal(2)),
         ..stopped(10, 40, 50)
     };
+
     let (kinds, words) = story(&[running(10, 0), stopped]);
     assert_eq!(
         (kinds, words.as_str()),
@@ -155,6 +160,7 @@ fn a_crash_that_nobody_saw_is_told_by_the_count_of_restarts() {
         kinds,
         ["server.started", "server.crashed", "server.started"]
     );
+
     let (kinds, words) = story(&[running(10, 0), killed(90, 95, 2, "auto-restart")]);
     assert_eq!(
         (kinds, words.as_str()),
@@ -171,12 +177,14 @@ fn the_start_limit_is_told_though_the_crash_before_it_was() {
         result: "start-limit-hit".into(),
         ..killed(10, 50, 0, "failed")
     };
+
     let (kinds, words) = story(&[
         running(10, 0),
         killed(10, 50, 0, "auto-restart"),
         last.clone(),
         last,
     ]);
+
     assert_eq!(kinds, ["server.started", "server.crashed", "server.failed"]);
     assert!(
         words.starts_with("start limit: ") && words.ends_with("signal 9 (KILL)"),
@@ -190,6 +198,7 @@ fn an_overlay_that_could_not_be_mounted_is_told_once_and_a_boot_is_not_its_cause
         overlay_failed_at: Some(at),
         ..Unit::unloaded(true)
     };
+
     let (kinds, words) = story(&[running(10, 0), unmounted(2_001), unmounted(2_001)]);
     assert_eq!(kinds, ["server.started", "server.failed"]);
     assert_eq!(words, "its overlay could not be mounted");
@@ -201,6 +210,7 @@ fn an_overlay_that_could_not_be_mounted_is_told_once_and_a_boot_is_not_its_cause
         unmounted(2_001),
         unmounted(2_003),
     ]);
+
     assert_eq!(kinds, ["server.failed"; 3]);
 
     let (kinds, words) = story(&[running(10, 0), unmounted(1)]);
@@ -217,10 +227,12 @@ fn an_overlay_that_could_not_be_mounted_is_told_once_and_a_boot_is_not_its_cause
         looked_at: Some(900),
         ..never()
     };
+
     assert_eq!(
         changes(&booted, &unmounted(1_100), BOOT),
         [Change::Failed(Some(End::NotMounted))]
     );
+
     assert_eq!(
         changes(&booted, &Unit::unloaded(true), BOOT),
         [Change::Stopped(End::Boot)]
@@ -246,6 +258,7 @@ fn a_first_look_tells_of_nothing_before_it() {
         looked_at: Some(5_000),
         ..never()
     };
+
     assert_eq!(changes(&old, &running(10, 3), BOOT), []);
     assert_eq!(
         changes(&never(), &running(10, 3), BOOT),
@@ -262,6 +275,7 @@ fn a_start_that_comes_to_nothing_is_no_stop() {
         },
         Unit::unloaded(true),
     ]);
+
     assert_eq!(kinds, ["server.failed"]);
     assert!(words.contains("overlay"), "{words}");
     let (kinds, words) = story(&[
@@ -269,6 +283,7 @@ fn a_start_that_comes_to_nothing_is_no_stop() {
         killed(10, 50, 0, "auto-restart"),
         Unit::unloaded(true),
     ]);
+
     assert_eq!(
         (kinds[2], words.as_str()),
         ("server.stopped", "systemd was told to stop it")
@@ -281,6 +296,7 @@ fn a_unit_that_systemd_forgot_is_not_forgotten_by_us() {
         enabled: Some(true),
         ..running(10, 0)
     };
+
     let (kinds, words) = story(&[up.clone(), Unit::unloaded(false)]);
     assert_eq!(
         (kinds, words.as_str()),
@@ -297,6 +313,7 @@ fn a_unit_that_systemd_forgot_is_not_forgotten_by_us() {
         },
         Unit::unloaded(false),
     ]);
+
     assert_eq!(words, "it ended without an error, told to or by itself");
 
     // The exit was seen before systemd unloaded the unit; unloading it changes nothing.
@@ -307,6 +324,7 @@ fn a_unit_that_systemd_forgot_is_not_forgotten_by_us() {
         },
         6,
     );
+
     assert_eq!(changes(&down, &Unit::unloaded(false), BOOT - 2000), []);
     assert_eq!(down.after(&Unit::unloaded(false), 6), down);
 }
@@ -317,22 +335,27 @@ fn a_restart_by_hand_a_boot_and_a_unit_that_systemd_forgot_are_no_crashes() {
         story(&[running(10, 0), running(60, 0)]).0,
         ["server.started", "server.started"]
     );
+
     assert_eq!(
         story(&[running(10, 0), Unit::unloaded(false)]).0,
         ["server.started", "server.stopped"]
     );
+
     let before = Known {
         looked_at: Some(BOOT - 1),
         ..never().after(&running(10, 3), BOOT - 1)
     };
+
     assert_eq!(
         changes(&before, &running(12, 0), BOOT),
         [Change::Started(Start::AtBoot)]
     );
+
     assert_eq!(
         changes(&before, &Unit::unloaded(true), BOOT),
         [Change::Stopped(End::Boot)]
     );
+
     // The same microsecond after two boots counts as no start: the two cannot be told apart,
     // and a false event would be worse.
     assert_eq!(changes(&before, &running(10, 0), BOOT), []);
@@ -353,10 +376,12 @@ fn a_boot_is_known_from_monotonic_times_whatever_the_wall_clock_says() {
         monotonic_us: 20_000_000,
         booted_at: 0,
     };
+
     assert_eq!(
         told(&before, &running(15_000_000, 0), early),
         [Change::Started(Start::AtBoot)]
     );
+
     assert_eq!(
         told(&before, &Unit::unloaded(true), early),
         [Change::Stopped(End::Boot)]
@@ -370,11 +395,13 @@ fn a_boot_is_known_from_monotonic_times_whatever_the_wall_clock_says() {
         monotonic_us: 60_000_000,
         booted_at: now - 60_000,
     };
+
     let end = told(
         &before,
         &killed(15_000_000, 50_000_000, 2, "auto-restart"),
         late,
     );
+
     assert!(
         matches!(end[..], [Change::Crashed { more: 0, .. }]),
         "{end:?}"
@@ -386,6 +413,7 @@ fn a_boot_is_known_from_monotonic_times_whatever_the_wall_clock_says() {
         monotonic_us: 4 * DAY,
         booted_at: now - 3_600_000 - 345_600_000,
     };
+
     let before = never().after(&running(3 * DAY, 0), now);
     assert_eq!(
         told(&before, &running(3 * DAY + 5, 0), back),
@@ -402,6 +430,7 @@ fn what_nobody_can_tell_changes_nothing_that_was_known() {
         Unit::default(),
         stopped(10, 20, 30),
     ]);
+
     assert_eq!(kinds, ["server.started", "server.stopped"]);
 }
 

@@ -125,6 +125,7 @@ fn what_stays_one_word_arrives() {
     ] {
         assert_eq!(word.parse::<Argument>().unwrap().as_str(), word);
     }
+
     for word in ["-games", "+hostports", "-port2", "x-port", "game"] {
         assert!(word.parse::<Argument>().is_ok(), "{word}");
     }
@@ -158,12 +159,14 @@ fn a_line_near_the_engines_buffer_is_refused() {
         error.contains("too long together") && error.contains("configuration lines"),
         "{error}"
     );
+
     assert!(
         check_line(vec!["x"; 201])
             .unwrap_err()
             .to_string()
             .contains("at most 200")
     );
+
     check_line(vec!["x"; 200]).unwrap();
 }
 
@@ -174,14 +177,17 @@ fn the_default_map_is_added_where_none_is_named() {
         words(&given(&[])).collect::<Vec<_>>(),
         ["+map", "c1m1_hotel"]
     );
+
     assert_eq!(
         words(&given(&["-x"])).collect::<Vec<_>>(),
         ["-x", "+map", "c1m1_hotel"]
     );
+
     assert_eq!(
         words(&given(&["+MAP", "c2"])).collect::<Vec<_>>(),
         ["+MAP", "c2"]
     );
+
     assert_eq!(
         words(&given(&["-nodefaultmap"])).collect::<Vec<_>>(),
         ["-nodefaultmap"]
@@ -201,6 +207,7 @@ fn the_program_and_its_own_words_are_those_of_the_unit() {
             "{word} in {start}"
         );
     }
+
     assert_eq!(
         start.split(' ').count(),
         OWN.len() + 2,

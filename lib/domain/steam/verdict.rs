@@ -52,6 +52,7 @@ impl Heard {
                 success: Some(success),
                 ..Self::default()
             };
+
             return;
         }
 
@@ -204,6 +205,7 @@ fn failure(
         Cause::MissingConfiguration => Pass::Prime,
         _ => pass,
     };
+
     Failure {
         cause,
         detail: format!("{pass}, exit code {code}{words}"),
@@ -411,6 +413,7 @@ mod tests {
                 Verdict::Good(Some(Success::Installed)),
                 "{line}"
             );
+
             assert_eq!(verdict(Pass::Prime, 0, line), Verdict::Good(None), "{line}");
         }
     }

@@ -23,10 +23,12 @@ fn what_show_prints_becomes_a_state() {
         (unit.actual(), unit.enabled, unit.main_pid),
         (ActualState::Running, Some(true), Some(77))
     );
+
     assert_eq!(
         (unit.memory_bytes, unit.cpu_ns, unit.end()),
         (None, None, None)
     );
+
     assert_eq!(unit.words(), "active, running");
 }
 
@@ -54,6 +56,7 @@ fn only_what_runs_or_starts_for_the_first_time_is_up() {
         ])
         .is_up()
     };
+
     assert!(
         is_up("active", "running", 0)
             && is_up("active", "running", 3)
@@ -134,14 +137,17 @@ fn why_a_unit_is_down_is_told_by_its_result_and_by_what_came_first() {
         end("start-limit-hit", 1, 3, 61, 60),
         Some(End::StartLimit(Some(Box::new(End::Code(3)))))
     );
+
     assert_eq!(
         end("start-limit-hit", 1, 0, 61, 60),
         Some(End::StartLimit(None))
     );
+
     assert_eq!(
         end("resources", 0, 0, 0, 0),
         Some(End::Other("resources".to_owned()))
     );
+
     assert!(end("signal", 2, 9, 61, 60).unwrap().is_crash() && !End::Itself.is_crash());
 }
 
@@ -163,6 +169,7 @@ fn the_last_of_many_crashes_is_the_start_limit_whatever_the_result_says() {
         ])
         .end()
     };
+
     let failed =
         |result: &str, restarts, active_exit, exit| started(result, restarts, 1, active_exit, exit);
     let last = |end| Some(End::StartLimit(Some(Box::new(end))));
@@ -171,29 +178,35 @@ fn the_last_of_many_crashes_is_the_start_limit_whatever_the_result_says() {
         failed("signal", 6, 3_562_697_815, 3_562_697_602),
         last(End::Signal(11))
     );
+
     assert_eq!(
         failed("oom-kill", 4, 3_562_697_815, 3_562_697_602),
         last(End::OutOfMemory)
     );
+
     assert_eq!(
         failed("signal", 0, 61, 60),
         Some(End::Signal(11)),
         "systemd does not restart it at all"
     );
+
     assert_eq!(
         failed("signal", 2, 50, 60),
         Some(End::Signal(11)),
         "it was told to stop"
     );
+
     assert_eq!(
         failed("timeout", 2, 3_565_506_171, 3_566_580_398),
         Some(End::Timeout)
     );
+
     assert_eq!(
         started("signal", 2, 45, 50, 60),
         Some(End::Signal(11)),
         "it was told to stop"
     );
+
     assert_eq!(
         started("signal", 2, 55, 50, 60),
         last(End::Signal(11)),

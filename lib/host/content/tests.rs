@@ -45,6 +45,7 @@ fn a_sound_overlay_has_nothing_to_tell() {
         addons.join("from-merged.vpk"),
     )
     .unwrap();
+
     symlink("whole.vpk", addons.join("again.vpk")).unwrap();
     symlink("../cfg", addons.join("game-cfg")).unwrap();
     std::fs::write(root.join("overlays/y/left4dead2/other"), "x").unwrap();
@@ -115,6 +116,7 @@ fn what_the_game_cannot_read_is_named_with_owner_and_mode() {
         b"\xef\xbb\xbfhostname x",
     )
     .unwrap();
+
     close("overlays/x/left4dead2/cfg", 0o700);
     close("workshop_cache/7.vpk", 0o600);
     symlink(
@@ -122,6 +124,7 @@ fn what_the_game_cannot_read_is_named_with_owner_and_mode() {
         root.join("overlays/x/left4dead2/addons/7.vpk"),
     )
     .unwrap();
+
     nix::unistd::mkfifo(
         &root.join("overlays/x/left4dead2/pipe"),
         nix::sys::stat::Mode::S_IRWXU,
@@ -164,6 +167,7 @@ fn content_beside_left4dead2_is_found_and_the_list_is_bounded() {
                 .to_owned()
         )
     );
+
     for number in 0..50 {
         symlink(
             "gone\u{202e}\n",
@@ -178,5 +182,6 @@ fn content_beside_left4dead2_is_found_and_the_list_is_bounded() {
         lines.len() == TOLD + 1 && lines.contains(&"and 35 more of that kind".to_owned()),
         "{lines:?}"
     );
+
     assert!(lines.iter().all(|line| !line.contains(['\n', '\u{202e}'])));
 }

@@ -24,6 +24,7 @@ fn running(now: i64, enabled: bool) -> Observed {
         enabled: Some(enabled),
         ..Unit::default()
     };
+
     Observed { unit, at: at(now) }
 }
 
@@ -44,6 +45,7 @@ fn killed(now: i64, sub: &str) -> Observed {
         enabled: Some(true),
         ..Unit::default()
     };
+
     Observed { unit, at: at(now) }
 }
 
@@ -75,6 +77,7 @@ fn a_look_after_the_clock_was_set_back_counts_and_one_that_is_late_does_not() {
             .is_empty(),
         "what was seen since is newer"
     );
+
     assert!(
         !look(&db, SERVER, &killed(now - hour, "failed"))
             .unwrap()
@@ -100,17 +103,20 @@ fn a_drift_is_told_when_it_begins_and_when_it_ends_and_not_in_between() {
             "server.drifted, outside"
         ]
     );
+
     assert_eq!(
         see(&db, &killed(62, "failed"), &Cause::Outside).len(),
         4,
         "told once"
     );
+
     let server = servers::get(&db, SERVER).unwrap().unwrap();
     let drift = server.drift.unwrap();
     assert_eq!(
         (drift.kind, drift.since, drift.why.as_str()),
         (Drift::Down, 61, "signal 9 (KILL)")
     );
+
     assert_eq!(
         (server.last_end.as_deref(), server.actual_since),
         (Some("signal 9 (KILL)"), Some(61))
@@ -123,6 +129,7 @@ fn a_drift_is_told_when_it_begins_and_when_it_ends_and_not_in_between() {
         mended[4..],
         ["server.started, job 4", "server.drift_ended, job 4"]
     );
+
     let server = servers::get(&db, SERVER).unwrap().unwrap();
     assert_eq!((server.drift, server.actual_since), (None, Some(80)));
 }
@@ -137,20 +144,24 @@ fn a_server_with_a_live_job_is_not_judged_and_one_on_its_way_keeps_its_drift() {
          INSERT INTO job_targets VALUES (1, 1);",
     )
     .unwrap();
+
     let stopped = Observed {
         unit: Unit::unloaded(false),
         at: at(30),
     };
+
     assert_eq!(see(&db, &stopped, &Cause::Outside), Vec::<String>::new());
     db.execute(
         "UPDATE jobs SET state = 'failed', finished_at = 1, exit_code = 1",
         [],
     )
     .unwrap();
+
     assert_eq!(
         see(&db, &stopped, &Cause::Outside),
         ["server.drifted, outside"]
     );
+
     let why = servers::get(&db, SERVER)
         .unwrap()
         .unwrap()
@@ -162,6 +173,7 @@ fn a_server_with_a_live_job_is_not_judged_and_one_on_its_way_keeps_its_drift() {
         unit: Unit::unloaded(true),
         at: at(31),
     };
+
     starting.unit.job = Some("start".into());
     assert_eq!(see(&db, &starting, &Cause::Outside).len(), 1);
     assert!(servers::get(&db, SERVER).unwrap().unwrap().drift.is_some());
@@ -177,18 +189,22 @@ fn a_server_whose_job_waits_or_runs_for_too_long_is_judged_and_the_job_is_named(
          INSERT INTO job_targets VALUES (7, 1);",
     )
     .unwrap();
+
     let stopped = |now| Observed {
         unit: Unit::unloaded(true),
         at: at(now),
     };
+
     assert_eq!(
         see(&db, &stopped(299_000), &Cause::Outside),
         Vec::<String>::new()
     );
+
     assert_eq!(
         see(&db, &stopped(361_000), &Cause::Outside),
         ["server.drifted, outside"]
     );
+
     let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
     assert_eq!(drift.kind, Drift::Down);
     assert!(
@@ -203,11 +219,13 @@ fn a_server_whose_job_waits_or_runs_for_too_long_is_judged_and_the_job_is_named(
         [],
     )
     .unwrap();
+
     assert_eq!(
         see(&db, &running(420_000, true), &Cause::Outside).len(),
         2,
         "it is on its way again"
     );
+
     assert!(
         see(&db, &running(701_000, true), &Cause::Outside)
             .ends_with(&["server.drift_ended, outside".to_owned()])
@@ -225,15 +243,18 @@ fn a_look_at_what_has_changed_meanwhile_is_not_written() {
         servers::get(&db, SERVER).unwrap().unwrap().actual_state,
         ActualState::Failed
     );
+
     assert!(
         record(&db, ServerId(9), &running(20, true), &Cause::Outside)
             .unwrap()
             .is_none()
     );
+
     assert!(
         look(&db, SERVER, &running(59, true)).unwrap().is_empty(),
         "somebody has looked later"
     );
+
     assert_eq!(
         servers::get(&db, SERVER).unwrap().unwrap().actual_state,
         ActualState::Failed
@@ -249,6 +270,7 @@ fn one_kind_of_drift_may_follow_another() {
         (drift.kind, drift.why.as_str()),
         (Drift::Up, "it was started from outside")
     );
+
     see(
         &db,
         &Observed {
@@ -257,6 +279,7 @@ fn one_kind_of_drift_may_follow_another() {
         },
         &Cause::Outside,
     );
+
     assert_eq!(
         servers::get(&db, SERVER)
             .unwrap()
@@ -266,6 +289,7 @@ fn one_kind_of_drift_may_follow_another() {
             .kind,
         Drift::Enabled
     );
+
     let last: Vec<String> = told(&db).split_off(2);
     assert_eq!(
         last,
@@ -288,6 +312,7 @@ fn a_server_that_crashes_15_s_after_each_start_keeps_crashing_until_it_is_starte
             (u64::try_from(start).unwrap() * 1000, restarts);
         up
     };
+
     let down = |start: i64, restarts: u32| {
         let mut down = killed(start + 15_000, "auto-restart");
         let at = |ms: i64| u64::try_from(ms).unwrap() * 1000;
@@ -296,6 +321,7 @@ fn a_server_that_crashes_15_s_after_each_start_keeps_crashing_until_it_is_starte
             (at(start + 15_000) - 9, at(start + 15_000) - 8);
         down
     };
+
     let drift = || servers::get(&db, SERVER).unwrap().unwrap().drift;
     for round in 0..7_u32 {
         let start = 1_000 + i64::from(round) * 20_000;
@@ -311,8 +337,10 @@ fn a_server_that_crashes_15_s_after_each_start_keeps_crashing_until_it_is_starte
                 ),
             )
         });
+
         assert_eq!(found, expected, "after {} crashes", round + 1);
     }
+
     assert_eq!(
         told(&db)
             .iter()
@@ -321,6 +349,7 @@ fn a_server_that_crashes_15_s_after_each_start_keeps_crashing_until_it_is_starte
         1,
         "told once"
     );
+
     assert_eq!(crash_total(&db), 7);
 
     // It stays up: the drift ends after ten quiet minutes, and not before.
@@ -338,6 +367,7 @@ fn a_server_that_crashes_15_s_after_each_start_keeps_crashing_until_it_is_starte
         see(&db, &up(start, restarts), &Cause::Outside);
         see(&db, &down(start, restarts), &Cause::Outside);
     }
+
     assert_eq!(drift(), None);
     see(&db, &up(900_000, 0), &Cause::Job(JobId(4), "anna"));
     see(&db, &down(900_000, 0), &Cause::Outside);

@@ -153,6 +153,7 @@ pub async fn task(
             force,
             cascade,
         } = how;
+
         request(
             db,
             &viewer,
@@ -198,6 +199,7 @@ fn answer(app: &App, result: CancelResult) -> Response {
         )
             .into_response();
     }
+
     // Also if it had not started: jobs that wait behind it may start now.
     app.wake_worker();
     Json(result).into_response()
@@ -227,11 +229,13 @@ pub async fn status(
                 ..Filter::default()
             },
         )?;
+
         let missing = || {
             Error::not_found(format!(
                 "no cancellation was requested for job {id} or its tasks"
             ))
         };
+
         result::of(db, newest.first().ok_or_else(missing)?.id)
     })
     .await
@@ -277,6 +281,7 @@ pub async fn list(
         job: which.job,
         states: which.state,
     };
+
     json::answer(&app, viewer.id, move |db| {
         Ok(List::new(lists::cancellations(db, &which, part)?, part))
     })

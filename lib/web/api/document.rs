@@ -88,6 +88,7 @@ fn document(https: bool) -> utoipa::openapi::OpenApi {
         session::cookie_name(https),
         "The session of a signed-in browser.",
     );
+
     let csrf = ApiKeyValue::with_description(
         "X-CSRF-Token",
         "With a session, for requests that change something: the value of the field `csrf` in any \
@@ -99,6 +100,7 @@ fn document(https: bool) -> utoipa::openapi::OpenApi {
         ("session", SecurityScheme::ApiKey(ApiKey::Cookie(session))),
         ("csrf", SecurityScheme::ApiKey(ApiKey::Header(csrf))),
     ];
+
     components
         .security_schemes
         .extend(schemes.map(|(name, scheme)| (name.to_owned(), RefOr::T(scheme))));
@@ -131,6 +133,7 @@ fn complete(path: &str, changes: bool, operation: &mut Operation) {
         } else {
             &["session"]
         };
+
         let none: [&str; 0] = [];
         let session = names
             .iter()
@@ -277,6 +280,7 @@ mod tests {
             document["components"]["schemas"]["NewJob"]["required"],
             serde_json::json!(["operation"])
         );
+
         assert_eq!(
             document["components"]["securitySchemes"]["session"]["name"],
             "left4me"

@@ -134,6 +134,7 @@ fn refused(what: &str, why: impl Display) -> Failure {
     } else {
         format!("{what}: {why}")
     };
+
     let line = visible(&line);
     let printable = line.chars().map(|c| if c.is_control() { ' ' } else { c });
     Failure::unprocessable(printable.take(LINE).collect::<String>())
@@ -149,6 +150,7 @@ pub fn key(headers: &HeaderMap) -> Result<Option<RequestKey>, Failure> {
             "Idempotency-Key: must not be repeated",
         ));
     }
+
     let text = String::from_utf8_lossy(value.as_bytes());
     text.parse()
         .map(Some)
@@ -177,6 +179,7 @@ pub fn parsed_list<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(
         Value::Array(all) => all,
         one => vec![one],
     };
+
     texts
         .iter()
         .map(|text| {
@@ -212,6 +215,7 @@ impl FromStr for Limit {
                 shown(text)
             ))
         };
+
         number.map(Limit).ok_or_else(bad)
     }
 }

@@ -189,6 +189,7 @@ impl NewJob {
                     "servers: {operation} concerns the game files of all servers, and takes \
                     neither servers nor all"
                 );
+
                 return Err(Failure::unprocessable(message));
             }
 
@@ -237,6 +238,7 @@ impl NewJob {
             ServerRef::Name(name) => access::own_server(connection, viewer.id, name)?
                 .ok_or_else(|| Error::not_found(format!("there is no server '{name}'"))),
         };
+
         let ids = self
             .servers
             .iter()
@@ -284,12 +286,14 @@ pub async fn enqueue(
             user: Some(viewer.id),
             key: key.as_ref(),
         };
+
         let request = JobRequest {
             operation: new.operation,
             targets,
             unique: new.unique,
             requester,
         };
+
         enqueue::enqueue(db, &request, clock::now_ms())
     });
 
@@ -303,6 +307,7 @@ pub async fn enqueue(
     } else {
         StatusCode::OK
     };
+
     let location = format!("/api/jobs/{}", accepted.job_id);
     Ok((status, [(header::LOCATION, location)], Json(accepted)).into_response())
 }

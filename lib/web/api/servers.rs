@@ -56,6 +56,7 @@ pub async fn list(
         owner: which.user.as_deref().map(normal),
         states: which.actual_state,
     };
+
     json::answer(&app, viewer.id, move |db| {
         Ok(List::new(lists::servers(db, &which, part)?, part))
     })

@@ -208,6 +208,7 @@ mod tests {
             sender(&by_secret, Owner::Unknown, &shown),
             address("203.0.113.9")
         );
+
         assert_eq!(
             by_secret.sender(&peer("192.0.2.1:5", Owner::Elsewhere), &headers(&shown)),
             address("203.0.113.9")
@@ -235,11 +236,13 @@ mod tests {
             sender(&by_address, USER, &[forwarded]),
             address("203.0.113.9")
         );
+
         assert_eq!(
             sender(&by_address, Owner::Unknown, &[forwarded]),
             Sender::Unknown,
             "it may be a game server"
         );
+
         assert_eq!(
             by_address.sender(
                 &peer("192.0.2.1:5", Owner::Elsewhere),
@@ -297,6 +300,7 @@ mod tests {
             local(USER, &[("host", "l4d.example.org")]),
             Locality::Elsewhere
         );
+
         assert_eq!(local(USER, &[]), Locality::Elsewhere);
         for name in FORWARDED.into_iter().chain([SECRET_HEADER]) {
             assert_eq!(

@@ -102,6 +102,7 @@ async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<De
             } else {
                 Some(referer_path(&parts.headers))
             };
+
             return Err(Box::new(Denial::Anonymous(back)));
         }
         (Some(viewer), Access::Admin | Access::ApiAdmin | Access::Scraper) if !viewer.is_admin => {

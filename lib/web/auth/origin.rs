@@ -56,6 +56,7 @@ impl Origins {
                 .get(name)
                 .and_then(|value: &axum::http::HeaderValue| value.to_str().ok())
         };
+
         let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else {
             return false;
         };
@@ -202,15 +203,18 @@ mod tests {
             post(&[host, ("sec-fetch-site", "same-origin")])
                 && post(&[host, ("sec-fetch-site", "none")])
         );
+
         assert!(
             !post(&[host, ("sec-fetch-site", "same-site")])
                 && !post(&[host, ("sec-fetch-site", "cross-site")])
         );
+
         assert!(!post(&[
             host,
             ("sec-fetch-site", "cross-site"),
             ("origin", "https://l4d.example.org")
         ]));
+
         assert!(post(&[host, ("origin", "https://l4d.example.org")]));
         assert!(
             !post(&[host, ("origin", "http://l4d.example.org")])
@@ -222,14 +226,17 @@ mod tests {
             ("host", "localhost:8000"),
             ("origin", "http://localhost:8000")
         ]));
+
         assert!(!post(&[
             ("host", "localhost:8000"),
             ("origin", "http://localhost:9000")
         ]));
+
         assert!(!post(&[
             ("host", "evil.example"),
             ("origin", "http://evil.example")
         ]));
+
         assert!(ours().is_from_us(
             &Method::GET,
             &headers(&[host, ("sec-fetch-site", "cross-site")])

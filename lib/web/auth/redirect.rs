@@ -49,6 +49,7 @@ mod tests {
             from("http://127.0.0.1:8000/blueprints/7/edit?x=1"),
             "/blueprints/7/edit?x=1"
         );
+
         assert_eq!(from("http://127.0.0.1:8000//evil.example/"), "/");
         assert_eq!(
             [from("about:blank"), referer_path(&HeaderMap::new())],

@@ -64,6 +64,7 @@ pub async fn viewer(app: &App, text: String, by_itself: bool) -> Result<Option<V
     else {
         return Ok(None);
     };
+
     if session.is_stale && !by_itself {
         let id = session.id;
         app.store
@@ -94,6 +95,7 @@ mod tests {
             "x=1; left4me={}; __Host-left4me={text}",
             "b".repeat(64)
         ));
+
         assert_eq!(cookie(&both, true), Some(text.as_str()));
         assert_eq!(cookie(&header(format!("left4me={text}")), true), None);
         assert_eq!(cookie(&header("left4me=short".to_owned()), false), None);

@@ -294,6 +294,7 @@ impl FailureTable {
             }
             None => 0,
         };
+
         let times = times.saturating_add(1);
 
         // 2^20 seconds exceed every rule's max_wait.
@@ -307,6 +308,7 @@ impl FailureTable {
             last: now,
             until,
         };
+
         self.set(key, Some(after));
         Mark { key, before, after }
     }

@@ -137,6 +137,7 @@ impl Changes {
                     all: true,
                     ..ChangeSet::default()
                 });
+
                 Err(error)
             }
         }
@@ -214,6 +215,7 @@ impl TableMarks {
                 .filter(|mark| self.jobs.get(&mark.id) != Some(mark))
                 .map(|mark| mark.id),
         );
+
         changed_jobs.extend(self.jobs.keys().filter(|id| !jobs.contains_key(id)));
 
         if now >= self.percents_at + PROGRESS_INTERVAL {
@@ -328,6 +330,7 @@ impl ChangesSource {
                 .map(|(id, _)| *id);
             (servers.collect::<Vec<_>>(), jobs.collect::<Vec<_>>())
         };
+
         let (servers, jobs): (Vec<_>, Vec<_>) = changes.iter().map(visible).unzip();
         let servers: BTreeSet<_> = servers.into_iter().flatten().collect();
         let jobs: BTreeSet<_> = jobs.into_iter().flatten().collect();

@@ -178,6 +178,7 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
         entries: true,
         after,
     };
+
     let mut connection = Connection::open(&inner.settings.helper, &request)?;
     {
         let mut console = feed.state();

@@ -91,6 +91,7 @@ impl Inner {
             link: Arc::clone(&link),
             answer,
         };
+
         let mut queue = lock(&self.console_pages.0);
 
         queue.waiting.retain(|request| !request.answer.is_closed());
@@ -152,6 +153,7 @@ impl Inner {
             queue.readers -= 1;
             queue.waiting.clear();
         }
+
         request
     }
 }
@@ -164,6 +166,7 @@ fn read(inner: &Inner, request: &PageRequest) -> Result<Page> {
         Some(LINES),
         Some(request.cursor.clone()),
     );
+
     let journal = HelperRequest::Journal {
         server,
         lines,
@@ -171,6 +174,7 @@ fn read(inner: &Inner, request: &PageRequest) -> Result<Page> {
         entries: true,
         after,
     };
+
     let mut connection = Connection::open(&inner.settings.helper, &journal)?;
 
     connection.set_deadline(deadline);

@@ -33,6 +33,7 @@ pub fn push(piece: &mut Piece, position: i64, entry: &JournalEntry) {
     } else {
         "stdout"
     };
+
     let data =
         json!({"at": entry.at, "from": sse::text(&entry.from), "line": sse::text(&entry.line)});
     piece.push(position, &entry.cursor, name, &data);

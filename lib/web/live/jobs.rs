@@ -55,8 +55,10 @@ fn page(connection: &Connection, job: JobId, after: i64) -> Result<Piece> {
             task: line.task_id,
             line: &sse::text(&line.line),
         };
+
         piece.push(line.seq, &line.seq, line.stream.as_str(), &data);
     }
+
     Ok(piece)
 }
 
@@ -197,6 +199,7 @@ impl JobSource {
                     self.inner.ask(move |db| page(db.connection(), job, at)),
                     base,
                 );
+
                 Poll::Pending
             }
             (RingRead::UpToDate, None) => Poll::Pending,

@@ -73,6 +73,7 @@ impl ManySource {
             held: None,
             next: 0,
         };
+
         Stream::new(inner, source, reader)
     }
 

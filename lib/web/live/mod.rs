@@ -178,6 +178,7 @@ impl Hub {
             console_pages: ConsolePages::default(),
             console_threads: Limiter::shared(CONSOLES),
         });
+
         let pump = pump::Pump::new(&inner)?;
         let hub = Self {
             closer: Arc::new(Closer(inner)),
@@ -227,6 +228,7 @@ impl Hub {
                 },
             }
         };
+
         let opened = topics.into_iter().map(open).collect();
         let stream = ManySource::stream(inner, changes, opened, reader);
         inner.subscribed(fresh);
@@ -257,6 +259,7 @@ impl Hub {
             pages,
             ..
         } = &**self.inner();
+
         Counts {
             streams: streams.load(Ordering::Acquire),
             reads: reads.load(Ordering::Relaxed),
@@ -287,6 +290,7 @@ impl Inner {
                 .or_insert_with(|| Arc::new(Feed::new(JobLog::default())));
             (Subscriber::new(self, feed), fresh)
         };
+
         (JobSource::new(self, job, feed, after), fresh)
     }
 

@@ -79,15 +79,18 @@ impl Pump {
             unchecked,
             ..
         } = self;
+
         let result = checked.and_then(|_| {
             db.read(|tx| {
                 if news {
                     read_rights(inner, tx, rights)?;
                     read_jobs(inner, tx)?;
                 }
+
                 read_changes(inner, tx, unchecked)
             })
         });
+
         self.again = result.is_err();
 
         result.unwrap_or_else(|error| {

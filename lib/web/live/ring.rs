@@ -161,6 +161,7 @@ mod tests {
                     at += if at % 7 == 0 { 3 } else { 1 };
                     piece.push(at, &at, "x", &at);
                 }
+
                 ring.push(piece);
             }
 

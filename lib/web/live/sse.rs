@@ -86,6 +86,7 @@ mod tests {
             events.next().unwrap(),
             (None, "state".to_owned(), "{}".to_owned())
         );
+
         assert_eq!(events.next(), None);
 
         serde_json::from_str::<Value>(&data).unwrap()["line"]

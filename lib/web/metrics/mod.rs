@@ -58,6 +58,7 @@ impl Metrics {
             "process_start_time_seconds",
             "When left4me-web started, in unix seconds.",
         )?;
+
         start.set(started / 1000);
 
         let metrics = Self {
@@ -98,6 +99,7 @@ impl Metrics {
             Box::new(metrics.streams.clone()),
             Box::new(metrics.refusals.clone()),
         ];
+
         all.into_iter()
             .try_for_each(|one| metrics.registry.register(one))?;
 

@@ -22,6 +22,7 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
                     metric: fn(&[(&str, &str)], f64) -> Metric| {
         metric(&[("operation", operation), ("state", state)], number(n))
     };
+
     let oldest = tables
         .oldest_queued
         .map_or(0.0, |at| seconds_since(at, now));
@@ -309,6 +310,7 @@ mod tests {
             },
             ..nothing()
         };
+
         let text = render(&tables, 0);
         let printed: Vec<&str> = text
             .lines()
@@ -341,6 +343,7 @@ mod tests {
             }],
             ..nothing()
         };
+
         let text = render(&tables, 0);
         let line = r#"left4me_server_drift{server="7",name="a\\b \"c\"\n} 1\nleft4me_up 1",kind="down"} 1"#;
         assert!(text.lines().any(|printed| printed == line), "{text}");
@@ -359,6 +362,7 @@ mod tests {
             operation,
             started_at: 10 * HOUR - hours * HOUR - 1,
         };
+
         let under_way = vec![
             job(Some(Operation::Update), 3),
             job(Some(Operation::Install), 2),
@@ -374,6 +378,7 @@ mod tests {
             },
             10 * HOUR,
         );
+
         for (operation, n) in [
             ("update", 1),
             ("install", 0),
@@ -397,12 +402,14 @@ mod tests {
             text.contains("left4me_poll_age_seconds 5\n")
                 && text.contains("left4me_queue_oldest_seconds 0\n")
         );
+
         let tables = Snapshot {
             polled_at: Some(1_500),
             oldest_queued: Some(9_000),
             paused: true,
             ..nothing()
         };
+
         let text = render(&tables, 5_000);
         for line in [
             "left4me_poll_age_seconds 3.5\n",
@@ -411,10 +418,12 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}{text}");
         }
+
         let tables = Snapshot {
             polled_at: Some(3_605_000),
             ..nothing()
         };
+
         assert!(
             render(&tables, 5_000).contains("left4me_poll_age_seconds 3600\n"),
             "silent, and the clock was set back"

@@ -142,6 +142,7 @@ pub async fn set_password(
         viewer.actor(),
         text.clone(),
     );
+
     let changed = app.store.write(move |tx| {
         // It may have changed meanwhile, for instance because an admin locked out a thief.
         if users::password_hash(tx, user)? != hash {
@@ -149,9 +150,11 @@ pub async fn set_password(
                 "the password was changed meanwhile: sign in again",
             ));
         }
+
         users::set_password(tx, now, &actor, &name, &fresh)?;
         sessions::begin(tx, user, &text, now, now + length)
     });
+
     changed.await?;
 
     let mut response = Redirect::to("/account?done=password").into_response();
@@ -211,6 +214,7 @@ pub async fn revoke_token(
         }
         tokens::revoke(tx, clock::now_ms(), &viewer.actor(), token)
     });
+
     revoked.await?;
 
     Ok(Redirect::to("/account?done=revoked").into_response())
@@ -226,6 +230,7 @@ async fn refuse(app: &App, viewer: Viewer, trouble: String) -> Result<Response, 
         },
     )
     .await?;
+
     *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     Ok(response)
 }

@@ -48,6 +48,7 @@ pub async fn last_lines(app: &App, server: ServerId, most: u32, timeout: Duratio
         lines: Vec::new(),
         trouble: Some(why),
     };
+
     let Some(permit) = CONSOLES.acquire(timeout).await else {
         return trouble(
             "Too many consoles are being read: reload the page in a moment.".to_owned(),
@@ -58,6 +59,7 @@ pub async fn last_lines(app: &App, server: ServerId, most: u32, timeout: Duratio
         app.settings.helper_socket.clone(),
         InstanceName::from(server),
     );
+
     let asked = permit.blocking(move || units::last_lines(&socket, &name, most, timeout));
     match asked.await {
         Ok(Ok(lines)) => LastLines {

@@ -165,6 +165,7 @@ pub async fn show(
             state: state.to_owned(),
             ..DashboardFilter::default()
         };
+
         (
             state,
             loaded
@@ -243,6 +244,7 @@ mod tests {
             }
             .takes(&server)
         };
+
         assert!(
             takes("", "") && takes(" s1 ", "") && takes("ANNA", "") && takes("27001", "unknown")
         );

@@ -115,6 +115,7 @@ mod tests {
             ("a".into(), "8".into()),
             ("b".into(), "x".into()),
         ]);
+
         assert_eq!(fields.maybe::<ServerId>("a"), Some(ServerId(7)));
         assert_eq!(fields.maybe::<ServerId>("b"), None);
         assert!(

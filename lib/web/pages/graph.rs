@@ -88,6 +88,7 @@ pub fn cpu(samples: &[Sample]) -> Vec<Point> {
             value: used as f64 / (time as f64 * 1e6) * 100.0,
         })
     });
+
     pairs.collect()
 }
 
@@ -256,15 +257,18 @@ mod tests {
             graph.curve,
             "M0.0 30.0L0.5 30.0L1.5 0.0H2M9.0 45.0L9.5 45.0H10"
         );
+
         assert_eq!(
             graph.area,
             "M0.0 60V30.0L0.5 30.0L1.5 0.0H2V60ZM9.0 60V45.0L9.5 45.0H10V60Z"
         );
+
         assert_eq!(
             (graph.top.as_str(), graph.last),
             ("100 %", None),
             "it does not run now"
         );
+
         assert_eq!(graph.description, "CPU: between 25 % and 100 %, none now");
     }
 
@@ -279,11 +283,13 @@ mod tests {
             },
             point(300, 900.0),
         ];
+
         let graph = draw(&frame(), &points).unwrap();
         assert_eq!(
             (graph.curve.as_str(), graph.top.as_str()),
             ("M239.0 0.0L239.5 0.0H240", "20 %")
         );
+
         assert_eq!(graph.last.as_deref(), Some("30 %"));
     }
 
@@ -301,6 +307,7 @@ mod tests {
             )
             .is_some()
         );
+
         let huge = draw(&frame(), &[point(1, 1e300), point(2, -1e300)]).unwrap();
         assert!(
             !huge.curve.contains("NaN") && !huge.curve.contains("inf"),
@@ -317,6 +324,7 @@ mod tests {
             cpu_ns,
             restarts: 0,
         };
+
         let samples = [
             sample(0, Some(0)),
             sample(30_000, Some(15_000_000_000)),
@@ -340,6 +348,7 @@ mod tests {
                 }
             ]
         );
+
         assert!(memory(&samples).iter().all(|point| point.value == 0.0));
     }
 

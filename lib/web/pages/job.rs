@@ -99,6 +99,7 @@ impl OutcomeLine {
                 .find(|(other, _)| *other == id)
                 .map(|(_, name)| name.clone())
         };
+
         let line = |one: &ServerOutcome| Self {
             id: one.server,
             name: name(one.server).unwrap_or_else(|| format!("server {}", one.server)),
@@ -106,6 +107,7 @@ impl OutcomeLine {
             error: one.error.clone(),
             offer_start: left(one) && down.contains(&one.server),
         };
+
         job.server_outcomes.iter().map(line).collect()
     }
 }
@@ -146,11 +148,13 @@ fn load(db: &Connection, viewer: &Viewer, id: JobId, again: bool, now: i64) -> R
     }) {
         names = servers::names(db)?;
     }
+
     let mut found = Vec::new();
     for record in cancellations::of_job(db, id)?.into_iter().rev().take(MOST) {
         let told = result::of(db, record.id)?;
         found.push(Cancelled::of(record.created_at, told, &job, now));
     }
+
     let mut runners = runners::of_job(db, id)?;
     runners.truncate(MOST);
     let mut down = Vec::new();
@@ -161,8 +165,10 @@ fn load(db: &Connection, viewer: &Viewer, id: JobId, again: bool, now: i64) -> R
                 ActualState::Running | ActualState::Starting
             )
         };
+
         down.extend(servers::get(db, id)?.is_some_and(is_down).then_some(id));
     }
+
     let exclusive = job
         .operation
         .parse::<Operation>()
@@ -208,11 +214,13 @@ impl Cancelled {
                 .position(|other| other.id == task)
                 .map(|at| at + 1)
         };
+
         let scope = match told.task.map(number) {
             None => "The whole job".to_owned(),
             Some(None) => "One task".to_owned(),
             Some(Some(number)) => format!("Task {number}"),
         };
+
         let steps = told.steps.iter().map(|step| {
             let took = took(step.started_at, step.finished_at, now);
             (
@@ -222,6 +230,7 @@ impl Cancelled {
                 step.detail.clone(),
             )
         });
+
         Self {
             at,
             scope,
@@ -254,6 +263,7 @@ pub async fn show(
         progress,
         exclusive,
     } = loaded;
+
     let tasks: Vec<TaskLine> = (1..)
         .zip(&job.tasks)
         .map(|(number, task)| task_line(number, task, &job, &names, now))
@@ -308,6 +318,7 @@ fn task_line(
             .position(|other| other.id == id)
             .map_or(0, |at| at + 1)
     };
+
     let after: Vec<String> = task
         .depends_on
         .iter()
@@ -363,11 +374,13 @@ mod tests {
             (percent.as_str(), words.as_str()),
             ("45.3", "downloading, 4.5 GiB of 10 GiB")
         );
+
         let unknown = told("Update state (0x3) reconfiguring, progress: 0.00 (0 / 0)").unwrap();
         assert_eq!(
             (unknown.0.as_str(), unknown.1.as_str()),
             ("0.0", "reconfiguring")
         );
+
         assert_eq!(told("something else"), None);
     }
 }

@@ -63,6 +63,7 @@ pub async fn cancel(
                 "job {job} does not wait any more: see its page"
             )));
         }
+
         let actor = viewer.actor();
         let new = CancelRequest::new(job, &actor);
         cancel::request(
@@ -127,8 +128,10 @@ pub async fn retry(
             user: Some(viewer.id),
             key: key.as_ref(),
         };
+
         repeat(db, job, &requester, clock::now_ms())
     });
+
     let job = accepted.await?.job_id;
     app.wake_worker();
 
@@ -181,6 +184,7 @@ pub async fn download(
         who.may_see_job(db, job)?;
         logs::last_seq(db, job)
     });
+
     let last = last.await?;
     let open = streams::open(&app, viewer.id, "download")?;
     let (pages, body) = channel(1);

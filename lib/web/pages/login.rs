@@ -99,6 +99,7 @@ pub async fn sign_in(
             .flatten();
         Ok(user.zip(hash))
     });
+
     let (user, hash) = found.await?.unzip();
     attempt.count();
 
@@ -110,6 +111,7 @@ pub async fn sign_in(
         tracing::info!(from = %client.sender, "a sign-in failed");
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
     };
+
     attempt.forgive();
 
     // Start the session, and end the previous one in the same transaction.
@@ -179,11 +181,13 @@ pub async fn sign_out(State(app): State<App>, viewer: Viewer) -> Result<Response
             .write(move |tx| sessions::end(tx, id, clock::now_ms()))
             .await?;
     }
+
     let mut response = Redirect::to("/login").into_response();
     response.headers_mut().insert(
         header::SET_COOKIE,
         session::set_cookie("", app.origins.is_https(), 0)?,
     );
+
     Ok(response)
 }
 
@@ -195,6 +199,7 @@ fn again(form: &Credentials, trouble: &str, status: StatusCode) -> Result<Respon
         next: local_path(&form.next),
         trouble: Some(trouble),
     })?;
+
     *response.status_mut() = status;
     Ok(response)
 }

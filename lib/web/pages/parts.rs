@@ -260,6 +260,7 @@ impl Pager {
             i64::from(self.offset()) + 1,
             (i64::from(self.offset()) + i64::from(self.per)).min(self.total),
         );
+
         if first > last {
             format!("none of {}", self.total)
         } else {
@@ -327,6 +328,7 @@ mod tests {
             [ago(now + 4_000, now), ago(now + 2 * HOUR, now)],
             ["just now", "in 2 h"]
         );
+
         assert_eq!(ago(now - 400 * DAY, now).len(), "2022-10-11".len());
 
         // Rows that were edited by hand.
@@ -389,6 +391,7 @@ mod tests {
             (first.words().as_str(), first.newer(), first.offset()),
             ("1–50 of 123", None, 0)
         );
+
         assert_eq!(first.older().as_deref(), Some("/servers/1/jobs?page=2"));
 
         let last = Pager::new("/admin/jobs?state=failed", Some(3), 50).with_total(123);
@@ -396,10 +399,12 @@ mod tests {
             (last.words().as_str(), last.older()),
             ("101–123 of 123", None)
         );
+
         assert_eq!(
             last.newer().as_deref(),
             Some("/admin/jobs?state=failed&page=2")
         );
+
         assert_eq!(
             Pager::new("/x", Some(0), 50).with_total(0).words(),
             "none of 0"
@@ -427,6 +432,7 @@ mod tests {
             texts(Some(0), Some(12_000), 99_000),
             ("12 s".to_owned(), None)
         );
+
         assert_eq!(texts(Some(0), None, 12_345), ("12 s".to_owned(), Some(0)));
         assert_eq!(
             texts(Some(50), None, 0),

@@ -125,6 +125,7 @@ pub fn repairs(state: State, has_files: bool) -> Vec<Button> {
         state.actual,
         ActualState::Stopped | ActualState::Failed | ActualState::Unknown
     );
+
     let mut offers = Vec::new();
     if down {
         offers.push(Button {
@@ -146,6 +147,7 @@ pub fn repairs(state: State, has_files: bool) -> Vec<Button> {
             primary: false,
             warning: Some(warning),
         });
+
         let warning = "Stops the server and deletes its files. Its entry stays: you can start it \
                       again or remove it.";
         offers.push(Button {
@@ -206,6 +208,7 @@ mod tests {
                 wanted,
                 "wanted, {actual}"
             );
+
             assert_eq!(
                 words(&switches(state(DesiredState::Stopped, actual))),
                 not_wanted,
@@ -222,10 +225,12 @@ mod tests {
                 ..state(desired, actual)
             }))
         };
+
         assert_eq!(
             with(DesiredState::Running, ActualState::Running, Drift::Disabled),
             "start stop restart"
         );
+
         assert_eq!(
             with(DesiredState::Stopped, ActualState::Stopped, Drift::Enabled),
             "start stop"
@@ -250,6 +255,7 @@ mod tests {
                 drift: Some(drift),
                 ..state(desired, actual)
             }));
+
             let (first, second) = drift.remedies();
             assert!(
                 offers.contains(first) && offers.contains(second),
@@ -284,6 +290,7 @@ mod tests {
             "initialize",
             "a server that should run cannot be removed"
         );
+
         for offer in repairs(stopped, true)
             .iter()
             .chain(&repairs(stopped, false))

@@ -103,6 +103,7 @@ mod tests {
                 csrf: HOSTILE,
                 now: 61_000,
             };
+
             let html = page.render().unwrap();
 
             must_be_text(&html);
@@ -118,6 +119,7 @@ mod tests {
                 html.contains(r#"<span class="badge is-unknown">unknown</span>"#),
                 "{html}"
             );
+
             assert_eq!(html.contains("/servers/3/start"), !busy);
             assert_eq!(html.contains(r#"value="k-3-delete""#), !busy);
             assert_eq!(html.contains("job #9 queued"), busy, "{html}");

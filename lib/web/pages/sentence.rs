@@ -109,6 +109,7 @@ fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) 
             text.to_owned()
         }
     };
+
     // The sentence already says who cancelled it, and the reason why.
     let repeats = event.kind == "task.cancelled" && event.detail.starts_with("cancelled ");
 
@@ -284,6 +285,7 @@ mod tests {
             said(&event("job.cancelling", "bert", "forced"), None),
             "bert requested to cancel job 7 (forced)"
         );
+
         assert_eq!(
             said(&event("task.skipped", "x", "start: no"), Some("F")),
             "Task 9 of job 7 on F was skipped: start: no"
@@ -299,10 +301,12 @@ mod tests {
             job_id: None,
             ..event("server.stopped", OUTSIDE, "clean")
         };
+
         assert_eq!(
             said(&alone, Some("Friday")),
             "Friday stopped, by itself or from outside: clean"
         );
+
         assert_eq!(
             said(&event("server.started", "web:anna", "it runs"), None),
             "Server 3 started, by job 7 of anna: it runs"
@@ -313,6 +317,7 @@ mod tests {
             server_id: None,
             ..event("server.drifted", OUTSIDE, "x.service is up")
         };
+
         assert_eq!(
             said(&orphan, None),
             "A unit that belongs to no server needs attention: x.service is up"

@@ -88,6 +88,7 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
         limit: RECENT,
         ..listing::Filter::default()
     };
+
     let (jobs, total) = listing::page(db, &filter)?;
     let mut events = Vec::new();
     for event in events::of_server(db, id, RECENT)? {
@@ -102,6 +103,7 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
             open,
         });
     }
+
     Ok(Loaded {
         busy: dashboard::unfinished_jobs(db, viewer)?.remove(&id),
         has_files: servers::may_have_files(db, id)?,
@@ -144,6 +146,7 @@ pub async fn show(
     } else {
         LastLines::default()
     };
+
     let state = power::State::of(&loaded.server, loaded.busy.is_some());
     let mut offers = power::switches(state);
     offers.extend(power::repairs(state, loaded.has_files));
@@ -154,6 +157,7 @@ pub async fn show(
         offers,
         key: secret::random()?,
     };
+
     let up = loaded.server.actual_state == ActualState::Running;
     page(&Page {
         frame: Frame::of(viewer, loaded.server.name.clone()).within("servers"),
@@ -181,6 +185,7 @@ fn graphs(day: &[Sample], month: &[Sample], now: i64) -> Vec<Graph> {
         at_least,
         say,
     };
+
     let mib = 64.0 * 1024.0 * 1024.0;
     let all = [
         (
@@ -224,6 +229,7 @@ fn graphs(day: &[Sample], month: &[Sample], now: i64) -> Vec<Graph> {
             graph::cpu(month),
         ),
     ];
+
     all.iter()
         .filter_map(|(frame, points)| graph::draw(frame, points))
         .collect()
@@ -258,8 +264,10 @@ pub async fn jobs(
             offset,
             ..listing::Filter::default()
         };
+
         Ok((server, listing::page(db, &filter)?))
     });
+
     let (server, (jobs, total)) = loaded.await?;
     let frame = Frame::of(viewer, format!("Jobs of {}", server.name)).within("servers");
     page(&Jobs {

@@ -92,8 +92,10 @@ pub async fn assign(
                 "there is no blueprint {blueprint}"
             )));
         }
+
         servers::assign(tx, clock::now_ms(), &viewer.actor(), server, blueprint)
     });
+
     assigned.await?;
 
     Ok(Redirect::to(&format!("/servers/{server}")).into_response())

@@ -41,11 +41,13 @@ impl ServerErrors {
             words.starts_with("port ") || words.starts_with("a port "),
             words.contains("server name"),
         );
+
         if port {
             let words = match words.split_once("; without --port") {
                 Some((words, _)) => format!("{words}; leave it empty for the lowest free one"),
                 None => words,
             };
+
             Self {
                 port: Some(words),
                 ..Self::default()
@@ -137,8 +139,10 @@ pub async fn create(
                     blueprint,
                     port,
                 };
+
                 servers::create(tx, clock::now_ms(), &who.actor(), &new, ports)
             });
+
             made.await.map_err(Failure::from)
         }
         Err(failure) => Err(failure),
@@ -161,6 +165,7 @@ fn wanted(fields: &Fields) -> Result<(ServerName, BlueprintId, Option<u16>), Fai
         text.parse::<u16>()
             .map_err(|_| BadName::new("a port is a number between 1 and 65535".to_owned()))
     });
+
     Ok((
         fields.required("name")?,
         fields.required("blueprint")?,

@@ -42,6 +42,7 @@ fn call32(number: u32, arguments: [u32; 3]) -> i64 {
             in("ecx") arguments[1], in("edx") arguments[2], in("esi") 0, in("edi") 0,
         );
     }
+
     i64::from(given.cast_signed())
 }
 
@@ -59,6 +60,7 @@ fn low(text: &str) -> u32 {
             0,
         )
     };
+
     // SAFETY: the page has just been made, and is writable.
     unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), page.cast(), text.len().min(4095)) };
     u32::try_from(page as usize).expect("below 4 GiB")
@@ -117,6 +119,7 @@ fn executed(how: impl Fn(&str) -> i64) -> i64 {
         "/run/lock",
         ".",
     ];
+
     let data = ["", "/db", "/instances", "/tmp", "/backups", "/runtime"]
         .map(|below| format!("/var/lib/left4me{below}"));
     let mut best = -i64::from(libc::ENOENT);
@@ -131,6 +134,7 @@ fn executed(how: impl Fn(&str) -> i64) -> i64 {
         }
         removed(&path, 0);
     }
+
     best
 }
 
@@ -182,6 +186,7 @@ fn in_memory() -> i64 {
             .unwrap_or_default();
         let _ = std::fs::write(format!("/proc/self/fd/{number}"), own);
     }
+
     fd
 }
 

@@ -129,5 +129,6 @@ pub fn run(path: &str) {
         Ok(status) => println!("program32: {status}"),
         Err(error) => println!("program32: not run: {error}"),
     }
+
     let _ = std::fs::remove_file(path);
 }

@@ -28,6 +28,7 @@ pub fn all() {
         } else if kind.is_dir() && access(&path, AccessFlags::W_OK).is_ok() {
             found.push(format!("can write {}/", path.display()));
         }
+
         let below = kind.is_dir() && access(&path, AccessFlags::W_OK).is_err();
         if below && !is_process(&path) {
             next.extend(
@@ -39,6 +40,7 @@ pub fn all() {
             );
         }
     }
+
     let data = fs::read_dir("/var/lib/left4me")
         .into_iter()
         .flatten()

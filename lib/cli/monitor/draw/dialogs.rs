@@ -38,6 +38,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
                     Span::raw(*does),
                 ])
             });
+
             boxed(frame, area, "Keys", lines.collect(), theme);
         }
         Dialog::Server {
@@ -51,6 +52,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
                 capitalized(operation.as_str()),
                 clean(name)
             ))];
+
             if *is_down {
                 lines.push(Line::raw("It should run, but does not."));
             }
@@ -72,18 +74,22 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
                 "Cancel job {job} ({}, {state})?",
                 clean(operation)
             ))];
+
             if *state == JobState::Cancelling {
                 lines.push(Line::raw(
                     "It is being cancelled; F kills its commands at once.",
                 ));
             }
+
             lines.push(Line::raw(""));
             lines.push(answers(
                 theme,
                 &[("y", "cancel"), ("F", "kill at once"), ("n", "close")],
             ));
+
             boxed(frame, area, "Cancel", lines, theme);
         }
+
         Dialog::Reason {
             job,
             operation,
@@ -126,6 +132,7 @@ fn boxed(
         ratatui::layout::Constraint::Length(WIDTH.min(area.width.saturating_sub(4))),
         ratatui::layout::Constraint::Length(height),
     );
+
     let block = Block::bordered()
         .border_set(theme.border())
         .padding(Padding::horizontal(1))

@@ -68,6 +68,7 @@ fn job_row(
         || job.error.clone().unwrap_or_default(),
         |progress| progress_text(progress, bar),
     );
+
     Row::new([
         Cell::new(job.id.to_string()),
         Cell::new(clean(&job.operation)),
@@ -108,6 +109,7 @@ fn progress_text(progress: &Progress, bar: usize) -> String {
             } else {
                 0.0
             };
+
             format!(
                 "{} {}/{} {doing}",
                 drawn_bar(share, bar),
@@ -148,11 +150,13 @@ pub fn draw_queue(
     } else {
         String::new()
     };
+
     let paused = if snapshot.pause.is_some() {
         ", paused"
     } else {
         ""
     };
+
     let rows = (1..)
         .zip(&snapshot.queue)
         .map(|(position, job): (usize, _)| {
@@ -229,16 +233,19 @@ mod tests {
             all: 4,
             doing: vec![kind.to_owned()],
         };
+
         let steam = Some((45.32, "downloading".to_owned()));
         let progress = |kind, cancelled| Progress {
             tasks: doing(kind),
             steam: steam.clone(),
             cancelled,
         };
+
         assert_eq!(
             progress_text(&progress("install-runtime", None), 10),
             "[====>     ]  45 % downloading"
         );
+
         assert_eq!(
             progress_text(&progress("start-if-ran", None), 10),
             "[==>       ] 1/4 start-if-ran"
@@ -249,6 +256,7 @@ mod tests {
             progress_text(&progress("stop", by), 10),
             "by anna: match [==>       ] 1/4 stop"
         );
+
         assert_eq!(
             [drawn_bar(0.0, 3), drawn_bar(0.99, 3), drawn_bar(1.0, 3)],
             ["[>  ]", "[==>]", "[===]"]

@@ -32,6 +32,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         Constraint::Length(1),
     ])
     .areas(area);
+
     let words = format!(
         " Log of job {} ({}, {})",
         log.job,
@@ -43,6 +44,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         Paragraph::new(words).style(theme.strong(Tone::Plain).add_modifier(Modifier::REVERSED)),
         title,
     );
+
     let lines: Vec<Line<'_>> = log
         .lines
         .iter()
@@ -60,6 +62,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
             Paragraph::new(line.clone()).scroll((0, u16::try_from(over).unwrap_or(0))),
             status,
         );
+
         let column = Span::raw(line).width() - over;
         frame.set_cursor_position((status.x + u16::try_from(column).unwrap_or(0), status.y));
     } else {
@@ -88,6 +91,7 @@ fn status_text(log: &Log) -> String {
         log.lines.first().map_or(0, |line| line.seq),
         log.lines.last().map_or(0, |line| line.seq),
     );
+
     let mut status_text = match log.lines.is_empty() {
         true => " no output yet".to_owned(),
         false => format!(" lines {first}-{last} of {}", log.last),

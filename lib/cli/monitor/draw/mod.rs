@@ -45,6 +45,7 @@ pub fn draw(
             "terminal too small\nit has {}x{}, {}x{} is needed",
             area.width, area.height, MIN_SIZE.0, MIN_SIZE.1
         );
+
         frame.render_widget(Paragraph::new(words), area);
         return;
     }
@@ -77,6 +78,7 @@ fn screen(
         Constraint::Length(1),
     ])
     .areas(area);
+
     let mut lines = vec![summary(snapshot, worker, theme)];
 
     lines.extend(alerts);
@@ -100,6 +102,7 @@ fn screen(
         today: &today,
         zone: &zone,
     };
+
     panes::servers(frame, servers, snapshot, state, &style);
     jobs::draw(frame, jobs, snapshot, state, &style);
     jobs::draw_queue(frame, queue, snapshot, state, &style);
@@ -181,10 +184,12 @@ fn alerts(snapshot: &Snapshot, worker: Worker, theme: &Theme, width: u16) -> Vec
         } else {
             format!("{} jobs are", snapshot.live)
         };
+
         let words = format!(
             "worker lost: {jobs} marked as running, but no worker runs: `systemctl start \
              left4me-worker.socket left4me-worker.service`"
         );
+
         alerts.extend(wrapped(&words, width, theme.strong(Tone::Bad)));
     }
 
@@ -204,6 +209,7 @@ fn alerts(snapshot: &Snapshot, worker: Worker, theme: &Theme, width: u16) -> Vec
             pause.paused_by,
             clock::local(pause.paused_at)
         );
+
         alerts.extend(wrapped(&clean(&words), width, theme.strong(Tone::Warning)));
     }
 
@@ -242,6 +248,7 @@ fn footer(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &State,
             Paragraph::new(format!(" {}", clean(words))).style(theme.strong(*tone)),
             area,
         );
+
         return;
     }
 
@@ -250,6 +257,7 @@ fn footer(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &State,
     } else {
         "pause"
     };
+
     keys(
         frame,
         area,

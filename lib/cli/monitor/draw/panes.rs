@@ -87,6 +87,7 @@ impl List<'_> {
                 Paragraph::new(format!("  {}", self.empty)).block(block),
                 area,
             );
+
             return 0;
         }
 
@@ -95,6 +96,7 @@ impl List<'_> {
         } else {
             Modifier::BOLD
         };
+
         let mut table = Table::new(self.rows, self.widths)
             .block(block)
             .row_highlight_style(Style::new().add_modifier(highlight))
@@ -120,6 +122,7 @@ fn titled<'a>(theme: &Theme, title: &str, has_focus: bool) -> Block<'a> {
     } else {
         theme.strong(Tone::Plain)
     };
+
     Block::new()
         .borders(Borders::TOP)
         .border_set(theme.border())
@@ -193,6 +196,7 @@ fn server_row(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) ->
     } else {
         Style::new()
     };
+
     Row::new([
         Cell::new(server.id.to_string()),
         Cell::new(clean(&server.name)),
@@ -237,6 +241,7 @@ pub fn tail(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, theme: &Them
         frame.render_widget(titled(theme, "Log", false), area);
         return;
     };
+
     let block = titled(
         theme,
         &format!(
@@ -247,6 +252,7 @@ pub fn tail(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, theme: &Them
         ),
         false,
     );
+
     let rows = usize::from(block.inner(area).height);
     let first = snapshot.tail.len().saturating_sub(rows);
     let mut lines: Vec<Line<'_>> = snapshot.tail[first..]
@@ -260,6 +266,7 @@ pub fn tail(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, theme: &Them
         } else {
             "no output yet"
         };
+
         lines.push(Line::raw(format!("  {text}")));
     }
 

@@ -73,6 +73,7 @@ fn sample() -> Snapshot {
         all: 1,
         doing: vec!["install-runtime".to_owned()],
     };
+
     let steam = Some((45.3, "downloading".to_owned()));
     snapshot.progress.insert(
         JobId(7),
@@ -82,6 +83,7 @@ fn sample() -> Snapshot {
             cancelled: None,
         },
     );
+
     snapshot.tail = (1..=50).map(line).collect();
     snapshot
 }
@@ -121,6 +123,7 @@ fn picture(
                 .iter()
                 .all(|cell| !cell.symbol().contains(char::is_control))
     );
+
     buffer
         .content
         .chunks(width.into())
@@ -163,6 +166,7 @@ fn a_lost_worker_is_an_alert() {
             && picture.contains("worker lost: a job is marked as running"),
         "{picture}"
     );
+
     assert!(
         picture.contains("systemctl start") && picture.contains("left4me-worker.socket"),
         "{picture}"
@@ -204,6 +208,7 @@ fn every_size_can_be_drawn_and_a_small_one_says_so() {
             message: Some((Tone::Bad, "x".repeat(500))),
             ..State::default()
         };
+
         picture(
             width,
             height,
@@ -211,6 +216,7 @@ fn every_size_can_be_drawn_and_a_small_one_says_so() {
             &mut state,
             Worker::Idle,
         );
+
         let mut log = Log::open(JobId(7), "install", JobState::Running);
         log.lines = sample().tail;
         log.words = "LINE".to_owned();
@@ -238,6 +244,7 @@ fn a_wide_name_does_not_move_the_columns() {
             .map(|x| buffer[(x, y)].symbol())
             .collect::<String>()
     };
+
     let first = (0..24)
         .find(|y| (0..80).any(|x| buffer[(x, *y)].symbol() == "日"))
         .unwrap();
@@ -254,11 +261,13 @@ fn lists_keep_their_heights_when_jobs_come_and_go() {
             jobs,
             queue,
         } = heights;
+
         assert!(
             servers + jobs + queue + 2 <= rows,
             "the log has at least one line: {rows} {heights:?}"
         );
     }
+
     assert_eq!(
         Heights::of(21, 3, true),
         Heights {
@@ -267,5 +276,6 @@ fn lists_keep_their_heights_when_jobs_come_and_go() {
             queue: 4
         }
     );
+
     assert!(Heights::of(21, 300, true).servers < 8);
 }

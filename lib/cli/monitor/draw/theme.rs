@@ -40,6 +40,7 @@ impl Theme {
             Tone::Warning => Color::Yellow,
             Tone::Bad => Color::Red,
         };
+
         if self.colours {
             Style::new().fg(colour)
         } else {

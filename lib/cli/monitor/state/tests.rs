@@ -57,6 +57,7 @@ fn sample() -> Snapshot {
         operation: "start".to_owned(),
         state: JobState::Running,
     };
+
     snapshot.busy.insert(ServerId(2), busy);
     snapshot
 }
@@ -106,6 +107,7 @@ fn upper_and_lower_case_letters_do_the_same() {
         paused_by: "x".to_owned(),
         reason: None,
     });
+
     assert_eq!(
         press(&mut State::default(), &paused, "p"),
         Action::Pause(false)
@@ -118,6 +120,7 @@ fn a_cancel_asks_for_a_reason_and_escape_closes_it() {
         after("cywrong server q\n"),
         cancel(3, false, "wrong server q")
     );
+
     assert_eq!(after("jcF\n"), cancel(4, true, ""));
 
     for leaves in ["c\u{1b}", "cn", "cy\u{1b}", "cfq\u{1b}"] {
@@ -127,6 +130,7 @@ fn a_cancel_asks_for_a_reason_and_escape_closes_it() {
             Action::Draw,
             "{leaves:?}"
         );
+
         assert_eq!(state.dialog, None);
     }
 
@@ -143,10 +147,12 @@ fn a_finished_job_is_not_cancelled() {
         state.message.as_ref().map(|(_, words)| words.as_str()),
         Some("job 1 has succeeded already")
     );
+
     assert_eq!(
         (state.dialog.is_none(), press(&mut state, &sample(), "k")),
         (true, Action::Reload)
     );
+
     assert_eq!(
         state.message, None,
         "a message disappears with the next key"
@@ -160,6 +166,7 @@ fn a_stopped_server_is_started_and_a_running_one_is_stopped() {
         after("\t\tjsy"),
         Action::Enqueue(Operation::Stop, ServerId(2))
     );
+
     assert_eq!(after("sn"), Action::Draw);
     let mut down = sample();
     down.servers[1].drift = Some(Drifted {
@@ -167,10 +174,12 @@ fn a_stopped_server_is_started_and_a_running_one_is_stopped() {
         since: 1,
         why: String::new(),
     });
+
     assert_eq!(
         press(&mut State::default(), &down, "\t\tjss"),
         Action::Enqueue(Operation::Start, ServerId(2))
     );
+
     assert_eq!(
         after("\t\tjss"),
         Action::Draw,
@@ -245,6 +254,7 @@ fn pasted_text_is_not_a_command() {
         state.key(&Key::Paste("q".to_owned()), &sample()),
         Action::Draw
     );
+
     press(&mut state, &sample(), "cy");
     state.key(&Key::Paste("yes\rq".to_owned()), &sample());
     assert_eq!(

@@ -58,6 +58,7 @@ fn a_wait_is_at_its_longest_after_any_number_of_failures() {
                 until: 0,
             }),
         );
+
         assert_eq!(
             table.fail(7, &PAIR, 0).after.until,
             PAIR.max_wait,
@@ -216,6 +217,7 @@ fn a_flood_of_other_keys_does_not_evict_one_under_attack() {
         "{:?}",
         begun.elapsed()
     );
+
     assert!(
         fail(&throttle, "anna", home, 20).is_some(),
         "the flood freed the account"
@@ -230,6 +232,7 @@ fn a_flood_of_other_keys_does_not_evict_one_under_attack() {
             Sender::Local(tries),
             30,
         );
+
         tries += 1;
     }
 

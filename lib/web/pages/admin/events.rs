@@ -91,6 +91,7 @@ pub(super) async fn list(
         server: field("server"),
         kind: field("kind"),
     };
+
     let before = fields.get("before").map(extract::id::<i64>).transpose()?;
 
     let filter = Filter {
@@ -100,6 +101,7 @@ pub(super) async fn list(
         before,
         limit: ROWS + 1,
     };
+
     let (mut entries, servers) = app
         .store
         .read(move |db| Ok((activity::page(db, &filter)?, links::all(db)?)))
@@ -136,5 +138,6 @@ fn short(text: &str) -> Result<Option<String>, Failure> {
             shown(text)
         )));
     }
+
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }

@@ -47,6 +47,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
         },
         looks: settings.looks.clone(),
     };
+
     let mut report = disk::look(move || doctor::inside(&places, clock::now_ms())).await?;
 
     // Failures first.
@@ -61,6 +62,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
             .filter(|finding| finding.severity == severity)
             .count()
     };
+
     let (failed, warned) = (number(Severity::Fail), number(Severity::Warn));
     let frame = Frame::of(viewer, "Health").within("admin");
     page(&Page {

@@ -74,6 +74,7 @@ pub(super) async fn list(
         server: field("server"),
         user: field("user"),
     };
+
     let filters = serde_urlencoded::to_string(&wanted).map_err(Failure::internal)?;
     let turned = fields.get("page").map(extract::id).transpose()?;
     let pager = Pager::new(format!("/admin/jobs?{filters}"), turned, ROWS);
@@ -98,6 +99,7 @@ pub(super) async fn list(
         let users = users::all(db)?.into_iter().map(|user| user.name).collect();
         Ok((listing::page(db, &filter)?, links::all(db)?, users))
     });
+
     let ((jobs, total), servers, users) = found.await?;
     let (jobs, pager) = (JobLine::all(jobs, clock::now_ms()), pager.with_total(total));
     let frame = Frame::of(viewer, "Jobs").within("admin");

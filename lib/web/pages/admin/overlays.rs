@@ -102,6 +102,7 @@ async fn show(
         new,
         trouble,
     })?;
+
     *response.status_mut() = status;
 
     Ok(response)
@@ -119,6 +120,7 @@ async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, St
             let found = overlay::locate(&root, &reference).map_err(|error| error.to_string())?;
             Ok(found.to_string_lossy().into_owned())
         };
+
         references.into_iter().map(place).collect()
     });
 
@@ -146,10 +148,12 @@ async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
                     format!("{inside}/{name}")
                 }
             });
+
             let usable = |path: &String| {
                 path.parse()
                     .is_ok_and(|path| overlay::locate(&root, &path).is_ok())
             };
+
             paths.filter(usable).take(FOLDERS).collect()
         };
 
@@ -162,6 +166,7 @@ async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
             } else {
                 below(&folder)
             };
+
             folders.extend(inside.into_iter().filter(|path| has_game(path)));
             folders.push(folder);
         }
@@ -184,6 +189,7 @@ pub(super) async fn add(
         name: fields.raw("name").to_owned(),
         path: fields.raw("path").to_owned(),
     };
+
     let last = new.path.trim().rsplit('/').next().unwrap_or_default();
     // Without a name the folder's name is used, and without a folder the name.
     let name = if new.name.trim().is_empty() {
@@ -192,6 +198,7 @@ pub(super) async fn add(
         new.name.trim()
     }
     .parse::<OverlayName>();
+
     let path = fields
         .get("path")
         .map(|path| path.trim().parse::<OverlayRef>())
@@ -210,6 +217,7 @@ pub(super) async fn add(
                 name: name.err().map(message),
                 path: path.err().map(message),
             };
+
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
@@ -255,6 +263,7 @@ pub(super) async fn add(
                 name: Some(failure.message),
                 ..OverlayErrors::default()
             };
+
             show(&app, viewer, new, trouble, failure.status).await
         }
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
@@ -262,6 +271,7 @@ pub(super) async fn add(
                 path: Some(failure.message),
                 ..OverlayErrors::default()
             };
+
             show(&app, viewer, new, trouble, failure.status).await
         }
         Err(failure) => Err(failure),
@@ -288,6 +298,7 @@ pub(super) async fn remove(
                 all: Some(failure.message),
                 ..OverlayErrors::default()
             };
+
             show(&app, viewer, NewOverlay::default(), trouble, failure.status).await
         }
         Err(failure) => Err(failure),

@@ -76,6 +76,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
             recent: JobLine::all(listing::recent(db, None, RECENT)?, now),
         })
     });
+
     let found = found.await?;
 
     // The page works without the disk.
@@ -85,6 +86,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
             steam::nothing(&root, steamcmd.as_deref()),
         )
     });
+
     let (build, nothing) = looked
         .await
         .unwrap_or_else(|failure| (Err(failure.message), None));
@@ -92,6 +94,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
         nothing,
         mounted: found.servers.has_mounted(),
     };
+
     let frame = Frame::of(viewer, "Admin").within("admin");
 
     page(&Page {

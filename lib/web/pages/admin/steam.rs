@@ -107,6 +107,7 @@ async fn enqueue_install(
             user: Some(viewer.id),
             key: key.as_ref(),
         };
+
         enqueue(
             db,
             &JobRequest {
@@ -118,6 +119,7 @@ async fn enqueue_install(
             clock::now_ms(),
         )
     });
+
     let job = accepted.await?.job_id;
     app.wake_worker();
 
@@ -138,6 +140,7 @@ mod tests {
                 .unwrap()
                 .contains("steamcmd is missing")
         );
+
         std::fs::create_dir(dir.path().join("steam")).unwrap();
         std::fs::write(&steamcmd, "").unwrap();
         assert!(
@@ -145,6 +148,7 @@ mod tests {
                 .unwrap()
                 .contains("not executable")
         );
+
         std::fs::set_permissions(&steamcmd, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(nothing(dir.path(), None), None);
         assert_eq!(
@@ -157,6 +161,7 @@ mod tests {
             nothing: nothing.map(str::to_owned),
             mounted,
         };
+
         assert!(offer(None, false).can_install() && !offer(None, false).can_update(false));
         assert!(!offer(None, true).can_install() && offer(None, true).can_update(false));
         assert!(!offer(Some("x"), false).can_install() && !offer(Some("x"), true).can_update(true));

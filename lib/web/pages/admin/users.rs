@@ -77,6 +77,7 @@ async fn show(
         new,
         trouble,
     })?;
+
     *response.status_mut() = status;
     Ok(response)
 }
@@ -95,6 +96,7 @@ pub(super) async fn create(
         name: fields.raw("name").to_owned(),
         admin: fields.is_set("admin"),
     };
+
     let name = match new.name.trim().parse::<UserName>() {
         Ok(name) => name,
         Err(bad) => {
@@ -102,6 +104,7 @@ pub(super) async fn create(
                 name: Some(bad.to_string()),
                 ..UserErrors::default()
             };
+
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
@@ -113,6 +116,7 @@ pub(super) async fn create(
                 password: Some(failure.message),
                 ..UserErrors::default()
             };
+
             return show(&app, viewer, new, trouble, failure.status).await;
         }
         Err(failure) => return Err(failure),
@@ -135,6 +139,7 @@ pub(super) async fn create(
                 name: Some(failure.message),
                 ..UserErrors::default()
             };
+
             show(&app, viewer, new, trouble, failure.status).await
         }
     }
@@ -157,6 +162,7 @@ pub(super) async fn password(
                 "The password of {name} was not changed: {}.",
                 failure.message
             );
+
             return show_trouble(&app, viewer, message, failure.status).await;
         }
         Err(failure) => return Err(failure),
@@ -185,11 +191,13 @@ pub(super) async fn disable(
                 "you cannot disable your own account: another admin has to do it",
             ));
         }
+
         if users::is_last_admin(tx, user.id)? {
             return Err(Error::conflict(format!(
                 "{name} is the last admin who can sign in and cannot be disabled"
             )));
         }
+
         users::disable(tx, clock::now_ms(), &actor, &name)
     });
 

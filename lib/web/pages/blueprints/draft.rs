@@ -50,6 +50,7 @@ impl DraftErrors {
             (&self.arguments, "arguments"),
             (&self.config, "config"),
         ];
+
         fields
             .into_iter()
             .find(|(trouble, _)| trouble.is_some())
@@ -121,6 +122,7 @@ impl Draft {
             "" => (2, 0),
             text => text.parse::<i64>().map_or((1, 0), |number| (0, number)),
         };
+
         self.rows.sort_by_key(place);
 
         self
@@ -136,6 +138,7 @@ impl Draft {
                 .enumerate()
                 .filter(|(_, line)| !line.trim().is_empty()),
         );
+
         let arguments =
             arguments.and_then(
                 |arguments| match check::<OverlayName>(&[], &arguments, &[]) {
@@ -251,6 +254,7 @@ mod tests {
             ("arguments", "+map\r\n\r\nc1m1_hotel"),
             ("config", "hostname \"x\"\r\n\r\n// end\r\n"),
         ]);
+
         let (name, content) = draft.parse().unwrap();
         let texts =
             |names: &[OverlayName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -259,6 +263,7 @@ mod tests {
             (name.as_str(), texts(&content.overlays)),
             ("coop", vec!["c".to_owned(), "a".to_owned()])
         );
+
         assert_eq!(
             content
                 .arguments
@@ -267,6 +272,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["+map", "c1m1_hotel"]
         );
+
         assert_eq!(
             content
                 .config
@@ -284,6 +290,7 @@ mod tests {
             arguments: vec!["+x".parse().unwrap()],
             config: ["", "a", "", ""].map(|line| line.parse().unwrap()).to_vec(),
         };
+
         let draft = Draft::of("coop", &content.clone().into())
             .with_catalog(["a", "b", "c"].map(str::to_owned));
 
@@ -295,6 +302,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["b", "a", "c"]
         );
+
         assert_eq!(draft.parse().unwrap().1, content);
     }
 
@@ -309,6 +317,7 @@ mod tests {
             ("arguments", "+map\n+hostport\n"),
             ("config", "ok\nbad\u{1b}[0m"),
         ]);
+
         let troubles = typed.parse().unwrap_err();
 
         assert!(troubles.name.unwrap().contains("42"));
@@ -319,6 +328,7 @@ mod tests {
                 .unwrap()
                 .starts_with("line 2: argument '+hostport'")
         );
+
         assert!(troubles.config.unwrap().starts_with("line 2: "));
 
         let again = typed
@@ -328,6 +338,7 @@ mod tests {
             (&again.name, &again.arguments, &again.config),
             (&typed.name, &typed.arguments, &typed.config)
         );
+
         assert_eq!(again.rows[..2], typed.rows[..]);
     }
 
@@ -340,6 +351,7 @@ mod tests {
                 "{bad}"
             );
         }
+
         let typed = draft(&[("name", "x"), ("overlay", "../a"), ("position", "1")]);
         assert!(typed.parse().unwrap_err().overlays.is_some());
         assert!(

@@ -102,6 +102,7 @@ impl Page {
         } else {
             "Edit blueprint"
         };
+
         Self {
             frame: Frame::of(viewer, title).within("blueprints"),
             draft,
@@ -134,6 +135,7 @@ async fn create(
         id: String::new(),
         ..Draft::read(fields.into_pairs())
     };
+
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
         Err(troubles) => {
@@ -212,6 +214,7 @@ async fn save(
         id: id.to_string(),
         ..Draft::read(fields.into_pairs())
     };
+
     let who = viewer.clone();
     app.store.read(move |db| find(db, &who, id)).await?;
 
@@ -242,12 +245,14 @@ async fn save(
             arguments,
             config,
         } = content;
+
         let change = Change {
             name: Some(name),
             overlays: Some(overlays),
             arguments: Some(arguments),
             config: Some(config),
         };
+
         blueprint_change::edit(tx, clock::now_ms(), &who.actor(), id, &change)?;
         Ok(Saved::Done)
     });
@@ -263,6 +268,7 @@ async fn save(
                 all: Some(message.to_owned()),
                 ..DraftErrors::default()
             };
+
             again(&app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
         Err(error) => refused(&app, viewer, draft, error).await,
@@ -281,6 +287,7 @@ async fn preview(
     } else {
         Some(extract::id::<BlueprintId>(&draft.id)?)
     };
+
     let parsed = draft.parse();
 
     let (who, settings) = (viewer.clone(), app.settings.clone());
@@ -307,6 +314,7 @@ async fn preview(
         },
         Err(troubles) => (None, troubles),
     };
+
     let status = if shown.is_some() {
         StatusCode::OK
     } else {
@@ -351,6 +359,7 @@ async fn delete(
         blueprint,
         servers,
     })?;
+
     *response.status_mut() = StatusCode::CONFLICT;
     Ok(response)
 }
@@ -398,6 +407,7 @@ async fn refused(
                 name: Some(error.to_string()),
                 ..DraftErrors::default()
             };
+
             again(app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
         // An overlay that was removed meanwhile: the blueprint itself was found before.

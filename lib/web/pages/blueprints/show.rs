@@ -98,6 +98,7 @@ impl Plan {
             Some(server) => InstanceName::from(server.id),
             None => PLACEHOLDER_INSTANCE.parse()?,
         };
+
         let preview = rendering::preview(root, &instance, &self.spec)?;
         let mut names = self.names.into_iter();
 
@@ -108,6 +109,7 @@ impl Plan {
                 (0, None) => "server.cfg, written by left4me".to_owned(),
                 (_, None) => "the game".to_owned(),
             };
+
             layers.push(Layer {
                 name,
                 path: layer.path.clone(),
@@ -169,6 +171,7 @@ pub(super) async fn show(
             .map_err(|failure| failure.message),
         Err(error) => Err(error.to_string()),
     };
+
     let trouble = shown.as_ref().err().cloned();
     let (frame, whose) = (Frame::of(viewer.clone(), &blueprint.name), viewer.is_admin);
     let frame = frame.within("blueprints");
