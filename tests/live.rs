@@ -18,7 +18,7 @@ use left4me::db::{Db, jobs, logs, queue, users};
 use left4me::domain::job::JobState;
 use left4me::domain::operation::Operation;
 use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
-use left4me::web::live::{Hub, Reader, Settings, Viewer};
+use left4me::web::live::{Hub, LiveSettings, Reader, Viewer};
 use left4me::wire::Stream;
 use serde_json::{Value, json};
 use support::house::House;
@@ -37,9 +37,10 @@ impl Site {
         Self::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    fn with(change: impl FnOnce(&mut LiveSettings)) -> Self {
         let house = House::with_servers(3);
-        let mut settings = Settings::new(house.database(), house.root.join("helper.sock"), 100_000);
+        let mut settings =
+            LiveSettings::new(house.database(), house.root.join("helper.sock"), 100_000);
         settings.retry = Duration::from_millis(20);
         settings.linger = Duration::from_millis(20);
         change(&mut settings);
@@ -949,7 +950,7 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
     // More lines than a ring holds, without subscribers, on a new hub.
     write(&site, 11..=2500);
 
-    let settings = Settings::new(
+    let settings = LiveSettings::new(
         site.house.database(),
         site.house.root.join("helper.sock"),
         10,

@@ -1121,7 +1121,7 @@ fn the_activity_is_turned_back_page_by_page_without_gap() {
 
     let all = activity::page(
         house.db().connection(),
-        &activity::Filter {
+        &activity::ActivityFilter {
             kind: Some("user.added".to_owned()),
             limit: 999,
             ..Default::default()

@@ -22,7 +22,7 @@ use crate::process::reexec_as;
 /// Save a consistent, checked copy of the database; left4me keeps running
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Args {
+pub(super) struct BackupArgs {
     /// File to write; never overwritten [default: LEFT4ME_ROOT/backups/left4me-DATE-TIME-N.db]
     file: Option<PathBuf>,
     /// Afterwards, keep only the N newest left4me-*.db in backups/
@@ -44,7 +44,7 @@ Examples:
 
 To restore a backup: sudo left4me restore FILE";
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
+pub(super) fn run(context: &Context, args: &BackupArgs) -> Result<()> {
     let source = context.paths.database();
     // Report a missing database before any other error.
     if let Err(error) = fs_err::symlink_metadata(&source) {
@@ -158,7 +158,7 @@ fn backups(context: &Context) -> Result<Backups> {
 /// The file, and the owner of the database, if root has to create the file itself.
 pub(super) fn owner_besides_root<'a>(
     context: &Context,
-    args: &'a Args,
+    args: &'a BackupArgs,
 ) -> Option<(&'a Path, (Uid, Gid))> {
     let file = args.file.as_deref()?;
     let database = context.paths.database();

@@ -30,14 +30,14 @@ An argument is one word. Put text with spaces, such as a server's name, into the
   hostname \"My server\"";
 
 #[derive(Subcommand)]
-pub(super) enum Verb {
+pub(super) enum BlueprintVerb {
     /// Create a blueprint
     #[command(after_help = EXAMPLES)]
-    Create(CreateArgs),
+    Create(BlueprintCreateArgs),
     /// Show a blueprint: overlays, arguments, config
-    Show(ShowArgs),
+    Show(BlueprintShowArgs),
     /// List blueprints
-    List(ListArgs),
+    List(BlueprintListArgs),
     /// Replace parts of a blueprint; its servers use them from their next start
     #[command(after_help = EXAMPLES)]
     Edit(EditArgs),
@@ -59,7 +59,7 @@ pub(super) struct ContentArgs {
 }
 
 #[derive(Args)]
-pub(super) struct CreateArgs {
+pub(super) struct BlueprintCreateArgs {
     /// Name, unique among the user's blueprints
     name: BlueprintName,
     /// Owner [default: the left4me user named like the caller, else the only user]
@@ -82,7 +82,7 @@ pub(super) struct OneArgs {
 }
 
 #[derive(Args)]
-pub(super) struct ShowArgs {
+pub(super) struct BlueprintShowArgs {
     #[command(flatten)]
     one: OneArgs,
     /// Print one JSON document
@@ -91,7 +91,7 @@ pub(super) struct ShowArgs {
 }
 
 #[derive(Args)]
-pub(super) struct ListArgs {
+pub(super) struct BlueprintListArgs {
     /// Only blueprints of this user
     #[arg(long, value_name = "U")]
     user: Option<UserName>,
@@ -129,28 +129,28 @@ struct FullBlueprint {
     stored: Stored,
 }
 
-impl Verb {
+impl BlueprintVerb {
     /// The file of `--config-file`.
     pub(super) fn config_file(&self) -> Option<&Path> {
         match self {
-            Verb::Create(args) => args.content.config_file.as_deref(),
-            Verb::Edit(args) => args.content.config_file.as_deref(),
+            BlueprintVerb::Create(args) => args.content.config_file.as_deref(),
+            BlueprintVerb::Edit(args) => args.content.config_file.as_deref(),
             _ => None,
         }
     }
 }
 
-pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
+pub(super) fn run(context: &Context, verb: BlueprintVerb) -> Result<()> {
     match verb {
-        Verb::Create(args) => create(context, args),
-        Verb::Show(args) => show(context, &args),
-        Verb::List(args) => list(context, &args),
-        Verb::Edit(args) => edit(context, args),
-        Verb::Delete(args) => delete(context, &args),
+        BlueprintVerb::Create(args) => create(context, args),
+        BlueprintVerb::Show(args) => show(context, &args),
+        BlueprintVerb::List(args) => list(context, &args),
+        BlueprintVerb::Edit(args) => edit(context, args),
+        BlueprintVerb::Delete(args) => delete(context, &args),
     }
 }
 
-fn create(context: &Context, args: CreateArgs) -> Result<()> {
+fn create(context: &Context, args: BlueprintCreateArgs) -> Result<()> {
     let read = |path| config_lines(context, path);
     let config = args
         .content
@@ -190,7 +190,7 @@ fn create(context: &Context, args: CreateArgs) -> Result<()> {
     ))
 }
 
-fn show(context: &Context, args: &ShowArgs) -> Result<()> {
+fn show(context: &Context, args: &BlueprintShowArgs) -> Result<()> {
     let mut db = context.db()?;
     let user = user_id(&db, args.one.user.as_ref())?;
     let full = db.read(|tx| {
@@ -230,7 +230,7 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     Ok(())
 }
 
-fn list(context: &Context, args: &ListArgs) -> Result<()> {
+fn list(context: &Context, args: &BlueprintListArgs) -> Result<()> {
     let db = context.db()?;
     let blueprints = match user_id(&db, args.user.as_ref())? {
         Some(user) => blueprints::of_user(db.connection(), user)?,

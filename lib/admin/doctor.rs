@@ -20,7 +20,7 @@ use crate::process::reexec_as;
 /// Check units, sockets, permissions, the database, Steam and libraries; say what to do
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Args {
+pub(super) struct DoctorArgs {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -42,7 +42,7 @@ Examples:
   sudo left4me doctor
   left4me doctor --json | jq '.[] | select(.severity == \"fail\")'";
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
     let database = context.paths.database();
     let mut findings = match users::unprivileged_user(database.parent().unwrap_or(&database)) {
         None => doctor::at_home(&places(context, args), context.now),
@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     })
 }
 
-fn places(context: &Context, args: &Args) -> Places {
+fn places(context: &Context, args: &DoctorArgs) -> Places {
     Places {
         root: context.paths.root.clone(),
         database: context.paths.database(),
@@ -85,7 +85,7 @@ fn places(context: &Context, args: &Args) -> Places {
 /// What the owner of the database finds; or the exit code of the part that could not be run.
 fn as_owner(
     context: &Context,
-    args: &Args,
+    args: &DoctorArgs,
     owner: (Uid, Gid),
 ) -> Result<Result<Vec<Finding>, ExitCode>> {
     let places = places(context, args);

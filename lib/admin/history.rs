@@ -16,7 +16,7 @@ Examples:
 CAUSE is the job that caused it, or `outside`: systemd itself, or a person with systemctl.";
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct HistoryArgs {
     /// The server's name or id
     server: ServerRef,
     /// Maximum number of rows
@@ -30,7 +30,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
+pub(super) fn run(context: &Context, args: &HistoryArgs) -> Result<()> {
     let mut db = context.db()?;
     let (server, history) = db.read(|tx| {
         let server = servers::find(tx, &args.server)?;

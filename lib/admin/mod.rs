@@ -30,7 +30,7 @@ const PROGRAM: &str = "left4me";
 /// Administer left4me: users, API tokens, overlays, blueprints, servers and the database
 #[derive(Parser)]
 #[command(name = PROGRAM, version, propagate_version = true, after_help = EXAMPLES)]
-struct Cli {
+struct AdminCli {
     #[command(flatten)]
     paths: Paths,
     #[command(flatten)]
@@ -63,25 +63,25 @@ permitted.";
 enum Family {
     /// Manage local accounts
     #[command(subcommand)]
-    User(user::Verb),
+    User(user::UserVerb),
     /// Manage tokens of the REST API
     #[command(subcommand)]
-    Token(token::Verb),
+    Token(token::TokenVerb),
     /// Manage the catalog of overlays: directories that are layered over the game files
     #[command(subcommand)]
-    Overlay(overlay::Verb),
+    Overlay(overlay::OverlayVerb),
     /// Manage blueprints: overlays, arguments and config that servers are made from
     #[command(subcommand)]
-    Blueprint(blueprint::Verb),
+    Blueprint(blueprint::BlueprintVerb),
     /// Manage servers
     #[command(subcommand)]
-    Server(server::Verb),
+    Server(server::ServerVerb),
     /// Upgrade the database to this version's schema
     Migrate,
-    Backup(backup::Args),
-    Restore(restore::Args),
-    Prune(prune::Args),
-    Doctor(doctor::Args),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Prune(prune::PruneArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 struct Context {
@@ -106,19 +106,19 @@ impl Context {
 /// The program's command line, for its manual page and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    AdminCli::command()
 }
 
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
     // What is wrong in the settings file is a finding of the doctor.
-    let cli = parse_for_judge::<Cli>(|cli| matches!(cli.family, Family::Doctor(_)));
+    let cli = parse_for_judge::<AdminCli>(|cli| matches!(cli.family, Family::Doctor(_)));
     journal::start(cli.logging.log);
     run(cli).unwrap_or_else(|error| error.report(PROGRAM))
 }
 
-fn run(cli: Cli) -> Result<ExitCode> {
+fn run(cli: AdminCli) -> Result<ExitCode> {
     let context = Context {
         paths: cli.paths,
         port_range: cli.ports.port_range,

@@ -16,12 +16,12 @@ Examples:
   left4me overlay add hotel --path maps/dead-hotel";
 
 #[derive(Subcommand)]
-pub(super) enum Verb {
+pub(super) enum OverlayVerb {
     /// Add an overlay to the catalog; creates its directory if it is missing
     #[command(after_help = EXAMPLES)]
     Add(AddArgs),
     /// List overlays
-    List(ListArgs),
+    List(OverlayListArgs),
     /// Remove an overlay from the catalog; its directory is kept
     Remove(RemoveArgs),
 }
@@ -36,7 +36,7 @@ pub(super) struct AddArgs {
 }
 
 #[derive(Args)]
-pub(super) struct ListArgs {
+pub(super) struct OverlayListArgs {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -48,11 +48,11 @@ pub(super) struct RemoveArgs {
     name: OverlayName,
 }
 
-pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
+pub(super) fn run(context: &Context, verb: OverlayVerb) -> Result<()> {
     match verb {
-        Verb::Add(args) => add(context, &args),
-        Verb::List(args) => list(context, &args),
-        Verb::Remove(args) => remove(context, &args.name),
+        OverlayVerb::Add(args) => add(context, &args),
+        OverlayVerb::List(args) => list(context, &args),
+        OverlayVerb::Remove(args) => remove(context, &args.name),
     }
 }
 
@@ -105,7 +105,7 @@ fn must_be_free(db: &Db, name: &OverlayName) -> Result<()> {
     }
 }
 
-fn list(context: &Context, args: &ListArgs) -> Result<()> {
+fn list(context: &Context, args: &OverlayListArgs) -> Result<()> {
     let overlays = overlays::all(context.db()?.connection())?;
     if args.json {
         return output::json(&overlays);

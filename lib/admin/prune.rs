@@ -10,7 +10,7 @@ const DAY: i64 = 24 * 60 * 60 * 1000;
 /// Remove jobs that ended long ago, with their logs; events are kept
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Args {
+pub(super) struct PruneArgs {
     /// Remove jobs that ended more than this many days ago
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     older_than: u32,
@@ -32,7 +32,7 @@ Examples:
 
 left4me keeps running meanwhile. The file does not shrink; its free space is reused.";
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
+pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<()> {
     let mut db = context.db()?;
     let before = context.now - i64::from(args.older_than) * DAY;
     let depth = if args.logs_only {

@@ -22,22 +22,22 @@ use super::Context;
 use crate::base::{Error, Exit, Result, clock, files, lock, output, users, walk};
 use crate::db::restore;
 use crate::process::reexec_with_input;
-use units::Units;
+use units::StoppedUnits;
 
 /// Replace the database with a backup: stops left4me, swaps the files, starts left4me again
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Args {
+pub(super) struct RestoreArgs {
     /// The backup to restore
     file: Option<PathBuf>,
     /// The part that runs as the database's owner
     #[arg(long, hide = true, value_enum, conflicts_with = "file")]
-    part: Option<Phase>,
+    part: Option<RestorePhase>,
 }
 
 /// A phase that runs as the database's owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Phase {
+enum RestorePhase {
     /// Copies standard input to a file beside the database, checks and migrates it.
     Stage,
     /// Swaps the two files.
@@ -58,7 +58,7 @@ Examples:
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs the restore as root, or one part of it as the database's owner.
-pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<ExitCode> {
     let database = context.paths.database();
     if let Some(part) = args.part {
         users::drop_root(&database)?;
@@ -82,13 +82,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let input = open(file)?;
     let owner = users::unprivileged_user(database.parent().unwrap_or(&database));
     let run = |part, input| as_owner(context, owner, part, input);
-    match run(Phase::Stage, Some(input))? {
+    match run(RestorePhase::Stage, Some(input))? {
         0 => {}
         failed => return Ok(ExitCode::from(failed)),
     }
 
-    let units = Units::stop()?;
-    let done = holders::end(&database).and_then(|()| run(Phase::Exchange, None));
+    let units = StoppedUnits::stop()?;
+    let done = holders::end(&database).and_then(|()| run(RestorePhase::Exchange, None));
 
     // Even after a failure there is a complete database, so start the units again.
     let started = units.start();
@@ -146,14 +146,14 @@ fn open(file: &Path) -> Result<File> {
 fn as_owner(
     context: &Context,
     owner: Option<(Uid, Gid)>,
-    part: Phase,
+    part: RestorePhase,
     input: Option<File>,
 ) -> Result<u8> {
     let database = context.paths.database();
     let Some(owner) = owner else {
         return do_part(part, &database, context.now, input).map(|()| 0);
     };
-    let part = if part == Phase::Stage {
+    let part = if part == RestorePhase::Stage {
         "stage"
     } else {
         "exchange"
@@ -171,13 +171,13 @@ fn as_owner(
     reexec_with_input(owner, &arguments, input)
 }
 
-fn do_part(part: Phase, database: &Path, now: i64, input: Option<File>) -> Result<()> {
+fn do_part(part: RestorePhase, database: &Path, now: i64, input: Option<File>) -> Result<()> {
     // Two restores at once would swap each other's copies.
     let _lock = lock::wait(database, "restore", LOCK_TIMEOUT)?;
     let staged = restore::staged(database);
     match part {
-        Phase::Stage => stage(database, &staged, input),
-        Phase::Exchange => exchange(database, &staged, now),
+        RestorePhase::Stage => stage(database, &staged, input),
+        RestorePhase::Exchange => exchange(database, &staged, now),
     }
 }
 

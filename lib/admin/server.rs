@@ -22,17 +22,17 @@ Examples:
   left4me-job enqueue delete --server Friday --wait && left4me server remove Friday";
 
 #[derive(Subcommand)]
-pub(super) enum Verb {
+pub(super) enum ServerVerb {
     /// Create a server, without starting it
     #[command(after_help = EXAMPLES)]
-    Create(CreateArgs),
+    Create(ServerCreateArgs),
     /// List servers
-    List(ListArgs),
+    List(ServerListArgs),
     /// Show a server: desired state, actual state and drift
-    Show(ShowArgs),
+    Show(ServerShowArgs),
     /// Show what happened to a server, newest first
     #[command(after_help = history::EXAMPLES)]
-    History(history::Args),
+    History(history::HistoryArgs),
     /// Assign another blueprint of its owner to a server
     Assign(AssignArgs),
     /// Remove a server whose files are deleted
@@ -41,7 +41,7 @@ pub(super) enum Verb {
 }
 
 #[derive(Args)]
-pub(super) struct CreateArgs {
+pub(super) struct ServerCreateArgs {
     /// Display name, unique among the user's servers
     name: ServerName,
     /// Name or id of its blueprint
@@ -59,7 +59,7 @@ pub(super) struct CreateArgs {
 }
 
 #[derive(Args)]
-pub(super) struct ListArgs {
+pub(super) struct ServerListArgs {
     /// Only servers of this user
     #[arg(long, value_name = "U")]
     user: Option<UserName>,
@@ -69,7 +69,7 @@ pub(super) struct ListArgs {
 }
 
 #[derive(Args)]
-pub(super) struct ShowArgs {
+pub(super) struct ServerShowArgs {
     /// The server's name or id
     server: ServerRef,
     /// Print one JSON document
@@ -92,18 +92,18 @@ pub(super) struct RemoveArgs {
     server: ServerRef,
 }
 
-pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
+pub(super) fn run(context: &Context, verb: ServerVerb) -> Result<()> {
     match verb {
-        Verb::Create(args) => create(context, &args),
-        Verb::List(args) => list(context, &args),
-        Verb::Show(args) => show(context, &args),
-        Verb::History(args) => history::run(context, &args),
-        Verb::Assign(args) => assign(context, &args),
-        Verb::Remove(args) => remove(context, &args.server),
+        ServerVerb::Create(args) => create(context, &args),
+        ServerVerb::List(args) => list(context, &args),
+        ServerVerb::Show(args) => show(context, &args),
+        ServerVerb::History(args) => history::run(context, &args),
+        ServerVerb::Assign(args) => assign(context, &args),
+        ServerVerb::Remove(args) => remove(context, &args.server),
     }
 }
 
-fn create(context: &Context, args: &CreateArgs) -> Result<()> {
+fn create(context: &Context, args: &ServerCreateArgs) -> Result<()> {
     let server = context.db()?.write(|tx| {
         let user = owner(tx, args.user.as_ref(), &context.actor)?.id;
         let blueprint = blueprint_of(tx, &args.blueprint, user)?;
@@ -148,7 +148,7 @@ fn blueprint_of(
     Ok(blueprints::find(connection, blueprint, among)?.id)
 }
 
-fn list(context: &Context, args: &ListArgs) -> Result<()> {
+fn list(context: &Context, args: &ServerListArgs) -> Result<()> {
     let db = context.db()?;
     let servers = match &args.user {
         Some(name) => servers::of_user(db.connection(), users::find(db.connection(), name)?.id)?,
@@ -228,7 +228,7 @@ fn tone(server: &Server) -> Tone {
     }
 }
 
-fn show(context: &Context, args: &ShowArgs) -> Result<()> {
+fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
     let db = context.db()?;
     let server = match servers::find(db.connection(), &args.server) {
         Err(error) if error.exit == Exit::NotFound => {

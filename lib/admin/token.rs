@@ -17,18 +17,18 @@ Examples:
   left4me token revoke 3";
 
 #[derive(Subcommand)]
-pub(super) enum Verb {
+pub(super) enum TokenVerb {
     /// Create a token and print it; it cannot be shown again
     #[command(after_help = EXAMPLES)]
-    Create(CreateArgs),
+    Create(TokenCreateArgs),
     /// List tokens, without their secrets
-    List(ListArgs),
+    List(TokenListArgs),
     /// Revoke a token for good
     Revoke(RevokeArgs),
 }
 
 #[derive(Args)]
-pub(super) struct CreateArgs {
+pub(super) struct TokenCreateArgs {
     /// The user whose rights the token has
     user: UserName,
     /// What the token is for
@@ -40,7 +40,7 @@ pub(super) struct CreateArgs {
 }
 
 #[derive(Args)]
-pub(super) struct ListArgs {
+pub(super) struct TokenListArgs {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -60,15 +60,15 @@ struct NewToken {
     token: String,
 }
 
-pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
+pub(super) fn run(context: &Context, verb: TokenVerb) -> Result<()> {
     match verb {
-        Verb::Create(args) => create(context, &args),
-        Verb::List(args) => list(context, &args),
-        Verb::Revoke(args) => revoke(context, &args),
+        TokenVerb::Create(args) => create(context, &args),
+        TokenVerb::List(args) => list(context, &args),
+        TokenVerb::Revoke(args) => revoke(context, &args),
     }
 }
 
-fn create(context: &Context, args: &CreateArgs) -> Result<()> {
+fn create(context: &Context, args: &TokenCreateArgs) -> Result<()> {
     let (row, token) = context.db()?.write(|tx| {
         let user = users::find(tx, &args.user)?;
         tokens::create(tx, context.now, &context.actor, user.id, &args.name)
@@ -87,7 +87,7 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
     output::line(&token)
 }
 
-fn list(context: &Context, args: &ListArgs) -> Result<()> {
+fn list(context: &Context, args: &TokenListArgs) -> Result<()> {
     let tokens = tokens::all(context.db()?.connection())?;
     if args.json {
         return output::json(&tokens);

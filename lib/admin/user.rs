@@ -16,12 +16,12 @@ Examples:
   pwgen -s 24 1 | left4me user add bert --password-stdin";
 
 #[derive(Subcommand)]
-pub(super) enum Verb {
+pub(super) enum UserVerb {
     /// Add a user
     #[command(after_help = EXAMPLES)]
     Add(AddArgs),
     /// List users
-    List(ListArgs),
+    List(UserListArgs),
     /// Set a new password; ends the user's sessions and revokes their tokens
     Passwd(PasswdArgs),
     /// Disable a user; ends their sessions and revokes their tokens
@@ -43,7 +43,7 @@ pub(super) struct AddArgs {
 }
 
 #[derive(Args)]
-pub(super) struct ListArgs {
+pub(super) struct UserListArgs {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -64,13 +64,13 @@ pub(super) struct NameArgs {
     name: UserName,
 }
 
-pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
+pub(super) fn run(context: &Context, verb: UserVerb) -> Result<()> {
     match verb {
-        Verb::Add(args) => add(context, &args),
-        Verb::List(args) => list(context, &args),
-        Verb::Passwd(args) => passwd(context, &args),
-        Verb::Disable(args) => disable(context, &args.name),
-        Verb::Enable(args) => enable(context, &args.name),
+        UserVerb::Add(args) => add(context, &args),
+        UserVerb::List(args) => list(context, &args),
+        UserVerb::Passwd(args) => passwd(context, &args),
+        UserVerb::Disable(args) => disable(context, &args.name),
+        UserVerb::Enable(args) => enable(context, &args.name),
     }
 }
 
@@ -96,7 +96,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
     ))
 }
 
-fn list(context: &Context, args: &ListArgs) -> Result<()> {
+fn list(context: &Context, args: &UserListArgs) -> Result<()> {
     let users = users::all(context.db()?.connection())?;
     if args.json {
         return output::json(&users);

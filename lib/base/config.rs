@@ -13,7 +13,7 @@ use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
 pub use env_file::{Assignment, EnvFile, Fault};
-pub use known::{Known, settings};
+pub use known::{KnownSetting, settings};
 pub use programs::{SteamSettings, Steamcmd, WebSettings, WorkerSettings};
 
 use super::{Error, Exit};
@@ -363,7 +363,7 @@ fn blamed(file: &EnvFile, error: &clap::Error) -> Option<String> {
 
 /// Why the value in the settings file is refused, with its line.
 #[must_use]
-pub fn refusal(known: &Known, file: &EnvFile) -> Option<(usize, String)> {
+pub fn refusal(known: &KnownSetting, file: &EnvFile) -> Option<(usize, String)> {
     let assignment = file.last(&known.name)?;
     let why = known.judge(&assignment.value).err()?;
     let shown = super::names::shown(&assignment.value);

@@ -28,13 +28,13 @@ pub struct Checked {
     /// When the test ran: CLOCK_MONOTONIC, microseconds.
     pub at_us: u64,
     /// What the test found.
-    pub verdict: Verdict,
+    pub verdict: OverlayVerdict,
 }
 
 /// What works on an overlay there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum OverlayVerdict {
     /// Everything that servers need.
     Good,
     /// Servers start, but something does not work.
@@ -93,7 +93,7 @@ impl Checked {
     /// Why a download makes no sense: no server could start.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
-        let Verdict::Unfit { why, .. } = &self.verdict else {
+        let OverlayVerdict::Unfit { why, .. } = &self.verdict else {
             return None;
         };
         Some(format!("{}: {why}", self.place()))
@@ -102,7 +102,7 @@ impl Checked {
     /// What does not work, although servers start.
     #[must_use]
     pub fn limits(&self) -> Option<String> {
-        let Verdict::Limited { why, .. } = &self.verdict else {
+        let OverlayVerdict::Limited { why, .. } = &self.verdict else {
             return None;
         };
         Some(format!("{}: {why}", self.place()))
@@ -132,7 +132,7 @@ mod tests {
             verdict,
         };
 
-        let unfit = checked(Verdict::Unfit {
+        let unfit = checked(OverlayVerdict::Unfit {
             why: "no overlay".to_owned(),
             advice: "move it".to_owned(),
         });
@@ -153,12 +153,12 @@ mod tests {
         );
 
         for other in [
-            Verdict::Good,
-            Verdict::Limited {
+            OverlayVerdict::Good,
+            OverlayVerdict::Limited {
                 why: "x".to_owned(),
                 advice: "y".to_owned(),
             },
-            Verdict::Untried {
+            OverlayVerdict::Untried {
                 why: "x".to_owned(),
             },
         ] {

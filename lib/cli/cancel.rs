@@ -37,7 +37,7 @@ it kills at once. Cancelling does not undo what the job has already done.
 
 Exit codes: 0 cancelled, 1 a process could not be ended, 3 no such job or task,
 4 already finished.")]
-pub struct Args {
+pub struct CancelArgs {
     /// The job's id
     id: JobId,
     /// Reason, one line; shown with the job and in its events
@@ -60,7 +60,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
+pub fn run(context: &mut Context, args: &CancelArgs) -> Result<ExitCode> {
     let by = caller::caller();
     let reason = cli::reason(args.reason.as_deref())?;
     let request = CancelRequest {

@@ -7,7 +7,7 @@ use crate::base::table::{Table, Tone};
 use crate::base::{Error, Result, clock, output};
 use crate::cancel::{CancelResult, result};
 use crate::cli::{Context, cancel};
-use crate::db::cancellations::{self, Filter};
+use crate::db::cancellations::{self, CancellationFilter};
 use crate::db::jobs;
 use crate::domain::cancellation::Progress;
 
@@ -29,7 +29,7 @@ Examples:
   left4me-job cancellations --state failed
   left4me-job cancellations --job 7 --json
   left4me-job cancellations --limit 50 --offset 50")]
-pub struct Args {
+pub struct CancellationsArgs {
     /// Only cancellations of this job
     #[arg(long, value_name = "ID")]
     job: Option<JobId>,
@@ -131,8 +131,8 @@ fn force(result: &CancelResult) -> String {
     }
 }
 
-pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
-    let filter = Filter {
+pub fn list(context: &mut Context, args: &CancellationsArgs) -> Result<ExitCode> {
+    let filter = CancellationFilter {
         job: args.job,
         state: args.state,
         limit: args.limit,

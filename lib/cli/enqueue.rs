@@ -17,7 +17,7 @@ Examples:
   left4me-job enqueue update --unique        for timers: no second job while one is unfinished
 
 Prints the job's id. Ctrl-C stops waiting; the job keeps running.")]
-pub struct Args {
+pub struct EnqueueArgs {
     /// install and update take no server; the others take --server or --all
     operation: Operation,
     /// A server's id or name; repeatable
@@ -45,7 +45,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
+pub fn run(context: &mut Context, args: &EnqueueArgs) -> Result<ExitCode> {
     let targets = match (args.all, args.servers.is_empty()) {
         (true, _) => Targets::All,
         (false, true) => Targets::None,

@@ -21,7 +21,7 @@ Examples:
   left4me-job events --job 7
   left4me-job events --follow            the last 50, then new ones until Ctrl-C
   left4me-job events --json              one JSON document per line")]
-pub struct Args {
+pub struct EventsArgs {
     /// Only events of this job
     #[arg(long, value_name = "ID")]
     job: Option<JobId>,
@@ -36,7 +36,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
+pub fn run(context: &mut Context, args: &EventsArgs) -> Result<ExitCode> {
     let connection = context.db.connection();
     args.job.map(|id| jobs::state(connection, id)).transpose()?;
 
@@ -73,7 +73,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(events: &[Event], args: &Args) -> Result<()> {
+fn print(events: &[Event], args: &EventsArgs) -> Result<()> {
     if args.json {
         return events.iter().try_for_each(output::json);
     }

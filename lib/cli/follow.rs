@@ -8,7 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::base::names::JobId;
 use crate::base::{Error, Result, output};
 use crate::cli::Context;
-use crate::cli::progress::Progress;
+use crate::cli::progress::ProgressLine;
 use crate::db::jobs;
 use crate::db::logs::{self, Line};
 use crate::db::watch::Watch;
@@ -43,7 +43,7 @@ pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCo
     leave_running_on_interrupt(&[job]);
     let connection = context.db.connection();
     let mut watch = Watch::new(context.db.path())?;
-    let mut progress = Progress::new(
+    let mut progress = ProgressLine::new(
         options.style == Style::Lines
             && std::io::stderr().is_terminal()
             && std::io::stdout().is_terminal(),
@@ -76,7 +76,7 @@ pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCo
 }
 
 /// Prints one line as `style` says.
-pub fn print(line: &Line, style: Style, progress: &mut Progress) -> Result<()> {
+pub fn print(line: &Line, style: Style, progress: &mut ProgressLine) -> Result<()> {
     if progress.consume(&line.line) {
         return Ok(());
     }

@@ -18,7 +18,7 @@ Examples:
   left4me-job list
   left4me-job list --server Friday --state failed --limit 5
   left4me-job list --json")]
-pub struct Args {
+pub struct ListArgs {
     /// Only jobs for this server
     #[arg(long, short, value_name = "ID|NAME")]
     server: Option<ServerRef>,
@@ -33,7 +33,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
+pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
     let (jobs, pause, undying, nonsense) = context.db.read(|tx| {
         let server = args
             .server

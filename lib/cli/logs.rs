@@ -6,7 +6,7 @@ use crate::base::Result;
 use crate::base::names::JobId;
 use crate::cli::Context;
 use crate::cli::follow::{self, Options, Style};
-use crate::cli::progress::Progress;
+use crate::cli::progress::ProgressLine;
 use crate::db::{jobs, logs};
 
 /// Print a job's log
@@ -17,7 +17,7 @@ Examples:
   left4me-job logs 7 --follow                until the job ends; exit 0 if it succeeded
   left4me-job logs 7 --after 1200 --json     one JSON document per line: seq, at, stream, task_id, \
   line")]
-pub struct Args {
+pub struct LogsArgs {
     /// The job's id
     id: JobId,
     /// Keep printing new lines until the job ends
@@ -31,7 +31,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
+pub fn run(context: &mut Context, args: &LogsArgs) -> Result<ExitCode> {
     const PAGE: u32 = 1000;
     let style = if args.json { Style::Json } else { Style::Lines };
     let connection = context.db.connection();
@@ -51,7 +51,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     loop {
         let lines = logs::after(connection, args.id, after, PAGE)?;
         for line in &lines {
-            follow::print(line, style, &mut Progress::new(false))?;
+            follow::print(line, style, &mut ProgressLine::new(false))?;
             after = line.seq;
         }
 

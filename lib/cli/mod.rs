@@ -31,7 +31,7 @@ const PROGRAM: &str = "left4me-job";
 /// Queue, watch and cancel jobs that install, start, stop and update Left 4 Dead 2 servers
 #[derive(Parser)]
 #[command(name = PROGRAM, version, propagate_version = true, after_help = EXAMPLES)]
-struct Cli {
+struct JobCli {
     #[command(flatten)]
     paths: Paths,
     #[command(flatten)]
@@ -39,7 +39,7 @@ struct Cli {
     #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
-    verb: Verb,
+    verb: JobVerb,
 }
 
 const EXAMPLES: &str = "\
@@ -56,20 +56,20 @@ Exit codes: 0 done, 1 failed or cancelled, 2 usage, 3 no such job or server,
 4 not possible in this state, 69 database or service unavailable, 77 not permitted.";
 
 #[derive(Subcommand)]
-enum Verb {
-    Enqueue(enqueue::Args),
-    List(list::Args),
-    Show(show::Args),
-    Logs(logs::Args),
-    Wait(wait::Args),
-    Cancel(cancel::Args),
+enum JobVerb {
+    Enqueue(enqueue::EnqueueArgs),
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Logs(logs::LogsArgs),
+    Wait(wait::WaitArgs),
+    Cancel(cancel::CancelArgs),
     CancelStatus(cancellations::StatusArgs),
-    Cancellations(cancellations::Args),
-    Events(events::Args),
+    Cancellations(cancellations::CancellationsArgs),
+    Events(events::EventsArgs),
     Retry(control::RetryArgs),
     Pause(control::PauseArgs),
     Resume(control::ResumeArgs),
-    Monitor(monitor::Args),
+    Monitor(monitor::MonitorArgs),
 }
 
 struct Context {
@@ -89,15 +89,15 @@ impl Context {
 /// The program's command line, for its manual page and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    JobCli::command()
 }
 
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
-    let cli = parse::<Cli>();
+    let cli = parse::<JobCli>();
     // Log lines on the terminal would garble the monitor's screen.
-    let would_garble = matches!(cli.verb, Verb::Monitor(_)) && std::io::stderr().is_terminal();
+    let would_garble = matches!(cli.verb, JobVerb::Monitor(_)) && std::io::stderr().is_terminal();
     journal::start(if would_garble {
         LevelFilter::OFF
     } else {
@@ -107,8 +107,8 @@ pub fn main() -> ExitCode {
     run(cli).unwrap_or_else(|error| error.report(PROGRAM))
 }
 
-fn run(cli: Cli) -> Result<ExitCode> {
-    if matches!(cli.verb, Verb::Monitor(_)) {
+fn run(cli: JobCli) -> Result<ExitCode> {
+    if matches!(cli.verb, JobVerb::Monitor(_)) {
         monitor::require_terminal()?;
     }
 
@@ -122,19 +122,19 @@ fn run(cli: Cli) -> Result<ExitCode> {
     };
 
     let done = match cli.verb {
-        Verb::Enqueue(args) => enqueue::run(&mut context, &args),
-        Verb::List(args) => list::run(&mut context, &args),
-        Verb::Show(args) => show::run(&mut context, &args),
-        Verb::Logs(args) => logs::run(&mut context, &args),
-        Verb::Wait(args) => wait::run(&mut context, &args),
-        Verb::Cancel(args) => cancel::run(&mut context, &args),
-        Verb::CancelStatus(args) => cancellations::status(&mut context, &args),
-        Verb::Cancellations(args) => cancellations::list(&mut context, &args),
-        Verb::Events(args) => events::run(&mut context, &args),
-        Verb::Retry(args) => control::retry(&mut context, &args),
-        Verb::Pause(args) => control::pause(&mut context, &args),
-        Verb::Resume(args) => control::resume(&mut context, &args),
-        Verb::Monitor(args) => monitor::run(&mut context, &args),
+        JobVerb::Enqueue(args) => enqueue::run(&mut context, &args),
+        JobVerb::List(args) => list::run(&mut context, &args),
+        JobVerb::Show(args) => show::run(&mut context, &args),
+        JobVerb::Logs(args) => logs::run(&mut context, &args),
+        JobVerb::Wait(args) => wait::run(&mut context, &args),
+        JobVerb::Cancel(args) => cancel::run(&mut context, &args),
+        JobVerb::CancelStatus(args) => cancellations::status(&mut context, &args),
+        JobVerb::Cancellations(args) => cancellations::list(&mut context, &args),
+        JobVerb::Events(args) => events::run(&mut context, &args),
+        JobVerb::Retry(args) => control::retry(&mut context, &args),
+        JobVerb::Pause(args) => control::pause(&mut context, &args),
+        JobVerb::Resume(args) => control::resume(&mut context, &args),
+        JobVerb::Monitor(args) => monitor::run(&mut context, &args),
     };
 
     // Skip SQLite's teardown: it takes a tenth of the whole time of an enqueue, and the kernel

@@ -8,12 +8,12 @@ use crate::base::Result;
 use crate::domain::steam;
 
 /// A bar that appears with the first progress line.
-pub struct Progress {
+pub struct ProgressLine {
     enabled: bool,
     bar: Option<ProgressBar>,
 }
 
-impl Progress {
+impl ProgressLine {
     /// If not `enabled`, no line is consumed.
     #[must_use]
     pub fn new(enabled: bool) -> Self {

@@ -17,7 +17,7 @@ use crate::domain::outcome::Outcome;
 
 /// Show one job: its tasks with their states, and the commands that ran for it
 #[derive(clap::Args)]
-pub struct Args {
+pub struct ShowArgs {
     /// The job's id
     id: JobId,
     /// Print one JSON document
@@ -34,7 +34,7 @@ struct FullJob {
     cancellations: Vec<Cancellation>,
 }
 
-pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
+pub fn run(context: &mut Context, args: &ShowArgs) -> Result<ExitCode> {
     let full = context.db.read(|tx| {
         Ok(FullJob {
             job: jobs::get(tx, args.id)?,

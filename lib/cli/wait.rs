@@ -15,7 +15,7 @@ use crate::db::watch::Watch;
 Examples:
   left4me-job wait 7
   left4me-job wait 7 8 9 --timeout 600")]
-pub struct Args {
+pub struct WaitArgs {
     /// The jobs' ids
     #[arg(required = true)]
     ids: Vec<JobId>,
@@ -24,7 +24,7 @@ pub struct Args {
     timeout: Option<u32>,
 }
 
-pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
+pub fn run(context: &mut Context, args: &WaitArgs) -> Result<ExitCode> {
     wait(
         context,
         &args.ids,

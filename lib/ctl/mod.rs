@@ -22,7 +22,7 @@ const PROGRAM: &str = "l4d2ctl";
 /// Install the game and run single server instances, without the job queue and the database
 #[derive(Parser)]
 #[command(name = PROGRAM, version, propagate_version = true, after_help = EXAMPLES)]
-struct Cli {
+struct CtlCli {
     #[command(flatten)]
     paths: Paths,
     #[command(flatten)]
@@ -30,7 +30,7 @@ struct Cli {
     #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
-    verb: Verb,
+    verb: CtlVerb,
 }
 
 const EXAMPLES: &str = "\
@@ -53,7 +53,7 @@ Exit codes: 0 done, 1 failed, 2 usage or spec file, 3 no such instance,
 command is passed on.";
 
 #[derive(Subcommand)]
-enum Verb {
+enum CtlVerb {
     /// Install or update the game; all instances must be stopped
     Install,
     /// Write an instance's settings and configuration files from a spec file
@@ -106,13 +106,13 @@ enum Verb {
 /// The program's command line, for its manual page and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    CtlCli::command()
 }
 
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
-    let cli = parse::<Cli>();
+    let cli = parse::<CtlCli>();
     journal::start(cli.logging.log);
     umask(Mode::from_bits_truncate(instance::UMASK));
 
@@ -122,11 +122,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: CtlCli) -> Result<()> {
     identity::check()?;
     // Read the spec file with the caller's rights; everything else happens as left4me.
     let spec = match &cli.verb {
-        Verb::Initialize { file, .. } => Some(spec::read(file)?),
+        CtlVerb::Initialize { file, .. } => Some(spec::read(file)?),
         _ => None,
     };
 
@@ -137,15 +137,15 @@ fn run(cli: Cli) -> Result<()> {
     };
 
     match (cli.verb, spec) {
-        (Verb::Install, _) => ctl.install(),
-        (Verb::Initialize { name, .. }, Some(spec)) => ctl.initialize(&name, &spec),
-        (Verb::Initialize { .. }, None) => Ok(()),
-        (Verb::Start { name }, _) => ctl.start(&name),
-        (Verb::Stop { name }, _) => ctl.stop(&name),
-        (Verb::Delete { name }, _) => ctl.delete(&name),
-        (Verb::Status { name, json }, _) => ctl.status(&name, json),
+        (CtlVerb::Install, _) => ctl.install(),
+        (CtlVerb::Initialize { name, .. }, Some(spec)) => ctl.initialize(&name, &spec),
+        (CtlVerb::Initialize { .. }, None) => Ok(()),
+        (CtlVerb::Start { name }, _) => ctl.start(&name),
+        (CtlVerb::Stop { name }, _) => ctl.stop(&name),
+        (CtlVerb::Delete { name }, _) => ctl.delete(&name),
+        (CtlVerb::Status { name, json }, _) => ctl.status(&name, json),
         (
-            Verb::Logs {
+            CtlVerb::Logs {
                 name,
                 lines,
                 follow,

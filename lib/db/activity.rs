@@ -10,7 +10,7 @@ use crate::db::text_or_null;
 
 /// Which events to list.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct ActivityFilter {
     /// Only events by this actor: `anna` also matches `web:anna` and `api:anna`.
     pub actor: Option<String>,
     /// Only events about this server.
@@ -31,7 +31,7 @@ pub struct Entry {
     pub server_name: Option<String>,
 }
 
-impl Filter {
+impl ActivityFilter {
     /// The conditions after WHERE, and the values of their `?` parameters.
     fn conditions(&self) -> (String, Vec<Value>) {
         let (mut all, mut values) = (vec!["1"], Vec::new());
@@ -73,7 +73,7 @@ impl Filter {
 }
 
 /// A page of events, newest first.
-pub fn page(connection: &Connection, filter: &Filter) -> Result<Vec<Entry>> {
+pub fn page(connection: &Connection, filter: &ActivityFilter) -> Result<Vec<Entry>> {
     let (conditions, mut values) = filter.conditions();
     values.push(i64::from(filter.limit).into());
 
@@ -122,69 +122,69 @@ mod tests {
             events::add(&db, 1, &event).unwrap();
         }
 
-        let found = |filter: Filter| -> Vec<i64> {
-            page(&db, &Filter { limit: 9, ..filter })
+        let found = |filter: ActivityFilter| -> Vec<i64> {
+            page(&db, &ActivityFilter { limit: 9, ..filter })
                 .unwrap()
                 .iter()
                 .map(|entry| entry.event.id)
                 .collect()
         };
 
-        assert_eq!(found(Filter::default()), [4, 3, 2, 1]);
+        assert_eq!(found(ActivityFilter::default()), [4, 3, 2, 1]);
         assert_eq!(
-            found(Filter {
+            found(ActivityFilter {
                 actor: Some("anna".into()),
-                ..Filter::default()
+                ..ActivityFilter::default()
             }),
             [2, 1]
         );
 
         assert_eq!(
-            found(Filter {
+            found(ActivityFilter {
                 actor: Some("web:anna".into()),
-                ..Filter::default()
+                ..ActivityFilter::default()
             }),
             [2]
         );
 
         assert_eq!(
-            found(Filter {
+            found(ActivityFilter {
                 kind: Some("job".into()),
-                ..Filter::default()
+                ..ActivityFilter::default()
             }),
             [2, 1]
         );
 
         assert_eq!(
-            found(Filter {
+            found(ActivityFilter {
                 kind: Some("job.failed".into()),
-                ..Filter::default()
+                ..ActivityFilter::default()
             }),
             [2]
         );
 
         assert_eq!(
-            found(Filter {
+            found(ActivityFilter {
                 kind: Some("x' OR 1 --".into()),
-                ..Filter::default()
+                ..ActivityFilter::default()
             }),
             [0_i64; 0]
         );
 
         assert_eq!(
-            found(Filter {
+            found(ActivityFilter {
                 server: Some(ServerId(1)),
                 before: Some(2),
-                ..Filter::default()
+                ..ActivityFilter::default()
             }),
             [1]
         );
 
         let names: Vec<_> = page(
             &db,
-            &Filter {
+            &ActivityFilter {
                 limit: 2,
-                ..Filter::default()
+                ..ActivityFilter::default()
             },
         )
         .unwrap();
@@ -199,10 +199,10 @@ mod tests {
 
         let first = page(
             &db,
-            &Filter {
+            &ActivityFilter {
                 before: Some(2),
                 limit: 1,
-                ..Filter::default()
+                ..ActivityFilter::default()
             },
         )
         .unwrap();

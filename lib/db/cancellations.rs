@@ -163,7 +163,7 @@ pub fn any_live(connection: &Connection) -> Result<bool> {
 
 /// Which cancellations to list.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct CancellationFilter {
     /// Only cancellations of this job.
     pub job: Option<JobId>,
     /// Only cancellations in this state.
@@ -175,7 +175,7 @@ pub struct Filter {
 }
 
 /// Cancellations, newest first.
-pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Cancellation>> {
+pub fn list(connection: &Connection, filter: &CancellationFilter) -> Result<Vec<Cancellation>> {
     let by_job = if filter.job.is_some() {
         "job_id = ?1"
     } else {

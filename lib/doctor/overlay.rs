@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Finding;
 use crate::base::filesystem;
-use crate::base::overlay_check::{Checked, UNIT, Verdict};
+use crate::base::overlay_check::{Checked, OverlayVerdict, UNIT};
 use crate::process::systemctl;
 
 const CHECK: &str = "file system";
@@ -54,19 +54,19 @@ fn by_type(root: &Path) -> Option<Finding> {
 fn judge(checked: &Checked) -> Finding {
     let place = checked.place();
     match &checked.verdict {
-        Verdict::Good => Finding::ok(
+        OverlayVerdict::Good => Finding::ok(
             CHECK,
             format!("{place}: an overlay was mounted and used as a server does"),
         ),
-        Verdict::Limited { why, advice } => {
+        OverlayVerdict::Limited { why, advice } => {
             Finding::warn(CHECK, format!("{place}: {why}"), advice.clone())
         }
-        Verdict::Unfit { why, advice } => Finding::fail(
+        OverlayVerdict::Unfit { why, advice } => Finding::fail(
             CHECK,
             format!("{place}: {why}; no server can start"),
             advice.clone(),
         ),
-        Verdict::Untried { why } => untried(why),
+        OverlayVerdict::Untried { why } => untried(why),
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
             "move it".to_owned(),
         );
 
-        let unfit = judged(Verdict::Unfit {
+        let unfit = judged(OverlayVerdict::Unfit {
             why: why.clone(),
             advice: advice.clone(),
         });
@@ -112,7 +112,7 @@ mod tests {
         );
 
         assert_eq!(
-            judged(Verdict::Limited {
+            judged(OverlayVerdict::Limited {
                 why: why.clone(),
                 advice
             })
@@ -120,9 +120,9 @@ mod tests {
             Severity::Warn
         );
 
-        assert_eq!(judged(Verdict::Good).severity, Severity::Ok);
+        assert_eq!(judged(OverlayVerdict::Good).severity, Severity::Ok);
 
-        let untried = judged(Verdict::Untried { why });
+        let untried = judged(OverlayVerdict::Untried { why });
         assert!(
             untried.severity == Severity::Warn && untried.found.contains("no overlay"),
             "{untried:?}"

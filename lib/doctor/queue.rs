@@ -28,7 +28,7 @@ pub(super) fn check(path: &Path, now: i64) -> Vec<Finding> {
         .unwrap_or_default()
 }
 
-struct Found {
+struct QueueFacts {
     pause: Option<Pause>,
     waiting: i64,
     live: i64,
@@ -39,7 +39,7 @@ struct Found {
     nonsense: Vec<String>,
 }
 
-fn read(path: &Path) -> Result<Found> {
+fn read(path: &Path) -> Result<QueueFacts> {
     Db::look(path, |tx| {
         let (waiting, live) = jobs::counts(tx)?;
         let first = candidates::queued(tx, JobId(0), 1)?
@@ -47,7 +47,7 @@ fn read(path: &Path) -> Result<Found> {
             .map(|job| jobs::get(tx, job.id))
             .transpose()?;
 
-        Ok(Found {
+        Ok(QueueFacts {
             pause: queue::pause(tx)?,
             waiting,
             live,
@@ -59,9 +59,9 @@ fn read(path: &Path) -> Result<Found> {
     })
 }
 
-fn judge(found: &Found, now: i64) -> Vec<Finding> {
+fn judge(found: &QueueFacts, now: i64) -> Vec<Finding> {
     let check = "queue";
-    let Found { waiting, live, .. } = found;
+    let QueueFacts { waiting, live, .. } = found;
     let text = format!("{waiting} waiting, {live} under way");
     let mut findings = vec![match (&found.pause, found.first) {
         (Some(pause), _) => {
@@ -149,7 +149,7 @@ mod tests {
     use crate::doctor::Severity;
 
     fn judged(pause: Option<Pause>, live: i64, waits_since: i64) -> Finding {
-        let found = Found {
+        let found = QueueFacts {
             pause,
             waiting: 1,
             live,

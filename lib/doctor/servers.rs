@@ -35,14 +35,14 @@ pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Fi
     findings
 }
 
-type Found = (
+type ServerFacts = (
     Poll,
     Vec<Server>,
     Vec<Orphan>,
     Vec<(Blueprint, Vec<String>)>,
 );
 
-fn read(path: &Path) -> Result<Found> {
+fn read(path: &Path) -> Result<ServerFacts> {
     Db::look(path, |tx| {
         Ok((
             poll::last(tx)?,

@@ -213,7 +213,7 @@ enum Refusal {
 }
 
 /// Why the program that reads a setting refuses a value.
-fn refused(known: &config::Known, value: &str) -> Option<Refusal> {
+fn refused(known: &config::KnownSetting, value: &str) -> Option<Refusal> {
     if let Err(why) = known.judge(value) {
         return Some(Refusal::Stops(format!(
             "{}={} is refused: {why}",

@@ -18,7 +18,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, fchdir};
 
-use super::directory::{Directory, FLAGS, Found, unusable};
+use super::directory::{Directory, FLAGS, Opened, unusable};
 use super::empty;
 use super::kernel_log::{KernelLog, configure};
 use super::layers::Layer;
@@ -26,7 +26,7 @@ use super::runtime::Runtime;
 use super::stack::{self, Refused, WithoutStandIns};
 use crate::base::clock::Moment;
 use crate::base::filesystem::ADVICE;
-use crate::base::overlay_check::{Checked, Verdict};
+use crate::base::overlay_check::{Checked, OverlayVerdict};
 use crate::base::{Error, Result, users};
 use crate::process::mounts;
 
@@ -48,7 +48,7 @@ const LAYERS: [&str; 3] = ["installation", "overlays", "workshop_cache"];
 /// Fails with 1 if no server could start, or if the test or its result could not be completed.
 pub(super) fn run(root: &Path) -> Result<()> {
     let at_us = Moment::now().monotonic_us;
-    let verdict = tried(root).unwrap_or_else(|error| Verdict::Untried {
+    let verdict = tried(root).unwrap_or_else(|error| OverlayVerdict::Untried {
         why: error.to_string(),
     });
     let checked = Checked {
@@ -61,13 +61,15 @@ pub(super) fn run(root: &Path) -> Result<()> {
     checked.write()?;
 
     match &checked.verdict {
-        Verdict::Good => Ok(()),
-        Verdict::Limited { why, .. } => {
+        OverlayVerdict::Good => Ok(()),
+        OverlayVerdict::Limited { why, .. } => {
             tracing::warn!("{}: {why}", checked.place());
             Ok(())
         }
-        Verdict::Unfit { why, .. } => Err(Error::failed(format!("{}: {why}", checked.place()))),
-        Verdict::Untried { why } => Err(Error::failed(format!(
+        OverlayVerdict::Unfit { why, .. } => {
+            Err(Error::failed(format!("{}: {why}", checked.place())))
+        }
+        OverlayVerdict::Untried { why } => Err(Error::failed(format!(
             "an overlay could not be tried: {why}"
         ))),
     }
@@ -82,7 +84,7 @@ fn file_system(root: &Path) -> String {
         .map_or_else(String::new, |mount| mount.kind)
 }
 
-fn tried(root: &Path) -> Result<Verdict> {
+fn tried(root: &Path) -> Result<OverlayVerdict> {
     let runtime = Directory::root(root)?.enter("runtime")?;
     // Another test waits until this one has finished.
     let alone = Flock::lock(runtime.fd.try_clone()?, FlockArg::LockExclusive);
@@ -97,7 +99,7 @@ fn tried(root: &Path) -> Result<Verdict> {
 
 /// Removes what this test, or one that was killed, has left behind.
 fn clear(runtime: &Directory) -> Result<()> {
-    let Found::Open(all) = runtime.find(NAME)? else {
+    let Opened::Open(all) = runtime.find(NAME)? else {
         return Ok(());
     };
     stack::clear(&all.path.join("merged"))?;
@@ -139,7 +141,7 @@ impl Trial {
         })
     }
 
-    fn verdict(mut self) -> Result<Verdict> {
+    fn verdict(mut self) -> Result<OverlayVerdict> {
         let layer = Layer {
             path: self.lower.path.clone(),
             fd: self.lower.fd.try_clone()?,
@@ -159,16 +161,16 @@ impl Trial {
 
         let said = self.log.overlayfs();
         Ok(match used {
-            Err(Fault::Needed(what)) => Verdict::Unfit {
+            Err(Fault::Needed(what)) => OverlayVerdict::Unfit {
                 why: with(what, &said),
                 advice: ADVICE.to_owned(),
             },
-            Err(Fault::Rare(what)) => Verdict::Limited {
+            Err(Fault::Rare(what)) => OverlayVerdict::Limited {
                 why: with(what, &said),
                 advice: ADVICE.to_owned(),
             },
             Ok(()) => match stacked {
-                Some(WithoutStandIns(errno)) => Verdict::Limited {
+                Some(WithoutStandIns(errno)) => OverlayVerdict::Limited {
                     why: with(
                         format!(
                             "the game can only read, not write in place, the files of overlays: {}",
@@ -184,7 +186,7 @@ impl Trial {
     }
 
     /// Why the kernel did not mount the overlay.
-    fn refused(&mut self, errno: Errno) -> Verdict {
+    fn refused(&mut self, errno: Errno) -> OverlayVerdict {
         let mut said = self.log.overlayfs();
         // Tries again with short relative names, which the kernel can put in its messages.
         if fchdir(&self.all).is_ok()
@@ -212,7 +214,7 @@ impl Trial {
             _ => ADVICE.to_owned(),
         };
 
-        Verdict::Unfit { why, advice }
+        OverlayVerdict::Unfit { why, advice }
     }
 
     /// Uses the mount as a game does.
@@ -264,7 +266,7 @@ impl Trial {
 
     /// Checks whether the directories of the data can be lower layers. Each may be on another file
     /// system.
-    fn other_layers(&mut self) -> Result<Verdict> {
+    fn other_layers(&mut self) -> Result<OverlayVerdict> {
         let failed = |errno| unusable(&self.all.path, errno);
         fchdir(&self.all).map_err(failed)?;
 
@@ -280,14 +282,14 @@ impl Trial {
                     &said,
                 );
 
-                return Ok(Verdict::Unfit {
+                return Ok(OverlayVerdict::Unfit {
                     why,
                     advice: ADVICE.to_owned(),
                 });
             }
         }
 
-        Ok(Verdict::Good)
+        Ok(OverlayVerdict::Good)
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) const FLAGS: OFlag = OFlag::O_RDONLY
 
 /// A directory that was looked up. An error means that the name exists but cannot be used.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum Opened {
     Open(Directory),
     /// Nothing has this name.
     Missing,
@@ -43,11 +43,11 @@ impl Directory {
     }
 
     /// Opens the directory `name` in this one. A symbolic link is refused.
-    pub(super) fn find(&self, name: &str) -> Result<Found> {
+    pub(super) fn find(&self, name: &str) -> Result<Opened> {
         let path = self.path.join(name);
         match openat(&self.fd, name, FLAGS, Mode::empty()) {
-            Ok(fd) => Ok(Found::Open(Self { fd, path })),
-            Err(Errno::ENOENT) => Ok(Found::Missing),
+            Ok(fd) => Ok(Opened::Open(Self { fd, path })),
+            Err(Errno::ENOENT) => Ok(Opened::Missing),
             Err(errno) => Err(unusable(&path, errno)),
         }
     }
@@ -55,8 +55,8 @@ impl Directory {
     /// Opens the directory `name`, which must exist.
     pub(super) fn enter(&self, name: &str) -> Result<Self> {
         match self.find(name)? {
-            Found::Open(directory) => Ok(directory),
-            Found::Missing => Err(Error::not_found(format!(
+            Opened::Open(directory) => Ok(directory),
+            Opened::Missing => Err(Error::not_found(format!(
                 "{} does not exist",
                 self.path.join(name).display()
             ))),

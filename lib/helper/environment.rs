@@ -12,7 +12,7 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, unlinkat};
 
-use super::directory::{Directory, Found, unusable};
+use super::directory::{Directory, Opened, unusable};
 use super::settings::Settings;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
@@ -55,7 +55,7 @@ pub(super) fn write(server: &InstanceName, settings: &Settings) -> Result<()> {
 /// Removes the file of a server. Succeeds if there is none.
 pub(super) fn remove(server: &InstanceName) -> Result<()> {
     let run = Directory::root(Path::new("/run"))?;
-    let Found::Open(directory) = run.find(DIRECTORY)? else {
+    let Opened::Open(directory) = run.find(DIRECTORY)? else {
         return Ok(());
     };
     match unlinkat(

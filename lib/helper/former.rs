@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{fchown, geteuid};
 
 use super::commands::overlay_unit;
-use super::directory::{Directory, Found, unusable};
+use super::directory::{Directory, Opened, unusable};
 use super::runtime::Runtime;
 use super::{environment, runtime, settings, user};
 use crate::base::names::{InstanceName, server_unit};
@@ -106,7 +106,7 @@ fn prepare(root: &Directory, server: &InstanceName) -> Result<()> {
 /// those. With the group that older versions set, left4me-helper@ could not see whether a server is
 /// initialized.
 fn open_instances(root: &Directory) -> Result<()> {
-    let Found::Open(instances) = root.find("instances")? else {
+    let Opened::Open(instances) = root.find("instances")? else {
         return Ok(());
     };
     let found = fstat(&instances).map_err(|errno| unusable(&instances.path, errno))?;
@@ -121,7 +121,7 @@ fn open_instances(root: &Directory) -> Result<()> {
             continue;
         };
 
-        let Ok(Found::Open(instance)) = instances.find(name) else {
+        let Ok(Opened::Open(instance)) = instances.find(name) else {
             continue;
         };
 

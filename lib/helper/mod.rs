@@ -51,7 +51,7 @@ const NAME: &str = "left4me-helper";
 /// As a command, it is for repairs; the services connect to left4me-helper.socket.
 #[derive(Parser, Debug)]
 #[command(name = NAME, version)]
-struct Settings {
+struct HelperSettings {
     #[command(flatten)]
     paths: config::Paths,
     #[command(flatten)]
@@ -59,11 +59,11 @@ struct Settings {
     #[command(flatten)]
     logging: config::Logging,
     #[command(subcommand)]
-    verb: Option<Verb>,
+    verb: Option<HelperVerb>,
 }
 
 #[derive(Subcommand, Debug)]
-enum Verb {
+enum HelperVerb {
     /// Start a server now and at each boot
     Enable {
         /// The instance
@@ -133,14 +133,14 @@ pub fn main() -> ExitCode {
 
     let result = match &settings.verb {
         None => return serve(&settings),
-        Some(Verb::PurgeFiles { server }) => purge_files::run(&settings.paths.root, server),
+        Some(HelperVerb::PurgeFiles { server }) => purge_files::run(&settings.paths.root, server),
         Some(_) if !Uid::effective().is_root() => Err(Error::not_permitted(
             "not permitted: root is needed; try `sudo left4me-helper …`",
         )),
-        Some(Verb::Mount { server }) => mount::run(&settings.paths.root, server),
-        Some(Verb::Umount { server }) => umount::run(&settings.paths.root, server),
-        Some(Verb::CheckOverlay) => check_overlay::run(&settings.paths.root),
-        Some(Verb::Upgrade) => upgrade::run(&settings.paths),
+        Some(HelperVerb::Mount { server }) => mount::run(&settings.paths.root, server),
+        Some(HelperVerb::Umount { server }) => umount::run(&settings.paths.root, server),
+        Some(HelperVerb::CheckOverlay) => check_overlay::run(&settings.paths.root),
+        Some(HelperVerb::Upgrade) => upgrade::run(&settings.paths),
         Some(verb) => return command(&settings, verb),
     };
 
@@ -150,7 +150,7 @@ pub fn main() -> ExitCode {
 /// Reads the settings. Through sudo they come only from the file and the defaults: a user who may
 /// run the verbs must not choose where root mounts and writes. sudo's env_reset does the same; this
 /// also works where it is turned off.
-fn settings() -> Result<Settings> {
+fn settings() -> Result<HelperSettings> {
     if std::env::var_os("SUDO_UID").is_none() {
         return Ok(config::parse());
     }
@@ -169,7 +169,7 @@ fn settings() -> Result<Settings> {
     Ok(config::parse_without_environment())
 }
 
-fn serve(settings: &Settings) -> ExitCode {
+fn serve(settings: &HelperSettings) -> ExitCode {
     let Some(socket) = notify::passed_socket() else {
         let words = "a verb is needed (see --help), or a connection, which systemd passes for \
                     left4me-helper.socket";
@@ -189,7 +189,7 @@ fn serve(settings: &Settings) -> ExitCode {
     }
 }
 
-fn command(settings: &Settings, verb: &Verb) -> ExitCode {
+fn command(settings: &HelperSettings, verb: &HelperVerb) -> ExitCode {
     let Some(request) = verb.request() else {
         return Error::usage("this verb is no request").report(NAME);
     };
@@ -199,34 +199,34 @@ fn command(settings: &Settings, verb: &Verb) -> ExitCode {
     }
 }
 
-impl Verb {
+impl HelperVerb {
     /// The request for the same operation. Verbs that only root or a unit runs have none.
     fn request(&self) -> Option<HelperRequest> {
         Some(match self {
-            Verb::Enable { server } => HelperRequest::Enable {
+            HelperVerb::Enable { server } => HelperRequest::Enable {
                 server: server.clone(),
                 observe: false,
             },
-            Verb::Disable { server } => HelperRequest::Disable {
+            HelperVerb::Disable { server } => HelperRequest::Disable {
                 server: server.clone(),
                 observe: false,
             },
-            Verb::Show { server } => HelperRequest::Show {
+            HelperVerb::Show { server } => HelperRequest::Show {
                 server: server.clone(),
             },
-            Verb::Journal {
+            HelperVerb::Journal {
                 server,
                 lines,
                 follow,
             } => HelperRequest::journal(server.clone(), *lines, *follow),
-            Verb::Purge { server } => HelperRequest::Purge {
+            HelperVerb::Purge { server } => HelperRequest::Purge {
                 server: server.clone(),
             },
-            Verb::Mount { .. }
-            | Verb::Umount { .. }
-            | Verb::CheckOverlay
-            | Verb::Upgrade
-            | Verb::PurgeFiles { .. } => {
+            HelperVerb::Mount { .. }
+            | HelperVerb::Umount { .. }
+            | HelperVerb::CheckOverlay
+            | HelperVerb::Upgrade
+            | HelperVerb::PurgeFiles { .. } => {
                 return None;
             }
         })
@@ -235,7 +235,11 @@ impl Verb {
 
 /// Carries out the request and reports the end to the peer. Gives the exit code, and whether
 /// processes are left.
-fn carry_out(settings: &Settings, peer: Peer, request: &HelperRequest) -> Result<(i32, Tree)> {
+fn carry_out(
+    settings: &HelperSettings,
+    peer: Peer,
+    request: &HelperRequest,
+) -> Result<(i32, Tree)> {
     let mut supervisor = Supervisor::new(peer, request.grace(settings.grace.duration()))?;
     let result = dispatch(&mut supervisor, &settings.paths.root, request);
     let tree = result.as_ref().map_or(Tree::Empty, |outcome| outcome.tree);

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::unistd::{Gid, Uid};
 use sha2::{Digest as _, Sha256};
 
-use super::directory::{Directory, Found};
+use super::directory::{Directory, Opened};
 use super::layers::{self, Layer};
 use super::runtime::{self, Runtime};
 use super::{environment, former, settings, stack, umount, unfinished, user, walk};
@@ -85,7 +85,7 @@ fn earlier_users(server: &InstanceName) -> Result<Vec<Uid>> {
 /// contain rcon_password.
 fn share_layer(root: &Directory, server: &InstanceName, group: Gid) -> Result<()> {
     let instances = root.enter("instances")?;
-    let Found::Open(layer) = instances.enter(server.as_str())?.find("layer")? else {
+    let Opened::Open(layer) = instances.enter(server.as_str())?.find("layer")? else {
         return Ok(());
     };
     walk::share(&layer, instances.owner()?, group)

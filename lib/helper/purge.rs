@@ -12,7 +12,7 @@ use super::commands::{
     journalctl, overlay_unit, purge_unit, serve_from, server_unit, stop_after_the_end, systemctl,
     systemctl_with,
 };
-use super::directory::{Directory, Found, unusable};
+use super::directory::{Directory, Opened, unusable};
 use super::empty;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
@@ -65,13 +65,13 @@ pub(super) fn run(
     }
 
     let root = Directory::root(root)?;
-    let Found::Open(all) = root.find("runtime")? else {
+    let Opened::Open(all) = root.find("runtime")? else {
         return Ok(Outcome::exit(0));
     };
-    let Found::Open(runtime) = all.find(server.as_str())? else {
+    let Opened::Open(runtime) = all.find(server.as_str())? else {
         return Ok(Outcome::exit(0));
     };
-    let is_there = matches!(runtime.find("upper")?, Found::Open(_));
+    let is_there = matches!(runtime.find("upper")?, Opened::Open(_));
 
     let purged = if is_there {
         start(supervisor, server)?

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use super::directory::{Directory, Found};
+use super::directory::{Directory, Opened};
 use super::{empty, runtime};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
@@ -24,13 +24,13 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
         )));
     }
 
-    let Found::Open(all) = root.find("runtime")? else {
+    let Opened::Open(all) = root.find("runtime")? else {
         return Ok(());
     };
-    let Found::Open(runtime) = all.find(server.as_str())? else {
+    let Opened::Open(runtime) = all.find(server.as_str())? else {
         return Ok(());
     };
-    let Found::Open(upper) = runtime.find("upper")? else {
+    let Opened::Open(upper) = runtime.find("upper")? else {
         return Ok(());
     };
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
-use super::directory::{Directory, Found};
+use super::directory::{Directory, Opened};
 use super::walk;
 use crate::base::Result;
 use crate::base::names::InstanceName;
@@ -46,8 +46,8 @@ impl Runtime {
         let parts = all.ensure("parts", Mode::S_IRWXU, ROOT, &[])?;
 
         let upper = match all.find("upper")? {
-            Found::Open(upper) if upper.owner()? == owner.0 => upper,
-            Found::Open(upper) if former.contains(&upper.owner()?) => {
+            Opened::Open(upper) if upper.owner()? == owner.0 => upper,
+            Opened::Open(upper) if former.contains(&upper.owner()?) => {
                 walk::give(&upper, former, owner)?;
                 upper
             }
@@ -71,15 +71,15 @@ pub(super) fn close(root: &Directory, server: &InstanceName, former: &[Uid]) -> 
 
 /// The owner of the upper layer; none if the overlay was never mounted.
 pub(super) fn upper_owner(root: &Directory, server: &InstanceName) -> Result<Option<Uid>> {
-    let Found::Open(all) = root.find("runtime")? else {
+    let Opened::Open(all) = root.find("runtime")? else {
         return Ok(None);
     };
-    let Found::Open(runtime) = all.find(server.as_str())? else {
+    let Opened::Open(runtime) = all.find(server.as_str())? else {
         return Ok(None);
     };
     match runtime.find("upper")? {
-        Found::Open(upper) => upper.owner().map(Some),
-        Found::Missing => Ok(None),
+        Opened::Open(upper) => upper.owner().map(Some),
+        Opened::Missing => Ok(None),
     }
 }
 

@@ -10,7 +10,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::Uid;
 
-use super::directory::{Directory, Found, unusable};
+use super::directory::{Directory, Opened, unusable};
 use crate::base::names::{BadName, InstanceName};
 use crate::base::{Error, Result};
 use crate::domain::launch::{self, Argument};
@@ -43,7 +43,7 @@ pub(super) fn read(root: &Directory, server: &InstanceName) -> Result<Settings> 
     let path = instances.path.join(server.as_str()).join("instance.env");
     let file = path.display();
     let missing = || Error::not_found(format!("{file} does not exist: initialize server {server}"));
-    let Found::Open(instance) = instances.find(server.as_str())? else {
+    let Opened::Open(instance) = instances.find(server.as_str())? else {
         return Err(missing());
     };
     let Some(text) = open(&instances, &instance, server)? else {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
-use super::directory::{Directory, Found};
+use super::directory::{Directory, Opened};
 use super::{empty, environment, former, runtime};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
@@ -37,13 +37,13 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
 
     environment::remove(server)?;
 
-    let Found::Open(all) = directory.find("runtime")? else {
+    let Opened::Open(all) = directory.find("runtime")? else {
         return Ok(());
     };
-    let Found::Open(runtime) = all.find(server.as_str())? else {
+    let Opened::Open(runtime) = all.find(server.as_str())? else {
         return Ok(());
     };
-    if let Found::Open(work) = runtime.find("work")? {
+    if let Opened::Open(work) = runtime.find("work")? {
         empty::remove(&work, c"work")?;
     }
 

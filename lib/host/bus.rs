@@ -65,7 +65,7 @@ pub struct Units {
 
 /// An entry of ListUnitsByPatterns: name, description, load, active, sub, following, path, job's
 /// id, type and path.
-type Listed = (
+type ListedUnit = (
     String,
     String,
     String,
@@ -131,7 +131,7 @@ async fn all() -> zbus::Result<Units> {
     };
 
     let mut listed = list(&bus).await?;
-    let mut moved: Vec<Listed> = listed.clone();
+    let mut moved: Vec<ListedUnit> = listed.clone();
     for _ in 0..TRIES {
         let at = moment(booted_us);
         for (name, unit) in details(&bus, &moved).await? {
@@ -139,9 +139,9 @@ async fn all() -> zbus::Result<Units> {
         }
 
         let now = list(&bus).await?;
-        let before: HashMap<&str, &Listed> =
+        let before: HashMap<&str, &ListedUnit> =
             listed.iter().map(|unit| (unit.0.as_str(), unit)).collect();
-        let has_moved = |unit: &&Listed| {
+        let has_moved = |unit: &&ListedUnit| {
             !before
                 .get(unit.0.as_str())
                 .is_some_and(|before| is_same(before, unit))
@@ -185,18 +185,18 @@ fn moment(booted_us: u64) -> Moment {
 }
 
 /// Whether two entries of the same unit are equal.
-fn is_same(one: &Listed, other: &Listed) -> bool {
+fn is_same(one: &ListedUnit, other: &ListedUnit) -> bool {
     (&one.2, &one.3, &one.4, &one.8) == (&other.2, &other.3, &other.4, &other.8)
 }
 
-fn from_list(listed: &Listed) -> [(&'static str, String); 2] {
+fn from_list(listed: &ListedUnit) -> [(&'static str, String); 2] {
     [
         ("ActiveState", listed.3.clone()),
         ("SubState", listed.4.clone()),
     ]
 }
 
-async fn list(bus: &Connection) -> zbus::Result<Vec<Listed>> {
+async fn list(bus: &Connection) -> zbus::Result<Vec<ListedUnit>> {
     let body = (Vec::<&str>::new(), vec![PATTERN]);
     bus.call_method(
         Some(SYSTEMD),
@@ -224,7 +224,7 @@ async fn failed_overlays(bus: &Connection, at: Moment) -> zbus::Result<BTreeMap<
         .await?;
 
     let mut failed = BTreeMap::new();
-    for unit in reply.body().deserialize::<Vec<Listed>>()? {
+    for unit in reply.body().deserialize::<Vec<ListedUnit>>()? {
         let Some(instance) = overlay_instance(&unit.0) else {
             continue;
         };
@@ -262,10 +262,10 @@ async fn has_template(bus: &Connection) -> zbus::Result<bool> {
 
 /// The properties of units, with as many calls at once as the bus allows. If one unit cannot be
 /// read, only that unit is unknown.
-async fn details(bus: &Connection, listed: &[Listed]) -> zbus::Result<Vec<(String, Unit)>> {
+async fn details(bus: &Connection, listed: &[ListedUnit]) -> zbus::Result<Vec<(String, Unit)>> {
     let mut told: Vec<Vec<(&str, String)>> =
         listed.iter().map(|line| from_list(line).to_vec()).collect();
-    let mut calls: Vec<(usize, &Listed, &'static str, &'static str)> = Vec::new();
+    let mut calls: Vec<(usize, &ListedUnit, &'static str, &'static str)> = Vec::new();
     for (index, line) in listed.iter().enumerate() {
         calls.extend(wanted(line).map(|(interface, property)| (index, line, interface, property)));
     }
@@ -327,7 +327,7 @@ fn is_of_one_unit(error: &zbus::Error) -> bool {
 
 /// The properties worth reading in this state: of a running unit its resource use, of any other how
 /// it ended.
-fn wanted(listed: &Listed) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+fn wanted(listed: &ListedUnit) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
     let always = [
         (SERVICE, "NRestarts"),
         (UNIT, "ActiveEnterTimestampMonotonic"),

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// does the same.
 #[derive(Parser)]
 #[command(name = "left4me-poller", version, after_help = EXAMPLES)]
-struct Cli {
+struct PollerCli {
     #[command(flatten)]
     paths: Paths,
     #[command(flatten)]
@@ -43,7 +43,7 @@ const EXAMPLES: &str = "Examples:\n  systemctl start --wait left4me-poller.servi
 /// The program's command line, for its manual page.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    PollerCli::command()
 }
 
 /// Runs the program.
@@ -51,7 +51,7 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     undumpable::set();
 
-    let cli = parse::<Cli>();
+    let cli = parse::<PollerCli>();
     journal::start(cli.logging.log);
 
     // For systemd this run is stopping from now on, although it has not read anything yet. A start
@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
 
 /// Reads the rows and the units, records and reports what changed, and wakes the worker if it was
 /// not woken.
-fn poll(cli: &Cli) -> Result<()> {
+fn poll(cli: &PollerCli) -> Result<()> {
     let database = cli.paths.database();
     // Root by hand: files that it creates must belong to the owner of the data.
     users::drop_root(&database)?;
@@ -106,7 +106,7 @@ fn poll(cli: &Cli) -> Result<()> {
 }
 
 /// Wakes or starts the worker if jobs wait, or if a worker that died left some.
-fn wake_worker(db: &Db, cli: &Cli) -> Result<()> {
+fn wake_worker(db: &Db, cli: &PollerCli) -> Result<()> {
     let connection = db.connection();
     let waiting = jobs::any_queued(connection)? && queue::pause(connection)?.is_none();
     if !waiting && candidates::live(connection)?.is_empty() {

@@ -147,14 +147,14 @@ pub(super) fn fail_unreadable(
     Ok(Finished::unreadable(id, why))
 }
 
-struct Verdict {
+struct JobEnd {
     state: JobState,
     exit_code: i64,
     error: Option<String>,
 }
 
-fn verdict(job: &LiveJob, done: bool, stopping: bool) -> Verdict {
-    let failed = |exit_code, error: String| Verdict {
+fn verdict(job: &LiveJob, done: bool, stopping: bool) -> JobEnd {
+    let failed = |exit_code, error: String| JobEnd {
         state: JobState::Failed,
         exit_code,
         error: Some(error),
@@ -205,7 +205,7 @@ fn verdict(job: &LiveJob, done: bool, stopping: bool) -> Verdict {
                 },
             )
         }
-        (JobState::Succeeded, _) => Verdict {
+        (JobState::Succeeded, _) => JobEnd {
             state: JobState::Succeeded,
             exit_code: 0,
             error: None,
@@ -215,7 +215,7 @@ fn verdict(job: &LiveJob, done: bool, stopping: bool) -> Verdict {
                 .tasks
                 .iter()
                 .find(|task| task.state == TaskState::Cancelled);
-            Verdict {
+            JobEnd {
                 state,
                 exit_code: 1,
                 error: error.and_then(|task| task.error.clone()),

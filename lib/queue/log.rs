@@ -173,7 +173,7 @@ pub fn start<E: Send + 'static>(
 
     let (sender, receiver) = sync_channel(QUEUE);
     let give_up = Arc::new(AtomicBool::new(false));
-    let state = State {
+    let state = LogState {
         db,
         next_seq: HashMap::new(),
         rows: HashMap::new(),
@@ -196,7 +196,7 @@ pub fn start<E: Send + 'static>(
     ))
 }
 
-struct State<E> {
+struct LogState<E> {
     db: Db,
     next_seq: HashMap<JobId, i64>,
     rows: HashMap<u64, i64>,
@@ -205,7 +205,7 @@ struct State<E> {
     give_up: Arc<AtomicBool>,
 }
 
-fn write_all<E>(mut state: State<E>, receiver: &Receiver<Message<E>>, ended: impl Fn(E)) {
+fn write_all<E>(mut state: LogState<E>, receiver: &Receiver<Message<E>>, ended: impl Fn(E)) {
     let mut last_commit = Instant::now();
     loop {
         let message = if state.batch.is_empty() {
@@ -242,7 +242,7 @@ fn write_all<E>(mut state: State<E>, receiver: &Receiver<Message<E>>, ended: imp
     }
 }
 
-impl<E> State<E> {
+impl<E> LogState<E> {
     fn gather(&mut self, message: Message<E>) {
         if let Message::Lines { lines, .. } = &message {
             self.lines += lines.len();

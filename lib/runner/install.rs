@@ -17,7 +17,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::installation::Installation;
 use super::retry::RetryPolicy;
-use super::{Settings, account, client_library};
+use super::{RunnerSettings, account, client_library};
 use crate::base::overlay_check::Checked;
 use crate::base::{Error, Exit, Result, files, filesystem, untrusted_file};
 use crate::domain::steam::{self, Cause, Failure, Heard, Pass, Retry, Success, Verdict, after};
@@ -60,7 +60,7 @@ const RESTARTS: u32 = 2;
 ///
 /// Fails if steamcmd is missing, an overlay is mounted, another steamcmd runs, or every attempt
 /// failed; the last one has steamcmd's own exit code, or 1.
-pub(super) fn run(supervisor: &mut Supervisor, settings: &Settings) -> Result<Outcome> {
+pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Result<Outcome> {
     let root = settings.paths.root.as_path();
     let account = steam::account(&settings.steam.steam_account).map_err(Error::usage)?;
     let steamcmd = settings

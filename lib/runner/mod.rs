@@ -23,7 +23,7 @@ use crate::wire::{RunnerRequest, Stream, Tree};
 /// systemd starts it; the worker and `l4d2ctl install` connect to it.
 #[derive(Parser, Debug)]
 #[command(name = "left4me-runner", version)]
-struct Settings {
+struct RunnerSettings {
     #[command(flatten)]
     paths: config::Paths,
     #[command(flatten)]
@@ -42,7 +42,7 @@ struct Settings {
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
-    let settings: Settings = config::parse();
+    let settings: RunnerSettings = config::parse();
     journal::start(settings.logging.log);
 
     let Some(socket) = notify::passed_socket() else {

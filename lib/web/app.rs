@@ -35,13 +35,13 @@ pub struct Shared {
     pub answers: Limiter,
     /// Counters of requests and streams.
     pub metrics: Metrics,
-    /// Settings and command line options.
-    pub settings: Settings,
+    /// AppSettings and command line options.
+    pub settings: AppSettings,
 }
 
 /// The settings that requests need.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct AppSettings {
     pub root: PathBuf,
     /// The socket that wakes the worker.
     pub worker_socket: PathBuf,

@@ -69,7 +69,7 @@ use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
 use crate::db::identity::Identity;
 use crate::doctor::Looks;
 use crate::host::instance;
-use app::{App, Settings, Shared};
+use app::{App, AppSettings, Shared};
 use auth::client::Proxies;
 use auth::origin::Origins;
 use limiter::Limiter;
@@ -85,7 +85,7 @@ use store::Store;
 /// left4me-web.socket starts it. Run by hand, it listens on --listen.
 #[derive(Parser)]
 #[command(name = "left4me-web", version, after_help = EXAMPLES)]
-struct Cli {
+struct WebCli {
     #[command(flatten)]
     paths: Paths,
     #[command(flatten)]
@@ -127,20 +127,20 @@ const BLOCKING: usize = 8;
 /// The command line, for the manual page.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    WebCli::command()
 }
 
 /// Runs left4me-web.
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
-    let cli = parse::<Cli>();
+    let cli = parse::<WebCli>();
     journal::start(cli.logging.log);
     journal::exit_code(run(&cli))
 }
 
 /// Takes the sockets, opens the database, serves, and exits.
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &WebCli) -> Result<()> {
     let database = cli.paths.database();
     // As root in the foreground: files must belong to the owner of the data.
     users::drop_root(&database)?;
@@ -203,7 +203,7 @@ pub fn router(app: App) -> Router {
     routes::router(Arc::clone(&app)).layer(from_fn_with_state(app, middleware::finish))
 }
 
-fn app(cli: &Cli, store: Store) -> Result<App> {
+fn app(cli: &WebCli, store: Store) -> Result<App> {
     let secret = cli
         .own
         .proxy_secret_file
@@ -211,7 +211,7 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
         .map(Secret::read)
         .transpose();
     let secret = secret.map_err(|error| error.within("LEFT4ME_WEB_PROXY_SECRET_FILE"))?;
-    let live = live::Settings::new(
+    let live = live::LiveSettings::new(
         cli.paths.database(),
         cli.sockets.helper_socket.clone(),
         cli.own.replay_limit,
@@ -230,7 +230,7 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
         ),
         answers: json::limiter(),
         metrics: Metrics::new(clock::now_ms())?,
-        settings: Settings {
+        settings: AppSettings {
             root: cli.paths.root.clone(),
             worker_socket: cli.worker.worker_socket.clone(),
             helper_socket: cli.sockets.helper_socket.clone(),
@@ -248,7 +248,7 @@ fn count(number: u32) -> usize {
 }
 
 /// The sockets that systemd passed. What is missing is opened here.
-fn sockets(cli: &Cli) -> Result<Sockets> {
+fn sockets(cli: &WebCli) -> Result<Sockets> {
     let passed = notify::passed_sockets().into_iter();
     let (netlink, listeners): (Vec<_>, Vec<_>) = passed.partition(is_netlink);
     let listeners = match listeners
@@ -273,7 +273,7 @@ fn is_netlink(socket: &OwnedFd) -> bool {
     own.is_ok_and(|own| own.family() == Some(AddressFamily::Netlink))
 }
 
-fn listen(cli: &Cli) -> Result<TcpListener> {
+fn listen(cli: &WebCli) -> Result<TcpListener> {
     let listener = open(cli.listen);
     let listener = listener.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         // The unit's sandbox forbids it: only systemd can open the listeners.

@@ -20,9 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<StoreInner>);
 
-struct Inner {
+struct StoreInner {
     path: PathBuf,
     readers: Mutex<Vec<Db>>,
     reading: Limiter,
@@ -31,7 +31,7 @@ struct Inner {
     writing: Limiter,
 }
 
-impl Inner {
+impl StoreInner {
     /// The writing connection, reopened if the database was replaced.
     fn writer(&self) -> Result<MutexGuard<'_, Db>> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +49,7 @@ impl Store {
         let writer = Db::open(path)?;
 
         writer.stay()?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(StoreInner {
             path: path.to_owned(),
             readers: Mutex::default(),
             reading: Limiter::shared(READERS),

@@ -27,7 +27,7 @@ use wake::Wake;
 /// left4me-worker.socket starts it. Run by hand, it serves the same queue in the foreground.
 #[derive(Parser)]
 #[command(name = "left4me-worker", version, after_help = EXAMPLES)]
-struct Cli {
+struct WorkerCli {
     #[command(flatten)]
     paths: Paths,
     #[command(flatten)]
@@ -48,7 +48,7 @@ const EXAMPLES: &str = "Examples:
   systemctl start left4me-worker.socket      the usual way: each enqueue wakes it
   left4me-worker --idle-seconds 0            in the foreground, until the queue is empty";
 
-impl Cli {
+impl WorkerCli {
     fn paths(&self) -> Places {
         Places {
             root: self.paths.root.clone(),
@@ -61,20 +61,20 @@ impl Cli {
 /// The program's command line, for its manual page.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    WorkerCli::command()
 }
 
 /// Runs the worker.
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
-    let cli = parse::<Cli>();
+    let cli = parse::<WorkerCli>();
     journal::start(cli.logging.log);
     journal::exit_code(serve(&cli))
 }
 
 /// Reads the notification, takes the lock, recovers what a dead worker left, works, exits.
-fn serve(cli: &Cli) -> Result<()> {
+fn serve(cli: &WorkerCli) -> Result<()> {
     // The notification is read before anything can fail: systemd would start the worker again and
     // again for a datagram that stays in the socket.
     let mut wake = Wake::open(&cli.worker.worker_socket)?;
@@ -107,7 +107,7 @@ fn serve(cli: &Cli) -> Result<()> {
 
 /// Waits for the commands of a dead worker, finishes its cancellations, and fails or requeues its
 /// other jobs. Returns the servers to check again.
-fn recover_from_dead_worker(cli: &Cli, db: &mut Db) -> Result<Vec<ServerId>> {
+fn recover_from_dead_worker(cli: &WorkerCli, db: &mut Db) -> Result<Vec<ServerId>> {
     let dead = recover::look(db)?;
     let patience = cli.grace.duration() + STOP_MARGIN;
     let left = wait_for_the_dead(&dead, patience, notify::watchdog);

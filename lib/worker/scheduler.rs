@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::Cli;
+use super::WorkerCli;
 use super::wake::{Wake, WakeReason, Waker};
 use crate::base::clock::Moment;
 use crate::base::names::ServerId;
@@ -69,7 +69,7 @@ enum Stopping {
 }
 
 impl Scheduler {
-    pub(super) fn start(cli: &Cli, db: Db, wake: &Wake) -> Result<(Self, Writer)> {
+    pub(super) fn start(cli: &WorkerCli, db: Db, wake: &Wake) -> Result<(Self, Writer)> {
         let (sender, ended) = channel();
         let waker = wake.waker();
         let (log, writer) = log::start(&cli.paths.database(), move |end| {

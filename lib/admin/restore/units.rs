@@ -21,9 +21,9 @@ const UNITS: [&str; 12] = [
 ];
 
 /// The units to start again.
-pub(super) struct Units(Vec<&'static str>);
+pub(super) struct StoppedUnits(Vec<&'static str>);
 
-impl Units {
+impl StoppedUnits {
     /// Stops all units. Does nothing without systemd.
     ///
     /// Fails if a unit does not stop; then those that were active are started again.

@@ -59,12 +59,12 @@ impl EnvFile {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let bare = text.strip_prefix('\u{feff}');
-        let mut reader = Reader {
+        let mut reader = EnvFileReader {
             file: Self {
                 has_mark: bare.is_some(),
                 ..Self::default()
             },
-            ..Reader::default()
+            ..EnvFileReader::default()
         };
 
         // A carriage return ends a line as well: files from Windows are read as they are meant.
@@ -77,7 +77,7 @@ impl EnvFile {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum State {
+enum ParserState {
     #[default]
     BeforeName,
     Name,
@@ -92,9 +92,9 @@ enum State {
 }
 
 #[derive(Default)]
-struct Reader {
+struct EnvFileReader {
     file: EnvFile,
-    state: State,
+    state: ParserState,
     /// The line that is read, and the one on which this assignment began; from 0.
     line: usize,
     began: usize,
@@ -106,48 +106,50 @@ struct Reader {
     kept: usize,
 }
 
-impl Reader {
+impl EnvFileReader {
     fn take(&mut self, c: char) {
         let is_end = matches!(c, '\n' | '\r');
         let is_blank = is_end || matches!(c, ' ' | '\t');
         match self.state {
-            State::BeforeName if matches!(c, '#' | ';') => self.state = State::Comment,
-            State::BeforeName if !is_blank => {
+            ParserState::BeforeName if matches!(c, '#' | ';') => self.state = ParserState::Comment,
+            ParserState::BeforeName if !is_blank => {
                 self.began = self.line;
                 self.name.push(c);
-                self.state = State::Name;
+                self.state = ParserState::Name;
             }
-            State::Name if is_end => self.fault(Fault::NoAssignment),
-            State::Name if c == '=' => self.state = State::BeforeValue,
-            State::Name => self.name.push(c),
-            State::BeforeValue | State::Value if is_end => self.assign(),
-            State::BeforeValue if matches!(c, '\'' | '"') => {
+            ParserState::Name if is_end => self.fault(Fault::NoAssignment),
+            ParserState::Name if c == '=' => self.state = ParserState::BeforeValue,
+            ParserState::Name => self.name.push(c),
+            ParserState::BeforeValue | ParserState::Value if is_end => self.assign(),
+            ParserState::BeforeValue if matches!(c, '\'' | '"') => {
                 self.quoted = self.line;
                 self.state = if c == '"' {
-                    State::Double
+                    ParserState::Double
                 } else {
-                    State::Single
+                    ParserState::Single
                 };
             }
-            State::BeforeValue | State::Value if c == '\\' => self.state = State::ValueEscape,
-            State::BeforeValue if !is_blank => {
-                self.state = State::Value;
+            ParserState::BeforeValue | ParserState::Value if c == '\\' => {
+                self.state = ParserState::ValueEscape
+            }
+            ParserState::BeforeValue if !is_blank => {
+                self.state = ParserState::Value;
                 self.keep(c);
             }
-            State::Value if is_blank => self.value.push(c),
-            State::Value => self.keep(c),
-            State::ValueEscape => {
-                self.state = State::Value;
+            ParserState::Value if is_blank => self.value.push(c),
+            ParserState::Value => self.keep(c),
+            ParserState::ValueEscape => {
+                self.state = ParserState::Value;
                 if !is_end {
                     self.keep(c);
                 }
             }
-            State::Single if c == '\'' => self.state = State::BeforeValue,
-            State::Double if c == '"' => self.state = State::BeforeValue,
-            State::Double if c == '\\' => self.state = State::DoubleEscape,
-            State::Single | State::Double => self.keep(c),
-            State::DoubleEscape => {
-                self.state = State::Double;
+            ParserState::Single if c == '\'' => self.state = ParserState::BeforeValue,
+            ParserState::Double if c == '"' => self.state = ParserState::BeforeValue,
+            ParserState::Double if c == '\\' => self.state = ParserState::DoubleEscape,
+            ParserState::Single | ParserState::Double => self.keep(c),
+            ParserState::DoubleEscape => {
+                self.state = ParserState::Double;
                 if !matches!(c, '"' | '\\' | '`' | '$' | '\n') {
                     self.keep('\\');
                 }
@@ -155,9 +157,9 @@ impl Reader {
                     self.keep(c);
                 }
             }
-            State::Comment if c == '\\' => self.state = State::CommentEscape,
-            State::Comment if is_end => self.state = State::BeforeName,
-            State::CommentEscape => {
+            ParserState::Comment if c == '\\' => self.state = ParserState::CommentEscape,
+            ParserState::Comment if is_end => self.state = ParserState::BeforeName,
+            ParserState::CommentEscape => {
                 if is_end {
                     self.file
                         .faults
@@ -165,12 +167,12 @@ impl Reader {
                 }
 
                 self.state = if is_end {
-                    State::BeforeName
+                    ParserState::BeforeName
                 } else {
-                    State::Comment
+                    ParserState::Comment
                 };
             }
-            State::BeforeName | State::BeforeValue | State::Comment => {}
+            ParserState::BeforeName | ParserState::BeforeValue | ParserState::Comment => {}
         }
 
         self.line += usize::from(c == '\n');
@@ -178,8 +180,8 @@ impl Reader {
 
     fn end(&mut self) {
         match self.state {
-            State::Name => self.fault(Fault::NoAssignment),
-            State::BeforeName | State::Comment | State::CommentEscape => {}
+            ParserState::Name => self.fault(Fault::NoAssignment),
+            ParserState::BeforeName | ParserState::Comment | ParserState::CommentEscape => {}
             _ => self.assign(),
         }
     }
@@ -201,7 +203,7 @@ impl Reader {
         let (line, last) = (self.began + 1, self.line + 1);
         let is_open = matches!(
             self.state,
-            State::Single | State::Double | State::DoubleEscape
+            ParserState::Single | ParserState::Double | ParserState::DoubleEscape
         );
 
         // systemd takes a value over several lines; no setting has one.
@@ -232,7 +234,7 @@ impl Reader {
         self.name.clear();
         self.value.clear();
         self.kept = 0;
-        self.state = State::BeforeName;
+        self.state = ParserState::BeforeName;
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     WebSettings, WorkerSettings, WorkerSocket,
 };
 
-pub struct Known {
+pub struct KnownSetting {
     arg: Arg,
     pub name: String,
     /// The programs that a bad value stops.
@@ -17,7 +17,7 @@ pub struct Known {
 }
 
 #[must_use]
-pub fn settings() -> Vec<Known> {
+pub fn settings() -> Vec<KnownSetting> {
     let every = "every program";
     [
         of::<Paths>(every),
@@ -38,11 +38,11 @@ pub fn settings() -> Vec<Known> {
     .collect()
 }
 
-fn of<A: Args>(stops: &'static str) -> Vec<Known> {
+fn of<A: Args>(stops: &'static str) -> Vec<KnownSetting> {
     let command = A::augment_args(Command::default());
     let named = |arg: &Arg| {
         let name = arg.get_env()?.to_str()?.to_owned();
-        Some(Known {
+        Some(KnownSetting {
             arg: arg.clone().env(Resettable::Reset).global(false),
             name,
             stops,
@@ -52,7 +52,7 @@ fn of<A: Args>(stops: &'static str) -> Vec<Known> {
     command.get_arguments().filter_map(named).collect()
 }
 
-impl Known {
+impl KnownSetting {
     /// Judges a value as the programs do.
     pub fn judge(&self, value: &str) -> Result<(), String> {
         let long = self.arg.get_long().unwrap_or_default();

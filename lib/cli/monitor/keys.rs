@@ -33,7 +33,7 @@ const LIMIT: usize = 64 * 1024;
 
 /// Decodes keys; keeps the bytes of an incomplete one.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct KeyReader {
     bytes: Vec<u8>,
 }
 
@@ -45,7 +45,7 @@ enum Next {
     Incomplete,
 }
 
-impl Reader {
+impl KeyReader {
     /// Adds `bytes` and returns the keys that are complete.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Key> {
         self.bytes.extend_from_slice(bytes);
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn keys(bytes: &[u8]) -> Vec<Key> {
-        Reader::default().feed(bytes)
+        KeyReader::default().feed(bytes)
     }
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_split_sequence_is_one_key_and_a_lone_esc_is_escape() {
-        let mut reader = Reader::default();
+        let mut reader = KeyReader::default();
         assert_eq!(reader.feed(b"\x1b"), []);
         assert!(reader.is_waiting());
         assert_eq!(reader.feed(b"["), []);
@@ -254,7 +254,7 @@ mod tests {
         #[test]
         fn keys_do_not_depend_on_how_the_bytes_are_split(bytes in prop::collection::vec(any::<u8>(), 0..60), cut in 0_usize..60) {
             let cut = cut.min(bytes.len());
-            let mut reader = Reader::default();
+            let mut reader = KeyReader::default();
             let mut pieces = reader.feed(&bytes[..cut]);
             pieces.extend(reader.feed(&bytes[cut..]));
             prop_assert_eq!(pieces, keys(&bytes));

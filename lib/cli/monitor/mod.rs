@@ -21,7 +21,7 @@ use nix::sys::signal::Signal;
 use self::act::act;
 use self::draw::{Theme, draw};
 use self::snapshot::Snapshot;
-use self::state::{Action, State};
+use self::state::{Action, MonitorState};
 use self::terminal::Screen;
 pub use self::terminal::require_terminal;
 use self::wake::{Commits, Events, Wake};
@@ -47,7 +47,7 @@ Keys:
   Q                  quit; jobs continue
 
 Needs a terminal of at least 60x15. Honours NO_COLOR.")]
-pub struct Args {}
+pub struct MonitorArgs {}
 
 /// The worker's state, from its lock and the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub enum Worker {
 /// The monitor's model: the last snapshot and the state of the screen.
 struct Monitor {
     snapshot: Snapshot,
-    state: State,
+    state: MonitorState,
     worker: Worker,
     /// When to load the next snapshot; none if nothing has changed.
     reload_at: Option<Instant>,
@@ -76,7 +76,7 @@ struct Monitor {
 }
 
 /// Runs the verb; the caller has checked that there is a terminal.
-pub fn run(context: &mut Context, _: &Args) -> Result<ExitCode> {
+pub fn run(context: &mut Context, _: &MonitorArgs) -> Result<ExitCode> {
     context.db.stay()?;
     let mut wake = Wake::open(context.db.path())?;
     let mut screen = Screen::enter()?;
@@ -110,7 +110,7 @@ impl Monitor {
         let now = Instant::now();
         Self {
             snapshot: Snapshot::default(),
-            state: State::default(),
+            state: MonitorState::default(),
             worker: Worker::Idle,
             reload_at: Some(now),
             is_stale: true,

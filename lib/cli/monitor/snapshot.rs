@@ -28,7 +28,7 @@ const PROGRESS_WITHIN: u32 = 50;
 
 /// The progress of a running job.
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub struct JobProgress {
     pub tasks: Tasks,
     /// steamcmd's percentage and phase.
     pub steam: Option<(f64, String)>,
@@ -51,7 +51,7 @@ pub struct Snapshot {
     /// The running jobs, then the finished ones, latest first.
     pub jobs: Vec<JobRow>,
     /// The progress of the running jobs.
-    pub progress: HashMap<JobId, Progress>,
+    pub progress: HashMap<JobId, JobProgress>,
     /// The head of the queue.
     pub queue: Vec<JobRow>,
     /// The job whose log is shown.
@@ -146,11 +146,11 @@ impl Snapshot {
     }
 }
 
-fn progress_of(connection: &Connection, job: &JobRow) -> Result<Progress> {
+fn progress_of(connection: &Connection, job: &JobRow) -> Result<JobProgress> {
     let tasks = monitor::tasks(connection, job.id)?;
-    let mut progress = Progress {
+    let mut progress = JobProgress {
         tasks,
-        ..Progress::default()
+        ..JobProgress::default()
     };
 
     if job.operation.parse().is_ok_and(Operation::is_exclusive) {

@@ -81,7 +81,7 @@ pub enum Action {
 
 /// What the screen keeps between two frames.
 #[derive(Debug)]
-pub struct State {
+pub struct MonitorState {
     /// The list that has the cursor keys.
     pub pane: Pane,
     pub servers: Cursor<ServerId>,
@@ -94,7 +94,7 @@ pub struct State {
     pub message: Option<(Tone, String)>,
 }
 
-impl Default for State {
+impl Default for MonitorState {
     fn default() -> Self {
         Self {
             pane: Pane::Jobs,
@@ -108,7 +108,7 @@ impl Default for State {
     }
 }
 
-impl State {
+impl MonitorState {
     /// Updates the selections for a new snapshot.
     pub fn refresh(&mut self, snapshot: &Snapshot) {
         self.servers.refresh(&snapshot.server_ids());

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::keys::{Key, Reader};
+use super::keys::{Key, KeyReader};
 use crate::base::{Error, Result};
 use crate::db::watch::Watch;
 
@@ -46,7 +46,7 @@ pub struct Wake {
     checked_at: Instant,
     signals: SignalFd,
     mask: SigSet,
-    reader: Reader,
+    reader: KeyReader,
 }
 
 impl Wake {
@@ -76,7 +76,7 @@ impl Wake {
             checked_at: Instant::now(),
             signals,
             mask,
-            reader: Reader::default(),
+            reader: KeyReader::default(),
         })
     }
 
@@ -171,7 +171,7 @@ impl Wake {
 }
 
 /// Reads the pending keys; none if the terminal is gone. Call it only when there is input.
-fn read(terminal: BorrowedFd<'_>, reader: &mut Reader) -> Option<Vec<Key>> {
+fn read(terminal: BorrowedFd<'_>, reader: &mut KeyReader) -> Option<Vec<Key>> {
     let mut bytes = [0_u8; 4096];
     match nix::unistd::read(terminal.as_fd(), &mut bytes) {
         Ok(0) => None,

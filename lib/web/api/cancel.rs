@@ -13,7 +13,7 @@ use super::list::List;
 use crate::base::names::{JobId, TaskId};
 use crate::base::{self, Error, clock};
 use crate::cancel::{self, CancelRequest, CancelResult, result};
-use crate::db::cancellations::{self, Cancellation, Filter};
+use crate::db::cancellations::{self, Cancellation, CancellationFilter};
 use crate::db::{Db, lists, tasks};
 use crate::domain::cancellation::{self, Progress};
 use crate::web::app::App;
@@ -223,10 +223,10 @@ pub async fn status(
         viewer.may_see_job(db, id)?;
         let newest = cancellations::list(
             db,
-            &Filter {
+            &CancellationFilter {
                 job: Some(id),
                 limit: 1,
-                ..Filter::default()
+                ..CancellationFilter::default()
             },
         )?;
 

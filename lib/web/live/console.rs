@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Sleep;
 
-use super::console_pages::{self, Page, PageFuture};
+use super::console_pages::{self, LinePage, PageFuture};
 use super::feed::{Feed, Subscriber};
 use super::ring::{Piece, Ring, RingRead};
 use super::stream::{Source, Stream};
@@ -330,7 +330,7 @@ impl ConsoleSource {
     }
 
     /// Handles a page, and returns what is to be sent.
-    fn page_arrived(&mut self, page: Result<Page>) -> Option<Bytes> {
+    fn page_arrived(&mut self, page: Result<LinePage>) -> Option<Bytes> {
         let Ok((piece, last)) = page else {
             self.empty_page_at = None;
             self.pause = Some(Box::pin(tokio::time::sleep(self.next_pause)));

@@ -27,7 +27,7 @@ const READERS: usize = 3;
 pub const LINES: u32 = 500;
 
 /// Lines, and the cursor of the last one; none if there are no lines.
-pub type Page = (Piece, Option<Cursor>);
+pub type LinePage = (Piece, Option<Cursor>);
 
 /// Requests for pages, and the threads that serve them.
 #[derive(Default)]
@@ -44,7 +44,7 @@ struct PageRequest {
     server: ServerId,
     cursor: Cursor,
     link: Arc<Mutex<Link>>,
-    answer: oneshot::Sender<Result<Page>>,
+    answer: oneshot::Sender<Result<LinePage>>,
 }
 
 /// Shared by a stream and the thread that reads its page.
@@ -57,13 +57,13 @@ struct Link {
 /// A requested page. Dropping it cancels the request.
 pub struct PageFuture {
     link: Arc<Mutex<Link>>,
-    answer: oneshot::Receiver<Result<Page>>,
+    answer: oneshot::Receiver<Result<LinePage>>,
 }
 
 impl Future for PageFuture {
-    type Output = Result<Page>;
+    type Output = Result<LinePage>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Page>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<LinePage>> {
         let answer = ready!(Pin::new(&mut self.answer).poll(cx));
         Poll::Ready(
             answer.unwrap_or_else(|_| Err(Error::unavailable("a page of a console was not read"))),
@@ -159,7 +159,7 @@ impl Inner {
 }
 
 /// Reads one page. Lines that arrived before an error or the deadline are a page too.
-fn read(inner: &Inner, request: &PageRequest) -> Result<Page> {
+fn read(inner: &Inner, request: &PageRequest) -> Result<LinePage> {
     let deadline = Instant::now() + inner.settings.page_time;
     let (server, lines, after) = (
         request.server.into(),

@@ -65,7 +65,7 @@ use crate::web::limiter::Limiter;
 const CONSOLES: usize = 32;
 
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct LiveSettings {
     pub database: PathBuf,
     /// The path of helper.sock.
     pub helper: PathBuf,
@@ -83,7 +83,7 @@ pub struct Settings {
     pub ring_bytes: usize,
 }
 
-impl Settings {
+impl LiveSettings {
     /// The default times and sizes.
     #[must_use]
     pub fn new(database: PathBuf, helper: PathBuf, replay_limit: u32) -> Self {
@@ -131,7 +131,7 @@ type Work = Box<dyn FnOnce(&mut Db) + Send>;
 
 /// Shared by hub, streams and threads.
 struct Inner {
-    settings: Settings,
+    settings: LiveSettings,
     feeds: Mutex<Feeds>,
     /// Wakes the pump.
     wakeups: EventFd,
@@ -159,7 +159,7 @@ struct Feeds {
 
 impl Hub {
     /// Starts the hub's two threads. They do not keep the process alive.
-    pub fn start(settings: Settings) -> Result<Self> {
+    pub fn start(settings: LiveSettings) -> Result<Self> {
         let wakeups = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| Error::failed(format!("no event descriptor: {}", errno.desc())))?;
         let mut reader = Db::open_existing(&settings.database)?;

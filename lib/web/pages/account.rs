@@ -20,7 +20,7 @@ use crate::web::viewer::{Credential, Viewer};
 
 #[derive(Template)]
 #[template(path = "account.html")]
-struct Page {
+struct AccountPage {
     frame: Frame,
     tokens: Vec<Token>,
     /// The message after an action.
@@ -70,7 +70,7 @@ async fn render(app: &App, viewer: Viewer, news: News) -> Result<Response, Failu
     // Valid tokens first, newest on top.
     tokens.sort_by_key(|token| (token.revoked_at.is_some(), std::cmp::Reverse(token.id)));
     let frame = Frame::of(viewer, "Your account").within("account");
-    page(&Page {
+    page(&AccountPage {
         frame,
         tokens,
         done: news.done,

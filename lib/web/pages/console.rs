@@ -79,7 +79,7 @@ pub async fn last_lines(app: &App, server: ServerId, most: u32, timeout: Duratio
 
 #[derive(Template)]
 #[template(path = "console.html")]
-struct Page {
+struct ConsolePage {
     frame: Frame,
     server: Server,
     console: LastLines,
@@ -95,7 +95,7 @@ pub async fn show(
     let server = app.store.read(move |db| who.server(db, id)).await?;
     let console = last_lines(&app, id, LINES, TIMEOUT).await;
     let frame = Frame::of(viewer, format!("Console of {}", server.name)).within("servers");
-    page(&Page {
+    page(&ConsolePage {
         frame,
         server,
         console,

@@ -33,9 +33,9 @@ const SILENT: i64 = 5 * 60 * 1000;
 
 #[derive(Template)]
 #[template(path = "dashboard.html")]
-struct Page {
+struct DashboardPage {
     frame: Frame,
-    rows: Vec<Row>,
+    rows: Vec<DashboardRow>,
     /// The number of servers without the filter.
     all: usize,
     filter: DashboardFilter,
@@ -53,7 +53,7 @@ struct Page {
 }
 
 /// A server and its buttons.
-struct Row {
+struct DashboardRow {
     server: Server,
     power: Power,
 }
@@ -184,12 +184,12 @@ pub async fn show(
         .servers
         .sort_by_key(|server| server.drift.is_none() && server.actual_state != ActualState::Failed);
 
-    let rows: Vec<Row> = loaded
+    let rows: Vec<DashboardRow> = loaded
         .servers
         .into_iter()
         .map(|server| {
             let job = loaded.busy.remove(&server.id);
-            let state = power::State::of(&server, job.is_some());
+            let state = power::PowerState::of(&server, job.is_some());
             let power = Power {
                 server: server.id,
                 name: server.name.clone(),
@@ -198,7 +198,7 @@ pub async fn show(
                 key: key.clone(),
             };
 
-            Row { server, power }
+            DashboardRow { server, power }
         })
         .collect();
 
@@ -206,7 +206,7 @@ pub async fn show(
         .into_iter()
         .map(ActualState::as_str)
         .chain(["drift"]);
-    page(&Page {
+    page(&DashboardPage {
         states: words.map(|word| (word, word == filter.state)).collect(),
         // The page also concerns servers that are created later.
         watched: "*".to_owned(),

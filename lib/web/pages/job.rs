@@ -36,7 +36,7 @@ const MOST: usize = 50;
 
 #[derive(Template)]
 #[template(path = "job.html")]
-struct Page {
+struct JobPage {
     frame: Frame,
     job: Job,
     took: Elapsed,
@@ -271,7 +271,7 @@ pub async fn show(
     let live_tasks = tasks
         .iter()
         .filter(|task| matches!(task.state, TaskState::Pending | TaskState::Running));
-    page(&Page {
+    page(&JobPage {
         frame: Frame::of(viewer.clone(), format!("Job #{id}: {}", job.operation)).within("servers"),
         took: took(job.started_at, job.finished_at, now),
         servers: job

@@ -28,7 +28,7 @@ const WRONG: &str = "User name or password is wrong.";
 
 #[derive(Template)]
 #[template(path = "login.html")]
-struct Page<'a> {
+struct LoginPage<'a> {
     frame: Frame,
     name: &'a str,
     next: &'a str,
@@ -53,7 +53,7 @@ pub async fn show(
     if viewer.is_some() {
         return Ok(Redirect::to(local_path(wanted.raw("next"))).into_response());
     }
-    page(&Page {
+    page(&LoginPage {
         frame: Frame::anonymous("Sign in"),
         name: "",
         next: local_path(wanted.raw("next")),
@@ -193,7 +193,7 @@ pub async fn sign_out(State(app): State<App>, viewer: Viewer) -> Result<Response
 
 fn again(form: &Credentials, trouble: &str, status: StatusCode) -> Result<Response, Failure> {
     let frame = Frame::anonymous("Sign in");
-    let mut response = page(&Page {
+    let mut response = page(&LoginPage {
         frame,
         name: &form.name,
         next: local_path(&form.next),

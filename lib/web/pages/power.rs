@@ -54,7 +54,7 @@ impl From<&Busy> for UnfinishedJob {
 
 /// The state that decides the buttons.
 #[derive(Clone, Copy, Debug)]
-pub struct State {
+pub struct PowerState {
     pub desired: DesiredState,
     pub actual: ActualState,
     /// How they differ.
@@ -63,7 +63,7 @@ pub struct State {
     pub busy: bool,
 }
 
-impl State {
+impl PowerState {
     #[must_use]
     pub fn of(server: &Server, busy: bool) -> Self {
         let drift = server.drift.as_ref().map(|drifted| drifted.kind);
@@ -78,7 +78,7 @@ impl State {
 
 /// Start, stop and restart, if they would change something.
 #[must_use]
-pub fn switches(state: State) -> Vec<Button> {
+pub fn switches(state: PowerState) -> Vec<Button> {
     if state.busy {
         return Vec::new();
     }
@@ -116,7 +116,7 @@ pub fn switches(state: State) -> Vec<Button> {
 /// Rare actions: writing settings, resetting, removing. `has_files`: whether there are files to
 /// remove.
 #[must_use]
-pub fn repairs(state: State, has_files: bool) -> Vec<Button> {
+pub fn repairs(state: PowerState, has_files: bool) -> Vec<Button> {
     if state.busy {
         return Vec::new();
     }
@@ -182,8 +182,8 @@ mod tests {
             .join(" ")
     }
 
-    fn state(desired: DesiredState, actual: ActualState) -> State {
-        State {
+    fn state(desired: DesiredState, actual: ActualState) -> PowerState {
+        PowerState {
             desired,
             actual,
             drift: None,
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn drift_that_shows_only_at_boot_can_be_fixed() {
         let with = |desired, actual, drift| {
-            words(&switches(State {
+            words(&switches(PowerState {
                 drift: Some(drift),
                 ..state(desired, actual)
             }))
@@ -251,7 +251,7 @@ mod tests {
                 ActualState::Starting,
             ),
         ] {
-            let offers = words(&switches(State {
+            let offers = words(&switches(PowerState {
                 drift: Some(drift),
                 ..state(desired, actual)
             }));
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_server_with_an_unfinished_job_has_no_buttons() {
         for actual in ActualState::ALL {
-            let busy = State {
+            let busy = PowerState {
                 busy: true,
                 ..state(DesiredState::Running, actual)
             };

@@ -22,7 +22,7 @@ mod tests {
     use crate::domain::job::JobState;
     use crate::domain::server::{ActualState, DesiredState};
     use crate::web::pages::parts::{Elapsed, JobLine, Pager};
-    use crate::web::pages::power::{Power, State, UnfinishedJob, repairs, switches};
+    use crate::web::pages::power::{Power, PowerState, UnfinishedJob, repairs, switches};
 
     #[derive(Template)]
     #[template(
@@ -58,7 +58,7 @@ mod tests {
     }
 
     fn power(busy: bool) -> Power {
-        let state = State {
+        let state = PowerState {
             desired: DesiredState::Stopped,
             actual: ActualState::Stopped,
             drift: None,

@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_millis(800);
 
 #[derive(Template)]
 #[template(path = "server.html")]
-struct Page {
+struct ServerPage {
     frame: Frame,
     server: Server,
     power: Power,
@@ -147,7 +147,7 @@ pub async fn show(
         LastLines::default()
     };
 
-    let state = power::State::of(&loaded.server, loaded.busy.is_some());
+    let state = power::PowerState::of(&loaded.server, loaded.busy.is_some());
     let mut offers = power::switches(state);
     offers.extend(power::repairs(state, loaded.has_files));
     let power = Power {
@@ -159,7 +159,7 @@ pub async fn show(
     };
 
     let up = loaded.server.actual_state == ActualState::Running;
-    page(&Page {
+    page(&ServerPage {
         frame: Frame::of(viewer, loaded.server.name.clone()).within("servers"),
         graphs: graphs(&loaded.day, &loaded.month, now),
         host: app.origins.game_host(&headers),

@@ -16,7 +16,7 @@ use crate::web::viewer::Viewer;
 
 #[derive(Template)]
 #[template(path = "server_new.html")]
-struct Page<'a> {
+struct NewServerPage<'a> {
     frame: Frame,
     blueprints: Vec<Choice>,
     ports: String,
@@ -107,7 +107,7 @@ async fn form(
         chosen: chosen == Some(blueprint.id),
     });
 
-    page(&Page {
+    page(&NewServerPage {
         blueprints: choices.collect(),
         ports: app.settings.ports.to_string(),
         name: fields.raw("name"),

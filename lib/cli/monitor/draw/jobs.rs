@@ -9,8 +9,8 @@ use super::clean;
 use super::panes::{List, ListStyle, headings, moment};
 use crate::base::clock;
 use crate::base::table::Tone;
-use crate::cli::monitor::snapshot::{Progress, Snapshot};
-use crate::cli::monitor::state::{Pane, State};
+use crate::cli::monitor::snapshot::{JobProgress, Snapshot};
+use crate::cli::monitor::state::{MonitorState, Pane};
 use crate::db::monitor::JobRow;
 use crate::domain::job::JobState;
 
@@ -19,7 +19,7 @@ pub fn draw(
     frame: &mut Frame<'_>,
     area: Rect,
     snapshot: &Snapshot,
-    state: &mut State,
+    state: &mut MonitorState,
     style: &ListStyle<'_>,
 ) {
     let bar = usize::from(area.width / 10).clamp(8, 30);
@@ -60,7 +60,7 @@ pub fn draw(
 
 fn job_row(
     job: &JobRow,
-    progress: Option<&Progress>,
+    progress: Option<&JobProgress>,
     bar: usize,
     style: &ListStyle<'_>,
 ) -> Row<'static> {
@@ -92,7 +92,7 @@ fn tone_of(state: JobState) -> Tone {
 }
 
 /// `[====>     ]  45 % downloading` or `[=====>    ] 1/2 start`, after who cancels the job.
-fn progress_text(progress: &Progress, bar: usize) -> String {
+fn progress_text(progress: &JobProgress, bar: usize) -> String {
     let tasks = &progress.tasks;
     let doing = tasks.doing.join(", ");
     let installs = tasks.doing.iter().any(|kind| kind == "install-runtime");
@@ -142,7 +142,7 @@ pub fn draw_queue(
     frame: &mut Frame<'_>,
     area: Rect,
     snapshot: &Snapshot,
-    state: &mut State,
+    state: &mut MonitorState,
     style: &ListStyle<'_>,
 ) {
     let shown = if snapshot.queued > snapshot.queue.len() as i64 {
@@ -235,7 +235,7 @@ mod tests {
         };
 
         let steam = Some((45.32, "downloading".to_owned()));
-        let progress = |kind, cancelled| Progress {
+        let progress = |kind, cancelled| JobProgress {
             tasks: doing(kind),
             steam: steam.clone(),
             cancelled,

@@ -10,7 +10,7 @@ use super::panes::log_line;
 use super::{Theme, clean, keys};
 use crate::base::table::Tone;
 use crate::cli::monitor::log::{Log, Search};
-use crate::cli::monitor::state::State;
+use crate::cli::monitor::state::MonitorState;
 use crate::db::logs::Way;
 
 /// Rows of the title, the status line and the keys.
@@ -23,7 +23,7 @@ pub fn rows(rows: u16) -> u16 {
 }
 
 /// Draws the log view, with the status of the search and the keys.
-pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &MonitorState, theme: &Theme) {
     let Some(log) = &state.log else { return };
     let [title, page, status, foot] = Layout::vertical([
         Constraint::Length(1),

@@ -16,7 +16,7 @@ pub use self::log::rows as log_rows;
 pub use self::theme::Theme;
 use super::Worker;
 use super::snapshot::Snapshot;
-use super::state::State;
+use super::state::MonitorState;
 use crate::base::clock;
 use crate::base::output::printable;
 use crate::base::table::Tone;
@@ -34,7 +34,7 @@ const ALERT_LINES: usize = 2;
 pub fn draw(
     frame: &mut Frame<'_>,
     snapshot: &Snapshot,
-    state: &mut State,
+    state: &mut MonitorState,
     worker: Worker,
     theme: &Theme,
     now: i64,
@@ -65,7 +65,7 @@ fn screen(
     frame: &mut Frame<'_>,
     area: Rect,
     snapshot: &Snapshot,
-    state: &mut State,
+    state: &mut MonitorState,
     worker: Worker,
     theme: &Theme,
     now: i64,
@@ -242,7 +242,13 @@ fn wrapped(words: &str, width: u16, style: Style) -> Vec<Line<'static>> {
         .collect()
 }
 
-fn footer(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &State, theme: &Theme) {
+fn footer(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    snapshot: &Snapshot,
+    state: &MonitorState,
+    theme: &Theme,
+) {
     if let Some((tone, words)) = &state.message {
         frame.render_widget(
             Paragraph::new(format!(" {}", clean(words))).style(theme.strong(*tone)),

@@ -12,7 +12,7 @@ use super::{Theme, clean};
 use crate::base::clock;
 use crate::base::table::Tone;
 use crate::cli::monitor::snapshot::Snapshot;
-use crate::cli::monitor::state::{Pane, State};
+use crate::cli::monitor::state::{MonitorState, Pane};
 use crate::db::monitor::ServerRow;
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
@@ -134,7 +134,7 @@ pub fn servers(
     frame: &mut Frame<'_>,
     area: Rect,
     snapshot: &Snapshot,
-    state: &mut State,
+    state: &mut MonitorState,
     style: &ListStyle<'_>,
 ) {
     let drifted = snapshot.drifted();

@@ -8,7 +8,7 @@ use crate::base::names::{JobId, ServerId};
 use crate::base::table::Tone;
 use crate::cli::monitor::keys::Key;
 use crate::cli::monitor::log::Log;
-use crate::cli::monitor::snapshot::Progress;
+use crate::cli::monitor::snapshot::JobProgress;
 use crate::db::drift::Drifted;
 use crate::db::logs;
 use crate::db::monitor::{JobRow, ServerRow, Tasks};
@@ -77,7 +77,7 @@ fn sample() -> Snapshot {
     let steam = Some((45.3, "downloading".to_owned()));
     snapshot.progress.insert(
         JobId(7),
-        Progress {
+        JobProgress {
             tasks,
             steam,
             cancelled: None,
@@ -103,7 +103,7 @@ fn picture(
     width: u16,
     height: u16,
     snapshot: &Snapshot,
-    state: &mut State,
+    state: &mut MonitorState,
     worker: Worker,
 ) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -133,7 +133,13 @@ fn picture(
 
 #[test]
 fn a_screen_of_80_by_24_has_room_for_everything() {
-    let picture = picture(80, 24, &sample(), &mut State::default(), Worker::Working);
+    let picture = picture(
+        80,
+        24,
+        &sample(),
+        &mut MonitorState::default(),
+        Worker::Working,
+    );
     for words in [
         "worker working",
         "1 running",
@@ -160,7 +166,13 @@ fn a_screen_of_80_by_24_has_room_for_everything() {
 
 #[test]
 fn a_lost_worker_is_an_alert() {
-    let picture = picture(80, 24, &sample(), &mut State::default(), Worker::Lost);
+    let picture = picture(
+        80,
+        24,
+        &sample(),
+        &mut MonitorState::default(),
+        Worker::Lost,
+    );
     assert!(
         picture.contains("worker LOST")
             && picture.contains("worker lost: a job is marked as running"),
@@ -188,7 +200,7 @@ fn every_size_can_be_drawn_and_a_small_one_says_so() {
         (300, 5),
     ] {
         for key in &dialogs {
-            let mut state = State::default();
+            let mut state = MonitorState::default();
             state.key(key, &sample());
             assert!(state.dialog.is_some());
 
@@ -204,9 +216,9 @@ fn every_size_can_be_drawn_and_a_small_one_says_so() {
             picture(width, height, &sample(), &mut state, Worker::Lost);
         }
 
-        let mut state = State {
+        let mut state = MonitorState {
             message: Some((Tone::Bad, "x".repeat(500))),
-            ..State::default()
+            ..MonitorState::default()
         };
 
         picture(
@@ -233,7 +245,7 @@ fn a_wide_name_does_not_move_the_columns() {
     snapshot.servers.push(other);
 
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
-    let mut state = State::default();
+    let mut state = MonitorState::default();
     terminal
         .draw(|frame| draw(frame, &snapshot, &mut state, Worker::Idle, &PLAIN, 66_000))
         .unwrap();

@@ -63,7 +63,7 @@ fn sample() -> Snapshot {
 }
 
 /// The action of the last key.
-fn press(state: &mut State, snapshot: &Snapshot, keys: &str) -> Action {
+fn press(state: &mut MonitorState, snapshot: &Snapshot, keys: &str) -> Action {
     let keys = keys.chars().map(|letter| match letter {
         '\t' => Key::Tab,
         '\n' => Key::Enter,
@@ -74,7 +74,7 @@ fn press(state: &mut State, snapshot: &Snapshot, keys: &str) -> Action {
 }
 
 fn after(keys: &str) -> Action {
-    press(&mut State::default(), &sample(), keys)
+    press(&mut MonitorState::default(), &sample(), keys)
 }
 
 fn cancel(job: i64, force: bool, reason: &str) -> Action {
@@ -109,7 +109,7 @@ fn upper_and_lower_case_letters_do_the_same() {
     });
 
     assert_eq!(
-        press(&mut State::default(), &paused, "p"),
+        press(&mut MonitorState::default(), &paused, "p"),
         Action::Pause(false)
     );
 }
@@ -124,7 +124,7 @@ fn a_cancel_asks_for_a_reason_and_escape_closes_it() {
     assert_eq!(after("jcF\n"), cancel(4, true, ""));
 
     for leaves in ["c\u{1b}", "cn", "cy\u{1b}", "cfq\u{1b}"] {
-        let mut state = State::default();
+        let mut state = MonitorState::default();
         assert_eq!(
             press(&mut state, &sample(), leaves),
             Action::Draw,
@@ -134,14 +134,14 @@ fn a_cancel_asks_for_a_reason_and_escape_closes_it() {
         assert_eq!(state.dialog, None);
     }
 
-    let mut state = State::default();
+    let mut state = MonitorState::default();
     press(&mut state, &sample(), "cx7P");
     assert!(state.dialog.is_some(), "other keys leave the question open");
 }
 
 #[test]
 fn a_finished_job_is_not_cancelled() {
-    let mut state = State::default();
+    let mut state = MonitorState::default();
     assert_eq!(press(&mut state, &sample(), "jjc"), Action::Draw);
     assert_eq!(
         state.message.as_ref().map(|(_, words)| words.as_str()),
@@ -176,7 +176,7 @@ fn a_stopped_server_is_started_and_a_running_one_is_stopped() {
     });
 
     assert_eq!(
-        press(&mut State::default(), &down, "\t\tjss"),
+        press(&mut MonitorState::default(), &down, "\t\tjss"),
         Action::Enqueue(Operation::Start, ServerId(2))
     );
 
@@ -189,7 +189,7 @@ fn a_stopped_server_is_started_and_a_running_one_is_stopped() {
 
 #[test]
 fn the_selected_job_comes_from_the_list_with_the_cursor() {
-    let mut state = State::default();
+    let mut state = MonitorState::default();
     assert_eq!(state.selected_job(&sample()), Some(JobId(3)));
 
     press(&mut state, &sample(), "\t");
@@ -222,7 +222,7 @@ fn the_selected_job_comes_from_the_list_with_the_cursor() {
 #[test]
 fn without_a_selection_keys_do_nothing() {
     for keys in ["c", "s", "l", "j", "\t", "k\t\tj"] {
-        let mut state = State::default();
+        let mut state = MonitorState::default();
         let action = press(&mut state, &Snapshot::default(), keys);
         assert!(matches!(action, Action::Draw | Action::Reload), "{keys:?}");
         assert!(state.dialog.is_none() && state.log.is_none());
@@ -231,7 +231,7 @@ fn without_a_selection_keys_do_nothing() {
 
 #[test]
 fn the_log_gets_the_letters_but_quit_and_help_work_everywhere() {
-    let mut state = State::default();
+    let mut state = MonitorState::default();
     press(&mut state, &sample(), "jl");
     assert_eq!(state.log.as_ref().map(|log| log.job), Some(JobId(4)));
     assert_eq!(press(&mut state, &sample(), "p"), Action::Draw);
@@ -249,7 +249,7 @@ fn the_log_gets_the_letters_but_quit_and_help_work_everywhere() {
 
 #[test]
 fn pasted_text_is_not_a_command() {
-    let mut state = State::default();
+    let mut state = MonitorState::default();
     assert_eq!(
         state.key(&Key::Paste("q".to_owned()), &sample()),
         Action::Draw

@@ -9,7 +9,7 @@ use super::super::extract::{self, QueryFields};
 use super::super::frame::{Frame, page};
 use super::super::sentence::{self, Fragment, sentence};
 use crate::base::names::{ServerId, shown};
-use crate::db::activity::{self, Entry, Filter};
+use crate::db::activity::{self, ActivityFilter, Entry};
 use crate::db::links::{self, Linked};
 use crate::web::app::App;
 use crate::web::failure::Failure;
@@ -54,7 +54,7 @@ impl EventLine {
 
 #[derive(Template)]
 #[template(path = "admin/events.html")]
-struct Page {
+struct EventsPage {
     frame: Frame,
     tab: &'static str,
     wanted: SentFilters,
@@ -64,7 +64,7 @@ struct Page {
     servers: Vec<Linked>,
 }
 
-impl Page {
+impl EventsPage {
     /// Whether the filter names a server that no longer exists.
     fn is_gone(&self) -> bool {
         let wanted = self.wanted.server.trim();
@@ -94,7 +94,7 @@ pub(super) async fn list(
 
     let before = fields.get("before").map(extract::id::<i64>).transpose()?;
 
-    let filter = Filter {
+    let filter = ActivityFilter {
         actor: short(&wanted.actor)?,
         server: fields.optional::<ServerId>("server")?,
         kind: short(&wanted.kind)?,
@@ -119,7 +119,7 @@ pub(super) async fn list(
     let lines = entries.into_iter().map(EventLine::of).collect();
     let frame = Frame::of(viewer, "Activity").within("admin");
 
-    page(&Page {
+    page(&EventsPage {
         frame,
         tab: "events",
         wanted,

@@ -15,7 +15,7 @@ use crate::web::viewer::Viewer;
 
 #[derive(Template)]
 #[template(path = "admin/health.html")]
-struct Page {
+struct HealthPage {
     frame: Frame,
     tab: &'static str,
     report: Report,
@@ -23,7 +23,7 @@ struct Page {
     warned: usize,
 }
 
-impl Page {
+impl HealthPage {
     /// The class and the text of a finding's badge.
     fn state(finding: &Finding) -> (&'static str, &'static str) {
         match finding.severity {
@@ -65,7 +65,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
 
     let (failed, warned) = (number(Severity::Fail), number(Severity::Warn));
     let frame = Frame::of(viewer, "Health").within("admin");
-    page(&Page {
+    page(&HealthPage {
         frame,
         tab: "health",
         report,

@@ -32,7 +32,7 @@ pub struct SentFilters {
 
 #[derive(Template)]
 #[template(path = "admin/jobs.html")]
-struct Page {
+struct JobsPage {
     frame: Frame,
     tab: &'static str,
     wanted: SentFilters,
@@ -42,7 +42,7 @@ struct Page {
     users: Vec<String>,
 }
 
-impl Page {
+impl JobsPage {
     /// Whether the filter names a server that no longer exists.
     fn is_gone(&self) -> bool {
         let wanted = self.wanted.server.trim();
@@ -104,7 +104,7 @@ pub(super) async fn list(
     let (jobs, pager) = (JobLine::all(jobs, clock::now_ms()), pager.with_total(total));
     let frame = Frame::of(viewer, "Jobs").within("admin");
 
-    page(&Page {
+    page(&JobsPage {
         frame,
         tab: "jobs",
         wanted,

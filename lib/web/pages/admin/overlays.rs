@@ -36,7 +36,7 @@ struct OverlayErrors {
     path: Option<String>,
 }
 
-struct Row {
+struct OverlayRow {
     overlay: Overlay,
     /// The real path, or why it cannot be determined.
     place: Result<String, String>,
@@ -44,17 +44,17 @@ struct Row {
 
 #[derive(Template)]
 #[template(path = "admin/overlays.html")]
-struct Page {
+struct OverlaysPage {
     frame: Frame,
     tab: &'static str,
-    rows: Vec<Row>,
+    rows: Vec<OverlayRow>,
     /// Folders that are not in the catalog yet.
     folders: Vec<String>,
     new: NewOverlay,
     trouble: OverlayErrors,
 }
 
-impl Page {
+impl OverlaysPage {
     /// Whether the form names a folder that is not offered.
     fn is_other(&self) -> bool {
         let path = self.new.path.trim();
@@ -91,10 +91,10 @@ async fn show(
     let rows = overlays
         .into_iter()
         .zip(places)
-        .map(|(overlay, place)| Row { overlay, place })
+        .map(|(overlay, place)| OverlayRow { overlay, place })
         .collect();
     let frame = Frame::of(viewer, "Overlays").within("admin");
-    let mut response = page(&Page {
+    let mut response = page(&OverlaysPage {
         frame,
         tab: "overlays",
         rows,

@@ -29,7 +29,7 @@ const REASON: usize = 500;
 
 #[derive(Template)]
 #[template(path = "admin/overview.html")]
-struct Page {
+struct OverviewPage {
     frame: Frame,
     tab: &'static str,
     key: String,
@@ -97,7 +97,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
 
     let frame = Frame::of(viewer, "Admin").within("admin");
 
-    page(&Page {
+    page(&OverviewPage {
         frame,
         tab: "overview",
         key: secret::random()?,

@@ -34,7 +34,7 @@ struct UserErrors {
 
 #[derive(Template)]
 #[template(path = "admin/users.html")]
-struct Page {
+struct UsersPage {
     frame: Frame,
     tab: &'static str,
     myself: String,
@@ -68,7 +68,7 @@ async fn show(
         .await?;
     let myself = viewer.name.clone();
     let frame = Frame::of(viewer, "Users").within("admin");
-    let mut response = page(&Page {
+    let mut response = page(&UsersPage {
         frame,
         tab: "users",
         myself,

@@ -82,14 +82,14 @@ async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
 
 #[derive(Template)]
 #[template(path = "blueprints/form.html")]
-struct Page {
+struct BlueprintsPage {
     frame: Frame,
     draft: Draft,
     troubles: DraftErrors,
     shown: Option<RenderedPreview>,
 }
 
-impl Page {
+impl BlueprintsPage {
     /// The form with what was typed.
     fn of(
         viewer: Viewer,
@@ -123,7 +123,7 @@ async fn new(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure
         .store
         .read(|db| with_catalog(db, Draft::default()))
         .await?;
-    Page::of(viewer, draft, DraftErrors::default(), None).answer(StatusCode::OK)
+    BlueprintsPage::of(viewer, draft, DraftErrors::default(), None).answer(StatusCode::OK)
 }
 
 async fn create(
@@ -193,7 +193,7 @@ async fn edit(
     });
     let (draft, troubles) = found.await?;
 
-    Page::of(viewer, draft, troubles, None).answer(StatusCode::OK)
+    BlueprintsPage::of(viewer, draft, troubles, None).answer(StatusCode::OK)
 }
 
 /// The result of saving.
@@ -321,7 +321,7 @@ async fn preview(
         StatusCode::UNPROCESSABLE_ENTITY
     };
 
-    Page::of(viewer, draft, troubles, shown).answer(status)
+    BlueprintsPage::of(viewer, draft, troubles, shown).answer(status)
 }
 
 #[derive(Template)]
@@ -391,7 +391,7 @@ async fn again(
     status: StatusCode,
 ) -> Result<Response, Failure> {
     let draft = app.store.read(move |db| with_catalog(db, draft)).await?;
-    Page::of(viewer, draft, troubles, None).answer(status)
+    BlueprintsPage::of(viewer, draft, troubles, None).answer(status)
 }
 
 /// The form again if the database refused its content; other errors do not concern the form.

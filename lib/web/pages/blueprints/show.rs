@@ -17,7 +17,7 @@ use crate::db::links::{self, Linked};
 use crate::db::overlays;
 use crate::domain::blueprint::Spec;
 use crate::host::rendering::{self, Preview};
-use crate::web::app::{App, Settings};
+use crate::web::app::{App, AppSettings};
 use crate::web::disk;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
@@ -31,11 +31,11 @@ pub struct RenderedPreview {
     pub server: Option<Linked>,
     pub port: u16,
     /// The layers with the overlays' names, the topmost first.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<LayerRow>,
     pub preview: Preview,
 }
 
-pub struct Layer {
+pub struct LayerRow {
     /// The overlay's name, or what the layer is.
     pub name: String,
     pub path: String,
@@ -56,7 +56,7 @@ impl Plan {
     /// Fails if an overlay is not in the catalog, or its row is invalid.
     pub fn of(
         db: &Connection,
-        settings: &Settings,
+        settings: &AppSettings,
         content: &Content,
         servers: &[Linked],
     ) -> Result<Self> {
@@ -110,7 +110,7 @@ impl Plan {
                 (_, None) => "the game".to_owned(),
             };
 
-            layers.push(Layer {
+            layers.push(LayerRow {
                 name,
                 path: layer.path.clone(),
                 trouble: layer.trouble.clone(),
@@ -128,7 +128,7 @@ impl Plan {
 
 #[derive(Template)]
 #[template(path = "blueprints/show.html")]
-struct Page {
+struct BlueprintPage {
     frame: Frame,
     blueprint: Blueprint,
     stored: Stored,
@@ -176,7 +176,7 @@ pub(super) async fn show(
     let (frame, whose) = (Frame::of(viewer.clone(), &blueprint.name), viewer.is_admin);
     let frame = frame.within("blueprints");
 
-    page(&Page {
+    page(&BlueprintPage {
         frame,
         blueprint,
         stored,
