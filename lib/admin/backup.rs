@@ -16,7 +16,7 @@ use nix::unistd::{Gid, Uid};
 use self::destination::{Backups, Destination};
 use super::Context;
 use crate::base::{Error, Exit, Result, clock, output, users, walk};
-use crate::db::{error::opening, upkeep};
+use crate::db::{error::opening, maintenance};
 use crate::process::reexec_as;
 
 /// Save a consistent, checked copy of the database; left4me keeps running
@@ -110,7 +110,7 @@ fn to_output(context: &Context, source: &Path) -> Result<()> {
 
     let destination = backups(context)?.unused(".root-", context.now)?;
     let mut partial = destination.create()?;
-    upkeep::copy(source, &partial.path())?;
+    maintenance::copy(source, &partial.path())?;
     partial.must_be_unchanged()?;
 
     let mut copy = partial.file().try_clone()?;
@@ -127,7 +127,7 @@ fn to_output(context: &Context, source: &Path) -> Result<()> {
 fn save(source: &Path, destination: &Destination) -> Result<u64> {
     destination.must_be_free()?;
     let partial = destination.create()?;
-    upkeep::copy(source, &partial.path())?;
+    maintenance::copy(source, &partial.path())?;
     partial.publish()
 }
 

@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Uid};
 use super::Context;
 use crate::base::table::{Tone, colours};
 use crate::base::{Error, Result, output, users};
-use crate::doctor::{self, Finding, Looks, Places, Severity};
+use crate::doctor::{self, DoctorPaths, DoctorSettings, Finding, Severity};
 use crate::process::reexec_as;
 
 /// Check units, sockets, permissions, the database, Steam and libraries; say what to do
@@ -28,7 +28,7 @@ pub(super) struct DoctorArgs {
     #[arg(long, hide = true, requires = "json")]
     part: bool,
     #[command(flatten)]
-    looks: Looks,
+    looks: DoctorSettings,
 }
 
 const EXAMPLES: &str = "\
@@ -45,7 +45,7 @@ Examples:
 pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
     let database = context.paths.database();
     let mut findings = match users::unprivileged_user(database.parent().unwrap_or(&database)) {
-        None => doctor::at_home(&places(context, args), context.now),
+        None => doctor::on_host(&places(context, args), context.now),
         Some(owner) => match as_owner(context, args, owner)? {
             Ok(findings) => findings,
             Err(code) => return Ok(code),
@@ -72,12 +72,12 @@ pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
     })
 }
 
-fn places(context: &Context, args: &DoctorArgs) -> Places {
-    Places {
+fn places(context: &Context, args: &DoctorArgs) -> DoctorPaths {
+    DoctorPaths {
         root: context.paths.root.clone(),
         database: context.paths.database(),
         worker_socket: context.worker_socket.clone(),
-        hands: context.hands.clone(),
+        sockets: context.sockets.clone(),
         looks: args.looks.clone(),
     }
 }
@@ -99,8 +99,8 @@ fn as_owner(
         flag("root", &places.root),
         flag("db", &places.database),
         flag("worker-socket", &places.worker_socket),
-        flag("helper-socket", &places.hands.helper_socket),
-        flag("runner-socket", &places.hands.runner_socket),
+        flag("helper-socket", &places.sockets.helper_socket),
+        flag("runner-socket", &places.sockets.runner_socket),
     ];
 
     arguments.extend(["doctor", "--json", "--part"].map(OsString::from));

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{
-    HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse_for_judge,
+    CommandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse_lenient,
 };
 use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
 use crate::db::{Db, migrate};
@@ -38,7 +38,7 @@ struct AdminCli {
     #[command(flatten)]
     worker: WorkerSocket,
     #[command(flatten)]
-    hands: HandSockets,
+    sockets: CommandSockets,
     #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
@@ -88,7 +88,7 @@ struct Context {
     paths: Paths,
     port_range: PortRange,
     worker_socket: PathBuf,
-    hands: HandSockets,
+    sockets: CommandSockets,
     /// A file from the command line that only root can read.
     opened: Option<File>,
     actor: String,
@@ -113,7 +113,7 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     undumpable::set();
     // What is wrong in the settings file is a finding of the doctor.
-    let cli = parse_for_judge::<AdminCli>(|cli| matches!(cli.family, Family::Doctor(_)));
+    let cli = parse_lenient::<AdminCli>(|cli| matches!(cli.family, Family::Doctor(_)));
     journal::start(cli.logging.log);
     run(cli).unwrap_or_else(|error| error.report(PROGRAM))
 }
@@ -123,7 +123,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         paths: cli.paths,
         port_range: cli.ports.port_range,
         worker_socket: cli.worker.worker_socket,
-        hands: cli.hands,
+        sockets: cli.sockets,
         opened: match &cli.family {
             Family::Blueprint(verb) => verb.config_file().and_then(walk::open_root_owned),
             _ => None,

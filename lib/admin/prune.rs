@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::base::{Result, clock, output};
-use crate::db::upkeep::{self, Depth, Pruned};
+use crate::db::maintenance::{self, Depth, Pruned};
 
 /// Milliseconds of a day.
 const DAY: i64 = 24 * 60 * 60 * 1000;
@@ -42,9 +42,9 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<()> {
     };
 
     let pruned = if args.dry_run {
-        upkeep::count(&mut db, before, depth)?
+        maintenance::count(&mut db, before, depth)?
     } else {
-        upkeep::prune(&mut db, before, depth)?
+        maintenance::prune(&mut db, before, depth)?
     };
 
     if args.json {

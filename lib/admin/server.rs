@@ -170,7 +170,7 @@ fn list(context: &Context, args: &ServerListArgs) -> Result<()> {
     }
 
     for orphan in poll::orphans(db.connection())? {
-        hint(&orphan.words());
+        hint(&orphan.message());
     }
 
     Ok(())
@@ -257,7 +257,7 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         .actual_since
         .map_or_else(String::new, |at| format!(", since {}", when(Some(at))));
     let drift = server.drift.map_or_else(String::new, |drift| {
-        let words = drift.kind.words(server.actual_state);
+        let words = drift.kind.message(server.actual_state);
         let (mend, accept) = drift.kind.remedies();
         format!(
             "{words}, since {}: {}; `{mend}` it, or `{accept}` it",
@@ -303,7 +303,7 @@ fn or_orphan(db: &Db, server: &ServerRef, error: Error) -> Error {
         .iter()
         .find(|orphan| orphan.instance == server.to_string())
     {
-        Some(orphan) => Error::new(error.exit, format!("{error}; but {}", orphan.words())),
+        Some(orphan) => Error::new(error.exit, format!("{error}; but {}", orphan.message())),
         None => error,
     }
 }

@@ -76,7 +76,7 @@ pub struct WorkerSocket {
 
 /// The two sockets behind which foreign and privileged commands run.
 #[derive(clap::Args, Clone, Debug)]
-pub struct HandSockets {
+pub struct CommandSockets {
     /// Socket of the privileged helper
     #[arg(long, global = true, env = "LEFT4ME_HELPER_SOCKET", value_name = "LEFT4ME_HELPER_SOCKET", value_parser = absolute,
           default_value = "/run/left4me/helper.sock", hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
@@ -282,7 +282,7 @@ pub fn parse<C: Parser>() -> C {
 /// Like [`parse`], but errors in the settings file do not stop a call that `judges` the file
 /// itself.
 #[must_use]
-pub fn parse_for_judge<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
+pub fn parse_lenient<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
     let path = settings_file();
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let mut file = EnvFile::parse(&text);

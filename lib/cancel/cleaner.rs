@@ -75,12 +75,12 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
 
     failpoint::hit("cancel.verified");
 
-    let mut wrong: Vec<String> = left.iter().map(|runner| runner.undying()).collect();
+    let mut wrong: Vec<String> = left.iter().map(|runner| runner.unkillable()).collect();
     let unknown = work.runners.iter().filter(|runner| !is_known(runner));
     wrong.extend(unknown.map(|runner| {
         format!(
             "cannot tell whether a process of {} is left: its control group is not known",
-            runner.words()
+            runner.message()
         )
     }));
 

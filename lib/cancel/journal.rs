@@ -196,7 +196,7 @@ pub fn signals(runner: &Runner, sent: &Sent, now: i64) -> Vec<Signal> {
         job: sent.job,
         task: runner.task_id,
         cancellation: sent.cancellation,
-        command: runner.words(),
+        command: runner.message(),
         unit: runner.unit.clone(),
         pid: runner.pid,
         signal,

@@ -2,9 +2,9 @@
 
 use crate::base::names::TaskId;
 use crate::db::runners::Runner;
-use crate::domain::cancellation::Fate;
+use crate::domain::cancellation::TaskOutcome;
 use crate::domain::task::TaskState;
-use crate::queue::live::LiveJob;
+use crate::queue::active::ActiveJob;
 
 /// `by anna: match tonight`, or `by anna` without a reason.
 pub fn by(who: &str, why: &str) -> String {
@@ -24,7 +24,7 @@ pub fn end_of_task(by: &str, cause: Option<TaskId>) -> String {
 
 /// Names the servers that a cancelled job stopped and did not start again, with the command that
 /// starts them. Empty when there is none.
-pub fn left_stopped(job: &LiveJob) -> String {
+pub fn left_stopped(job: &ActiveJob) -> String {
     let servers = job
         .all_servers()
         .into_iter()
@@ -45,8 +45,13 @@ pub fn left_stopped(job: &LiveJob) -> String {
 }
 
 /// `2 cancelled, 1 skipped`
-pub fn settled(fates: &[Fate]) -> String {
-    let count = |state| fates.iter().filter(|fate| fate.end == state).count();
+pub fn settled(outcomes: &[TaskOutcome]) -> String {
+    let count = |state| {
+        outcomes
+            .iter()
+            .filter(|outcome| outcome.end == state)
+            .count()
+    };
     let (cancelled, skipped) = (count(TaskState::Cancelled), count(TaskState::Skipped));
     match (cancelled, skipped) {
         (0, 0) => "no task was left to cancel".to_owned(),
@@ -58,8 +63,8 @@ pub fn settled(fates: &[Fate]) -> String {
 /// The problem with the end of a command, if there is one.
 pub fn trouble(runner: &Runner) -> Option<String> {
     match (runner.ended_by.as_deref(), runner.tree.as_deref()) {
-        (_, Some("left")) => Some(runner.undying()),
-        (Some("lost"), None) => Some(format!("{} did not say how it ended", runner.words())),
+        (_, Some("left")) => Some(runner.unkillable()),
+        (Some("lost"), None) => Some(format!("{} did not say how it ended", runner.message())),
         _ => None,
     }
 }

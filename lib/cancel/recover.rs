@@ -11,8 +11,8 @@ use crate::cancel::cleaner::clean_up;
 use crate::cancel::journal::JournalMessage;
 use crate::cancel::tracker::Tracker;
 use crate::db::{Db, cancellations, candidates, logs};
-use crate::queue::hands::Places;
-use crate::queue::live::LiveJob;
+use crate::queue::active::ActiveJob;
+use crate::queue::context::TaskPaths;
 use crate::queue::tick_result::TickResult;
 use crate::wire::Stream;
 
@@ -23,7 +23,7 @@ const ROUNDS: usize = 5;
 /// between slow steps.
 pub fn recover(
     db: &mut Db,
-    places: &Places,
+    paths: &TaskPaths,
     pauses: &Pauses,
     meanwhile: impl Fn(),
 ) -> Result<(Vec<JobId>, Vec<ServerId>)> {
@@ -32,16 +32,16 @@ pub fn recover(
     }
     failpoint::hit("cancel.recovering");
 
-    let mut live = Vec::new();
-    for job in candidates::live(db.connection())? {
+    let mut active = Vec::new();
+    for job in candidates::active(db.connection())? {
         // A job whose rows cannot be read is failed later, by queue/recover.rs.
-        let Ok(mut job) = LiveJob::load(db.connection(), job.id) else {
+        let Ok(mut job) = ActiveJob::load(db.connection(), job.id) else {
             continue;
         };
         for task in &mut job.tasks {
             task.ended = true;
         }
-        live.push(job);
+        active.push(job);
     }
 
     let mut tracker = Tracker::new(Duration::ZERO, pauses.clone());
@@ -52,12 +52,12 @@ pub fn recover(
             break;
         }
 
-        db.write(|tx| tracker.advance(tx, &mut live, &mut outcome, clock::now_ms()))?;
+        db.write(|tx| tracker.advance(tx, &mut active, &mut outcome, clock::now_ms()))?;
         for action in tracker.take_actions() {
             meanwhile();
             match action {
                 Action::CleanUp(work) => {
-                    tracker.add_report(clean_up(&work, &places.root, &places.helper));
+                    tracker.add_report(clean_up(&work, &paths.root, &paths.helper));
                 }
                 Action::LogStep(step) => step.log(),
                 // This worker has sent no signal.
@@ -74,15 +74,15 @@ pub fn recover(
 
     failpoint::hit("cancel.recovered");
     outcome
-        .news
+        .reports
         .iter()
-        .for_each(crate::queue::observe::News::tell);
+        .for_each(crate::queue::observe::StateReport::log);
     Ok((
         outcome
             .finished
             .into_iter()
             .map(|ended| ended.job)
             .collect(),
-        outcome.look,
+        outcome.recheck,
     ))
 }

@@ -11,10 +11,10 @@ use crate::db::cancellations::{self, Cancellation, New};
 use crate::db::events::{self, NewEvent};
 use crate::db::jobs::{self, Job};
 use crate::db::{Db, logs};
-use crate::domain::cancellation::{Fate, Progress, Scope, Step, fates};
+use crate::domain::cancellation::{Progress, Scope, Step, TaskOutcome, outcomes};
 use crate::domain::job::JobState;
 use crate::domain::task::TaskState;
-use crate::queue::live::LiveJob;
+use crate::queue::active::ActiveJob;
 use crate::queue::observe::{self, Cause};
 use crate::wire::Stream;
 
@@ -169,7 +169,7 @@ fn settle_queued(
     now: i64,
 ) -> Result<()> {
     let by = messages::by(request.requested_by, request.reason);
-    let mut job = LiveJob::load(tx, request.job)?;
+    let mut job = ActiveJob::load(tx, request.job)?;
     let scope = match request.task.and_then(|task| job.position(task)) {
         Some(at) => Scope::Task {
             at,
@@ -178,20 +178,25 @@ fn settle_queued(
         None => Scope::Job,
     };
 
-    let fates: Vec<Fate> = fates(&job.known(), scope);
-    for fate in &fates {
-        cancellations::touch(tx, id, job.tasks[fate.at].id, outcome::cause(&job, fate))?;
+    let outcomes: Vec<TaskOutcome> = outcomes(&job.known(), scope);
+    for outcome in &outcomes {
+        cancellations::touch(
+            tx,
+            id,
+            job.tasks[outcome.at].id,
+            outcome::cause(&job, outcome),
+        )?;
         outcome::settle(
             tx,
             &mut job,
-            fate,
+            outcome,
             scope,
             (request.requested_by, request.reason),
             now,
         )?;
 
-        let task = &job.tasks[fate.at];
-        let kind = format!("task.{}", fate.end);
+        let task = &job.tasks[outcome.at];
+        let kind = format!("task.{}", outcome.end);
         let detail = task.error.as_deref().unwrap_or_default();
         let event = NewEvent {
             task: Some(task.id),
@@ -228,8 +233,8 @@ fn settle_queued(
         let detail = match step {
             Step::Block if job_ended => "it never starts".to_owned(),
             Step::Block => "they never start".to_owned(),
-            Step::Identify => format!("0 running, {} pending", fates.len()),
-            Step::Settle => messages::settled(&fates),
+            Step::Identify => format!("0 running, {} pending", outcomes.len()),
+            Step::Settle => messages::settled(&outcomes),
             Step::Finish if job_ended => "job cancelled".to_owned(),
             Step::Finish => "the job stays queued".to_owned(),
             Step::Terminate | Step::Clean | Step::Verify => "nothing had begun".to_owned(),

@@ -15,11 +15,11 @@ use crate::db::cancellations::{self, Cancellation};
 use crate::db::events::{self, NewEvent};
 use crate::db::jobs;
 use crate::db::runners::Runner;
-use crate::domain::cancellation::{Fate, Scope, fates};
+use crate::domain::cancellation::{Scope, TaskOutcome, outcomes};
 use crate::domain::job::JobState;
 use crate::domain::task::TaskState;
+use crate::queue::active::ActiveJob;
 use crate::queue::journal::Finished;
-use crate::queue::live::LiveJob;
 use crate::queue::tick_result::TickResult;
 use crate::wire::Cancel;
 
@@ -33,7 +33,7 @@ pub(super) struct Tracked {
     pub why: String,
     pub force: bool,
     pub scope: Scope,
-    pub fates: Vec<Fate>,
+    pub outcomes: Vec<TaskOutcome>,
     /// The tasks whose commands had begun.
     pub running: Vec<TaskId>,
     /// The first signal that their commands got.
@@ -59,7 +59,7 @@ impl Tracked {
     pub(super) fn new(
         record: &Cancellation,
         scope: Scope,
-        fates: Vec<Fate>,
+        outcomes: Vec<TaskOutcome>,
         deadline: Instant,
         now: i64,
     ) -> Self {
@@ -71,7 +71,7 @@ impl Tracked {
             why: record.reason.clone(),
             force: record.force,
             scope,
-            fates,
+            outcomes,
             running: Vec::new(),
             first: if record.force {
                 Cancel::Kill
@@ -89,8 +89,8 @@ impl Tracked {
     }
 
     /// The tasks whose commands have not ended.
-    pub(super) fn not_ended(&self, live: &[LiveJob]) -> Vec<TaskId> {
-        let Some(job) = live.iter().find(|job| job.id == self.job) else {
+    pub(super) fn not_ended(&self, active: &[ActiveJob]) -> Vec<TaskId> {
+        let Some(job) = active.iter().find(|job| job.id == self.job) else {
             return Vec::new();
         };
 
@@ -136,7 +136,12 @@ impl Tracked {
     }
 
     /// What to clean up and verify after the commands of `runners` ended.
-    pub(super) fn clean_up(&self, job: &LiveJob, runners: Vec<Runner>, pauses: Pauses) -> CleanUp {
+    pub(super) fn clean_up(
+        &self,
+        job: &ActiveJob,
+        runners: Vec<Runner>,
+        pauses: Pauses,
+    ) -> CleanUp {
         let ran = || {
             job.tasks
                 .iter()
@@ -177,16 +182,16 @@ impl Tracked {
     pub(super) fn settle(
         &self,
         tx: &Connection,
-        job: &mut LiveJob,
-        fate: &Fate,
+        job: &mut ActiveJob,
+        outcome: &TaskOutcome,
         now: i64,
     ) -> Result<()> {
-        if !outcome::settle(tx, job, fate, self.scope, (&self.who, &self.why), now)? {
+        if !outcome::settle(tx, job, outcome, self.scope, (&self.who, &self.why), now)? {
             return Ok(());
         }
 
-        let (cause, task) = (outcome::cause(job, fate), &job.tasks[fate.at]);
-        let kind = format!("task.{}", fate.end);
+        let (cause, task) = (outcome::cause(job, outcome), &job.tasks[outcome.at]);
+        let kind = format!("task.{}", outcome.end);
         let what = task
             .kind
             .as_ref()
@@ -208,14 +213,14 @@ impl Tracked {
     pub(super) fn finish_job(
         &self,
         tx: &Connection,
-        live: &mut Vec<LiveJob>,
+        active: &mut Vec<ActiveJob>,
         outcome: &mut TickResult,
         now: i64,
     ) -> Result<String> {
         let by = messages::by(&self.who, &self.why);
-        let found = live.iter().position(|job| job.id == self.job);
+        let found = active.iter().position(|job| job.id == self.job);
         if let (None, Some(found)) = (self.task, found) {
-            let job = live.remove(found);
+            let job = active.remove(found);
             if !jobs::cancel(
                 tx,
                 job.id,
@@ -230,7 +235,7 @@ impl Tracked {
                 );
             }
 
-            let detail = messages::settled(&self.fates);
+            let detail = messages::settled(&self.outcomes);
             let event = self.event("job.cancelled", None, job.only_server(), &detail);
             events::add(tx, now, &event)?;
             outcome.leave_servers(tx, &job, now)?;
@@ -245,7 +250,7 @@ impl Tracked {
         }
 
         if let Some(found) = found {
-            live[found].cancellations = live[found].cancellations.saturating_sub(1);
+            active[found].cancellations = active[found].cancellations.saturating_sub(1);
         }
         let task = self
             .task
@@ -255,18 +260,18 @@ impl Tracked {
 }
 
 /// The outcome of each task, with those that a dead worker has settled already.
-pub(super) fn all_fates(
+pub(super) fn all_outcomes(
     tx: &Connection,
     id: CancellationId,
-    job: &LiveJob,
+    job: &ActiveJob,
     scope: Scope,
-) -> Result<Vec<Fate>> {
-    let mut fates = fates(&job.known(), scope);
+) -> Result<Vec<TaskOutcome>> {
+    let mut outcomes = outcomes(&job.known(), scope);
     let is_terminal = |at: &usize| job.tasks[*at].state.is_terminal();
     for settled in cancellations::affected(tx, id)? {
         if let Some(at) = job.position(settled.id).filter(is_terminal) {
             let caused_by = settled.caused_by.and_then(|id| job.position(id));
-            fates.push(Fate {
+            outcomes.push(TaskOutcome {
                 at,
                 end: job.tasks[at].state,
                 caused_by,
@@ -274,7 +279,7 @@ pub(super) fn all_fates(
         }
     }
 
-    Ok(fates)
+    Ok(outcomes)
 }
 
 /// The detail of the step `block`.

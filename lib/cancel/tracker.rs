@@ -15,7 +15,7 @@ use crate::base::{Result, failpoint};
 use crate::cancel::action::{Action, FinishedStep};
 use crate::cancel::cleaner::{self, CleanUpReport};
 use crate::cancel::journal::{self, JournalMessage};
-use crate::cancel::tracked::{Phase, Tracked, all_fates, blocked};
+use crate::cancel::tracked::{Phase, Tracked, all_outcomes, blocked};
 use crate::cancel::{already_ended, messages, outcome};
 use crate::db::cancellations::{self, Affected, Cancellation};
 use crate::db::runners::{self, Runner};
@@ -23,7 +23,7 @@ use crate::db::tasks;
 use crate::domain::cancellation::{Progress, Scope, Step};
 use crate::domain::task::TaskState;
 use crate::process::escalation;
-use crate::queue::live::LiveJob;
+use crate::queue::active::ActiveJob;
 use crate::queue::observe::{self, Cause};
 use crate::queue::tick_result::TickResult;
 use crate::wire::Cancel;
@@ -43,7 +43,7 @@ pub struct Tracker {
     tracked: Vec<Tracked>,
     reports: Vec<CleanUpReport>,
     /// A report has come since the last tick.
-    has_news: bool,
+    has_pending: bool,
     actions: Vec<Action>,
 }
 
@@ -57,7 +57,7 @@ impl Tracker {
             pauses,
             tracked: Vec::new(),
             reports: Vec::new(),
-            has_news: false,
+            has_pending: false,
             actions: Vec::new(),
         }
     }
@@ -65,7 +65,7 @@ impl Tracker {
     /// Adds a report of the cleaner, for the next tick.
     pub fn add_report(&mut self, report: CleanUpReport) {
         self.reports.push(report);
-        self.has_news = true;
+        self.has_pending = true;
     }
 
     /// Takes the actions of the tick that was committed.
@@ -75,8 +75,8 @@ impl Tracker {
 
     /// Whether a report has come since the last tick.
     #[must_use]
-    pub fn has_news(&self) -> bool {
-        self.has_news
+    pub fn has_pending(&self) -> bool {
+        self.has_pending
     }
 
     /// When a tick is due although nothing has happened.
@@ -99,27 +99,27 @@ impl Tracker {
     pub fn advance(
         &mut self,
         tx: &Connection,
-        live: &mut Vec<LiveJob>,
+        active: &mut Vec<ActiveJob>,
         outcome: &mut TickResult,
         now: i64,
     ) -> Result<()> {
-        self.has_news = false;
-        for record in cancellations::live(tx)? {
+        self.has_pending = false;
+        for record in cancellations::active(tx)? {
             match self
                 .tracked
                 .iter()
                 .position(|tracked| tracked.id == record.id)
             {
                 Some(at) if record.force && !self.tracked[at].force => {
-                    self.escalate(at, live, &record);
+                    self.escalate(at, active, &record);
                 }
                 Some(_) => {}
-                None => self.begin(tx, live, &record, now)?,
+                None => self.begin(tx, active, &record, now)?,
             }
         }
 
         for at in 0..self.tracked.len() {
-            self.settle(tx, live, at, now)?;
+            self.settle(tx, active, at, now)?;
         }
 
         // Those of single tasks first: the job's own waits for them.
@@ -129,7 +129,7 @@ impl Tracker {
                 if let Some(at) = self.tracked.iter().position(|tracked| tracked.id == id)
                     && self.tracked[at].task.is_none() == whole_jobs
                 {
-                    self.finish(tx, live, outcome, at, now)?;
+                    self.finish(tx, active, outcome, at, now)?;
                 }
             }
         }
@@ -144,7 +144,7 @@ impl Tracker {
     fn begin(
         &mut self,
         tx: &Connection,
-        live: &mut [LiveJob],
+        active: &mut [ActiveJob],
         record: &Cancellation,
         now: i64,
     ) -> Result<()> {
@@ -152,7 +152,7 @@ impl Tracker {
         let id = record.id;
         cancellations::begin(tx, id)?;
 
-        let Some(job) = live.iter_mut().find(|job| job.id == record.job_id) else {
+        let Some(job) = active.iter_mut().find(|job| job.id == record.job_id) else {
             return already_ended::settle(tx, record, now);
         };
         let scope = match record.task_id.map(|task| job.position(task)) {
@@ -164,19 +164,19 @@ impl Tracker {
             Some(None) => return already_ended::settle(tx, record, now),
         };
 
-        let fates = all_fates(tx, id, job, scope)?;
-        if fates.is_empty() && scope != Scope::Job {
+        let outcomes = all_outcomes(tx, id, job, scope)?;
+        if outcomes.is_empty() && scope != Scope::Job {
             return already_ended::settle(tx, record, now);
         }
 
         let deadline = Instant::now() + self.time_limit(record.force);
-        let mut tracked = Tracked::new(record, scope, fates, deadline, now);
+        let mut tracked = Tracked::new(record, scope, outcomes, deadline, now);
         self.actions
             .push(Action::Log(JournalMessage::Begun(record.clone())));
 
         job.cancellations += 1;
-        for fate in &tracked.fates {
-            job.tasks[fate.at].blocked = true;
+        for outcome in &tracked.outcomes {
+            job.tasks[outcome.at].blocked = true;
         }
         self.end_step(tx, &mut tracked, Step::Block, true, blocked(scope), now)?;
         failpoint::hit("cancel.blocked");
@@ -186,9 +186,9 @@ impl Tracker {
             .iter()
             .filter(|task| task.state.is_terminal())
             .count();
-        for fate in &tracked.fates {
-            let cause = outcome::cause(job, fate);
-            let task = &mut job.tasks[fate.at];
+        for outcome in &tracked.outcomes {
+            let cause = outcome::cause(job, outcome);
+            let task = &mut job.tasks[outcome.at];
             cancellations::touch(tx, id, task.id, cause)?;
             if task.is_running() {
                 tasks::set_cancelling(tx, task.id)?;
@@ -225,14 +225,14 @@ impl Tracker {
     }
 
     /// --force was added: kill what still runs.
-    fn escalate(&mut self, at: usize, live: &[LiveJob], record: &Cancellation) {
+    fn escalate(&mut self, at: usize, active: &[ActiveJob], record: &Cancellation) {
         let limit = Instant::now() + self.time_limit(true);
         let tracked = &mut self.tracked[at];
         (tracked.force, tracked.escalated_at) = (true, record.escalated_at);
         self.actions
             .push(Action::Log(JournalMessage::Escalated(record.clone())));
 
-        let not_ended = tracked.not_ended(live);
+        let not_ended = tracked.not_ended(active);
         if let (Phase::Terminating { deadline, .. }, false) =
             (&mut tracked.phase, not_ended.is_empty())
         {
@@ -243,12 +243,18 @@ impl Tracker {
 
     /// The steps `terminate` and `settle`, once all commands have ended or their time is over. The
     /// tasks get their states in this transaction, and the cleaner gets its work.
-    fn settle(&mut self, tx: &Connection, live: &mut [LiveJob], at: usize, now: i64) -> Result<()> {
+    fn settle(
+        &mut self,
+        tx: &Connection,
+        active: &mut [ActiveJob],
+        at: usize,
+        now: i64,
+    ) -> Result<()> {
         let mut tracked = self.tracked[at].clone();
         let Phase::Terminating { deadline, closed } = tracked.phase else {
             return Ok(());
         };
-        let not_ended = tracked.not_ended(live);
+        let not_ended = tracked.not_ended(active);
 
         if !not_ended.is_empty() && Instant::now() < deadline {
             return Ok(());
@@ -268,7 +274,7 @@ impl Tracker {
         }
 
         failpoint::hit("cancel.ended");
-        let Some(job) = live.iter_mut().find(|job| job.id == tracked.job) else {
+        let Some(job) = active.iter_mut().find(|job| job.id == tracked.job) else {
             return Ok(());
         };
 
@@ -307,12 +313,12 @@ impl Tracker {
         )?;
 
         cancellations::begin_step(tx, tracked.id, Step::Settle, now)?;
-        for fate in &tracked.fates {
-            tracked.settle(tx, job, fate, now)?;
+        for outcome in &tracked.outcomes {
+            tracked.settle(tx, job, outcome, now)?;
         }
 
         failpoint::hit("cancel.settling");
-        let settled = messages::settled(&tracked.fates);
+        let settled = messages::settled(&tracked.outcomes);
         self.end_step(tx, &mut tracked, Step::Settle, true, settled, now)?;
 
         cancellations::begin_step(tx, tracked.id, Step::Clean, now)?;
@@ -329,7 +335,7 @@ impl Tracker {
     fn finish(
         &mut self,
         tx: &Connection,
-        live: &mut Vec<LiveJob>,
+        active: &mut Vec<ActiveJob>,
         outcome: &mut TickResult,
         at: usize,
         now: i64,
@@ -365,11 +371,11 @@ impl Tracker {
         let cause = Cause::Job(tracked.job, &tracked.who);
         for (server, observed) in &report.observed {
             outcome
-                .news
+                .reports
                 .extend(observe::record(tx, *server, observed, &cause)?);
         }
 
-        let ended = tracked.finish_job(tx, live, outcome, now)?;
+        let ended = tracked.finish_job(tx, active, outcome, now)?;
         failpoint::hit("cancel.finishing");
         self.end_step(tx, &mut tracked, Step::Finish, true, ended.clone(), now)?;
         let (state, message) = if tracked.failed {

@@ -51,8 +51,8 @@ pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
         Ok((
             jobs::list(tx, &filter)?,
             queue::pause(tx)?,
-            recover::undying(tx)?,
-            recover::nonsense(tx)?,
+            recover::unkillable(tx)?,
+            recover::invalid_rows(tx)?,
         ))
     })?;
 
@@ -78,7 +78,7 @@ pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
     for runner in undying {
         eprintln!(
             "{}: jobs for the same servers wait until it is gone",
-            runner.undying()
+            runner.unkillable()
         );
     }
 

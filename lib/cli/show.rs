@@ -161,7 +161,7 @@ fn outcomes(job: &Job) -> Vec<String> {
         lines.push(format!(
             "server {}{name} {}{why}",
             one.server,
-            one.outcome.words()
+            one.outcome.message()
         ));
     }
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 
-use crate::base::config::{HandSockets, Logging, Paths, parse};
+use crate::base::config::{CommandSockets, Logging, Paths, parse};
 use crate::base::names::InstanceName;
 use crate::base::{Result, journal, undumpable};
 use crate::host::instance;
@@ -26,7 +26,7 @@ struct CtlCli {
     #[command(flatten)]
     paths: Paths,
     #[command(flatten)]
-    hands: HandSockets,
+    hands: CommandSockets,
     #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::client::{print, print_stderr, send};
-use crate::base::config::HandSockets;
+use crate::base::config::CommandSockets;
 use crate::base::names::{InstanceName, server_unit};
 use crate::base::output::{json, line};
 use crate::base::{Error, Result};
@@ -19,7 +19,7 @@ use crate::wire::{HelperRequest, RunnerRequest, Stream};
 /// What the verbs need: the data directory and the two sockets.
 pub(super) struct Control {
     pub(super) root: PathBuf,
-    pub(super) hands: HandSockets,
+    pub(super) hands: CommandSockets,
 }
 
 /// The output of `status`.
@@ -109,7 +109,7 @@ impl Control {
         line(&format!(
             "instance {name} is {} ({})",
             unit.actual(),
-            unit.words()
+            unit.message()
         ))
     }
 

@@ -49,7 +49,7 @@ pub fn create(
 
     let id = BlueprintId(tx.last_insert_rowid());
     stack(tx, id, &content.overlays)?;
-    tell(tx, now, actor, "blueprint.created", id, name.as_str())?;
+    add_event(tx, now, actor, "blueprint.created", id, name.as_str())?;
     blueprints::get(tx, id)?.ok_or_else(|| gone(id))
 }
 
@@ -111,7 +111,7 @@ pub fn edit(
     let blueprint = blueprints::get(tx, id)?.ok_or_else(|| gone(id))?;
     let servers: Vec<ServerId> = blueprint.servers.iter().copied().map(ServerId).collect();
     ports::none_added(tx, &before, &servers)?;
-    tell(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
+    add_event(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
     Ok(blueprint)
 }
 
@@ -140,7 +140,7 @@ pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result
 
     tx.prepare_cached("DELETE FROM blueprints WHERE id = ?1")?
         .execute([id.0])?;
-    tell(tx, now, actor, "blueprint.deleted", id, &blueprint.name)?;
+    add_event(tx, now, actor, "blueprint.deleted", id, &blueprint.name)?;
     Ok(blueprint)
 }
 
@@ -171,7 +171,7 @@ fn named(written: rusqlite::Result<usize>, name: &BlueprintName) -> Result<()> {
     }
 }
 
-fn tell(
+fn add_event(
     tx: &Connection,
     now: i64,
     actor: &str,

@@ -144,7 +144,7 @@ pub fn live_of(
 }
 
 /// All active cancellations, oldest first.
-pub fn live(connection: &Connection) -> Result<Vec<Cancellation>> {
+pub fn active(connection: &Connection) -> Result<Vec<Cancellation>> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM cancellations WHERE state IN ('requested', 'running') ORDER BY id"
     ))?;

@@ -29,7 +29,7 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
 }
 
 /// The jobs that are running or being cancelled, as the schedule needs them.
-pub fn live(connection: &Connection) -> Result<Vec<Candidate>> {
+pub fn active(connection: &Connection) -> Result<Vec<Candidate>> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {CANDIDATE} FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id"
     ))?;

@@ -11,7 +11,7 @@ use crate::db::text;
 pub const OUTSIDE: &str = "outside";
 
 /// Of each server's crashes and failures, this many newest ones keep their journal lines.
-const KEPT: i64 = 20;
+const RETENTION: i64 = 20;
 
 /// An event to record.
 #[derive(Clone, Copy, Debug, Default)]
@@ -225,7 +225,7 @@ pub fn keep_journal(tx: &Connection, event: i64, server: ServerId, lines: &[Stri
              SELECT e.id FROM events e JOIN event_journal j ON j.event_id = e.id
              WHERE e.server_id = ?1 ORDER BY e.id DESC LIMIT 64 OFFSET ?2)",
     )?
-    .execute(params![server.0, KEPT])?;
+    .execute(params![server.0, RETENTION])?;
 
     Ok(())
 }

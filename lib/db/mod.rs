@@ -9,7 +9,7 @@
 //!   last lines, never the file's consistency.
 //! - Every program migrates the file when it opens it, in one exclusive transaction. A file from a
 //!   newer left4me is refused and stays untouched. Only the doctor reads without migrating
-//!   ([`Db::look`]).
+//!   ([`Db::peek`]).
 //! - A link, a FIFO or another user's file at the database's path is refused and never opened
 //!   (file.rs).
 
@@ -19,6 +19,7 @@ pub mod blueprint_change;
 pub mod blueprints;
 pub mod cancellations;
 pub mod candidates;
+pub mod change_feed;
 pub mod crashes;
 pub mod drift;
 pub mod error;
@@ -30,8 +31,8 @@ mod launch_upgrade;
 pub mod links;
 pub mod listing;
 pub mod lists;
-pub mod live;
 pub mod logs;
+pub mod maintenance;
 pub mod metrics;
 pub mod migrate;
 pub mod monitor;
@@ -52,7 +53,6 @@ mod states;
 pub mod tasks;
 pub mod tokens;
 pub mod under_way;
-pub mod upkeep;
 pub mod users;
 pub mod watch;
 
@@ -68,8 +68,8 @@ use identity::Identity;
 /// How long a write waits for the lock of another process before it fails with exit 69.
 const BUSY: Duration = Duration::from_secs(15);
 
-/// How long [`Db::look`] waits for a lock.
-const LOOK: Duration = Duration::from_secs(5);
+/// How long [`Db::peek`] waits for a lock.
+const PEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first pauses while another process writes, as a commit takes a fraction of a millisecond.
 /// SQLite's own busy_timeout begins with whole milliseconds; with it, an enqueue beside a busy
@@ -118,10 +118,10 @@ impl Db {
 
     /// Runs `work` on one consistent state of a file that must exist. Reads only, and keeps the
     /// file's schema, so a statement may refer to a missing table or column.
-    pub fn look<T>(path: &Path, work: impl Fn(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    pub fn peek<T>(path: &Path, work: impl Fn(&Transaction<'_>) -> Result<T>) -> Result<T> {
         file::reading(path, |connection| {
             connection
-                .busy_timeout(LOOK)
+                .busy_timeout(PEEK_TIMEOUT)
                 .map_err(|error| error::in_file(path, &error))?;
             work(&Transaction::new(
                 connection,

@@ -169,7 +169,7 @@ fn moments(now: i64) -> [i64; 3] {
 
 /// A job that has not ended, as the judgement of drift needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveJob {
+pub struct ActiveJob {
     pub id: i64,
     pub operation: String,
     /// Whether it is queued.
@@ -181,8 +181,8 @@ pub struct LiveJob {
 }
 
 /// A job of the server that has not ended; a running one comes before queued ones.
-pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<Option<LiveJob>> {
-    let Some(job) = live_job(connection, id)? else {
+pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<Option<ActiveJob>> {
+    let Some(job) = active_job(connection, id)? else {
         return Ok(None);
     };
     let [waited, ran, installed] = moments(now);
@@ -195,7 +195,7 @@ pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<
             " FROM jobs j WHERE j.id = ?1"
         ))?
         .query_row(params![job, waited, ran, installed], |row| {
-            Ok(LiveJob {
+            Ok(ActiveJob {
                 id: row.get(0)?,
                 operation: crate::db::text(row, 1)?,
                 is_queued: row.get(2)?,
@@ -207,7 +207,7 @@ pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<
 }
 
 /// A job of the server that has not ended.
-pub fn live_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> {
+pub fn active_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> {
     Ok(connection
         .prepare_cached(concat!(
             "SELECT j.id FROM job_targets t CROSS JOIN jobs j ON j.id = t.job_id

@@ -29,7 +29,7 @@ impl Orphan {
 
     /// What is wrong, and what to do about it.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn message(&self) -> String {
         let Self {
             state, instance, ..
         } = self;

@@ -10,13 +10,13 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::base::{Error, Result, files};
 use crate::db::error::{in_file, opening};
-use crate::db::{Db, file, migrate, upkeep};
+use crate::db::{Db, file, maintenance, migrate};
 
 /// The first bytes of every SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// How long the exchange waits for another program's transaction.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The name of the copy that a restore creates beside the database.
 #[must_use]
@@ -40,7 +40,7 @@ pub fn kept(database: &Path, stamp: &str) -> Option<PathBuf> {
 /// Fails with 1 when it is damaged, or not a database of left4me; 69 when it is from a newer
 /// left4me.
 pub fn prepare(staged: &Path) -> Result<()> {
-    let complaints = Db::look(staged, |tx| {
+    let complaints = Db::peek(staged, |tx| {
         let found = tx.query_row(
             "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('users', \
              'servers', 'jobs')",
@@ -75,7 +75,7 @@ pub fn prepare(staged: &Path) -> Result<()> {
             )));
         }
 
-        upkeep::complaints_of(tx).map_err(|error| damaged(&error))
+        maintenance::complaints_of(tx).map_err(|error| damaged(&error))
     })?;
 
     if let Some(first) = complaints.first() {
@@ -159,7 +159,7 @@ fn fold(path: &Path) -> Result<Option<Connection>> {
 
     let connection = file::open(path)?;
     let folded = || -> rusqlite::Result<()> {
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(TIMEOUT)?;
         connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
         // Takes the lock; in exclusive locking mode the connection keeps it.
         connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
@@ -292,7 +292,7 @@ mod tests {
 
         let mut follower = Db::open_existing(&path).unwrap();
         let mut watch = crate::db::watch::Watch::new(&path).unwrap();
-        assert!(!watch.look().unwrap());
+        assert!(!watch.check().unwrap());
 
         // As by hand: without checking which programs have it open.
         made(&staged, "new");
@@ -317,7 +317,7 @@ mod tests {
                 .contains(words)
         );
 
-        assert!(watch.look().unwrap_err().to_string().contains(words));
+        assert!(watch.check().unwrap_err().to_string().contains(words));
         assert_eq!(users(&path), ["new"]);
         assert!(!kept.exists());
     }

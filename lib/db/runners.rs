@@ -36,7 +36,7 @@ pub struct Runner {
 impl Runner {
     /// A description: `left4me-runner@3.service (install of task 31, process 4711)`.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn message(&self) -> String {
         let unit = self
             .unit
             .as_deref()
@@ -57,7 +57,7 @@ impl Runner {
 
     /// What is wrong with its row, if anything.
     #[must_use]
-    pub fn nonsense(&self) -> Option<String> {
+    pub fn invalid(&self) -> Option<String> {
         let bad = self.group().err()?;
         let group: String = self
             .cgroup
@@ -68,14 +68,14 @@ impl Runner {
             .collect();
         Some(format!(
             "{}: {group:?} {bad}; it is not followed",
-            self.words()
+            self.message()
         ))
     }
 
     /// The message that it has a process which survived SIGKILL.
     #[must_use]
-    pub fn undying(&self) -> String {
-        format!("{} has a process that would not die", self.words())
+    pub fn unkillable(&self) -> String {
+        format!("{} has a process that would not die", self.message())
     }
 }
 

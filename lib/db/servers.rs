@@ -146,7 +146,7 @@ pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> 
 }
 
 /// Whether a server's desired state is running. False when it does not exist.
-pub fn is_wanted(connection: &Connection, id: ServerId) -> Result<bool> {
+pub fn should_run(connection: &Connection, id: ServerId) -> Result<bool> {
     Ok(connection
         .prepare_cached("SELECT 1 FROM servers WHERE id = ?1 AND desired_state = 'running'")?
         .exists([id.0])?)
@@ -292,7 +292,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
         )))
     };
 
-    if let Some(job) = observations::live_job(tx, id)? {
+    if let Some(job) = observations::active_job(tx, id)? {
         return still(format!(
             "has job {job}, which has not ended: wait for it with `left4me-job wait {job}`"
         ));
@@ -371,7 +371,7 @@ pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
 
 /// The servers that an update has to stop and start again: those that should be running, and those
 /// that are.
-pub fn wanted_running(connection: &Connection) -> Result<Vec<ServerId>> {
+pub fn all_that_should_run(connection: &Connection) -> Result<Vec<ServerId>> {
     let mut statement = connection.prepare_cached(
         "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN ('running', \
          'starting', 'stopping') ORDER BY id",

@@ -11,7 +11,7 @@ pub const IDLE: i64 = 24 * 3600 * 1000;
 /// `last_seen_at` is written at most this often, ms, so that not each page view needs a commit.
 const SEEN_EVERY: i64 = 60 * 1000;
 /// Sessions are deleted this long after their end, ms.
-const KEPT: i64 = 30 * 24 * 3600 * 1000;
+const RETENTION: i64 = 30 * 24 * 3600 * 1000;
 
 /// A valid session, with its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn begin(
         "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY \
          id LIMIT 20)",
     )?
-    .execute([now - KEPT])?;
+    .execute([now - RETENTION])?;
 
     tx.prepare_cached(
         "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, \

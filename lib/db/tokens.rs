@@ -72,7 +72,7 @@ pub fn create(
     .execute(params![user.0, name.as_str(), secret::digest(&text), now])?;
 
     let token = get(tx, TokenId(tx.last_insert_rowid()))?;
-    tell(tx, now, actor, "token.created", &token)?;
+    add_event(tx, now, actor, "token.created", &token)?;
     Ok((token, text))
 }
 
@@ -100,7 +100,7 @@ pub fn revoke(tx: &Connection, now: i64, actor: &str, id: TokenId) -> Result<boo
         .execute(params![id.0, now])?;
 
     if changed > 0 {
-        tell(tx, now, actor, "token.revoked", &token)?;
+        add_event(tx, now, actor, "token.revoked", &token)?;
     }
 
     Ok(changed > 0)
@@ -158,7 +158,7 @@ fn get(connection: &Connection, id: TokenId) -> Result<Token> {
         })
 }
 
-fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, token: &Token) -> Result<()> {
+fn add_event(tx: &Connection, now: i64, actor: &str, kind: &str, token: &Token) -> Result<()> {
     let detail = format!("{} '{}' of {}", token.id, token.name, token.user);
     events::add(
         tx,

@@ -107,7 +107,7 @@ pub fn create(
         other => other?,
     };
 
-    tell(
+    add_event(
         tx,
         now,
         actor,
@@ -135,7 +135,7 @@ pub fn set_password(
     tx.prepare_cached("UPDATE users SET password_hash = ?2, updated_at = ?3 WHERE id = ?1")?
         .execute(params![user.id.0, hash, now])?;
     end_sessions(tx, now, user.id)?;
-    tell(tx, now, actor, "user.password-changed", name)?;
+    add_event(tx, now, actor, "user.password-changed", name)?;
     tokens::revoke_all(tx, now, actor, user.id)?;
     find(tx, name)
 }
@@ -153,7 +153,7 @@ pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Resul
 
     if changed > 0 {
         end_sessions(tx, now, user.id)?;
-        tell(tx, now, actor, "user.disabled", name)?;
+        add_event(tx, now, actor, "user.disabled", name)?;
         tokens::revoke_all(tx, now, actor, user.id)?;
     }
 
@@ -171,7 +171,7 @@ pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result
         .execute(params![user.id.0, now])?;
 
     if changed > 0 {
-        tell(tx, now, actor, "user.enabled", name)?;
+        add_event(tx, now, actor, "user.enabled", name)?;
     }
 
     Ok(changed > 0)
@@ -194,7 +194,7 @@ fn end_sessions(tx: &Connection, now: i64, user: UserId) -> Result<()> {
     Ok(())
 }
 
-fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, name: &UserName) -> Result<()> {
+fn add_event(tx: &Connection, now: i64, actor: &str, kind: &str, name: &UserName) -> Result<()> {
     events::add(
         tx,
         now,

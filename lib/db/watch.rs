@@ -62,13 +62,13 @@ impl Watch {
     }
 
     /// The descriptor that becomes readable after a write. A caller with its own poll loop then
-    /// calls [`Watch::look`]. None without inotify.
+    /// calls [`Watch::check`]. None without inotify.
     #[must_use]
     pub fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.inotify.as_ref().map(|inotify| inotify.as_fd())
     }
 
-    /// The time after which a caller with its own poll loop calls [`Watch::look`] without a report.
+    /// The time after which a caller with its own poll loop calls [`Watch::check`] without a report.
     #[must_use]
     pub fn due(&self) -> Duration {
         SETTLE
@@ -81,7 +81,7 @@ impl Watch {
     /// Fails with 69 when the file cannot be read any more, or another one has its name.
     pub fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
         loop {
-            if self.look()? {
+            if self.check()? {
                 return Ok(true);
             }
             let left = deadline.map_or(SAFETY, |deadline| {
@@ -97,7 +97,7 @@ impl Watch {
     /// Reads inotify's reports. Whether there was a commit since the last call that returned true.
     ///
     /// Fails with 69 when the file cannot be read any more, or another one has its name.
-    pub fn look(&mut self) -> Result<bool> {
+    pub fn check(&mut self) -> Result<bool> {
         self.settled = if self.drain() {
             0
         } else {

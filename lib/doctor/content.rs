@@ -14,7 +14,7 @@ use crate::host::content;
 
 pub(super) fn check(database: &Path, root: &Path) -> Vec<Finding> {
     // Other checks report problems of the database.
-    let Ok((overlays, notices, shared)) = Db::look(database, |tx| {
+    let Ok((overlays, notices, shared)) = Db::peek(database, |tx| {
         Ok((overlays::all(tx)?, notices(tx)?, ports::shared(tx)?))
     }) else {
         return Vec::new();

@@ -5,13 +5,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Finding;
-use super::files::{TMPFILES, mend, owned, told};
+use super::files::{TMPFILES, io_finding, owned, repair};
 use super::finding::{Advice, quoted};
 use crate::base::Exit;
 use crate::base::config::DATABASE;
 use crate::base::files::kind;
 use crate::base::users::LEFT4ME;
-use crate::db::{migrate, upkeep};
+use crate::db::{maintenance, migrate};
 
 /// The largest file, in bytes, that is checked completely. It takes less than a second to read.
 const QUICK: u64 = 64 << 20;
@@ -34,7 +34,7 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
             return findings;
         }
         Err(error) => {
-            findings.push(told(check, path, &error));
+            findings.push(io_finding(check, path, &error));
             return findings;
         }
     };
@@ -120,7 +120,7 @@ fn beside(path: &Path, name: &str, owner: u32) -> Option<Finding> {
     }
 
     (found.uid() != owner).then(|| {
-        let advice = mend(&beside, LEFT4ME, LEFT4ME, 0o660);
+        let advice = repair(&beside, LEFT4ME, LEFT4ME, 0o660);
         Finding::fail(
             "database owner",
             format!("{shown} belongs to another user"),
@@ -168,7 +168,7 @@ pub(super) fn whole(root: &Path, path: &Path) -> Option<Vec<Finding>> {
 }
 
 fn content(root: &Path, path: &Path) -> Vec<Finding> {
-    match upkeep::look(path) {
+    match maintenance::check(path) {
         Ok(health) => vec![
             schema(health.schema),
             match health.complaints.first() {

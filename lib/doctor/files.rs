@@ -94,7 +94,7 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
                     let advice = Advice::root(make(path, user, group, *mode));
                     Finding::fail(check, format!("{} is missing", path.display()), advice)
                 }
-                Err(error) => told(&check, path, &error),
+                Err(error) => io_finding(&check, path, &error),
             }
         })
         .collect();
@@ -104,7 +104,7 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
             let (check, path) = (format!("directory {name}"), Path::new(path));
             match path.symlink_metadata() {
                 Ok(found) => owned(&check, path, &found, "root", "root", *mode),
-                Err(error) => told(&check, path, &error),
+                Err(error) => io_finding(&check, path, &error),
             }
         }));
     }
@@ -183,14 +183,14 @@ pub(super) fn owned(
     Finding::fail(
         check,
         format!("{text}, and should be {user}:{group} {mode:04o}"),
-        mend(path, user, group, mode),
+        repair(path, user, group, mode),
     )
 }
 
 /// The command that sets a path's owner and mode. It cannot follow a link that another user puts
 /// there meanwhile: systemd-tmpfiles checks for links. chmod would follow one, but runs with the
 /// owner's rights only.
-pub(super) fn mend(path: &Path, user: &str, group: &str, mode: u32) -> Advice {
+pub(super) fn repair(path: &Path, user: &str, group: &str, mode: u32) -> Advice {
     if is_shipped(path) {
         return Advice::root(TMPFILES);
     }
@@ -217,7 +217,7 @@ fn make(path: &Path, user: &str, group: &str, mode: u32) -> String {
 }
 
 /// The finding for an error of the operating system while checking a path.
-pub(super) fn told(check: &str, path: &Path, error: &std::io::Error) -> Finding {
+pub(super) fn io_finding(check: &str, path: &Path, error: &std::io::Error) -> Finding {
     match error.kind() {
         ErrorKind::NotFound => Finding::fail(
             check,
@@ -287,7 +287,7 @@ pub(super) fn sudoers() -> Finding {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             Finding::skip("sudoers", "needs root (`sudo left4me doctor`)")
         }
-        Err(error) => told("sudoers", sudoers, &error),
+        Err(error) => io_finding("sudoers", sudoers, &error),
     }
 }
 
@@ -342,7 +342,7 @@ mod tests {
         );
 
         assert_eq!(
-            mend(Path::new("/var/lib/left4me/db"), LEFT4ME, LEFT4ME, 0o2770),
+            repair(Path::new("/var/lib/left4me/db"), LEFT4ME, LEFT4ME, 0o2770),
             Advice::root(TMPFILES)
         );
     }

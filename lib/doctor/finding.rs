@@ -144,7 +144,7 @@ impl Finding {
     }
 
     /// Names the unit whose journal has the cause.
-    pub(super) fn told_by(mut self, unit: impl Into<String>) -> Self {
+    pub(super) fn unit_of(mut self, unit: impl Into<String>) -> Self {
         self.unit = Some(unit.into());
         self
     }

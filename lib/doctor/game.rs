@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
 
-use super::files::told;
+use super::files::io_finding;
 use super::finding::{Advice, quoted};
 use super::{Finding, srcds_run};
 use crate::base::untrusted_file;
@@ -70,7 +70,7 @@ fn executable(steamcmd: &Path) -> Finding {
             Advice::root(format!("sudo -u {STEAM} chmod 0755 {}", quoted(steamcmd))),
         ),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            told("steamcmd", steamcmd, &error)
+            io_finding("steamcmd", steamcmd, &error)
         }
         _ => Finding::fail("steamcmd", format!("{shown} is missing"), advice),
     }
@@ -197,10 +197,10 @@ fn client_library(root: &Path, steamcmd: &Path) -> Finding {
 
     let beside = steamcmd.parent().map(Path::to_owned);
 
-    let mut places = beside
+    let mut paths = beside
         .into_iter()
         .chain(HOMES.map(|below| steam.join(below)));
-    match places.find(|place| place.join("linux32/steamclient.so").exists()) {
+    match paths.find(|place| place.join("linux32/steamclient.so").exists()) {
         Some(place) => Finding::warn(
             "steamclient.so",
             format!("{missing}; it is in {}", place.join("linux32").display()),

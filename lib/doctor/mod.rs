@@ -27,11 +27,11 @@ use std::path::{Path, PathBuf};
 
 pub use finding::{Finding, Severity};
 
-use crate::base::config::{HandSockets, PollSeconds, Steamcmd};
+use crate::base::config::{CommandSockets, PollSeconds, Steamcmd};
 
 /// The settings that only the doctor needs.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Looks {
+pub struct DoctorSettings {
     /// Where steamcmd is.
     #[command(flatten)]
     pub place: Steamcmd,
@@ -42,17 +42,17 @@ pub struct Looks {
 
 /// The paths to check.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct DoctorPaths {
     pub root: PathBuf,
     pub database: PathBuf,
     /// The socket that wakes the worker.
     pub worker_socket: PathBuf,
     /// The sockets of helper and runner.
-    pub hands: HandSockets,
-    pub looks: Looks,
+    pub sockets: CommandSockets,
+    pub looks: DoctorSettings,
 }
 
-impl Places {
+impl DoctorPaths {
     fn steamcmd(&self) -> PathBuf {
         self.looks
             .place
@@ -65,46 +65,46 @@ impl Places {
 /// Runs all checks that an ordinary user of this host can run. [`complete`] adds causes and what
 /// only root can see.
 #[must_use]
-pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
+pub fn on_host(paths: &DoctorPaths, now: i64) -> Vec<Finding> {
     let mut findings = accounts::check();
-    findings.extend(files::directories(&places.root));
-    findings.extend(overlay::known(&places.root));
-    findings.extend(writable::check(&places.root));
+    findings.extend(files::directories(&paths.root));
+    findings.extend(overlay::known(&paths.root));
+    findings.extend(writable::check(&paths.root));
     findings.extend(settings::check());
     findings.push(files::sudoers());
 
-    let database = database::check(&places.root, &places.database);
+    let database = database::check(&paths.root, &paths.database);
     let is_whole = database
         .iter()
         .all(|finding| finding.severity == Severity::Ok);
 
     findings.extend(database);
     if is_whole {
-        findings.extend(writable::database(&places.database));
+        findings.extend(writable::database(&paths.database));
     }
 
-    let units = units::look();
+    let units = units::read();
     match &units {
         Ok(units) => findings.extend(units::check(units)),
         Err(finding) => findings.push(finding.as_ref().clone()),
     }
 
-    findings.extend(queue::check(&places.database, now));
-    findings.extend(servers::check(&places.database, &places.looks.poll, now));
-    findings.extend(content::check(&places.database, &places.root));
+    findings.extend(queue::check(&paths.database, now));
+    findings.extend(servers::check(&paths.database, &paths.looks.poll, now));
+    findings.extend(content::check(&paths.database, &paths.root));
     findings.extend(sockets::check(
-        &places.worker_socket,
-        &places.hands,
+        &paths.worker_socket,
+        &paths.sockets,
         units.as_ref().ok(),
     ));
 
-    findings.extend(game::check(&places.root, &places.steamcmd()));
+    findings.extend(game::check(&paths.root, &paths.steamcmd()));
 
     // These run last, because starting a service may change what the other checks found.
     findings.extend(
         units
             .iter()
-            .flat_map(|units| services::check(places, units, is_whole)),
+            .flat_map(|units| services::check(paths, units, is_whole)),
     );
 
     findings
@@ -141,7 +141,7 @@ pub struct Report {
 /// Runs the checks that work inside a sandbox without names of other users, without the bus, and
 /// where nothing can be executed.
 #[must_use]
-pub fn inside(places: &Places, now: i64) -> Report {
+pub fn in_sandbox(paths: &DoctorPaths, now: i64) -> Report {
     let mut unanswered = vec![
         "whether the units are active and start at boot",
         "owners and modes of directories, sockets and the database",
@@ -151,10 +151,10 @@ pub fn inside(places: &Places, now: i64) -> Report {
         "whether each service starts, answers and can write",
     ];
 
-    let mut findings = queue::check(&places.database, now);
-    findings.extend(servers::check(&places.database, &places.looks.poll, now));
+    let mut findings = queue::check(&paths.database, now);
+    findings.extend(servers::check(&paths.database, &paths.looks.poll, now));
 
-    match database::whole(&places.root, &places.database) {
+    match database::whole(&paths.root, &paths.database) {
         Some(found) => findings.extend(found),
         None => {
             unanswered.push("whether the database is whole: it is too large to be read for a page")
@@ -162,8 +162,8 @@ pub fn inside(places: &Places, now: i64) -> Report {
     }
 
     findings.extend(accounts::check());
-    findings.extend(sockets::files(&places.worker_socket, &places.hands));
-    findings.extend(game::data(&places.root, &places.steamcmd()));
+    findings.extend(sockets::files(&paths.worker_socket, &paths.sockets));
+    findings.extend(game::data(&paths.root, &paths.steamcmd()));
     Report {
         findings,
         unanswered,
@@ -181,14 +181,14 @@ mod tests {
         let database = root.join("db/left4me.db");
         drop(crate::db::Db::open(&database).unwrap());
 
-        let places = Places {
+        let paths = DoctorPaths {
             database,
             worker_socket: root.join("worker.sock"),
-            hands: HandSockets {
+            sockets: CommandSockets {
                 helper_socket: root.join("helper.sock"),
                 runner_socket: root.join("runner.sock"),
             },
-            looks: Looks {
+            looks: DoctorSettings {
                 place: Steamcmd { steamcmd: None },
                 poll: PollSeconds {
                     poll_seconds: "30".to_owned(),
@@ -197,7 +197,7 @@ mod tests {
             root,
         };
 
-        let report = inside(&places, 1_000_000);
+        let report = in_sandbox(&paths, 1_000_000);
 
         let checks: Vec<&str> = report
             .findings

@@ -19,7 +19,7 @@ const SERVE: &str =
     "systemctl restart left4me-worker.socket && systemctl start left4me-worker.service";
 
 /// How long a job that could start may wait, in ms. After that, no worker serves the queue.
-const PATIENCE: i64 = 120_000;
+const TIMEOUT: i64 = 120_000;
 
 pub(super) fn check(path: &Path, now: i64) -> Vec<Finding> {
     // The checks of the database report its problems.
@@ -35,12 +35,12 @@ struct QueueFacts {
     /// The first queued job, and when it was queued.
     first: Option<(JobId, i64)>,
     under_way: Vec<UnderWay>,
-    undying: Vec<Runner>,
+    unkillable: Vec<Runner>,
     nonsense: Vec<String>,
 }
 
 fn read(path: &Path) -> Result<QueueFacts> {
-    Db::look(path, |tx| {
+    Db::peek(path, |tx| {
         let (waiting, live) = jobs::counts(tx)?;
         let first = candidates::queued(tx, JobId(0), 1)?
             .first()
@@ -53,8 +53,8 @@ fn read(path: &Path) -> Result<QueueFacts> {
             live,
             first: first.map(|job| (job.id, job.created_at)),
             under_way: under_way::all(tx)?,
-            undying: recover::undying(tx)?,
-            nonsense: recover::nonsense(tx)?,
+            unkillable: recover::unkillable(tx)?,
+            nonsense: recover::invalid_rows(tx)?,
         })
     })
 }
@@ -75,7 +75,7 @@ fn judge(found: &QueueFacts, now: i64) -> Vec<Finding> {
             Finding::warn(check, text, Advice::run("left4me-job resume"))
         }
         (None, Some((job, since)))
-            if *live == 0 && found.undying.is_empty() && (now - since).abs() > PATIENCE =>
+            if *live == 0 && found.unkillable.is_empty() && (now - since).abs() > TIMEOUT =>
         {
             let waits = match now > since {
                 true => format!("waits for {}", clock::span(now - since)),
@@ -90,7 +90,7 @@ fn judge(found: &QueueFacts, now: i64) -> Vec<Finding> {
     }];
 
     findings.extend(found.under_way.iter().filter_map(|job| overdue(job, now)));
-    findings.extend(found.undying.iter().map(undying));
+    findings.extend(found.unkillable.iter().map(unkillable));
 
     let advice = Advice::root("systemctl restart left4me-worker.service")
         .after("no left4me of this version writes such a row: see who can write the database")
@@ -133,12 +133,12 @@ fn overdue(job: &UnderWay, now: i64) -> Option<Finding> {
 }
 
 /// Reports a process that could not be killed and blocks what it works on.
-fn undying(runner: &Runner) -> Finding {
+fn unkillable(runner: &Runner) -> Finding {
     let advice = "it waits in the kernel, for a disk or network file system mostly: mend that, or \
                  reboot; the queue goes on by itself then";
     Finding::warn(
         "process",
-        format!("{}: jobs on the same wait", runner.undying()),
+        format!("{}: jobs on the same wait", runner.unkillable()),
         advice,
     )
 }
@@ -155,7 +155,7 @@ mod tests {
             live,
             first: Some((JobId(7), waits_since)),
             under_way: Vec::new(),
-            undying: Vec::new(),
+            unkillable: Vec::new(),
             nonsense: Vec::new(),
         };
 

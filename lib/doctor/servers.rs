@@ -43,7 +43,7 @@ type ServerFacts = (
 );
 
 fn read(path: &Path) -> Result<ServerFacts> {
-    Db::look(path, |tx| {
+    Db::peek(path, |tx| {
         Ok((
             poll::last(tx)?,
             servers::all(tx)?,
@@ -102,7 +102,7 @@ fn judge(
 
             findings.push(Finding::warn(
                 format!("server {} ({})", server.id, server.name),
-                format!("{}: {}", drift.kind.words(server.actual_state), drift.why),
+                format!("{}: {}", drift.kind.message(server.actual_state), drift.why),
                 advice,
             ));
         }
@@ -157,7 +157,7 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
                 format!("it has not looked for {}", clock::span(now - at)),
                 advice,
             )
-            .told_by(poller)
+            .unit_of(poller)
         }
         Some(at) => Finding::ok(check, format!("it looked {} ago", clock::span(now - at))),
     }

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::finding::Advice;
 use super::units::{self, Unit, Units};
-use super::{Finding, Places};
+use super::{DoctorPaths, Finding};
 use crate::base::users::{self, LEFT4ME};
 use crate::base::{Exit, Result};
 use crate::queue::wake;
@@ -26,7 +26,7 @@ use crate::wire::REFUSED;
 use crate::wire::client::Connection;
 
 /// How long a service may take. On a busy host it needs seconds to start.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The pause between two reads of a unit.
 const PAUSE: Duration = Duration::from_millis(60);
@@ -51,19 +51,19 @@ struct Show {
 }
 
 /// Checks all services. `is_whole`: the services can open the database without changing it.
-pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Finding> {
+pub(super) fn check(paths: &DoctorPaths, units: &Units, is_whole: bool) -> Vec<Finding> {
     // Only this thread runs systemctl. It waits for SIGCHLD of its child, and no other thread may
     // receive that signal. New threads inherit this thread's signal mask.
     let _ = SigSet::from(Signal::SIGCHLD).thread_block();
     let fails = AtomicBool::new(false);
     let findings = thread::scope(|scope| {
         let front = scope.spawn(|| interruptible(|| web(units, is_whole, &fails)));
-        let hands = [
-            scope.spawn(|| interruptible(|| helper(&places.hands.helper_socket))),
-            scope.spawn(|| interruptible(|| runner(&places.hands.runner_socket))),
+        let sockets = [
+            scope.spawn(|| interruptible(|| helper(&paths.sockets.helper_socket))),
+            scope.spawn(|| interruptible(|| runner(&paths.sockets.runner_socket))),
         ];
 
-        let mut findings = worker(places, units, is_whole);
+        let mut findings = worker(paths, units, is_whole);
         // Notice a web front that fails meanwhile, which ends the wait for its answer.
         let mut looked = Instant::now();
         while !front.is_finished() {
@@ -80,7 +80,7 @@ pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Findi
 
         findings.extend(front.join().unwrap_or_default());
         findings.extend(
-            hands
+            sockets
                 .into_iter()
                 .flat_map(|one| one.join().unwrap_or_default()),
         );
@@ -144,7 +144,7 @@ fn before(check: &str, units: &Units, name: &str, is_whole: bool) -> Option<Vec<
     None
 }
 
-fn worker(places: &Places, units: &Units, is_whole: bool) -> Vec<Finding> {
+fn worker(paths: &DoctorPaths, units: &Units, is_whole: bool) -> Vec<Finding> {
     let (check, name) = ("worker", "left4me-worker.service");
     if let Some(findings) = before(check, units, "left4me-worker", is_whole) {
         return findings;
@@ -154,7 +154,7 @@ fn worker(places: &Places, units: &Units, is_whole: bool) -> Vec<Finding> {
         return vec![Finding::ok(check, "it runs")];
     }
 
-    if let Err(error) = wake::worker(&places.worker_socket) {
+    if let Err(error) = wake::worker(&paths.worker_socket) {
         let advice = Advice::root("systemctl restart left4me-worker.socket");
         return vec![match error.exit {
             Exit::NotPermitted => Finding::skip(check, denied()),
@@ -173,7 +173,7 @@ fn worker(places: &Places, units: &Units, is_whole: bool) -> Vec<Finding> {
 /// long.
 fn started(name: &str, since: u64) -> Option<Duration> {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < TIMEOUT {
         let unit = look(name)?;
         // It may have started and already exited because it was idle.
         if unit.active == "active" || unit.active_since > since {
@@ -196,7 +196,7 @@ fn silent(check: &str, found: impl Into<String>, unit: &str) -> Finding {
         found,
         "remove the cause, which the unit says itself; nothing has to be restarted",
     )
-    .told_by(unit)
+    .unit_of(unit)
 }
 
 /// Checks each address of the web front.
@@ -254,7 +254,7 @@ fn ask_web(at: &str, fails: &AtomicBool) -> Finding {
         Err(error) => {
             let advice = Advice::root("systemctl restart left4me-web.socket");
             Finding::fail(check, format!("{at} takes no connection: {error}"), advice)
-                .told_by("left4me-web.socket")
+                .unit_of("left4me-web.socket")
         }
     }
 }
@@ -277,7 +277,7 @@ fn answer(at: &str, fails: &AtomicBool) -> std::io::Result<String> {
     let step = Some(PAUSE);
     let mut asked = match address(at) {
         Some(address) => {
-            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
             stream.set_read_timeout(step)?;
             stream.write_all(request)?;
             Asked::Tcp(stream)
@@ -291,7 +291,7 @@ fn answer(at: &str, fails: &AtomicBool) -> std::io::Result<String> {
     };
 
     let (begun, mut bytes, mut chunk) = (Instant::now(), Vec::new(), [0; 512]);
-    while begun.elapsed() < PATIENCE && bytes.len() < ANSWER {
+    while begun.elapsed() < TIMEOUT && bytes.len() < ANSWER {
         let read = match &mut asked {
             Asked::Tcp(stream) => stream.read(&mut chunk),
             Asked::Unix(stream) => stream.read(&mut chunk),
@@ -358,7 +358,7 @@ fn runner(socket: &Path) -> Vec<Finding> {
 /// Sends a request and gives the exit code at the end of the answer.
 fn ask(socket: &Path, request: &impl Serialize) -> Result<i32> {
     let mut connection = Connection::open(socket, request)?;
-    connection.set_deadline(Instant::now() + PATIENCE);
+    connection.set_deadline(Instant::now() + TIMEOUT);
     let mut code = None;
     while let Some(answer) = connection.next_answer()? {
         code = answer.exit.or(code);

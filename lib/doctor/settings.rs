@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::files::told;
+use super::files::io_finding;
 use super::finding::{Advice, quoted};
 use super::{Finding, proxy};
 use crate::base::config::{self, EnvFile, Fault, PollSeconds};
@@ -53,7 +53,7 @@ pub(super) fn check() -> Vec<Finding> {
             Advice::root(format!("touch {}", quoted(&path)))
                 .after("leave it so, or write settings into a new file"),
         )],
-        Err(error) => vec![told("settings", &path, &error)],
+        Err(error) => vec![io_finding("settings", &path, &error)],
     };
 
     for directory in DROP_INS {

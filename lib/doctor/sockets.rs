@@ -7,27 +7,31 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::Finding;
-use super::files::{owned, told};
+use super::files::{io_finding, owned};
 use super::finding::{Advice, quoted};
 use super::units::Units;
-use crate::base::config::HandSockets;
+use crate::base::config::CommandSockets;
 use crate::base::users::LEFT4ME;
 
-pub(super) fn check(worker: &Path, hands: &HandSockets, units: Option<&Units>) -> Vec<Finding> {
+pub(super) fn check(
+    worker: &Path,
+    sockets: &CommandSockets,
+    units: Option<&Units>,
+) -> Vec<Finding> {
     vec![
         socket("worker", worker, "root", 0o660, units),
-        socket("helper", &hands.helper_socket, LEFT4ME, 0o600, units),
-        socket("runner", &hands.runner_socket, LEFT4ME, 0o600, units),
+        socket("helper", &sockets.helper_socket, LEFT4ME, 0o600, units),
+        socket("runner", &sockets.runner_socket, LEFT4ME, 0o600, units),
     ]
 }
 
 /// Checks only the files of the sockets, for callers that cannot see owners. It does not connect,
 /// because that would start a unit.
-pub(super) fn files(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
+pub(super) fn files(worker: &Path, sockets: &CommandSockets) -> Vec<Finding> {
     [
         ("worker", worker),
-        ("helper", &hands.helper_socket),
-        ("runner", &hands.runner_socket),
+        ("helper", &sockets.helper_socket),
+        ("runner", &sockets.runner_socket),
     ]
     .into_iter()
     .map(|(name, path)| match file(name, path) {
@@ -63,7 +67,7 @@ fn file(name: &str, path: &Path) -> Result<Metadata, Box<Finding>> {
             format!("{} is missing", path.display()),
             start,
         ))),
-        Err(error) => Err(Box::new(told(&check, path, &error))),
+        Err(error) => Err(Box::new(io_finding(&check, path, &error))),
     }
 }
 

@@ -89,7 +89,7 @@ impl Units {
 /// Asks systemd about all units.
 ///
 /// Errors: The finding that says why systemd cannot be asked.
-pub(super) fn look() -> Result<Units, Box<Finding>> {
+pub(super) fn read() -> Result<Units, Box<Finding>> {
     if !Path::new("/run/systemd/system").is_dir() {
         let advice =
             "left4me needs a host that systemd booted; see deploy/lab for one to try it in";
@@ -222,7 +222,7 @@ fn service(unit: &Unit, starter: &str) -> Option<Finding> {
         )
     };
 
-    Some(Finding::fail(check, format!("{found}{}", changed(unit)), advice).told_by(name))
+    Some(Finding::fail(check, format!("{found}{}", changed(unit)), advice).unit_of(name))
 }
 
 /// Checks a unit that must be active.
@@ -263,7 +263,7 @@ fn one(unit: &Unit) -> Finding {
         );
 
         return if active == "failed" {
-            finding.told_by(name)
+            finding.unit_of(name)
         } else {
             finding
         };
@@ -313,7 +313,7 @@ fn unusable(unit: &Unit, starts: &str) -> Option<Finding> {
         let found = format!("systemd cannot read it ({load}){}", changed(unit));
         let advice = Advice::root(format!("systemctl revert {name} && {starts}"))
             .after("correct what an admin has changed, or take it back");
-        return Some(Finding::fail(check, found, advice).told_by(name));
+        return Some(Finding::fail(check, found, advice).unit_of(name));
     }
 
     None

@@ -12,7 +12,7 @@ use nix::unistd::geteuid;
 use super::Finding;
 use super::finding::{Advice, quoted};
 use crate::base::users::{self, LEFT4ME};
-use crate::db::upkeep;
+use crate::db::maintenance;
 use crate::process::mounts;
 
 /// Where user left4me writes, in LEFT4ME_ROOT.
@@ -238,13 +238,13 @@ fn mount_of(path: &Path) -> PathBuf {
 /// another check has reported that its directory cannot be written.
 pub(super) fn database(path: &Path) -> Option<Finding> {
     let check = "database writing";
-    match upkeep::take_lock(path) {
-        Ok(upkeep::Lock::Free) => Some(Finding::ok(
+    match maintenance::take_lock(path) {
+        Ok(maintenance::Lock::Free) => Some(Finding::ok(
             check,
             "its write lock was taken, and given back",
         )),
-        Ok(upkeep::Lock::Busy) => Some(Finding::ok(check, "another program is writing")),
-        Ok(upkeep::Lock::Unused) => None,
+        Ok(maintenance::Lock::Busy) => Some(Finding::ok(check, "another program is writing")),
+        Ok(maintenance::Lock::Unused) => None,
         Err(error) => {
             let advice = "see the findings about writing and about the database's owner";
             Some(Finding::fail(check, error.to_string(), advice))
@@ -268,16 +268,20 @@ mod tests {
 
     #[test]
     fn each_end_is_told_as_what_it_is_with_the_mount() {
-        let told = |tried| finding(Path::new("/data/tmp"), Path::new("/data"), tried).unwrap();
-        let found = told(Tried::ReadOnly);
+        let found_for = |tried| finding(Path::new("/data/tmp"), Path::new("/data"), tried).unwrap();
+        let found = found_for(Tried::ReadOnly);
         assert!(
             found.found.contains("/data is mounted read-only")
                 && found.command.unwrap().ends_with("rw /data")
         );
 
-        assert!(told(Tried::NoRoom).found.contains("/data is full"));
-        assert!(told(Tried::NoInodes).found.contains("no inodes"));
-        assert!(told(Tried::Failed(Errno::EIO)).found.contains("I/O error"));
+        assert!(found_for(Tried::NoRoom).found.contains("/data is full"));
+        assert!(found_for(Tried::NoInodes).found.contains("no inodes"));
+        assert!(
+            found_for(Tried::Failed(Errno::EIO))
+                .found
+                .contains("I/O error")
+        );
         assert_eq!(
             finding(Path::new("/x"), Path::new("/"), Tried::Written),
             None

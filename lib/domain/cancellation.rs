@@ -210,7 +210,7 @@ pub struct Known {
 
 /// How a cancellation settles one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fate {
+pub struct TaskOutcome {
     /// Its position in the plan.
     pub at: usize,
     /// Cancelled; skipped when it never ran and only depends on another one that ends.
@@ -226,7 +226,7 @@ pub struct Fate {
 /// the stop of one server skips an update's install and that server's start, but the other servers
 /// start again.
 #[must_use]
-pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
+pub fn outcomes(tasks: &[Known], scope: Scope) -> Vec<TaskOutcome> {
     let live = |at: usize| tasks.get(at).is_some_and(|task| !task.state.is_terminal());
     let Scope::Task {
         at: target,
@@ -235,7 +235,7 @@ pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
     else {
         let all = (0..tasks.len()).filter(|&at| live(at));
         return all
-            .map(|at| Fate {
+            .map(|at| TaskOutcome {
                 at,
                 end: TaskState::Cancelled,
                 caused_by: None,
@@ -243,24 +243,25 @@ pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
             .collect();
     };
 
-    let mut fates = Vec::new();
+    let mut outcomes = Vec::new();
     if live(target) {
-        fates.push(Fate {
+        outcomes.push(TaskOutcome {
             at: target,
             end: TaskState::Cancelled,
             caused_by: None,
         });
     }
 
-    if !cascade || fates.is_empty() {
-        return fates;
+    if !cascade || outcomes.is_empty() {
+        return outcomes;
     }
 
     // Dependencies point to earlier tasks, so one pass in the plan's order sees each cause before
     // its effects.
     for (at, task) in tasks.iter().enumerate().skip(target + 1) {
         let goes_too = |&(needs, on): &(Needs, usize)| {
-            on == target || (needs == Needs::Success && fates.iter().any(|fate| fate.at == on))
+            on == target
+                || (needs == Needs::Success && outcomes.iter().any(|outcome| outcome.at == on))
         };
         if live(at) && task.after.iter().any(goes_too) {
             let end = if task.state == TaskState::Pending {
@@ -269,7 +270,7 @@ pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
                 TaskState::Cancelled
             };
 
-            fates.push(Fate {
+            outcomes.push(TaskOutcome {
                 at,
                 end,
                 caused_by: Some(target),
@@ -277,7 +278,7 @@ pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
         }
     }
 
-    fates
+    outcomes
 }
 
 #[cfg(test)]
@@ -307,8 +308,11 @@ mod tests {
             .collect()
     }
 
-    fn ends(fates: &[Fate]) -> Vec<(usize, TaskState)> {
-        fates.iter().map(|fate| (fate.at, fate.end)).collect()
+    fn ends(outcomes: &[TaskOutcome]) -> Vec<(usize, TaskState)> {
+        outcomes
+            .iter()
+            .map(|outcome| (outcome.at, outcome.end))
+            .collect()
     }
 
     #[test]
@@ -316,7 +320,7 @@ mod tests {
         use TaskState::{Cancelled, Running, Skipped, Succeeded};
         // Tasks: stop 0 1 2, install 3, start 4 5 6.
         let tasks = update(3, &[Succeeded, Running, Running]);
-        let fates = fates(
+        let outcomes = outcomes(
             &tasks,
             Scope::Task {
                 at: 1,
@@ -324,8 +328,15 @@ mod tests {
             },
         );
 
-        assert_eq!(ends(&fates), [(1, Cancelled), (3, Skipped), (5, Skipped)]);
-        assert!(fates[1..].iter().all(|fate| fate.caused_by == Some(1)));
+        assert_eq!(
+            ends(&outcomes),
+            [(1, Cancelled), (3, Skipped), (5, Skipped)]
+        );
+        assert!(
+            outcomes[1..]
+                .iter()
+                .all(|outcome| outcome.caused_by == Some(1))
+        );
     }
 
     #[test]
@@ -333,7 +344,7 @@ mod tests {
         use TaskState::{Cancelled, Running, Skipped, Succeeded};
 
         let tasks = update(2, &[Succeeded, Succeeded, Running]);
-        let all = fates(
+        let all = outcomes(
             &tasks,
             Scope::Task {
                 at: 2,
@@ -343,7 +354,7 @@ mod tests {
 
         assert_eq!(ends(&all), [(2, Cancelled), (3, Skipped), (4, Skipped)]);
 
-        let one = fates(
+        let one = outcomes(
             &tasks,
             Scope::Task {
                 at: 2,
@@ -353,12 +364,12 @@ mod tests {
 
         assert_eq!(ends(&one), [(2, Cancelled)]);
         assert_eq!(
-            ends(&fates(&tasks, Scope::Job)),
+            ends(&outcomes(&tasks, Scope::Job)),
             [(2, Cancelled), (3, Cancelled), (4, Cancelled)]
         );
 
         assert_eq!(
-            fates(
+            outcomes(
                 &tasks,
                 Scope::Task {
                     at: 0,
@@ -370,7 +381,7 @@ mod tests {
         );
 
         assert_eq!(
-            fates(
+            outcomes(
                 &tasks,
                 Scope::Task {
                     at: 99,
@@ -402,18 +413,18 @@ mod tests {
             }).collect();
 
             for scope in [Scope::Job, Scope::Task { at: target, cascade }] {
-                let fates = fates(&tasks, scope);
-                for fate in &fates {
-                    let state = tasks[fate.at].state;
+                let outcomes = outcomes(&tasks, scope);
+                for outcome in &outcomes {
+                    let state = tasks[outcome.at].state;
                     prop_assert!(!state.is_terminal());
-                    prop_assert!(fate.end == TaskState::Cancelled || state == TaskState::Pending);
+                    prop_assert!(outcome.end == TaskState::Cancelled || state == TaskState::Pending);
                 }
 
-                let mut positions: Vec<_> = fates.iter().map(|fate| fate.at).collect();
+                let mut positions: Vec<_> = outcomes.iter().map(|outcome| outcome.at).collect();
                 positions.dedup();
-                prop_assert_eq!(positions.len(), fates.len(), "each once, in order");
+                prop_assert_eq!(positions.len(), outcomes.len(), "each once, in order");
                 if scope == Scope::Job {
-                    prop_assert_eq!(fates.len(), tasks.iter().filter(|task| !task.state.is_terminal()).count());
+                    prop_assert_eq!(outcomes.len(), tasks.iter().filter(|task| !task.state.is_terminal()).count());
                 }
             }
         }

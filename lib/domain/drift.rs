@@ -116,7 +116,7 @@ impl Drift {
 
     /// What it means; follows "server 1": "should be running, but is failed".
     #[must_use]
-    pub fn words(self, actual: ActualState) -> String {
+    pub fn message(&self, actual: ActualState) -> String {
         match self {
             Drift::Down => format!("should be running, but is {actual}"),
             Drift::Up => "should be stopped, but is running".to_owned(),

@@ -221,10 +221,10 @@ fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32, booted: bool)
         _ if known.was_up() && booted => vec![Change::Stopped(End::Boot)],
         // The unit was disabled since the last poll: `systemctl disable --now`, or the equivalent.
         _ if known.was_up() && known.enabled == Some(true) && unit.enabled == Some(false) => {
-            vec![Change::Stopped(End::Told)]
+            vec![Change::Stopped(End::ByRequest)]
         }
         _ if known.was_up() => vec![Change::Stopped(End::Forgotten)],
-        _ if known.awaits_restart() => vec![Change::Stopped(End::Told)],
+        _ if known.awaits_restart() => vec![Change::Stopped(End::ByRequest)],
         _ if known.actual == ActualState::Starting => vec![Change::Failed(Some(End::NotStarted))],
         _ => Vec::new(),
     }
@@ -256,7 +256,7 @@ impl Change {
     }
 
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn message(&self) -> String {
         match self {
             Change::Started(Start::Started) => "it runs".to_owned(),
             Change::Started(Start::Restarted) => "it was stopped and started again".to_owned(),

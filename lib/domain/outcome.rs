@@ -25,7 +25,7 @@ pub enum Outcome {
 
 impl Outcome {
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub fn message(&self) -> &'static str {
         match self {
             Outcome::Pending => "not begun",
             Outcome::Running => "under way",

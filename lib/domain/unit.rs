@@ -63,9 +63,9 @@ pub enum MainExit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// systemd stopped it on request.
-    Told,
+    ByRequest,
     /// It exited by itself, with success.
-    Itself,
+    ByItself,
     /// The kernel killed it because memory ran out.
     OutOfMemory,
     /// A signal that systemd did not send killed it.
@@ -183,7 +183,7 @@ impl Unit {
         let why = self
             .end()
             .map_or_else(String::new, |end| format!(": {end}"));
-        format!("{}{why}", self.words())
+        format!("{}{why}", self.message())
     }
 
     /// Why it is down; none while it is up, and when it was never up since systemd loaded it.
@@ -194,11 +194,11 @@ impl Unit {
             "start-limit-hit" => Some(End::StartLimit(self.exit.and_then(End::by).map(Box::new))),
             // Its main process has not exited.
             SUCCESS if self.exit_us == 0 => None,
-            SUCCESS if self.was_told_to_stop() => Some(End::Told),
+            SUCCESS if self.was_stopped_on_request() => Some(End::ByRequest),
             // systemd counts the signals that end a service as success, no matter who sent them
             // (is_clean_exit in its src/shared/exit-status.c), and for our unit also exit code 130.
             // Without a stop it is a crash.
-            SUCCESS => Some(self.exit.and_then(End::by).unwrap_or(End::Itself)),
+            SUCCESS => Some(self.exit.and_then(End::by).unwrap_or(End::ByItself)),
             "oom-kill" => Some(self.last_of_many(End::OutOfMemory)),
             "timeout" | "watchdog" => Some(End::Timeout),
             word => match self.exit.and_then(End::by) {
@@ -212,7 +212,7 @@ impl Unit {
     /// its process exits; if the process exits first, no stop was requested. A game that crashes at
     /// once may never have been `active`: then the time belongs to an earlier run, before this
     /// one's start.
-    fn was_told_to_stop(&self) -> bool {
+    fn was_stopped_on_request(&self) -> bool {
         self.active_exit_us != 0
             && self.active_exit_us >= self.start_us
             && self.active_exit_us < self.exit_us
@@ -223,7 +223,8 @@ impl Unit {
     /// that systemd gave up.
     fn last_of_many(&self, end: End) -> End {
         // When memory runs out, the kernel may have killed a child process, and systemd the rest.
-        let by_itself = end == End::OutOfMemory || self.exit_us != 0 && !self.was_told_to_stop();
+        let by_itself =
+            end == End::OutOfMemory || self.exit_us != 0 && !self.was_stopped_on_request();
         let gave_up =
             self.active == "failed" && self.sub == "failed" && self.restarts > 0 && by_itself;
         if gave_up {
@@ -235,7 +236,7 @@ impl Unit {
 
     /// `active, running`, and the result when it is not success.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn message(&self) -> String {
         let result = if self.result.is_empty() || self.result == SUCCESS {
             String::new()
         } else {
@@ -293,7 +294,10 @@ impl End {
     /// Whether it exited unexpectedly or with an error.
     #[must_use]
     pub fn is_crash(&self) -> bool {
-        !matches!(self, End::Told | End::Itself | End::Forgotten | End::Boot)
+        !matches!(
+            self,
+            End::ByRequest | End::ByItself | End::Forgotten | End::Boot
+        )
     }
 }
 
@@ -301,8 +305,8 @@ impl End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            End::Told => f.write_str("systemd was told to stop it"),
-            End::Itself => f.write_str("the game ended by itself, without an error"),
+            End::ByRequest => f.write_str("systemd was told to stop it"),
+            End::ByItself => f.write_str("the game ended by itself, without an error"),
             End::OutOfMemory => f.write_str("out of memory: the kernel killed it (OOM)"),
             End::Signal(signal) => MainExit::Signal(*signal).fmt(f),
             End::Code(code) => MainExit::Code(*code).fmt(f),

@@ -27,14 +27,14 @@ pub(super) fn of(
     outcome: Outcome,
 ) -> Result<Outcome> {
     if outcome.ended_by == EndedBy::Exit && !outcome.succeeded() {
-        tell(supervisor, server, began)?;
+        report(supervisor, server, began)?;
     }
     Ok(outcome)
 }
 
 /// Sends the peer the last reason that the unit of the server or its overlay logged since `began`,
 /// as the last error line. Sends nothing if there is none.
-fn tell(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Result<()> {
+fn report(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Result<()> {
     let (unit, overlay) = (server_unit(server), overlay_unit(server));
     let arguments = [
         "--quiet",

@@ -91,7 +91,7 @@ pub fn read() -> Result<Units> {
     let units = zruntime::block_on(async {
         let runtime = SharedRuntime::current().map_err(|error| error.to_string())?;
         match runtime.timeout(PATIENCE, all()).await {
-            Ok(units) => units.map_err(|error| words(&error)),
+            Ok(units) => units.map_err(|error| message(&error)),
             Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
         }
     });
@@ -100,7 +100,7 @@ pub fn read() -> Result<Units> {
 }
 
 /// The error's message, without zbus' own prefix.
-fn words(error: &zbus::Error) -> String {
+fn message(error: &zbus::Error) -> String {
     match error {
         zbus::Error::MethodError(name, Some(detail), _) => format!("{detail} ({name})"),
         other => other.to_string(),

@@ -82,7 +82,7 @@ pub fn locate(root: &Path, overlay: &OverlayRef) -> Result<PathBuf> {
     let named = root.join("overlays").join(overlay.as_str());
     let path = match named.canonicalize() {
         Ok(path) => path,
-        Err(error) => return Err(refused(overlay, &named, &words(&error))),
+        Err(error) => return Err(refused(overlay, &named, &message(&error))),
     };
 
     let allowed = ["overlays", "workshop_cache"].iter().any(|below| {
@@ -105,7 +105,7 @@ pub fn locate(root: &Path, overlay: &OverlayRef) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn words(error: &std::io::Error) -> String {
+fn message(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => {
             "it does not exist; make it, or take the overlay out of the blueprint".to_owned()

@@ -20,7 +20,7 @@ const ENTRIES: u32 = 60;
 const BUDGET: Duration = Duration::from_secs(1);
 
 /// A helper that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Records the cause of each overlay failure that has none yet: as the server's last exit, as the
 /// reason of its drift, and as its last error.
@@ -57,7 +57,7 @@ pub(super) fn record(db: &mut Db, helper: &Path) -> Result<()> {
 
 fn of(helper: &Path, server: ServerId) -> Result<String> {
     let instance = InstanceName::from(server);
-    let entries = units::last_entries(helper, &instance, ENTRIES, PATIENCE)?;
+    let entries = units::last_entries(helper, &instance, ENTRIES, TIMEOUT)?;
     let lines = entries
         .iter()
         .map(|entry| (entry.from.as_str(), entry.line.as_str()));

@@ -2,8 +2,8 @@
 //! every start or end of a server's unit. It changes no unit: drift is reported, not corrected.
 
 mod causes;
-mod last_words;
-mod look;
+mod last_output;
+mod read;
 mod write;
 
 use std::process::ExitCode;
@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 
-use crate::base::config::{HandSockets, Logging, Paths, WorkerSocket, parse};
+use crate::base::config::{CommandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::{Error, Result, journal, lock, notify, undumpable, users};
 use crate::db::{Db, candidates, jobs, queue};
 use crate::queue::wake;
-use look::{Before, Now};
+use read::{Before, Now};
 
 /// Another poller that takes longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Check the state of all servers once and record it in the database
 ///
@@ -32,7 +32,7 @@ struct PollerCli {
     #[command(flatten)]
     worker: WorkerSocket,
     #[command(flatten)]
-    hands: HandSockets,
+    sockets: CommandSockets,
     #[command(flatten)]
     logging: Logging,
 }
@@ -75,10 +75,10 @@ fn poll(cli: &PollerCli) -> Result<()> {
 
     // Only one poller at a time: two would record different states. The second one waits and reads
     // the current state.
-    let turn = lock::wait(&database, "poller", PATIENCE)?;
+    let turn = lock::wait(&database, "poller", TIMEOUT)?;
 
     let before = Before::read(&mut db)?;
-    let seen = look::look();
+    let seen = read::read();
     let result = match &seen {
         Ok(Now::GoingDown) => return Ok(()),
         Ok(Now::Seen(seen)) => {
@@ -95,8 +95,8 @@ fn poll(cli: &PollerCli) -> Result<()> {
 
     // The rest needs no lock, and may take seconds.
     let woken = wake_worker(&db, cli);
-    causes::record(&mut db, &cli.hands.helper_socket)?;
-    last_words::keep(&mut db, &cli.hands.helper_socket)?;
+    causes::record(&mut db, &cli.sockets.helper_socket)?;
+    last_output::keep(&mut db, &cli.sockets.helper_socket)?;
     db.checkpoint();
 
     match (result, woken) {
@@ -109,7 +109,7 @@ fn poll(cli: &PollerCli) -> Result<()> {
 fn wake_worker(db: &Db, cli: &PollerCli) -> Result<()> {
     let connection = db.connection();
     let waiting = jobs::any_queued(connection)? && queue::pause(connection)?.is_none();
-    if !waiting && candidates::live(connection)?.is_empty() {
+    if !waiting && candidates::active(connection)?.is_empty() {
         return Ok(());
     }
 

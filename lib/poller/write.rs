@@ -16,23 +16,23 @@ use crate::db::servers;
 use crate::domain::history::Change;
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
-use crate::queue::observe::{self, Cause, News, Written};
+use crate::queue::observe::{self, Cause, StateReport, Written};
 
-use super::look::{Before, Seen};
+use super::read::{Before, Seen};
 
 /// Records what was read, and reports what changed.
 pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
-    let (news, found, lost) = db.write(|tx| {
+    let (reports, found, lost) = db.write(|tx| {
         // Read again here, because a job may have been added since the rows were read.
         let in_jobs = observations::in_jobs(tx, seen.at.now)?;
 
-        let mut news = Vec::new();
+        let mut reports = Vec::new();
         for watched in &before.watched {
             let Some(observed) = seen.of(watched.id) else {
                 continue;
             };
             if !in_jobs.contains(&watched.id) {
-                news.extend(server(tx, watched, &observed, before)?);
+                reports.extend(server(tx, watched, &observed, before)?);
             } else if watched.known.is_outdated_by(&observed.unit) {
                 observations::miss(tx, watched.id)?;
             }
@@ -41,12 +41,12 @@ pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
         let ids = servers::all_ids(tx)?.into_iter().collect();
         let (found, lost) = write_orphans(tx, &before.orphans, seen.orphans(&ids), seen.at.now)?;
         poll::finished(tx, seen.at.now, None)?;
-        Ok((news, found, lost))
+        Ok((reports, found, lost))
     })?;
 
-    news.iter().for_each(News::tell);
+    reports.iter().for_each(StateReport::log);
     for orphan in found {
-        tracing::warn!("{}", orphan.words());
+        tracing::warn!("{}", orphan.message());
     }
 
     for orphan in lost {
@@ -85,7 +85,7 @@ fn server(
     watched: &Watched,
     observed: &Observed,
     before: &Before,
-) -> Result<Option<News>> {
+) -> Result<Option<StateReport>> {
     let Written::Done(changes, after) =
         observe::record_over(tx, watched, observed, &Cause::Outside)?
     else {
@@ -126,11 +126,13 @@ fn server(
         samples::prune_idle(tx, id, at)?;
     }
 
-    Ok((!changes.is_empty() || !told.is_empty()).then_some(News {
-        server: id,
-        changes,
-        told,
-    }))
+    Ok(
+        (!changes.is_empty() || !told.is_empty()).then_some(StateReport {
+            server: id,
+            changes,
+            drifts: told,
+        }),
+    )
 }
 
 /// Records the orphans. Gives those that are new and those that are gone.
@@ -167,7 +169,7 @@ fn write_orphans(
     for orphan in &orphans {
         poll::set_orphan(tx, orphan)?;
         if !known.contains(orphan.instance.as_str()) {
-            orphan_event(tx, now, "server.drifted", &orphan.words())?;
+            orphan_event(tx, now, "server.drifted", &orphan.message())?;
         }
     }
 

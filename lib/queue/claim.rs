@@ -35,9 +35,9 @@ pub fn claim(
     }
 
     // What a process that cannot be killed works on is taken too, although its job has ended.
-    let (live, held) = (candidates::live(tx)?, candidates::held(tx)?);
+    let (active, held) = (candidates::active(tx)?, candidates::held(tx)?);
     let at_work = at_work.iter().map(|(_, candidate)| candidate);
-    let mut schedule = Schedule::with_running(live.iter().chain(&held).chain(at_work));
+    let mut schedule = Schedule::with_running(active.iter().chain(&held).chain(at_work));
     let mut claimed = Vec::new();
     take(tx, &mut schedule, &page, worker, free, now, &mut claimed)?;
 

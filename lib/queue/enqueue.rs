@@ -232,7 +232,7 @@ fn accept(
 ) -> Result<JobId> {
     // An update also stops and starts the servers that should be running.
     let running = if operation == Operation::Update {
-        servers::wanted_running(tx)?
+        servers::all_that_should_run(tx)?
     } else {
         Vec::new()
     };

@@ -8,8 +8,8 @@ use crate::db::events::{self, NewEvent};
 use crate::db::{jobs, tasks};
 use crate::domain::job::{JobState, outcome};
 use crate::domain::task::TaskState;
+use crate::queue::active::{ActiveJob, ActiveTask};
 use crate::queue::journal::Finished;
-use crate::queue::live::{LiveJob, LiveTask};
 use crate::queue::tick_result::{TickResult, event};
 
 /// Why a job is not started any more.
@@ -18,18 +18,18 @@ pub const STOPPED: &str = "worker stopped";
 /// Ends jobs that have nothing left to do and, when the worker stops, jobs that cannot continue.
 pub(super) fn finish_jobs(
     tx: &Connection,
-    live: &mut Vec<LiveJob>,
+    active: &mut Vec<ActiveJob>,
     worker: &str,
     stopping: bool,
     now: i64,
     result: &mut TickResult,
 ) -> Result<()> {
     let mut finished = Vec::new();
-    for job in live.iter().filter(|job| job.cancellations == 0) {
+    for job in active.iter().filter(|job| job.cancellations == 0) {
         let done = job.tasks.iter().all(|task| task.state.is_terminal());
         let hopeless = stopping || job.operation.is_err();
 
-        let stuck = hopeless && !job.tasks.iter().any(LiveTask::is_running);
+        let stuck = hopeless && !job.tasks.iter().any(ActiveTask::is_running);
         if !done && !stuck {
             continue;
         }
@@ -85,7 +85,7 @@ pub(super) fn finish_jobs(
         finished.push(Finished::of(job, end.state, end.exit_code, end.error));
     }
 
-    live.retain(|job| !finished.iter().any(|ended| ended.job == job.id));
+    active.retain(|job| !finished.iter().any(|ended| ended.job == job.id));
     result.finished.extend(finished);
     Ok(())
 }
@@ -153,7 +153,7 @@ struct JobEnd {
     error: Option<String>,
 }
 
-fn verdict(job: &LiveJob, done: bool, stopping: bool) -> JobEnd {
+fn verdict(job: &ActiveJob, done: bool, stopping: bool) -> JobEnd {
     let failed = |exit_code, error: String| JobEnd {
         state: JobState::Failed,
         exit_code,

@@ -2,7 +2,7 @@
 
 use crate::base::names::JobId;
 use crate::domain::job::JobState;
-use crate::queue::live::LiveJob;
+use crate::queue::active::ActiveJob;
 
 /// A job that a worker has claimed.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Finished {
     why: Option<String>,
 }
 
-fn operation(job: &LiveJob) -> String {
+fn operation(job: &ActiveJob) -> String {
     job.operation
         .as_ref()
         .map_or_else(Clone::clone, ToString::to_string)
@@ -32,7 +32,7 @@ fn operation(job: &LiveJob) -> String {
 
 impl Started {
     #[must_use]
-    pub fn of(job: &LiveJob) -> Self {
+    pub fn of(job: &ActiveJob) -> Self {
         Self {
             job: job.id,
             operation: operation(job),
@@ -41,7 +41,7 @@ impl Started {
     }
 
     /// Writes it to the journal.
-    pub fn tell(&self) {
+    pub fn log(&self) {
         let Self {
             job,
             operation,
@@ -60,7 +60,7 @@ impl Started {
 impl Finished {
     /// For this job, with its end.
     #[must_use]
-    pub fn of(job: &LiveJob, state: JobState, exit_code: i64, why: Option<String>) -> Self {
+    pub fn of(job: &ActiveJob, state: JobState, exit_code: i64, why: Option<String>) -> Self {
         Self {
             job: job.id,
             state,
@@ -83,7 +83,7 @@ impl Finished {
     }
 
     /// Writes it to the journal: a failure as a warning, everything else as info.
-    pub fn tell(&self) {
+    pub fn log(&self) {
         let Self {
             job,
             state,

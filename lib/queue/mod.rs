@@ -1,18 +1,18 @@
 //! The job queue: from an accepted request to its outcome.
 //!
 //! [`enqueue`] accepts a job and notifies the worker. [`claim`] decides which jobs start. [`run`]
-//! runs one task with its context ([`hands`]). [`turn`] is the scheduler's tick over its active
-//! jobs ([`live`]): it settles what ended, claims jobs and starts tasks. [`recover`] cleans up
+//! runs one task with its context ([`context`]). [`tick`] is the scheduler's tick over its active
+//! jobs ([`active`]): it settles what ended, claims jobs and starts tasks. [`recover`] cleans up
 //! after a worker that died. [`log`] writes the lines of jobs. [`observe`] records the state of
 //! servers, for worker and poller. [`journal`] writes to the journal. [`steps`] keeps ages correct
 //! when the host's clock is set.
 
+pub mod active;
 pub mod claim;
+pub mod context;
 pub mod enqueue;
 mod finish;
-pub mod hands;
 pub mod journal;
-pub mod live;
 pub mod log;
 pub mod observe;
 pub mod recover;
@@ -20,7 +20,7 @@ pub mod run;
 pub mod settling;
 mod stay_up;
 pub mod steps;
+pub mod tick;
 pub mod tick_result;
-pub mod turn;
 pub mod wake;
 pub mod work;

@@ -33,7 +33,7 @@ pub enum Written {
 
 /// A drift that began or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum DriftReport {
     /// It began: its kind and the reason.
     Began(Drift, String),
     Ended(Drift),
@@ -41,33 +41,35 @@ pub enum Told {
 
 /// What to report about a server after the commit.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct StateReport {
     pub server: ServerId,
     /// What happened.
     pub changes: Vec<Change>,
     /// Drifts that began or ended.
-    pub told: Vec<Told>,
+    pub drifts: Vec<DriftReport>,
 }
 
-impl News {
+impl StateReport {
     /// Writes it to the journal: problems as warnings, everything else as info.
-    pub fn tell(&self) {
+    pub fn log(&self) {
         let (id, server_id) = (self.server, self.server.0);
         for change in &self.changes {
             let what = change.kind().trim_start_matches("server.");
             if change.is_bad() {
-                tracing::warn!(server_id, "server {id} {what}: {}", change.words());
+                tracing::warn!(server_id, "server {id} {what}: {}", change.message());
             } else {
-                tracing::info!(server_id, "server {id} {what}: {}", change.words());
+                tracing::info!(server_id, "server {id} {what}: {}", change.message());
             }
         }
 
-        for told in &self.told {
-            match told {
-                Told::Began(kind, why) => {
+        for drifts in &self.drifts {
+            match drifts {
+                DriftReport::Began(kind, why) => {
                     tracing::warn!(server_id, "server {id} {why} ({})", advice(*kind, id));
                 }
-                Told::Ended(kind) => tracing::info!(server_id, "server {id} is no longer {kind}"),
+                DriftReport::Ended(kind) => {
+                    tracing::info!(server_id, "server {id} is no longer {kind}")
+                }
             }
         }
     }
@@ -110,15 +112,15 @@ pub fn record(
     server: ServerId,
     observed: &Observed,
     cause: &Cause<'_>,
-) -> Result<Option<News>> {
+) -> Result<Option<StateReport>> {
     let Some(watched) = observations::get(tx, server)? else {
         return Ok(None);
     };
     match record_over(tx, &watched, observed, cause)? {
-        Written::Done(changes, _) if !changes.is_empty() => Ok(Some(News {
+        Written::Done(changes, _) if !changes.is_empty() => Ok(Some(StateReport {
             server,
             changes,
-            told: Vec::new(),
+            drifts: Vec::new(),
         })),
         _ => Ok(None),
     }
@@ -129,7 +131,11 @@ const LATE: i64 = 60_000;
 
 /// Records and judges the state of a server without a job. Does nothing if a newer state is already
 /// recorded.
-pub fn look(tx: &Connection, server: ServerId, observed: &Observed) -> Result<Vec<News>> {
+pub fn record_outside(
+    tx: &Connection,
+    server: ServerId,
+    observed: &Observed,
+) -> Result<Vec<StateReport>> {
     let Some(watched) = observations::get(tx, server)? else {
         return Ok(Vec::new());
     };
@@ -144,9 +150,9 @@ pub fn look(tx: &Connection, server: ServerId, observed: &Observed) -> Result<Ve
         return Ok(Vec::new());
     }
 
-    let mut news = Vec::from_iter(record(tx, server, observed, &Cause::Outside)?);
-    news.extend(settle(tx, server, &Cause::Outside, observed.at.now)?);
-    Ok(news)
+    let mut reports = Vec::from_iter(record(tx, server, observed, &Cause::Outside)?);
+    reports.extend(settle(tx, server, &Cause::Outside, observed.at.now)?);
+    Ok(reports)
 }
 
 /// Records the state of a server, unless its row has changed since `watched` was read.
@@ -162,7 +168,7 @@ pub fn record_over(
     let end = happened
         .iter()
         .rfind(|change| !matches!(change, Change::Started(_)))
-        .map(Change::words);
+        .map(Change::message);
 
     let since = match known.actual {
         ActualState::Running => at.wall(unit.active_enter_us),
@@ -200,7 +206,7 @@ pub fn record_over(
         events::add(
             tx,
             at.now,
-            &cause.event(change.kind(), watched.id, &change.words()),
+            &cause.event(change.kind(), watched.id, &change.message()),
         )?;
     }
 
@@ -220,18 +226,18 @@ pub fn settle(
     server: ServerId,
     cause: &Cause<'_>,
     now: i64,
-) -> Result<Option<News>> {
+) -> Result<Option<StateReport>> {
     if observations::job_under_way(tx, server, now)?.is_some_and(|job| job.is_in_time) {
         return Ok(None);
     }
     let Some(watched) = observations::get(tx, server)? else {
         return Ok(None);
     };
-    let told = settle_drift(tx, &watched, cause, now)?;
-    Ok((!told.is_empty()).then_some(News {
+    let drifts = settle_drift(tx, &watched, cause, now)?;
+    Ok((!drifts.is_empty()).then_some(StateReport {
         server,
         changes: Vec::new(),
-        told,
+        drifts,
     }))
 }
 
@@ -241,7 +247,7 @@ pub fn settle_drift(
     watched: &Watched,
     cause: &Cause<'_>,
     now: i64,
-) -> Result<Vec<Told>> {
+) -> Result<Vec<DriftReport>> {
     let id = watched.id;
     let before = watched.drift.as_ref();
     let crashes = crashes::count(tx, id, now)?;
@@ -267,9 +273,9 @@ pub fn settle_drift(
         }
     };
 
-    let mut told = Vec::new();
+    let mut drifts = Vec::new();
     match (before, &found) {
-        (None, None) => return Ok(told),
+        (None, None) => return Ok(drifts),
         (Some(before), Some((kind, why))) if before.kind == *kind => {
             // The reason may become known later, or the server may have ended again in another way.
             // The part of a job in the reason is kept.
@@ -285,7 +291,7 @@ pub fn settle_drift(
             if is_new {
                 observations::set_drift(tx, id, Some((*kind, before.since, why)))?;
             }
-            return Ok(told);
+            return Ok(drifts);
         }
         _ => {}
     }
@@ -297,7 +303,7 @@ pub fn settle_drift(
         );
 
         events::add(tx, now, &cause.event("server.drift_ended", id, &detail))?;
-        told.push(Told::Ended(before.kind));
+        drifts.push(DriftReport::Ended(before.kind));
     }
 
     observations::set_drift(
@@ -307,16 +313,16 @@ pub fn settle_drift(
     )?;
 
     if let Some((kind, why)) = found {
-        let detail = format!("{}: {why}", kind.words(watched.known.actual));
+        let detail = format!("{}: {why}", kind.message(watched.known.actual));
         events::add(tx, now, &cause.event("server.drifted", id, &detail))?;
-        told.push(Told::Began(kind, detail));
+        drifts.push(DriftReport::Began(kind, detail));
     }
 
-    Ok(told)
+    Ok(drifts)
 }
 
 /// The job that the server waits for, and for how long.
-fn slow(job: &observations::LiveJob, now: i64) -> String {
+fn slow(job: &observations::ActiveJob, now: i64) -> String {
     let how = if job.is_queued {
         "has waited"
     } else {

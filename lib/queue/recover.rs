@@ -28,7 +28,7 @@ const WORKER: &str = "left4me-worker";
 const RUNNERS: &str = "left4me-runner@";
 
 /// How often a control group is checked while its processes end.
-const LOOK: Duration = Duration::from_millis(20);
+const RECHECK: Duration = Duration::from_millis(20);
 
 /// What was recovered.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ pub struct Left {
 }
 
 /// Reads what a dead worker left behind.
-pub fn look(db: &Db) -> Result<Left> {
+pub fn left_behind(db: &Db) -> Result<Left> {
     let connection = db.connection();
     let mut left = Left {
         runners: runners::open(connection)?,
@@ -60,7 +60,7 @@ pub fn look(db: &Db) -> Result<Left> {
         ..Left::default()
     };
 
-    for job in candidates::live(connection)? {
+    for job in candidates::active(connection)? {
         left.servers
             .extend(tasks::started_servers(connection, job.id)?);
     }
@@ -73,7 +73,7 @@ pub fn look(db: &Db) -> Result<Left> {
 pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
     db.write(|tx| {
         let mut recovered = Recovered::default();
-        for job in candidates::live(tx)? {
+        for job in candidates::active(tx)? {
             if cancellations::live_of(tx, job.id, None)?.is_some() {
                 recovered.more_to_cancel = true;
                 continue;
@@ -113,7 +113,7 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
 /// A worker that died right after a command's start has not recorded its control group. So this
 /// waits for every runner on the host, except for those known to be stuck. It does not wait for
 /// helpers: running their verbs twice is harmless, and other programs use them too.
-pub fn wait_for_the_dead(
+pub fn wait_for_orphans(
     dead: &Left,
     patience: Duration,
     mut meanwhile: impl FnMut(),
@@ -122,7 +122,7 @@ pub fn wait_for_the_dead(
     let mut left: Vec<_> = dead
         .runners
         .iter()
-        .filter_map(|runner| Some((runner, Place::of(runner)?)))
+        .filter_map(|runner| Some((runner, ProcessPlace::of(runner)?)))
         .collect();
     let held: Vec<_> = dead
         .held
@@ -139,7 +139,7 @@ pub fn wait_for_the_dead(
             return left.into_iter().map(|(runner, _)| runner.clone()).collect();
         }
         meanwhile();
-        std::thread::park_timeout(LOOK);
+        std::thread::park_timeout(RECHECK);
     }
 }
 
@@ -154,8 +154,8 @@ pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Resul
     db.write(|tx| {
         for runner in runners {
             let is_left = left.iter().any(|other| other.id == runner.id);
-            if let Some(nonsense) = runner.nonsense() {
-                tracing::warn!("{nonsense}");
+            if let Some(invalid_rows) = runner.invalid() {
+                tracing::warn!("{invalid_rows}");
             }
             // Unknown for a row without a pid and control group, or with an impossible one.
             let known = runner.group().is_ok() && (runner.cgroup.is_some() || runner.pid.is_some());
@@ -179,9 +179,9 @@ pub fn release(db: &mut Db) -> Result<bool> {
         })?;
 
         for runner in &gone {
-            match runner.nonsense() {
-                Some(nonsense) => tracing::warn!("{nonsense}"),
-                None => tracing::info!("{} has no process any more", runner.words()),
+            match runner.invalid() {
+                Some(invalid_rows) => tracing::warn!("{invalid_rows}"),
+                None => tracing::info!("{} has no process any more", runner.message()),
             }
         }
     }
@@ -190,7 +190,7 @@ pub fn release(db: &mut Db) -> Result<bool> {
 }
 
 /// Processes that could not be killed and still exist, for display.
-pub fn undying(connection: &Connection) -> Result<Vec<Runner>> {
+pub fn unkillable(connection: &Connection) -> Result<Vec<Runner>> {
     Ok(runners::left(connection)?
         .into_iter()
         .filter(is_there)
@@ -199,46 +199,45 @@ pub fn undying(connection: &Connection) -> Result<Vec<Runner>> {
 
 /// Invalid values in the rows that recovery reads, for display. The worker does not act on such
 /// rows.
-pub fn nonsense(connection: &Connection) -> Result<Vec<String>> {
+pub fn invalid_rows(connection: &Connection) -> Result<Vec<String>> {
     let rows = runners::open(connection)?
         .into_iter()
         .chain(runners::left(connection)?);
-    Ok(rows.filter_map(|runner| runner.nonsense()).collect())
+    Ok(rows.filter_map(|runner| runner.invalid()).collect())
 }
 
 fn is_there(runner: &Runner) -> bool {
-    Place::of(runner).is_some_and(|place| place.is_alive())
+    ProcessPlace::of(runner).is_some_and(|place| place.is_alive())
 }
 
 /// Where to look for the processes of a connection.
-enum Place {
+enum ProcessPlace {
     /// In the control group of its unit.
     Unit(UnitGroup),
     /// Outside systemd there is only the process of the command.
     Process(i64),
 }
 
-impl Place {
+impl ProcessPlace {
     fn of(runner: &Runner) -> Option<Self> {
         let unit = runner
             .group()
             .ok()?
             .as_ref()
             .and_then(UnitGroup::above)
-            .map(Place::Unit);
-        unit.or_else(|| runner.pid.map(Place::Process))
+            .map(ProcessPlace::Unit);
+        unit.or_else(|| runner.pid.map(ProcessPlace::Process))
     }
 
     fn is_alive(&self) -> bool {
         match self {
-            Place::Unit(group) => group.is_populated(),
+            ProcessPlace::Unit(group) => group.is_populated(),
             // A zombie no longer does anything.
-            Place::Process(pid) => {
-                std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+            ProcessPlace::Process(pid) => std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                .is_ok_and(|stat| {
                     stat.rsplit_once(')')
                         .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
-                })
-            }
+                }),
         }
     }
 }

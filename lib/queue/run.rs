@@ -14,14 +14,14 @@ use crate::host::content;
 use crate::host::instance::{self, Initialized};
 use crate::host::units::{self};
 use crate::host::{installation, mounts};
-use crate::queue::hands::{Hands, TaskHands};
+use crate::queue::context::{TaskContext, WorkerContext};
 use crate::queue::stay_up;
 use crate::queue::work::{Ended, Work};
 use crate::wire::Stream;
 
 /// Runs one task to its end, and passes on the [`Ended`] after its last line. A panic fails only
 /// this task.
-pub fn run(hands: &Hands, work: &Work) {
+pub fn run(context: &WorkerContext, work: &Work) {
     let span = tracing::info_span!(
         "task",
         job_id = work.job.0,
@@ -31,7 +31,7 @@ pub fn run(hands: &Hands, work: &Work) {
 
     let _inside = span.enter();
     let mut ended = Ended::succeeded(work.job, work.task);
-    let task_hands = hands.of_task(work.job, work.task);
+    let task_hands = context.of_task(work.job, work.task);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         carry_out(&task_hands, work, &mut ended)
     }))
@@ -53,43 +53,43 @@ pub fn run(hands: &Hands, work: &Work) {
         ended.error = Some(error.to_string());
     }
 
-    hands.log.ended(ended);
+    context.log.ended(ended);
 }
 
-fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
+fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
     let kind = match &work.kind {
         Ok(kind) => *kind,
         Err(word) => return Err(Error::failed(format!("unknown task '{}'", shown(word)))),
     };
 
-    hands.may_go_on()?;
+    context.may_go_on()?;
     failpoint::panic_at("task.panics");
 
     let server = work
         .server
         .ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {
-        TaskKind::InstallRuntime => install(hands, work),
-        TaskKind::Initialize => initialize(hands, work, server?),
+        TaskKind::InstallRuntime => install(context, work),
+        TaskKind::Initialize => initialize(context, work, server?),
         TaskKind::StartIfRan if work.was_running == Some(false) => {
-            hands.note(
+            context.note(
                 Stream::Stdout,
                 format!("server {} did not run before; it stays stopped", server?),
             );
 
             Ok(())
         }
-        TaskKind::Start | TaskKind::StartIfRan => start(hands, server?, ended),
-        TaskKind::Stop => stop(hands, work, server?, ended),
-        TaskKind::PurgeUpper => hands.purge(&server?.into()),
-        TaskKind::PurgeInstance => purge_instance(hands, server?),
+        TaskKind::Start | TaskKind::StartIfRan => start(context, server?, ended),
+        TaskKind::Stop => stop(context, work, server?, ended),
+        TaskKind::PurgeUpper => context.purge(&server?.into()),
+        TaskKind::PurgeInstance => purge_instance(context, server?),
     }
 }
 
 /// Installs the game. Nothing may be mounted, because the kernel leaves changes to a lower layer
 /// under a mount undefined.
-fn install(hands: &TaskHands<'_>, work: &Work) -> Result<()> {
-    let mounted = mounts::overlays_mounted(hands.root())?;
+fn install(context: &TaskContext<'_>, work: &Work) -> Result<()> {
+    let mounted = mounts::overlays_mounted(context.root())?;
     if !mounted.is_empty() {
         let told = |instance: &InstanceName| {
             let known = work
@@ -109,10 +109,10 @@ fn install(hands: &TaskHands<'_>, work: &Work) -> Result<()> {
         )));
     }
 
-    hands.install()
+    context.install()
 }
 
-fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()> {
+fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Result<()> {
     let spec = match &work.spec {
         Some(spec) => spec.clone()?,
         None => {
@@ -122,17 +122,19 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
         }
     };
 
-    match instance::initialize(hands.root(), &server.into(), &spec, || hands.may_go_on())? {
-        Initialized::Written => hands.note(
+    match instance::initialize(context.root(), &server.into(), &spec, || {
+        context.may_go_on()
+    })? {
+        Initialized::Written => context.note(
             Stream::Stdout,
             format!("server {server}: instance and config layer written"),
         ),
-        Initialized::Unchanged => hands.note(
+        Initialized::Unchanged => context.note(
             Stream::Stdout,
             format!("server {server}: instance is up to date"),
         ),
         Initialized::InUse if work.operation == Some(Operation::Start) => {
-            hands.note(
+            context.note(
                 Stream::Stdout,
                 format!("server {server} runs: its changes apply at the next restart"),
             );
@@ -145,32 +147,32 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
         }
     }
 
-    tell_content(hands, server, &spec);
+    tell_content(context, server, &spec);
     Ok(())
 }
 
 /// Logs which content the game will ignore. It is no reason not to start.
-fn tell_content(hands: &TaskHands<'_>, server: ServerId, spec: &Spec) {
+fn tell_content(context: &TaskContext<'_>, server: ServerId, spec: &Spec) {
     for notice in notices::of(&spec.arguments, &spec.config) {
-        hands.note(Stream::Stderr, format!("server {server}: {notice}"));
+        context.note(Stream::Stderr, format!("server {server}: {notice}"));
     }
-    match content::inspect(hands.root(), &spec.overlays, &[]) {
+    match content::inspect(context.root(), &spec.overlays, &[]) {
         Ok(found) => found
             .told()
-            .for_each(|line| hands.note(Stream::Stderr, line)),
-        Err(error) => hands.note(
+            .for_each(|line| context.note(Stream::Stderr, line)),
+        Err(error) => context.note(
             Stream::Stderr,
             format!("the overlays cannot be looked through: {error}"),
         ),
     }
 }
 
-fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
+fn start(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
-    installation::refuse_unfinished(hands.root())
+    installation::refuse_unfinished(context.root())
         .map_err(|error| error.within(format!("server {server}")))?;
 
-    let (enabled, observed) = hands.enable(&instance);
+    let (enabled, observed) = context.enable(&instance);
     if let Ok(observed) = &observed {
         ended.observed = Some((server, observed.clone()));
     }
@@ -186,13 +188,13 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
     let mut said = None;
     if enabled.is_err() || is_up.is_err() {
         // The last line of the game says more than left4me's own message.
-        said = hands.journal(&instance, 20).ok().flatten();
+        said = context.journal(&instance, 20).ok().flatten();
     }
 
     // systemctl reports that the start failed; the unit has the reason.
     if let Err(error) = enabled {
         let why = units::why_failed(|| {
-            let observed = hands.show(&instance)?;
+            let observed = context.show(&instance)?;
             ended.observed = Some((server, observed.clone()));
             Ok(observed.unit)
         });
@@ -209,20 +211,20 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
     })?;
 
     let observed = observed?;
-    hands.settle();
+    context.settle();
 
-    let stays = stay_up::stays_up(&observed, || hands.may_go_on());
-    hands.settled();
+    let stays = stay_up::stays_up(&observed, || context.may_go_on());
+    context.settled();
     if !stays? {
-        return Err(ended_at_once(hands, server, ended));
+        return Err(ended_at_once(context, server, ended));
     }
 
-    hands.note(
+    context.note(
         Stream::Stdout,
         format!(
             "server {server} is {} ({})",
             observed.unit.actual(),
-            observed.unit.words()
+            observed.unit.message()
         ),
     );
 
@@ -230,10 +232,10 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
 }
 
 /// The error for a server that ended right after its start: the reason and its last line.
-fn ended_at_once(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Error {
+fn ended_at_once(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Error {
     let instance = InstanceName::from(server);
     let end = units::why_failed(|| {
-        let observed = hands.show(&instance)?;
+        let observed = context.show(&instance)?;
         ended.observed = Some((server, observed.clone()));
         Ok(observed.unit)
     });
@@ -243,7 +245,7 @@ fn ended_at_once(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> 
         |end| end.to_string(),
     );
 
-    let said = match hands.journal(&instance, 20) {
+    let said = match context.journal(&instance, 20) {
         Ok(Some(line)) => format!("; its last line: {line}"),
         _ => String::new(),
     };
@@ -253,13 +255,13 @@ fn ended_at_once(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> 
     ))
 }
 
-fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended) -> Result<()> {
+fn stop(context: &TaskContext<'_>, work: &Work, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
-    let before = hands.show(&instance)?.unit.actual();
+    let before = context.show(&instance)?.unit.actual();
     if before == ActualState::Running
         && matches!(work.operation, Some(Operation::Restart | Operation::Reset))
     {
-        can_come_back(hands, work, server)?;
+        can_come_back(context, work, server)?;
     }
 
     let ran = matches!(
@@ -269,22 +271,22 @@ fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended)
 
     ended.was_running = Some(ran || work.wanted);
 
-    let (disabled, observed) = hands.disable(&instance);
+    let (disabled, observed) = context.disable(&instance);
     if let Ok(observed) = observed {
         ended.observed = Some((server, observed));
     }
 
     disabled?;
-    hands.note(Stream::Stdout, format!("server {server} is stopped"));
+    context.note(Stream::Stdout, format!("server {server} is stopped"));
     Ok(())
 }
 
 /// A restart that could not start the server again must not stop it, so that its players can stay.
-fn can_come_back(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()> {
+fn can_come_back(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Result<()> {
     let checked = match &work.spec {
         Some(spec) => spec
             .clone()
-            .and_then(|spec| instance::check(hands.root(), &server.into(), &spec)),
+            .and_then(|spec| instance::check(context.root(), &server.into(), &spec)),
         None => Ok(()),
     };
 
@@ -297,11 +299,11 @@ fn can_come_back(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result
 
 /// Removes the instance first, then the runtime files: the purge unit removes the runtime directory
 /// only if the instance is gone.
-fn purge_instance(hands: &TaskHands<'_>, server: ServerId) -> Result<()> {
+fn purge_instance(context: &TaskContext<'_>, server: ServerId) -> Result<()> {
     let instance = InstanceName::from(server);
-    instance::remove(hands.root(), &instance, || hands.may_go_on())?;
-    hands.purge(&instance)?;
-    hands.note(
+    instance::remove(context.root(), &instance, || context.may_go_on())?;
+    context.purge(&instance)?;
+    context.note(
         Stream::Stdout,
         format!("server {server}: instance and runtime files are removed"),
     );

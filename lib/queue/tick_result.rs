@@ -6,9 +6,9 @@ use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::db::events::NewEvent;
 use crate::db::{observations, servers};
+use crate::queue::active::{ActiveJob, ActiveTask};
 use crate::queue::journal::{Finished, Started};
-use crate::queue::live::{LiveJob, LiveTask};
-use crate::queue::observe::{self, Cause, News};
+use crate::queue::observe::{self, Cause, StateReport};
 use crate::queue::work::Work;
 
 /// The result of a tick.
@@ -21,14 +21,14 @@ pub struct TickResult {
     /// Jobs that ended.
     pub finished: Vec<Finished>,
     /// What happened to servers, to be reported.
-    pub news: Vec<News>,
+    pub reports: Vec<StateReport>,
     /// Servers to poll once more: a poll saw a change while their job was active.
-    pub look: Vec<ServerId>,
+    pub recheck: Vec<ServerId>,
 }
 
 impl TickResult {
     /// Judges the servers of a job again after its end.
-    pub fn leave_servers(&mut self, tx: &Connection, job: &LiveJob, now: i64) -> Result<()> {
+    pub fn leave_servers(&mut self, tx: &Connection, job: &ActiveJob, now: i64) -> Result<()> {
         for server in job.all_servers() {
             if job.leaves_stopped(server) {
                 let words = format!(
@@ -43,7 +43,7 @@ impl TickResult {
                 servers::set_last_error(tx, server, Some(&words), now)?;
             }
 
-            self.news.extend(observe::settle(
+            self.reports.extend(observe::settle(
                 tx,
                 server,
                 &Cause::Job(job.id, &job.requested_by),
@@ -51,7 +51,7 @@ impl TickResult {
             )?);
 
             if observations::take_missed(tx, server)? {
-                self.look.push(server);
+                self.recheck.push(server);
             }
         }
 
@@ -61,9 +61,9 @@ impl TickResult {
 
 /// An event about a job, or one of its tasks.
 pub fn event<'a>(
-    job: &'a LiveJob,
+    job: &'a ActiveJob,
     kind: &'a str,
-    task: Option<&LiveTask>,
+    task: Option<&ActiveTask>,
     detail: &'a str,
 ) -> NewEvent<'a> {
     let server = task.map_or_else(|| job.only_server(), |task| task.server);

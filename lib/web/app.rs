@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::config::PortRange;
-use crate::doctor::Looks;
+use crate::doctor::DoctorSettings;
 use crate::queue::wake;
 use crate::web::auth::client::Proxies;
 use crate::web::auth::origin::Origins;
@@ -49,7 +49,7 @@ pub struct AppSettings {
     /// The runner's socket, for the doctor.
     pub runner_socket: PathBuf,
     /// Other paths that the doctor checks.
-    pub looks: Looks,
+    pub looks: DoctorSettings,
     /// The range of servers' ports.
     pub ports: PortRange,
     /// How long a session lasts at most, ms.

@@ -63,11 +63,13 @@ use nix::sys::stat::{Mode, umask};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::base::config::{HandSockets, Logging, Paths, Ports, WebSettings, WorkerSocket, parse};
+use crate::base::config::{
+    CommandSockets, Logging, Paths, Ports, WebSettings, WorkerSocket, parse,
+};
 use crate::base::shared_secret::Secret;
 use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
 use crate::db::identity::Identity;
-use crate::doctor::Looks;
+use crate::doctor::DoctorSettings;
 use crate::host::instance;
 use app::{App, AppSettings, Shared};
 use auth::client::Proxies;
@@ -91,13 +93,13 @@ struct WebCli {
     #[command(flatten)]
     worker: WorkerSocket,
     #[command(flatten)]
-    sockets: HandSockets,
+    sockets: CommandSockets,
     #[command(flatten)]
     ports: Ports,
     #[command(flatten)]
     logging: Logging,
     #[command(flatten)]
-    looks: Looks,
+    looks: DoctorSettings,
     /// Address to listen at, if systemd passes no socket
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,

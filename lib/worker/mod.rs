@@ -10,15 +10,15 @@ use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{
-    CleanRetry, Grace, HandSockets, Logging, Paths, WorkerSettings, WorkerSocket, parse,
+    CleanRetry, CommandSockets, Grace, Logging, Paths, WorkerSettings, WorkerSocket, parse,
 };
 use crate::base::names::ServerId;
 use crate::base::{Result, clock, journal, lock, notify, undumpable, users};
 use crate::cancel;
 use crate::db::Db;
 use crate::host::instance;
-use crate::queue::hands::Places;
-use crate::queue::recover::{self, wait_for_the_dead};
+use crate::queue::context::TaskPaths;
+use crate::queue::recover::{self, wait_for_orphans};
 use scheduler::{STOP_MARGIN, Scheduler};
 use wake::Wake;
 
@@ -33,7 +33,7 @@ struct WorkerCli {
     #[command(flatten)]
     worker: WorkerSocket,
     #[command(flatten)]
-    hands: HandSockets,
+    context: CommandSockets,
     #[command(flatten)]
     grace: Grace,
     #[command(flatten)]
@@ -49,11 +49,11 @@ const EXAMPLES: &str = "Examples:
   left4me-worker --idle-seconds 0            in the foreground, until the queue is empty";
 
 impl WorkerCli {
-    fn paths(&self) -> Places {
-        Places {
+    fn paths(&self) -> TaskPaths {
+        TaskPaths {
             root: self.paths.root.clone(),
-            helper: self.hands.helper_socket.clone(),
-            runner: self.hands.runner_socket.clone(),
+            helper: self.context.helper_socket.clone(),
+            runner: self.context.runner_socket.clone(),
         }
     }
 }
@@ -108,9 +108,9 @@ fn serve(cli: &WorkerCli) -> Result<()> {
 /// Waits for the commands of a dead worker, finishes its cancellations, and fails or requeues its
 /// other jobs. Returns the servers to check again.
 fn recover_from_dead_worker(cli: &WorkerCli, db: &mut Db) -> Result<Vec<ServerId>> {
-    let dead = recover::look(db)?;
+    let dead = recover::left_behind(db)?;
     let patience = cli.grace.duration() + STOP_MARGIN;
-    let left = wait_for_the_dead(&dead, patience, notify::watchdog);
+    let left = wait_for_orphans(&dead, patience, notify::watchdog);
 
     for runner in &left {
         let unit = runner.unit.as_deref().unwrap_or("a command");

@@ -16,13 +16,13 @@ use crate::cancel::journal::log_queued;
 use crate::cancel::tracker::Tracker;
 use crate::db::{Db, cancellations, jobs, queue, runners};
 use crate::host::units::Observed;
-use crate::queue::hands::{Connections, Hands};
+use crate::queue::context::{Connections, WorkerContext};
 use crate::queue::journal::Started;
 use crate::queue::log::{self, Writer};
-use crate::queue::observe::{self, News};
+use crate::queue::observe::{self, StateReport};
 use crate::queue::settling::Settling;
 use crate::queue::steps::Steps;
-use crate::queue::turn::Engine;
+use crate::queue::tick::Engine;
 use crate::queue::work::{Ended, Work};
 use crate::queue::{recover, run};
 use crate::wire::{Cancel, Stream};
@@ -43,7 +43,7 @@ pub(super) struct Scheduler {
     db: Db,
     engine: Engine,
     tracker: Tracker,
-    context: Hands,
+    context: WorkerContext,
     ended: Receiver<Ended>,
     reports: (Sender<CleanUpReport>, Receiver<CleanUpReport>),
     observations: (Sender<Observation>, Receiver<Observation>),
@@ -77,8 +77,8 @@ impl Scheduler {
             waker.wake();
         })?;
 
-        let context = Hands {
-            places: Arc::new(cli.paths()),
+        let context = WorkerContext {
+            paths: Arc::new(cli.paths()),
             log,
             connections: Connections::default(),
             settling: Settling::default(),
@@ -181,7 +181,7 @@ impl Scheduler {
     /// When a tick is due although nothing happens.
     fn time_to_next_tick(&self) -> Option<Duration> {
         let until = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-        let cancelling = match self.tracker.has_news() {
+        let cancelling = match self.tracker.has_pending() {
             true => Some(Duration::ZERO),
             false => self.tracker.deadline().map(until),
         };
@@ -230,24 +230,24 @@ impl Scheduler {
         let mut tracker = self.tracker.clone();
         let outcome = self
             .engine
-            .turn(&mut self.db, stopping, now, |tx, live, outcome| {
-                tracker.advance(tx, live, outcome, now)
+            .tick(&mut self.db, stopping, now, |tx, active, outcome| {
+                tracker.advance(tx, active, outcome, now)
             })?;
         self.tracker = tracker;
 
         self.run_actions();
-        outcome.started.iter().for_each(Started::tell);
+        outcome.started.iter().for_each(Started::log);
         for ended in &outcome.finished {
-            ended.tell();
+            ended.log();
             self.context.log.forget(ended.job);
         }
 
-        outcome.news.iter().for_each(News::tell);
+        outcome.reports.iter().for_each(StateReport::log);
         for work in outcome.begin {
             self.start_task(work);
         }
 
-        self.observe(outcome.look);
+        self.observe(outcome.recheck);
 
         // Not earlier: what is committed has to be started, even if this query fails.
         self.held = !runners::left(self.db.connection())?.is_empty();
@@ -256,9 +256,9 @@ impl Scheduler {
 
     fn has_work(&self, stopping: bool) -> Result<bool> {
         Ok(cancellations::any_live(self.db.connection())?
-            || self.engine.has_news()
+            || self.engine.has_pending()
             || self.context.settling.take_changed()
-            || self.tracker.has_news()
+            || self.tracker.has_pending()
             || if stopping {
                 self.engine.running_jobs() > 0
             } else {
@@ -306,7 +306,7 @@ impl Scheduler {
     fn clean_up(&mut self, work: CleanUp) {
         let id = work.id;
         let (sender, waker) = (self.reports.0.clone(), self.waker.clone());
-        let paths = Arc::clone(&self.context.places);
+        let paths = Arc::clone(&self.context.paths);
 
         let clean = move || {
             drop(sender.send(cleaner::clean_up(&work, &paths.root, &paths.helper)));
@@ -375,7 +375,7 @@ impl Scheduler {
         }
 
         let count = servers.len();
-        let helper = self.context.places.helper.clone();
+        let helper = self.context.paths.helper.clone();
         let (sender, waker) = (self.observations.0.clone(), self.waker.clone());
 
         let observe = move || {
@@ -400,15 +400,15 @@ impl Scheduler {
             return Ok(());
         }
 
-        let mut news: Vec<News> = Vec::new();
+        let mut reports: Vec<StateReport> = Vec::new();
         self.db.write(|tx| {
             for (server, observed) in &self.unwritten {
-                news.extend(observe::look(tx, *server, observed)?);
+                reports.extend(observe::record_outside(tx, *server, observed)?);
             }
             Ok(())
         })?;
 
-        news.iter().for_each(News::tell);
+        reports.iter().for_each(StateReport::log);
         self.observing = self.observing.saturating_sub(self.unwritten.len());
         self.unwritten.clear();
         Ok(())

@@ -168,7 +168,7 @@ impl Wake {
         self.drain();
 
         if let Some(watch) = &mut self.watch {
-            watch.look()?;
+            watch.check()?;
         }
 
         Ok(if is_stopped {

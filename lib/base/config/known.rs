@@ -5,7 +5,7 @@ use clap::builder::Resettable;
 use clap::{Arg, Args, Command};
 
 use super::{
-    CleanRetry, Grace, HandSockets, Logging, Paths, PollSeconds, Ports, SteamSettings, Steamcmd,
+    CleanRetry, CommandSockets, Grace, Logging, Paths, PollSeconds, Ports, SteamSettings, Steamcmd,
     WebSettings, WorkerSettings, WorkerSocket,
 };
 
@@ -22,7 +22,7 @@ pub fn settings() -> Vec<KnownSetting> {
     [
         of::<Paths>(every),
         of::<WorkerSocket>("left4me, left4me-job, left4me-worker, left4me-poller and left4me-web"),
-        of::<HandSockets>("left4me, left4me-worker, left4me-poller and left4me-web"),
+        of::<CommandSockets>("left4me, left4me-worker, left4me-poller and left4me-web"),
         of::<Logging>(every),
         of::<Grace>("left4me-worker, left4me-helper and left4me-runner"),
         of::<CleanRetry>("left4me-worker"),

@@ -149,7 +149,7 @@ impl Wake {
         }
 
         self.checked_at = now;
-        self.watch.look()
+        self.watch.check()
     }
 
     /// When to check the watch although inotify reports nothing.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::names::{CancellationId, JobId, TaskId};
-use crate::db::{Db, cancellations, jobs, upkeep};
+use crate::db::{Db, cancellations, jobs, maintenance};
 use crate::domain::cancellation::Progress;
 
 const LIFE: &str = "
@@ -159,7 +159,7 @@ fn what_is_pruned_stays_counted() {
     db.connection().execute_batch(LIFE).unwrap();
     let before = snapshot(db.connection()).unwrap();
     assert_eq!(
-        upkeep::prune(&mut db, 5000, upkeep::Depth::Everything)
+        maintenance::prune(&mut db, 5000, maintenance::Depth::Everything)
             .unwrap()
             .jobs,
         4

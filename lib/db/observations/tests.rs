@@ -104,7 +104,7 @@ fn servers_of_jobs_that_have_not_ended_are_the_workers() {
         .collect();
     ids.sort_unstable();
     assert_eq!(ids, [2, 3, 4]);
-    assert_eq!(live_job(&db, ServerId(3)).unwrap(), Some(2));
+    assert_eq!(active_job(&db, ServerId(3)).unwrap(), Some(2));
 
     // The stop has run for too long, the start has waited for too long; an update may take half
     // an hour.
@@ -136,7 +136,7 @@ fn servers_of_jobs_that_have_not_ended_are_the_workers() {
             .is_in_time
     );
 
-    assert_eq!(live_job(&db, ServerId(5)).unwrap(), None);
+    assert_eq!(active_job(&db, ServerId(5)).unwrap(), None);
 }
 
 #[test]

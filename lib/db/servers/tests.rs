@@ -25,7 +25,7 @@ fn an_update_takes_what_shall_run_and_what_does() {
     }
 
     assert_eq!(
-        wanted_running(&db).unwrap(),
+        all_that_should_run(&db).unwrap(),
         [ServerId(2), ServerId(3), ServerId(5)]
     );
 

@@ -70,7 +70,7 @@ fn story(units: &[Unit]) -> (Vec<&'static str>, String) {
     for (unit, now) in units.iter().zip(2_000..) {
         for change in changes(&known, unit, BOOT) {
             kinds.push(change.kind());
-            words = change.words();
+            words = change.message();
         }
 
         known = known.after(unit, now);

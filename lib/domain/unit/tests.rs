@@ -29,7 +29,7 @@ fn what_show_prints_becomes_a_state() {
         (None, None, None)
     );
 
-    assert_eq!(unit.words(), "active, running");
+    assert_eq!(unit.message(), "active, running");
 }
 
 #[test]
@@ -120,14 +120,14 @@ fn why_a_unit_is_down_is_told_by_its_result_and_by_what_came_first() {
     };
 
     assert_eq!(end("success", 0, 0, 0, 0), None);
-    assert_eq!(end("success", 1, 0, 50, 60), Some(End::Told));
-    assert_eq!(end("success", 1, 0, 61, 60), Some(End::Itself));
+    assert_eq!(end("success", 1, 0, 50, 60), Some(End::ByRequest));
+    assert_eq!(end("success", 1, 0, 61, 60), Some(End::ByItself));
 
     // systemd counts this as success, but the unit was not stopped.
     assert_eq!(end("success", 2, 2, 61, 60), Some(End::Signal(2)));
     assert_eq!(end("success", 1, 130, 61, 60), Some(End::Code(130)));
-    assert_eq!(end("success", 2, 2, 50, 60), Some(End::Told));
-    assert_eq!(end("success", 1, 130, 50, 60), Some(End::Told));
+    assert_eq!(end("success", 2, 2, 50, 60), Some(End::ByRequest));
+    assert_eq!(end("success", 1, 130, 50, 60), Some(End::ByRequest));
     assert_eq!(end("signal", 2, 9, 61, 60), Some(End::Signal(9)));
     assert_eq!(end("core-dump", 3, 11, 61, 60), Some(End::Signal(11)));
     assert_eq!(end("exit-code", 1, 3, 61, 60), Some(End::Code(3)));
@@ -148,7 +148,7 @@ fn why_a_unit_is_down_is_told_by_its_result_and_by_what_came_first() {
         Some(End::Other("resources".to_owned()))
     );
 
-    assert!(end("signal", 2, 9, 61, 60).unwrap().is_crash() && !End::Itself.is_crash());
+    assert!(end("signal", 2, 9, 61, 60).unwrap().is_crash() && !End::ByItself.is_crash());
 }
 
 /// As measured on systemd 252 and 257, at the end of a crash loop and after a stop that timed

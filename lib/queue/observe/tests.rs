@@ -53,10 +53,10 @@ fn killed(now: i64, sub: &str) -> Observed {
 fn see(db: &Connection, observed: &Observed, cause: &Cause<'_>) -> Vec<String> {
     record(db, SERVER, observed, cause).unwrap();
     settle(db, SERVER, cause, observed.at.now).unwrap();
-    told(db)
+    drifts(db)
 }
 
-fn told(db: &Connection) -> Vec<String> {
+fn drifts(db: &Connection) -> Vec<String> {
     let mut statement = db
         .prepare("SELECT kind || ', ' || coalesce('job ' || job_id, actor) FROM events ORDER BY id")
         .unwrap();
@@ -72,14 +72,14 @@ fn a_look_after_the_clock_was_set_back_counts_and_one_that_is_late_does_not() {
     let (db, now, hour) = (with_servers(1), 7_200_000, 3_600_000);
     see(&db, &running(now, true), &Cause::Outside);
     assert!(
-        look(&db, SERVER, &killed(now - 100, "failed"))
+        record_outside(&db, SERVER, &killed(now - 100, "failed"))
             .unwrap()
             .is_empty(),
         "what was seen since is newer"
     );
 
     assert!(
-        !look(&db, SERVER, &killed(now - hour, "failed"))
+        !record_outside(&db, SERVER, &killed(now - hour, "failed"))
             .unwrap()
             .is_empty()
     );
@@ -90,7 +90,7 @@ fn a_drift_is_told_when_it_begins_and_when_it_ends_and_not_in_between() {
     let db = with_servers(1);
     servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
     see(&db, &running(20, true), &Cause::Job(JobId(3), "anna"));
-    assert_eq!(told(&db), ["server.started, job 3"]);
+    assert_eq!(drifts(&db), ["server.started, job 3"]);
 
     // In between: systemd restarts it or gives up.
     see(&db, &killed(60, "auto-restart"), &Cause::Outside);
@@ -107,7 +107,7 @@ fn a_drift_is_told_when_it_begins_and_when_it_ends_and_not_in_between() {
     assert_eq!(
         see(&db, &killed(62, "failed"), &Cause::Outside).len(),
         4,
-        "told once"
+        "drifts once"
     );
 
     let server = servers::get(&db, SERVER).unwrap().unwrap();
@@ -251,7 +251,9 @@ fn a_look_at_what_has_changed_meanwhile_is_not_written() {
     );
 
     assert!(
-        look(&db, SERVER, &running(59, true)).unwrap().is_empty(),
+        record_outside(&db, SERVER, &running(59, true))
+            .unwrap()
+            .is_empty(),
         "somebody has looked later"
     );
 
@@ -290,7 +292,7 @@ fn one_kind_of_drift_may_follow_another() {
         Drift::Enabled
     );
 
-    let last: Vec<String> = told(&db).split_off(2);
+    let last: Vec<String> = drifts(&db).split_off(2);
     assert_eq!(
         last,
         [
@@ -342,12 +344,12 @@ fn a_server_that_crashes_15_s_after_each_start_keeps_crashing_until_it_is_starte
     }
 
     assert_eq!(
-        told(&db)
+        drifts(&db)
             .iter()
             .filter(|event| event.starts_with("server.drifted"))
             .count(),
         1,
-        "told once"
+        "drifts once"
     );
 
     assert_eq!(crash_total(&db), 7);

@@ -15,7 +15,7 @@ use super::sse;
 use super::stream::Source;
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, UserId};
-use crate::db::live::{self, JobMark, Owners, ServerMark};
+use crate::db::change_feed::{self, JobMark, Owners, ServerMark};
 use crate::db::queue;
 use crate::domain::steam;
 
@@ -167,12 +167,12 @@ impl Changes {
 impl TableMarks {
     fn first(connection: &Connection, now: Instant) -> Result<Self> {
         let mut snapshot = Self {
-            event: live::last_event(connection)?,
-            servers: live::server_marks(connection)?
+            event: change_feed::last_event(connection)?,
+            servers: change_feed::server_marks(connection)?
                 .into_iter()
                 .map(|mark| (mark.id, mark))
                 .collect(),
-            jobs: live::job_marks(connection)?
+            jobs: change_feed::job_marks(connection)?
                 .into_iter()
                 .map(|mark| (mark.id, mark))
                 .collect(),
@@ -186,7 +186,7 @@ impl TableMarks {
     }
 
     fn compare(mut self, connection: &Connection, now: Instant) -> Result<(ChangeSet, Self)> {
-        let events = live::events_after(connection, self.event, MAX_EVENTS)?;
+        let events = change_feed::events_after(connection, self.event, MAX_EVENTS)?;
         if events.len() >= MAX_EVENTS as usize {
             return Ok((
                 ChangeSet {
@@ -197,11 +197,11 @@ impl TableMarks {
             ));
         }
 
-        let servers: HashMap<_, _> = live::server_marks(connection)?
+        let servers: HashMap<_, _> = change_feed::server_marks(connection)?
             .into_iter()
             .map(|mark| (mark.id, mark))
             .collect();
-        let jobs: HashMap<_, _> = live::job_marks(connection)?
+        let jobs: HashMap<_, _> = change_feed::job_marks(connection)?
             .into_iter()
             .map(|mark| (mark.id, mark))
             .collect();
@@ -242,7 +242,7 @@ impl TableMarks {
             .filter_map(|event| servers.get(&event.server?));
         changed_servers.extend(by_event.map(|mark| (mark.id, mark.owner)));
 
-        let owned = |id: JobId| live::owners(connection, id).map(|owners| (id, owners));
+        let owned = |id: JobId| change_feed::owners(connection, id).map(|owners| (id, owners));
         let change = ChangeSet {
             all: false,
             servers: changed_servers.into_iter().collect(),
@@ -273,7 +273,7 @@ fn percents(
     known.retain(|id, _| jobs.contains_key(id));
 
     for job in jobs.values().filter(|job| job.installs) {
-        let line = live::last_line(connection, job.id)?;
+        let line = change_feed::last_line(connection, job.id)?;
         if let Some(progress) = line.as_deref().and_then(steam::progress) {
             known.insert(
                 job.id,

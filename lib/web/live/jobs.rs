@@ -19,7 +19,7 @@ use super::stream::{Source, Stream};
 use super::{Inner, sse};
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Exit, Result, clock};
-use crate::db::{jobs, live, logs};
+use crate::db::{change_feed, jobs, logs};
 use crate::domain::job::JobState;
 
 /// Rows in one read, if they are short.
@@ -136,7 +136,7 @@ pub struct JobSource {
 
 enum Reading {
     /// Waits for the database: where the replay starts.
-    Opening(oneshot::Receiver<Result<live::Replay>>),
+    Opening(oneshot::Receiver<Result<change_feed::Replay>>),
     /// Reads from the ring.
     Ring,
     /// Waits for a page. The number is the ring's base at the time of the request.
@@ -156,7 +156,7 @@ impl JobSource {
         after: Option<i64>,
     ) -> Self {
         let (after, most) = (after.unwrap_or(0), inner.settings.replay_limit);
-        let opening = inner.ask(move |db| live::replay(db.connection(), job, after, most));
+        let opening = inner.ask(move |db| change_feed::replay(db.connection(), job, after, most));
         Self {
             inner: Arc::clone(inner),
             job,
@@ -257,7 +257,7 @@ impl Source for JobSource {
 
 /// The line that stands for those a replay leaves out. It has no id, so that a client does not take
 /// the missing lines for read.
-fn left_out(replay: live::Replay) -> Bytes {
+fn left_out(replay: change_feed::Replay) -> Bytes {
     let line = format!("[… {} earlier lines are not shown …]", replay.dropped);
     let data = json!({"seq": replay.after, "at": clock::now_ms(), "task": null, "line": line, "dropped": replay.dropped});
     sse::one(None, "stderr", &data)

@@ -13,7 +13,7 @@ use super::feed::lock;
 use super::{Inner, changes, jobs};
 use crate::base::Result;
 use crate::db::Db;
-use crate::db::live::{self, Rights};
+use crate::db::change_feed::{self, Rights};
 use crate::db::watch::Watch;
 
 /// The pause after a failed read.
@@ -37,7 +37,7 @@ impl Pump {
         let db = Db::open_existing(path)?;
         db.stay()?;
         let watch = Watch::new(path)?;
-        let rights = live::rights_lost(db.connection(), Rights::default())?.1;
+        let rights = change_feed::rights_lost(db.connection(), Rights::default())?.1;
         Ok(Self {
             inner: Arc::clone(inner),
             watch,
@@ -64,7 +64,7 @@ impl Pump {
 
     /// Reads what was committed. Returns the longest time until the next call.
     fn serve(&mut self, fresh: bool) -> Option<Duration> {
-        let checked = self.watch.look();
+        let checked = self.watch.check();
         let news = fresh || self.again || !matches!(checked, Ok(false));
 
         self.unchecked |= news;
@@ -118,7 +118,7 @@ impl Pump {
 }
 
 fn read_rights(inner: &Inner, connection: &Connection, known: &mut Rights) -> Result<()> {
-    let (lost, now) = live::rights_lost(connection, *known)?;
+    let (lost, now) = change_feed::rights_lost(connection, *known)?;
     *known = now;
     if lost {
         inner.rights.fetch_add(1, Ordering::AcqRel);

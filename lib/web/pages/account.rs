@@ -33,7 +33,7 @@ struct AccountPage {
 
 /// Messages above the page.
 #[derive(Default)]
-struct News {
+struct Notices {
     done: Option<&'static str>,
     trouble: Option<String>,
     fresh: Option<String>,
@@ -56,15 +56,15 @@ pub async fn show(
     render(
         &app,
         viewer,
-        News {
+        Notices {
             done,
-            ..News::default()
+            ..Notices::default()
         },
     )
     .await
 }
 
-async fn render(app: &App, viewer: Viewer, news: News) -> Result<Response, Failure> {
+async fn render(app: &App, viewer: Viewer, news: Notices) -> Result<Response, Failure> {
     let user = viewer.id;
     let mut tokens = app.store.read(move |db| tokens::of_user(db, user)).await?;
     // Valid tokens first, newest on top.
@@ -190,9 +190,9 @@ pub async fn create_token(
     render(
         &app,
         viewer,
-        News {
+        Notices {
             fresh: Some(text),
-            ..News::default()
+            ..Notices::default()
         },
     )
     .await
@@ -224,9 +224,9 @@ async fn refuse(app: &App, viewer: Viewer, trouble: String) -> Result<Response, 
     let mut response = render(
         app,
         viewer,
-        News {
+        Notices {
             trouble: Some(trouble),
-            ..News::default()
+            ..Notices::default()
         },
     )
     .await?;

@@ -103,7 +103,7 @@ impl OutcomeLine {
         let line = |one: &ServerOutcome| Self {
             id: one.server,
             name: name(one.server).unwrap_or_else(|| format!("server {}", one.server)),
-            words: one.outcome.words(),
+            words: one.outcome.message(),
             error: one.error.clone(),
             offer_start: left(one) && down.contains(&one.server),
         };
@@ -280,7 +280,7 @@ pub async fn show(
             .copied()
             .zip(job.server_names.iter().cloned())
             .collect(),
-        live_tasks: live_tasks.map(|task| (task.id, task.words())).collect(),
+        live_tasks: live_tasks.map(|task| (task.id, task.message())).collect(),
         can_retry: job.state.is_terminal() && (viewer.is_admin || !exclusive),
         key: secret::random()?,
         tasks,
@@ -296,7 +296,7 @@ pub async fn show(
 }
 
 impl TaskLine {
-    fn words(&self) -> String {
+    fn message(&self) -> String {
         let server = self
             .server
             .as_ref()

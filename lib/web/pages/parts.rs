@@ -255,7 +255,7 @@ impl Pager {
 
     /// `51–100 of 123`
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn message(&self) -> String {
         let (first, last) = (
             i64::from(self.offset()) + 1,
             (i64::from(self.offset()) + i64::from(self.per)).min(self.total),
@@ -388,7 +388,7 @@ mod tests {
     fn a_list_is_turned_page_by_page_and_has_an_end() {
         let first = Pager::new("/servers/1/jobs", None, 50).with_total(123);
         assert_eq!(
-            (first.words().as_str(), first.newer(), first.offset()),
+            (first.message().as_str(), first.newer(), first.offset()),
             ("1–50 of 123", None, 0)
         );
 
@@ -396,7 +396,7 @@ mod tests {
 
         let last = Pager::new("/admin/jobs?state=failed", Some(3), 50).with_total(123);
         assert_eq!(
-            (last.words().as_str(), last.older()),
+            (last.message().as_str(), last.older()),
             ("101–123 of 123", None)
         );
 
@@ -406,12 +406,12 @@ mod tests {
         );
 
         assert_eq!(
-            Pager::new("/x", Some(0), 50).with_total(0).words(),
+            Pager::new("/x", Some(0), 50).with_total(0).message(),
             "none of 0"
         );
 
         let far = Pager::new("/x", Some(u32::MAX), 5000).with_total(10);
-        assert_eq!((far.words().as_str(), far.older()), ("none of 10", None));
+        assert_eq!((far.message().as_str(), far.older()), ("none of 10", None));
     }
 
     #[test]

@@ -35,7 +35,7 @@ const PER_PAGE: u32 = 50;
 /// Lines of the console on the server's page.
 const LINES: u32 = 12;
 /// The page waits so long for them.
-const PATIENCE: Duration = Duration::from_millis(800);
+const TIMEOUT: Duration = Duration::from_millis(800);
 
 #[derive(Template)]
 #[template(path = "server.html")]
@@ -45,7 +45,7 @@ struct ServerPage {
     power: Power,
     host: String,
     graphs: Vec<Graph>,
-    events: Vec<Told>,
+    events: Vec<EventRow>,
     jobs: Vec<JobLine>,
     total: i64,
     blueprints: Vec<Blueprint>,
@@ -58,7 +58,7 @@ struct ServerPage {
 }
 
 /// An event, as the page tells it.
-struct Told {
+struct EventRow {
     event: ServerEvent,
     what: String,
     /// Whether the viewer may look at its job.
@@ -71,7 +71,7 @@ struct Loaded {
     has_files: bool,
     day: Vec<Sample>,
     month: Vec<Sample>,
-    events: Vec<Told>,
+    events: Vec<EventRow>,
     jobs: Vec<listing::Listed>,
     total: i64,
     blueprints: Vec<Blueprint>,
@@ -97,7 +97,7 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
             .map(|job| access::job(db, job, only))
             .transpose()?
             .unwrap_or(false);
-        events.push(Told {
+        events.push(EventRow {
             what: kind_words(&event.kind),
             event,
             open,
@@ -142,7 +142,7 @@ pub async fn show(
     // again.
     let has_console = !again && loaded.server.actual_since.is_some();
     let console = if has_console {
-        console::last_lines(&app, id, LINES, PATIENCE).await
+        console::last_lines(&app, id, LINES, TIMEOUT).await
     } else {
         LastLines::default()
     };

@@ -6,8 +6,8 @@ use axum::response::Response;
 
 use super::super::frame::{Frame, page};
 use crate::base::clock;
-use crate::base::config::HandSockets;
-use crate::doctor::{self, Finding, Places, Report, Severity};
+use crate::base::config::CommandSockets;
+use crate::doctor::{self, DoctorPaths, Finding, Report, Severity};
 use crate::web::app::App;
 use crate::web::disk;
 use crate::web::failure::Failure;
@@ -37,18 +37,18 @@ impl HealthPage {
 
 pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     let settings = &app.settings;
-    let places = Places {
+    let places = DoctorPaths {
         root: settings.root.clone(),
         database: app.store.path().to_owned(),
         worker_socket: settings.worker_socket.clone(),
-        hands: HandSockets {
+        sockets: CommandSockets {
             helper_socket: settings.helper_socket.clone(),
             runner_socket: settings.runner_socket.clone(),
         },
         looks: settings.looks.clone(),
     };
 
-    let mut report = disk::look(move || doctor::inside(&places, clock::now_ms())).await?;
+    let mut report = disk::look(move || doctor::in_sandbox(&places, clock::now_ms())).await?;
 
     // Failures first.
     report

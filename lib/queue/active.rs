@@ -15,7 +15,7 @@ use crate::domain::task::{Needs, Readiness, TaskKind, TaskState, readiness};
 
 /// A task of an active job.
 #[derive(Clone, Debug)]
-pub struct LiveTask {
+pub struct ActiveTask {
     pub id: TaskId,
     /// What it does, or the unknown word from its row.
     pub kind: Result<TaskKind, String>,
@@ -44,19 +44,19 @@ pub struct LiveTask {
 
 /// A job that this worker runs.
 #[derive(Clone, Debug)]
-pub struct LiveJob {
+pub struct ActiveJob {
     pub id: JobId,
     /// The operation, or the unknown word from its row.
     pub operation: Result<Operation, String>,
     pub servers: Vec<ServerId>,
     pub requested_by: String,
-    pub tasks: Vec<LiveTask>,
+    pub tasks: Vec<ActiveTask>,
     /// How many cancellations of the job or its tasks are in progress. The job does not end before
     /// they do.
     pub cancellations: usize,
 }
 
-impl LiveTask {
+impl ActiveTask {
     /// Whether it is in progress and takes a slot.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -79,7 +79,7 @@ impl LiveTask {
     }
 }
 
-impl LiveJob {
+impl ActiveJob {
     /// Reads a job with its tasks.
     ///
     /// Fails with 3 if there is no such job; 1 or 69 if its rows cannot be read.
@@ -90,7 +90,7 @@ impl LiveJob {
         let tasks = job
             .tasks
             .iter()
-            .map(|task| LiveTask {
+            .map(|task| ActiveTask {
                 id: task.id,
                 kind: TaskKind::parse(&task.kind).ok_or_else(|| task.kind.clone()),
                 server: task.server,

@@ -21,7 +21,7 @@ const LINES: u32 = 20;
 const BUDGET: Duration = Duration::from_secs(1);
 
 /// A helper that takes longer hangs. Recording states matters more.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many fetches run in parallel, each with a helper.
 const AT_ONCE: usize = 4;
@@ -48,7 +48,7 @@ pub(super) fn keep(db: &mut Db, helper: &Path) -> Result<()> {
                     (
                         event,
                         server,
-                        units::last_lines(helper, &InstanceName::from(server), LINES, PATIENCE),
+                        units::last_lines(helper, &InstanceName::from(server), LINES, TIMEOUT),
                     )
                 })
             };

@@ -13,11 +13,11 @@ use crate::db::{Db, servers, tasks};
 use crate::domain::operation::Operation;
 use crate::domain::schedule::Candidate;
 use crate::domain::task::{Readiness, TaskKind, TaskState};
+use crate::queue::active::ActiveJob;
 use crate::queue::claim;
 use crate::queue::finish::{fail_unreadable, finish_jobs};
 use crate::queue::journal::Started;
-use crate::queue::live::LiveJob;
-use crate::queue::observe::{self, Cause, News};
+use crate::queue::observe::{self, Cause, StateReport};
 use crate::queue::settling::Settling;
 use crate::queue::tick_result::{TickResult, event};
 use crate::queue::work::{Ended, Work};
@@ -26,7 +26,7 @@ use crate::queue::work::{Ended, Work};
 pub struct Engine {
     worker: String,
     slots: usize,
-    jobs: Vec<LiveJob>,
+    jobs: Vec<ActiveJob>,
     ended: Vec<Ended>,
     /// Tasks that only wait and take no slot.
     settling: Settling,
@@ -56,18 +56,18 @@ impl Engine {
     }
 
     /// Threads that continue after their jobs have ended, given the jobs that are still active in
-    /// `live`. They block what they work on but take no slot, so that a disk that hangs under one
+    /// `active`. They block what they work on but take no slot, so that a disk that hangs under one
     /// server does not stop the others.
-    fn left_behind_by(&self, live: &[LiveJob]) -> Vec<(TaskId, Candidate)> {
+    fn left_behind_by(&self, active: &[ActiveJob]) -> Vec<(TaskId, Candidate)> {
         let gone = self
             .jobs
             .iter()
-            .filter(|job| !live.iter().any(|other| other.id == job.id));
+            .filter(|job| !active.iter().any(|other| other.id == job.id));
         let all = self
             .left_behind
             .iter()
             .cloned()
-            .chain(gone.flat_map(LiveJob::left_behind));
+            .chain(gone.flat_map(ActiveJob::left_behind));
         all.filter(|(task, _)| !self.ended.iter().any(|ended| ended.task == *task))
             .collect()
     }
@@ -92,7 +92,7 @@ impl Engine {
 
     /// Whether a tick would have something to write, apart from claims.
     #[must_use]
-    pub fn has_news(&self) -> bool {
+    pub fn has_pending(&self) -> bool {
         !self.ended.is_empty()
     }
 
@@ -105,39 +105,42 @@ impl Engine {
     /// Runs one tick. With `stopping`, it starts nothing new and fails jobs that cannot continue.
     /// `attend` handles cancellations (cancel/ is a higher layer). It runs after the settling and
     /// before any start.
-    pub fn turn(
+    pub fn tick(
         &mut self,
         db: &mut Db,
         stopping: bool,
         now: i64,
-        mut attend: impl FnMut(&Connection, &mut Vec<LiveJob>, &mut TickResult) -> Result<()>,
+        mut attend: impl FnMut(&Connection, &mut Vec<ActiveJob>, &mut TickResult) -> Result<()>,
     ) -> Result<TickResult> {
-        let mut live = self.jobs.clone();
+        let mut active = self.jobs.clone();
         let mut result = TickResult::default();
 
         db.write(|tx| {
             for ended in &self.ended {
-                result.news.extend(write_end(tx, &mut live, ended, now)?);
+                result
+                    .reports
+                    .extend(write_end(tx, &mut active, ended, now)?);
             }
 
-            attend(tx, &mut live, &mut result)?;
-            for job in &mut live {
+            attend(tx, &mut active, &mut result)?;
+            for job in &mut active {
                 skip_hopeless(tx, job, now)?;
             }
 
             // Jobs that are done free their slots before others are claimed.
-            finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
+            finish_jobs(tx, &mut active, &self.worker, stopping, now, &mut result)?;
 
             if !stopping {
                 // Ready tasks of active jobs take free slots before new jobs do.
                 let free = self
                     .slots
-                    .saturating_sub(running(&live, &self.settling) + ready(&live));
-                for id in claim::claim(tx, &self.worker, free, &self.left_behind_by(&live), now)? {
+                    .saturating_sub(running(&active, &self.settling) + ready(&active));
+                for id in claim::claim(tx, &self.worker, free, &self.left_behind_by(&active), now)?
+                {
                     match load(tx, id, now) {
                         Ok(job) => {
                             result.started.push(Started::of(&job));
-                            live.push(job);
+                            active.push(job);
                         }
                         // The database itself has failed: the whole tick is tried again.
                         Err(error) if error.exit == Exit::Unavailable => return Err(error),
@@ -151,24 +154,24 @@ impl Engine {
                     }
                 }
 
-                result.begin = begin(tx, &mut live, self.slots, &self.settling, now)?;
+                result.begin = begin(tx, &mut active, self.slots, &self.settling, now)?;
 
                 // A claimed job with nothing to do (an unknown operation) ends at once.
-                finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
+                finish_jobs(tx, &mut active, &self.worker, stopping, now, &mut result)?;
             }
 
             Ok(())
         })?;
 
-        self.left_behind = self.left_behind_by(&live);
-        self.jobs = live;
+        self.left_behind = self.left_behind_by(&active);
+        self.jobs = active;
         self.ended.clear();
         Ok(result)
     }
 }
 
 /// The number of tasks that take a slot.
-fn running(jobs: &[LiveJob], settling: &Settling) -> usize {
+fn running(jobs: &[ActiveJob], settling: &Settling) -> usize {
     let tasks = jobs.iter().flat_map(|job| &job.tasks);
     tasks
         .filter(|task| task.is_running() && !settling.has(task.id))
@@ -176,7 +179,7 @@ fn running(jobs: &[LiveJob], settling: &Settling) -> usize {
 }
 
 /// The number of tasks that could start if there were slots.
-fn ready(jobs: &[LiveJob]) -> usize {
+fn ready(jobs: &[ActiveJob]) -> usize {
     jobs.iter()
         .map(|job| {
             (0..job.tasks.len())
@@ -187,8 +190,8 @@ fn ready(jobs: &[LiveJob]) -> usize {
 }
 
 /// Loads a job that was just claimed, with its tasks.
-fn load(tx: &Connection, id: JobId, now: i64) -> Result<LiveJob> {
-    let job = LiveJob::load(tx, id)?;
+fn load(tx: &Connection, id: JobId, now: i64) -> Result<ActiveJob> {
+    let job = ActiveJob::load(tx, id)?;
     let detail = job
         .operation
         .as_ref()
@@ -199,11 +202,11 @@ fn load(tx: &Connection, id: JobId, now: i64) -> Result<LiveJob> {
 
 fn write_end(
     tx: &Connection,
-    live: &mut [LiveJob],
+    active: &mut [ActiveJob],
     ended: &Ended,
     now: i64,
-) -> Result<Option<News>> {
-    let job = live.iter_mut().find(|job| job.id == ended.job);
+) -> Result<Option<StateReport>> {
+    let job = active.iter_mut().find(|job| job.id == ended.job);
     if let Some(task) = job.and_then(|job| job.tasks.iter_mut().find(|task| task.id == ended.task))
         && (task.state == TaskState::Cancelling || task.state.is_terminal())
     {
@@ -220,10 +223,10 @@ fn write_end(
     };
 
     let written = tasks::finish(tx, ended.task, &finish, now)?;
-    let Some(job) = live.iter_mut().find(|job| job.id == ended.job) else {
+    let Some(job) = active.iter_mut().find(|job| job.id == ended.job) else {
         return Ok(None);
     };
-    let news = match &ended.observed {
+    let reports = match &ended.observed {
         Some((server, observed)) => observe::record(
             tx,
             *server,
@@ -234,7 +237,7 @@ fn write_end(
     };
 
     let Some(at) = job.position(ended.task).filter(|&at| !job.tasks[at].ended) else {
-        return Ok(news);
+        return Ok(reports);
     };
     let task = &mut job.tasks[at];
 
@@ -247,14 +250,14 @@ fn write_end(
         if let Some(server) = task.server {
             servers::set_last_error(tx, server, ended.error.as_deref(), now)?;
         }
-        tell_task(tx, job, at, now)?;
+        record_task_end(tx, job, at, now)?;
     }
 
-    Ok(news)
+    Ok(reports)
 }
 
 /// Adds the event for the end of a task.
-fn tell_task(tx: &Connection, job: &LiveJob, at: usize, now: i64) -> Result<()> {
+fn record_task_end(tx: &Connection, job: &ActiveJob, at: usize, now: i64) -> Result<()> {
     let task = &job.tasks[at];
     let kind = format!("task.{}", task.state);
     let what = task
@@ -270,7 +273,7 @@ fn tell_task(tx: &Connection, job: &LiveJob, at: usize, now: i64) -> Result<()> 
 
 /// Skips tasks whose dependencies can no longer succeed. In the order of the plan, that also skips
 /// the tasks that depend on them.
-fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
+fn skip_hopeless(tx: &Connection, job: &mut ActiveJob, now: i64) -> Result<()> {
     for at in 0..job.tasks.len() {
         if job.readiness(at) == Some(Readiness::Skip) {
             let task = &mut job.tasks[at];
@@ -278,7 +281,7 @@ fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
             tasks::skip(tx, task.id, why, now)?;
             task.state = TaskState::Skipped;
             task.error = Some(why.to_owned());
-            tell_task(tx, job, at, now)?;
+            record_task_end(tx, job, at, now)?;
         }
     }
 
@@ -289,15 +292,15 @@ fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
 /// here, so changes of a blueprint count until then.
 fn begin(
     tx: &Connection,
-    live: &mut [LiveJob],
+    active: &mut [ActiveJob],
     slots: usize,
     settling: &Settling,
     now: i64,
 ) -> Result<Vec<Work>> {
-    let mut free = slots.saturating_sub(running(live, settling));
+    let mut free = slots.saturating_sub(running(active, settling));
     let mut begin = Vec::new();
     // Nothing is known about an unknown operation, whatever tasks its job has.
-    for job in live.iter_mut().filter(|job| job.operation.is_ok()) {
+    for job in active.iter_mut().filter(|job| job.operation.is_ok()) {
         for at in 0..job.tasks.len() {
             if free == 0 {
                 return Ok(begin);
@@ -318,7 +321,7 @@ fn begin(
     Ok(begin)
 }
 
-fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
+fn work(tx: &Connection, job: &ActiveJob, at: usize) -> Work {
     let task = &job.tasks[at];
     let spec = match (&task.kind, task.server) {
         // In a restart, the stop first checks whether the server can start again.
@@ -342,7 +345,7 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
     // An interrupted update leaves its servers stopped, and its retry must start them. So for an
     // update, a server that should be running counts as one that was running.
     let wanted = matches!((&job.operation, &task.kind, task.server), (Ok(Operation::Update), Ok(TaskKind::Stop), Some(server))
-        if servers::is_wanted(tx, server).unwrap_or(false));
+        if servers::should_run(tx, server).unwrap_or(false));
 
     Work {
         job: job.id,
@@ -356,6 +359,6 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
         // A stop that was cancelled early has found nothing; then the desired state decides.
         was_running: stop
             .and_then(|stop| stop.was_running)
-            .or_else(|| servers::is_wanted(tx, task.server?).ok()),
+            .or_else(|| servers::should_run(tx, task.server?).ok()),
     }
 }

@@ -72,7 +72,7 @@ impl Before {
 }
 
 /// Asks systemd for all units, and reads its symlinks.
-pub(super) fn look() -> Result<Now> {
+pub(super) fn read() -> Result<Now> {
     let units = bus::read()?;
     if units.going_down {
         return Ok(Now::GoingDown);

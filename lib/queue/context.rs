@@ -23,7 +23,7 @@ use crate::wire::{Cancel, EndedBy, HelperRequest, RunnerRequest, Stream, Tree};
 
 /// The paths that tasks use.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct TaskPaths {
     /// LEFT4ME_ROOT.
     pub root: PathBuf,
     /// The path of the helper's socket.
@@ -34,10 +34,10 @@ pub struct Places {
 
 /// The open connections, so that their commands can be ended, and the tasks that may open no more.
 #[derive(Clone, Default)]
-pub struct Connections(Arc<Mutex<Book>>);
+pub struct Connections(Arc<Mutex<Registry>>);
 
 #[derive(Default)]
-struct Book {
+struct Registry {
     open: HashMap<RunnerToken, (TaskId, Canceller)>,
     /// Tasks that are being cancelled, and how urgently.
     cancelled: HashMap<TaskId, Cancel>,
@@ -45,56 +45,61 @@ struct Book {
     closed: Option<Cancel>,
 }
 
-impl Book {
+impl Registry {
     fn verdict(&self, task: TaskId) -> Option<Cancel> {
         self.closed.max(self.cancelled.get(&task).copied())
     }
 }
 
 impl Connections {
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keep(&self, task: TaskId, token: RunnerToken, canceller: Canceller) {
-        let mut book = self.book();
+        let mut registry = self.registry();
         // Under the lock: an earlier request to end is applied here, a later one finds the
         // connection in the list.
-        if let Some(how) = book.verdict(task) {
-            tell(&canceller, how);
+        if let Some(how) = registry.verdict(task) {
+            request_end(&canceller, how);
         }
-        book.open.insert(token, (task, canceller));
+        registry.open.insert(token, (task, canceller));
     }
 
     fn forget(&self, token: RunnerToken) {
-        self.book().open.remove(&token);
+        self.registry().open.remove(&token);
     }
 
     /// Prevents all tasks from starting new commands, and ends those that run.
     pub fn end_all(&self, how: Cancel) {
-        let mut book = self.book();
-        book.closed = book.closed.max(Some(how));
-        book.open
+        let mut registry = self.registry();
+        registry.closed = registry.closed.max(Some(how));
+        registry
+            .open
             .values()
-            .for_each(|(_, canceller)| tell(canceller, how));
+            .for_each(|(_, canceller)| request_end(canceller, how));
     }
 
     /// Prevents these tasks from starting new commands, and ends all of theirs that run, at once.
     pub fn end(&self, tasks: &[TaskId], how: Cancel) {
-        let mut book = self.book();
+        let mut registry = self.registry();
         for &task in tasks {
-            let strongest = book.cancelled.entry(task).or_insert(how);
+            let strongest = registry.cancelled.entry(task).or_insert(how);
             *strongest = how.max(*strongest);
         }
-        let theirs = book.open.values().filter(|(task, _)| tasks.contains(task));
-        theirs.for_each(|(_, canceller)| tell(canceller, how));
+        let theirs = registry
+            .open
+            .values()
+            .filter(|(task, _)| tasks.contains(task));
+        theirs.for_each(|(_, canceller)| request_end(canceller, how));
     }
 
     /// Closes the connections of tasks whose commands did not end in time. The worker no longer
     /// waits for them.
     pub fn close(&self, tasks: &[TaskId]) {
-        let book = self.book();
-        book.open
+        let registry = self.registry();
+        registry
+            .open
             .values()
             .filter(|(task, _)| tasks.contains(task))
             .for_each(|(_, canceller)| canceller.close());
@@ -102,14 +107,14 @@ impl Connections {
 
     /// Forgets a task after its thread has ended.
     pub fn forget_task(&self, task: TaskId) {
-        self.book().cancelled.remove(&task);
+        self.registry().cancelled.remove(&task);
     }
 
     /// Why this task may not start a new command.
     #[must_use]
     pub fn refusal(&self, task: TaskId) -> Option<&'static str> {
-        let book = self.book();
-        match (book.cancelled.contains_key(&task), book.closed) {
+        let registry = self.registry();
+        match (registry.cancelled.contains_key(&task), registry.closed) {
             (true, _) => Some("it is being cancelled"),
             (false, Some(_)) => Some("the worker is stopping"),
             (false, None) => None,
@@ -118,7 +123,7 @@ impl Connections {
 }
 
 /// Sends a request to end. A connection that is already closed needs none.
-fn tell(canceller: &Canceller, how: Cancel) {
+fn request_end(canceller: &Canceller, how: Cancel) {
     if let Err(error) = canceller.send(how) {
         tracing::debug!(%error, "a connection had ended before it was told to");
     }
@@ -126,9 +131,9 @@ fn tell(canceller: &Canceller, how: Cancel) {
 
 /// What tasks use to act on the host, shared by all of them.
 #[derive(Clone)]
-pub struct Hands {
+pub struct WorkerContext {
     /// The paths of runner, helper and data.
-    pub places: Arc<Places>,
+    pub paths: Arc<TaskPaths>,
     pub log: Log<Ended>,
     pub connections: Connections,
     /// The tasks that only wait.
@@ -136,34 +141,34 @@ pub struct Hands {
 }
 
 /// The context of one task. Its lines go to the log of that task.
-pub struct TaskHands<'a> {
-    hands: &'a Hands,
+pub struct TaskContext<'a> {
+    context: &'a WorkerContext,
     job: JobId,
     task: TaskId,
 }
 
-impl Hands {
+impl WorkerContext {
     /// The context of one task.
     #[must_use]
-    pub fn of_task(&self, job: JobId, task: TaskId) -> TaskHands<'_> {
-        TaskHands {
-            hands: self,
+    pub fn of_task(&self, job: JobId, task: TaskId) -> TaskContext<'_> {
+        TaskContext {
+            context: self,
             job,
             task,
         }
     }
 }
 
-impl TaskHands<'_> {
+impl TaskContext<'_> {
     /// The data directory, LEFT4ME_ROOT.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.hands.places.root
+        &self.context.paths.root
     }
 
     /// Why no new command may be started, if so.
     fn refusal(&self) -> Option<&'static str> {
-        self.hands.connections.refusal(self.task)
+        self.context.connections.refusal(self.task)
     }
 
     /// Fails if the task should not continue.
@@ -175,7 +180,7 @@ impl TaskHands<'_> {
 
     /// Writes a line of left4me itself to the job's log.
     pub fn note(&self, stream: Stream, line: impl std::fmt::Display) {
-        self.hands
+        self.context
             .log
             .note(self.job, self.task, stream, format!("left4me: {line}"));
     }
@@ -214,7 +219,7 @@ impl TaskHands<'_> {
         };
         self.ask(
             "purge",
-            &self.hands.places.helper,
+            &self.context.paths.helper,
             &request,
             Keep::Log {
                 also: Some(purge_unit(server)),
@@ -229,7 +234,7 @@ impl TaskHands<'_> {
         let request = HelperRequest::journal(server.clone(), lines, false);
         self.ask(
             "journal",
-            &self.hands.places.helper,
+            &self.context.paths.helper,
             &request,
             Keep::Lines(&mut kept),
         )?;
@@ -241,18 +246,18 @@ impl TaskHands<'_> {
             .find_map(|(_, line)| line.split_once(" srcds: "))
             .map(|(_, said)| said.chars().take(REASON).collect());
 
-        self.hands.log.lines(self.job, self.task, kept.lines);
+        self.context.log.lines(self.job, self.task, kept.lines);
         Ok(last)
     }
 
     /// Frees the worker slot of the task, which from now on only waits.
     pub fn settle(&self) {
-        self.hands.settling.begin(self.task);
+        self.context.settling.begin(self.task);
     }
 
     /// The task works again and takes its slot.
     pub fn settled(&self) {
-        self.hands.settling.end(self.task);
+        self.context.settling.end(self.task);
     }
 
     /// What systemd reports about the unit. The output is an answer to the worker and does not go
@@ -265,7 +270,7 @@ impl TaskHands<'_> {
         };
         self.ask(
             "show",
-            &self.hands.places.helper,
+            &self.context.paths.helper,
             &request,
             Keep::Lines(&mut properties),
         )?;
@@ -282,7 +287,7 @@ impl TaskHands<'_> {
     pub fn install(&self) -> Result<()> {
         self.ask(
             "install",
-            &self.hands.places.runner,
+            &self.context.paths.runner,
             &RunnerRequest::Install {},
             Keep::Log { also: None },
         )
@@ -299,7 +304,7 @@ impl TaskHands<'_> {
         let mut seen = None;
         let done = self.ask(
             verb,
-            &self.hands.places.helper,
+            &self.context.paths.helper,
             request,
             Keep::Observed(&mut seen),
         );
@@ -321,9 +326,9 @@ impl TaskHands<'_> {
             return Err(Error::failed(format!("{verb} was not begun: {why}")));
         }
 
-        let token = self.hands.log.runner_began(self.task, verb);
+        let token = self.context.log.runner_began(self.task, verb);
         let mut sink = LogSink {
-            hands: self,
+            context: self,
             token,
             keep,
             last_error: None,
@@ -331,7 +336,7 @@ impl TaskHands<'_> {
 
         let end = units::ask(socket, request, &mut sink);
         let last_error = sink.last_error.take();
-        self.hands.connections.forget(token);
+        self.context.connections.forget(token);
 
         let told = end.as_ref().map_or(
             End {
@@ -342,7 +347,7 @@ impl TaskHands<'_> {
             |end| *end,
         );
 
-        self.hands.log.runner_ended(token, told);
+        self.context.log.runner_ended(token, told);
         verdict(
             verb,
             end.map_err(|error| error.within(verb))?,
@@ -416,7 +421,7 @@ enum Keep<'a> {
 }
 
 struct LogSink<'a, 'b> {
-    hands: &'a TaskHands<'a>,
+    context: &'a TaskContext<'a>,
     token: RunnerToken,
     keep: Keep<'b>,
     last_error: Option<String>,
@@ -424,17 +429,17 @@ struct LogSink<'a, 'b> {
 
 impl Sink for LogSink<'_, '_> {
     fn opened(&mut self, canceller: Canceller) {
-        self.hands
-            .hands
+        self.context
+            .context
             .connections
-            .keep(self.hands.task, self.token, canceller);
+            .keep(self.context.task, self.token, canceller);
     }
 
     fn started(&mut self, unit: &str, server: Option<u32>) {
         let passed_on = matches!(&self.keep, Keep::Log { also: Some(other) } if other == unit);
         let other = if passed_on { served_in(unit) } else { None };
         let served = other.unwrap_or_else(|| served_by(server));
-        self.hands.hands.log.runner_started(self.token, served);
+        self.context.context.log.runner_started(self.token, served);
     }
 
     fn lines(&mut self, lines: Vec<(Stream, String)>) {
@@ -449,10 +454,10 @@ impl Sink for LogSink<'_, '_> {
         match &mut self.keep {
             Keep::Lines(kept) => kept.add(lines),
             Keep::Log { .. } | Keep::Observed(_) => {
-                self.hands
-                    .hands
+                self.context
+                    .context
                     .log
-                    .lines(self.hands.job, self.hands.task, lines);
+                    .lines(self.context.job, self.context.task, lines);
             }
         }
     }

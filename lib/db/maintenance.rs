@@ -34,8 +34,8 @@ pub struct Health {
 /// Checks the file, without migrating or changing it.
 ///
 /// Fails with 69 or 77 when it cannot be read.
-pub fn look(path: &Path) -> Result<Health> {
-    Db::look(path, |tx| {
+pub fn check(path: &Path) -> Result<Health> {
+    Db::peek(path, |tx| {
         let health = || -> rusqlite::Result<Health> {
             Ok(Health {
                 schema: migrate::version(tx)?,
