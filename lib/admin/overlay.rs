@@ -88,7 +88,7 @@ fn hint_content(context: &Context, db: &Db, reference: OverlayRef) -> Result<()>
         .iter()
         .filter_map(|overlay| overlay.reference.parse().ok())
         .collect();
-    for line in content::inspect(&context.paths.root, &[reference], &others)?.told() {
+    for line in content::inspect(&context.paths.root, &[reference], &others)?.messages() {
         hint(&line);
     }
     Ok(())

@@ -42,7 +42,7 @@ fn seen(root: &Path, overlays: &[Overlay]) -> Vec<Finding> {
             continue;
         };
         if !found.is_clean() {
-            let told: Vec<String> = found.told().collect();
+            let told: Vec<String> = found.messages().collect();
             let advice = "correct these files; servers have it from their next start";
             findings.push(Finding::warn(
                 format!("overlay {reference}"),

@@ -12,7 +12,7 @@ use crate::process::systemctl;
 const CHECK: &str = "file system";
 
 /// Runs the test now, as root. None where systemd does not run; another check reports that.
-pub(super) fn tried(root: &Path) -> Option<Finding> {
+pub(super) fn test_now(root: &Path) -> Option<Finding> {
     if !Path::new("/run/systemd/system").is_dir() {
         return None;
     }
@@ -32,7 +32,7 @@ pub(super) fn tried(root: &Path) -> Option<Finding> {
                 Err(error) => error.to_string(),
             };
 
-            by_type(root).unwrap_or_else(|| untried(&format!("{UNIT}: {why}")))
+            by_type(root).unwrap_or_else(|| not_tested(&format!("{UNIT}: {why}")))
         }
     })
 }
@@ -66,11 +66,11 @@ fn judge(checked: &Checked) -> Finding {
             format!("{place}: {why}; no server can start"),
             advice.clone(),
         ),
-        OverlayVerdict::Untried { why } => untried(why),
+        OverlayVerdict::Untried { why } => not_tested(why),
     }
 }
 
-fn untried(why: &str) -> Finding {
+fn not_tested(why: &str) -> Finding {
     let advice = format!("mend that, or see `journalctl -u {UNIT}`");
     Finding::warn(CHECK, format!("no overlay could be tried: {why}"), advice)
 }

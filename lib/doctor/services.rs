@@ -264,7 +264,7 @@ fn is_ours(answer: &str) -> bool {
 }
 
 /// A connection with a request that was sent.
-enum Asked {
+enum PendingReply {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -280,21 +280,21 @@ fn answer(at: &str, fails: &AtomicBool) -> std::io::Result<String> {
             let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
             stream.set_read_timeout(step)?;
             stream.write_all(request)?;
-            Asked::Tcp(stream)
+            PendingReply::Tcp(stream)
         }
         None => {
             let mut stream = connect_unix(at)?;
             stream.set_read_timeout(step)?;
             stream.write_all(request)?;
-            Asked::Unix(stream)
+            PendingReply::Unix(stream)
         }
     };
 
     let (begun, mut bytes, mut chunk) = (Instant::now(), Vec::new(), [0; 512]);
     while begun.elapsed() < TIMEOUT && bytes.len() < ANSWER {
         let read = match &mut asked {
-            Asked::Tcp(stream) => stream.read(&mut chunk),
-            Asked::Unix(stream) => stream.read(&mut chunk),
+            PendingReply::Tcp(stream) => stream.read(&mut chunk),
+            PendingReply::Unix(stream) => stream.read(&mut chunk),
         };
 
         match read {

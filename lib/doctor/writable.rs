@@ -27,7 +27,7 @@ const BYTES: [u8; 8192] = [0x6c; 8192];
 
 /// The result of trying to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tried {
+enum WriteResult {
     Written,
     ReadOnly,
     NoRoom,
@@ -44,7 +44,7 @@ enum Tried {
 pub(super) fn check(root: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     // Several directories usually share a file system; its problem is reported once.
-    let mut told: Vec<(PathBuf, Tried)> = Vec::new();
+    let mut told: Vec<(PathBuf, WriteResult)> = Vec::new();
 
     let is_left4me = geteuid().is_root() || users::uid(LEFT4ME) == Some(geteuid());
     for (name, tried) in tries(root, is_left4me) {
@@ -53,7 +53,10 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
 
         let by_mount = matches!(
             tried,
-            Tried::ReadOnly | Tried::NoRoom | Tried::NoInodes | Tried::Quota
+            WriteResult::ReadOnly
+                | WriteResult::NoRoom
+                | WriteResult::NoInodes
+                | WriteResult::Quota
         );
 
         if by_mount && told.contains(&(mount.clone(), tried)) {
@@ -83,7 +86,10 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
 
 /// The directories, each with its result. A directory of another user is judged by its file system
 /// alone.
-fn tries<'a>(root: &'a Path, is_left4me: bool) -> impl Iterator<Item = (&'static str, Tried)> + 'a {
+fn tries<'a>(
+    root: &'a Path,
+    is_left4me: bool,
+) -> impl Iterator<Item = (&'static str, WriteResult)> + 'a {
     let ours = OURS.into_iter().map(move |name| {
         let path = root.join(name);
         (
@@ -103,12 +109,12 @@ fn tries<'a>(root: &'a Path, is_left4me: bool) -> impl Iterator<Item = (&'static
     )
 }
 
-fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
+fn finding(path: &Path, mount: &Path, tried: WriteResult) -> Option<Finding> {
     let (shown, on) = (path.display(), mount.display());
     let fail = |found: String, advice: Advice| Some(Finding::fail("writing", found, advice));
     match tried {
-        Tried::Written | Tried::Missing => None,
-        Tried::ReadOnly => {
+        WriteResult::Written | WriteResult::Missing => None,
+        WriteResult::ReadOnly => {
             let advice = Advice::root(format!("mount -o remount,rw {}", quoted(mount))).after(
                 "see why in `journalctl -k` (after errors of a disk the kernel makes its \
                        file systems so)",
@@ -119,7 +125,7 @@ fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
                 advice,
             )
         }
-        Tried::NoRoom => {
+        WriteResult::NoRoom => {
             let advice = format!(
                 "make room in {on}: `du -xh --max-depth=2 {} | sort -h | tail`",
                 quoted(mount)
@@ -130,7 +136,7 @@ fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
                 advice.into(),
             )
         }
-        Tried::NoInodes => {
+        WriteResult::NoInodes => {
             let advice = format!(
                 "delete files in {on}, however small: `du -x --inodes --max-depth=2 {} | sort -n | \
                 tail`",
@@ -144,14 +150,14 @@ fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
                 advice.into(),
             )
         }
-        Tried::Quota => {
+        WriteResult::Quota => {
             let advice = format!("raise the quota of user {LEFT4ME} at {on}");
             fail(
                 format!("the disk quota of user {LEFT4ME} at {on} is used up"),
                 advice.into(),
             )
         }
-        Tried::Refused => {
+        WriteResult::Refused => {
             let advice = "see the findings about directories; then whether AppArmor or another \
                          policy forbids it \
                           (`journalctl -k`)";
@@ -160,7 +166,7 @@ fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
                 advice.into(),
             )
         }
-        Tried::Failed(errno) => {
+        WriteResult::Failed(errno) => {
             let advice = "see `journalctl -k` for what the disk or its driver says";
             fail(
                 format!("nothing can be written in {shown}: {}", errno.desc()),
@@ -171,12 +177,12 @@ fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
 }
 
 /// Writes a few bytes into a file without a name: nothing is left when this process ends.
-fn try_in(directory: &Path) -> Tried {
+fn try_in(directory: &Path) -> WriteResult {
     if !directory
         .symlink_metadata()
         .is_ok_and(|found| found.is_dir())
     {
-        return Tried::Missing;
+        return WriteResult::Missing;
     }
 
     let mut options = std::fs::OpenOptions::new();
@@ -190,32 +196,32 @@ fn try_in(directory: &Path) -> Tried {
         .open(directory)
         .and_then(|mut file| file.write_all(&BYTES));
     let Err(error) = written else {
-        return Tried::Written;
+        return WriteResult::Written;
     };
     match error.raw_os_error().map(Errno::from_raw) {
         // A file system without such files, for example NFS.
         Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) => by_file_system(directory),
-        Some(Errno::EROFS) => Tried::ReadOnly,
+        Some(Errno::EROFS) => WriteResult::ReadOnly,
         Some(Errno::ENOSPC) if statvfs(directory).is_ok_and(|found| is_without_inodes(&found)) => {
-            Tried::NoInodes
+            WriteResult::NoInodes
         }
-        Some(Errno::ENOSPC) => Tried::NoRoom,
-        Some(Errno::EDQUOT) => Tried::Quota,
-        Some(Errno::EACCES | Errno::EPERM) => Tried::Refused,
-        Some(errno) => Tried::Failed(errno),
-        None if error.kind() == ErrorKind::WriteZero => Tried::NoRoom,
-        None => Tried::Failed(Errno::EIO),
+        Some(Errno::ENOSPC) => WriteResult::NoRoom,
+        Some(Errno::EDQUOT) => WriteResult::Quota,
+        Some(Errno::EACCES | Errno::EPERM) => WriteResult::Refused,
+        Some(errno) => WriteResult::Failed(errno),
+        None if error.kind() == ErrorKind::WriteZero => WriteResult::NoRoom,
+        None => WriteResult::Failed(Errno::EIO),
     }
 }
 
 /// Judges by what the file system reports.
-fn by_file_system(directory: &Path) -> Tried {
+fn by_file_system(directory: &Path) -> WriteResult {
     match statvfs(directory) {
-        Ok(found) if found.flags().contains(FsFlags::ST_RDONLY) => Tried::ReadOnly,
-        Ok(found) if is_without_inodes(&found) => Tried::NoInodes,
-        Ok(found) if found.blocks() > 0 && found.blocks_available() == 0 => Tried::NoRoom,
-        Ok(_) => Tried::Written,
-        Err(_) => Tried::Missing,
+        Ok(found) if found.flags().contains(FsFlags::ST_RDONLY) => WriteResult::ReadOnly,
+        Ok(found) if is_without_inodes(&found) => WriteResult::NoInodes,
+        Ok(found) if found.blocks() > 0 && found.blocks_available() == 0 => WriteResult::NoRoom,
+        Ok(_) => WriteResult::Written,
+        Err(_) => WriteResult::Missing,
     }
 }
 
@@ -259,9 +265,9 @@ mod tests {
     #[test]
     fn a_try_leaves_nothing_and_its_end_has_a_name() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(try_in(dir.path()), Tried::Written);
+        assert_eq!(try_in(dir.path()), WriteResult::Written);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        assert_eq!(try_in(&dir.path().join("missing")), Tried::Missing);
+        assert_eq!(try_in(&dir.path().join("missing")), WriteResult::Missing);
         assert!(dir.path().starts_with(mount_of(dir.path())));
         assert_eq!(mount_of(Path::new("/proc/self")), Path::new("/proc"));
     }
@@ -269,21 +275,25 @@ mod tests {
     #[test]
     fn each_end_is_told_as_what_it_is_with_the_mount() {
         let found_for = |tried| finding(Path::new("/data/tmp"), Path::new("/data"), tried).unwrap();
-        let found = found_for(Tried::ReadOnly);
+        let found = found_for(WriteResult::ReadOnly);
         assert!(
             found.found.contains("/data is mounted read-only")
                 && found.command.unwrap().ends_with("rw /data")
         );
 
-        assert!(found_for(Tried::NoRoom).found.contains("/data is full"));
-        assert!(found_for(Tried::NoInodes).found.contains("no inodes"));
         assert!(
-            found_for(Tried::Failed(Errno::EIO))
+            found_for(WriteResult::NoRoom)
+                .found
+                .contains("/data is full")
+        );
+        assert!(found_for(WriteResult::NoInodes).found.contains("no inodes"));
+        assert!(
+            found_for(WriteResult::Failed(Errno::EIO))
                 .found
                 .contains("I/O error")
         );
         assert_eq!(
-            finding(Path::new("/x"), Path::new("/"), Tried::Written),
+            finding(Path::new("/x"), Path::new("/"), WriteResult::Written),
             None
         );
     }

@@ -170,17 +170,17 @@ pub fn changes(known: &Known, unit: &Unit, booted_at: i64) -> Vec<Change> {
         ActualState::Running if booted => vec![Change::Started(Start::AtBoot)],
         ActualState::Running => {
             // The crash before an awaited restart was reported already.
-            let untold = if known.awaits_restart() {
+            let unreadable = if known.awaits_restart() {
                 crashes.saturating_sub(1)
             } else {
                 crashes
             };
 
             let mut changes = Vec::new();
-            if untold > 0 {
+            if unreadable > 0 {
                 changes.push(Change::Crashed {
                     end: None,
-                    more: untold - 1,
+                    more: unreadable - 1,
                 });
             }
 

@@ -82,7 +82,7 @@ fn report(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Res
             unit
         };
 
-        supervisor.say(Stream::Stderr, &reason::said(&unit, &entry.line));
+        supervisor.write_line(Stream::Stderr, &reason::said(&unit, &entry.line));
     }
 
     Ok(())

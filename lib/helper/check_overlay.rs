@@ -48,7 +48,7 @@ const LAYERS: [&str; 3] = ["installation", "overlays", "workshop_cache"];
 /// Fails with 1 if no server could start, or if the test or its result could not be completed.
 pub(super) fn run(root: &Path) -> Result<()> {
     let at_us = Moment::now().monotonic_us;
-    let verdict = tried(root).unwrap_or_else(|error| OverlayVerdict::Untried {
+    let verdict = run_test(root).unwrap_or_else(|error| OverlayVerdict::Untried {
         why: error.to_string(),
     });
     let checked = Checked {
@@ -84,7 +84,7 @@ fn file_system(root: &Path) -> String {
         .map_or_else(String::new, |mount| mount.kind)
 }
 
-fn tried(root: &Path) -> Result<OverlayVerdict> {
+fn run_test(root: &Path) -> Result<OverlayVerdict> {
     let runtime = Directory::root(root)?.enter("runtime")?;
     // Another test waits until this one has finished.
     let alone = Flock::lock(runtime.fd.try_clone()?, FlockArg::LockExclusive);
@@ -92,7 +92,7 @@ fn tried(root: &Path) -> Result<OverlayVerdict> {
 
     clear(&runtime)?;
 
-    let verdict = Trial::prepare(&runtime).and_then(|trial| trial.verdict());
+    let verdict = OverlayTest::prepare(&runtime).and_then(|test| test.verdict());
     clear(&runtime)?;
     verdict
 }
@@ -108,7 +108,7 @@ fn clear(runtime: &Directory) -> Result<()> {
     empty::remove(runtime, c".overlay-check")
 }
 
-struct Trial {
+struct OverlayTest {
     all: Directory,
     lower: Directory,
     runtime: Runtime,
@@ -116,7 +116,7 @@ struct Trial {
     log: KernelLog,
 }
 
-impl Trial {
+impl OverlayTest {
     /// Creates the directories of a server, and a lower layer.
     fn prepare(runtime: &Directory) -> Result<Self> {
         let log = KernelLog::from_now();

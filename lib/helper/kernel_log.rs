@@ -87,14 +87,14 @@ pub(super) fn configure(options: &[(&str, &str)]) -> Result<(), (Errno, Vec<Stri
         while let Ok(length) = nix::unistd::read(&context, &mut line)
             && length > 0
         {
-            said.extend(own_words(&line[..length]));
+            said.extend(message_text(&line[..length]));
         }
         (failed(errno), said)
     })
 }
 
 /// Parses a message such as `e overlay: filesystem on upper not supported as upperdir`.
-fn own_words(line: &[u8]) -> Option<String> {
+fn message_text(line: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(line);
     let (_, said) = text.trim_end().split_once(' ')?;
     Some(said.strip_prefix("overlay: ").unwrap_or(said).to_owned())
@@ -129,10 +129,10 @@ mod tests {
         }
 
         assert_eq!(
-            own_words(b"e overlay: No changes allowed\n").as_deref(),
+            message_text(b"e overlay: No changes allowed\n").as_deref(),
             Some("No changes allowed")
         );
 
-        assert_eq!(own_words(b"e"), None);
+        assert_eq!(message_text(b"e"), None);
     }
 }

@@ -83,7 +83,7 @@ fn build(
     let refused = |errno| Refused::Kernel(errno, runtime.merged.path.clone());
     nix::unistd::chdir("/proc/self/fd").map_err(refused)?;
 
-    let tmpfs = Made {
+    let tmpfs = MountArguments {
         kind: "tmpfs",
         source,
         flags: MsFlags::MS_NOEXEC,
@@ -136,7 +136,7 @@ fn read_only(source: &str, files: &OwnedFd, layers: &[&Layer]) -> Result<(), Err
         .chain(layers.iter().map(|layer| &layer.fd))
         .map(|fd| fd.as_raw_fd());
     let options = format!("metacopy=on,lowerdir={}", joined(lower));
-    Made {
+    MountArguments {
         kind: "overlay",
         source,
         flags: MsFlags::MS_RDONLY,
@@ -148,7 +148,7 @@ fn read_only(source: &str, files: &OwnedFd, layers: &[&Layer]) -> Result<(), Err
 fn outer(source: &str, lower: impl Iterator<Item = i32>, runtime: &Runtime) -> Result<(), Errno> {
     let (upper, work) = (runtime.upper.fd.as_raw_fd(), runtime.work.fd.as_raw_fd());
     let options = format!("lowerdir={},upperdir={upper},workdir={work}", joined(lower));
-    Made {
+    MountArguments {
         kind: "overlay",
         source,
         flags: MsFlags::empty(),
@@ -162,14 +162,14 @@ fn joined(fds: impl Iterator<Item = i32>) -> String {
 }
 
 /// The arguments of mount(2).
-struct Made<'m> {
+struct MountArguments<'m> {
     kind: &'m str,
     source: &'m str,
     flags: MsFlags,
     options: &'m str,
 }
 
-impl Made<'_> {
+impl MountArguments<'_> {
     fn mount(&self, target: &OwnedFd) -> Result<(), Errno> {
         let target = target.as_raw_fd().to_string();
         let flags = FLAGS_OF_ALL | self.flags;

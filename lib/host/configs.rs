@@ -23,7 +23,7 @@ const LONGEST: usize = 60;
 const COMPARED: u64 = 256 * 1024;
 
 /// The most settings that are reported with their winner.
-const TOLD: usize = 100;
+const MAX_SETTINGS: usize = 100;
 
 /// Commands that set nothing, so two of them are no conflict.
 const NO_SETTINGS: [&str; 16] = [
@@ -47,7 +47,7 @@ const NO_SETTINGS: [&str; 16] = [
 
 /// One overlay's own server.cfg.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Brought {
+pub struct ConfigFile {
     pub overlay: OverlayRef,
     pub path: PathBuf,
     /// Its second name in left4dead2/cfg, such as `server_maps.cfg`.
@@ -56,7 +56,7 @@ pub struct Brought {
 
 /// A setting that more than one of the files sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contest {
+pub struct SettingConflict {
     pub setting: String,
     /// The overlay whose line wins; none for the blueprint.
     pub winner: Option<OverlayRef>,
@@ -69,8 +69,8 @@ pub struct Contest {
 pub(super) fn find<'o>(
     overlays: impl DoubleEndedIterator<Item = (&'o OverlayRef, &'o Path)>,
     layers: &[String],
-) -> Vec<Brought> {
-    let mut found: Vec<Brought> = Vec::new();
+) -> Vec<ConfigFile> {
+    let mut found: Vec<ConfigFile> = Vec::new();
     for (overlay, directory) in overlays.rev() {
         let path = directory.join(CFG).join("server.cfg");
         if !path.metadata().is_ok_and(|found| found.is_file()) {
@@ -98,7 +98,7 @@ pub(super) fn find<'o>(
             count += 1;
         }
 
-        found.push(Brought {
+        found.push(ConfigFile {
             overlay: overlay.clone(),
             path,
             name,
@@ -126,7 +126,7 @@ fn plain(overlay: &str) -> String {
 }
 
 /// The settings that several of `brought` and `lines` set, ordered by name.
-pub(super) fn contests(brought: &[Brought], lines: &[ConfigLine]) -> Vec<Contest> {
+pub(super) fn conflicts(brought: &[ConfigFile], lines: &[ConfigLine]) -> Vec<SettingConflict> {
     let mut setters: BTreeMap<String, Vec<Option<OverlayRef>>> = BTreeMap::new();
     let mut add = |whose: Option<&OverlayRef>, settings: HashSet<String>| {
         for setting in settings {
@@ -144,14 +144,14 @@ pub(super) fn contests(brought: &[Brought], lines: &[ConfigLine]) -> Vec<Contest
     let contested = setters.into_iter().filter_map(|(setting, mut whose)| {
         let winner = whose.pop()?;
         let losers: Vec<OverlayRef> = whose.into_iter().flatten().collect();
-        (!losers.is_empty()).then_some(Contest {
+        (!losers.is_empty()).then_some(SettingConflict {
             setting,
             winner,
             losers,
         })
     });
 
-    contested.take(TOLD).collect()
+    contested.take(MAX_SETTINGS).collect()
 }
 
 fn head(path: &Path) -> String {
@@ -262,7 +262,7 @@ mod tests {
             "log on".parse().unwrap(),
         ];
 
-        let told: Vec<(String, Option<String>, usize)> = contests(&found, &lines)
+        let told: Vec<(String, Option<String>, usize)> = conflicts(&found, &lines)
             .into_iter()
             .map(|one| {
                 (

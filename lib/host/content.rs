@@ -1,5 +1,5 @@
 //! Checks overlays as the game sees them: files that a server's user cannot read, places where the
-//! game does not look, and links that lead nowhere in the merged tree. The game reports none of
+//! game does not scan, and links that lead nowhere in the merged tree. The game reports none of
 //! these: a map is missing, or a plugin does not load.
 //!
 //! A relative link that leaves its overlay is one of the traps. The game follows it from
@@ -19,7 +19,7 @@ use crate::base::{Result, users};
 use crate::host::overlay;
 
 /// The most findings that are reported.
-const TOLD: usize = 20;
+const MAX_FINDINGS: usize = 20;
 
 /// The most entries of an overlay that are checked.
 const ENTRIES: usize = 200_000;
@@ -54,14 +54,14 @@ const HIDDEN: [&str; 6] = [
 ];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct ContentReport {
     /// One line each, beginning with the path.
     pub lines: Vec<String>,
     /// How many more findings there are.
     pub more: usize,
 }
 
-impl Found {
+impl ContentReport {
     /// Whether nothing was found.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -69,7 +69,7 @@ impl Found {
     }
 
     /// All lines, and a last one with the number of omitted findings.
-    pub fn told(&self) -> impl Iterator<Item = String> {
+    pub fn messages(&self) -> impl Iterator<Item = String> {
         let more = (self.more > 0).then(|| format!("and {} more of that kind", self.more));
         self.lines.iter().cloned().chain(more)
     }
@@ -78,7 +78,11 @@ impl Found {
 /// Checks `overlays`. Their links may lead into each other, into `others` and into the game files.
 ///
 /// Fails with 1 when `root` cannot be used. A missing overlay is not reported here.
-pub fn inspect(root: &Path, overlays: &[OverlayRef], others: &[OverlayRef]) -> Result<Found> {
+pub fn inspect(
+    root: &Path,
+    overlays: &[OverlayRef],
+    others: &[OverlayRef],
+) -> Result<ContentReport> {
     let root = fs_err::canonicalize(root)?;
     let located = |list: &[OverlayRef]| -> Vec<PathBuf> {
         list.iter()
@@ -93,25 +97,25 @@ pub fn inspect(root: &Path, overlays: &[OverlayRef], others: &[OverlayRef]) -> R
     layers.push(root.join("installation"));
 
     let shared = users::ids(users::GAME).ok().map(|ids| ids.1);
-    let mut look = Look {
+    let mut scan = Scan {
         merged: root.join("runtime/ID/merged"),
         root,
         layers,
         shared,
-        found: Found::default(),
+        found: ContentReport::default(),
         left: 0,
     };
 
     for subject in subjects {
-        look.left = ENTRIES;
-        look.top(&subject);
-        look.below(&subject, Path::new(""), DEPTH);
+        scan.left = ENTRIES;
+        scan.top(&subject);
+        scan.below(&subject, Path::new(""), DEPTH);
     }
 
-    Ok(look.found)
+    Ok(scan.found)
 }
 
-struct Look {
+struct Scan {
     root: PathBuf,
     /// The path of a server's merged tree; ID stands for any server's.
     merged: PathBuf,
@@ -119,14 +123,14 @@ struct Look {
     layers: Vec<PathBuf>,
     /// The group of all servers.
     shared: Option<Gid>,
-    found: Found,
+    found: ContentReport,
     /// How many more entries are checked.
     left: usize,
 }
 
-impl Look {
-    fn tell(&mut self, path: &Path, why: &str) {
-        if self.found.lines.len() == TOLD {
+impl Scan {
+    fn add(&mut self, path: &Path, why: &str) {
+        if self.found.lines.len() == MAX_FINDINGS {
             self.found.more += 1;
             return;
         }
@@ -152,24 +156,24 @@ impl Look {
 
             let path = entry.path();
             if lower == "left4dead2" && name != lower {
-                self.tell(
+                self.add(
                     &path,
                     "the game looks into left4dead2, in lower case: rename it",
                 );
             } else if BELOW_THE_GAME.contains(&lower.as_str()) {
-                self.tell(
+                self.add(
                     &path,
                     &format!(
                         "the game looks into left4dead2/{lower}: move it to left4dead2/{lower}"
                     ),
                 );
             } else if lower.ends_with(".vpk") {
-                self.tell(
+                self.add(
                     &path,
                     "the game looks for add-ons in left4dead2/addons: move it there",
                 );
             } else if path.join("left4dead2").is_dir() {
-                self.tell(
+                self.add(
                     &path.join("left4dead2"),
                     "it is one folder too deep: the overlay should begin with left4dead2/",
                 );
@@ -182,7 +186,7 @@ impl Look {
         let entries = match std::fs::read_dir(&here) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                return self.tell(
+                return self.add(
                     &here,
                     "left4me cannot look into it, and so cannot say what the game will see",
                 );
@@ -202,13 +206,13 @@ impl Look {
             };
             if found.is_symlink() {
                 if let Err(why) = self.follow(&inner) {
-                    self.tell(&path, &why);
+                    self.add(&path, &why);
                 }
             } else if found.is_dir() {
                 // A directory that the game itself has stays accessible.
                 let is_open = self.may(&found, 0o5) || self.is_the_games(&inner);
                 if !is_open {
-                    self.tell(
+                    self.add(
                         &path,
                         &format!("it is closed to the game{}", owner_and_mode(&found, "rx")),
                     );
@@ -224,11 +228,11 @@ impl Look {
     fn file(&mut self, path: &Path, inner: &Path, found: &Metadata) {
         let kind = found.file_type();
         if kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
-            return self.tell(path, "it is no regular file, and the game cannot use it");
+            return self.add(path, "it is no regular file, and the game cannot use it");
         }
 
         if !self.may(found, 0o4) {
-            return self.tell(
+            return self.add(
                 path,
                 &format!("the game cannot read it{}", owner_and_mode(found, "r")),
             );
@@ -252,7 +256,7 @@ impl Look {
                 _ => return,
             };
 
-            self.tell(path, why);
+            self.add(path, why);
         }
     }
 

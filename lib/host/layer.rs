@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::base::{Error, Result, files};
-use crate::host::configs::Brought;
+use crate::host::configs::ConfigFile;
 
 /// The mode of written files: the group can read. Once the layer is mounted, that is the game's
 /// group.
@@ -35,7 +35,7 @@ pub(super) enum Node {
 /// The topmost lower layer of an instance: server.cfg, second names of the overlays' own, and the
 /// link by which the game finds Steam's client library. The game's HOME is the merged directory.
 /// `root` must be canonical.
-pub(super) fn of(root: &Path, server_cfg: String, brought: &[Brought]) -> Node {
+pub(super) fn of(root: &Path, server_cfg: String, brought: &[ConfigFile]) -> Node {
     let dir = |name: &str, entries| (name.to_owned(), Node::Dir(entries));
     let mut cfg = vec![("server.cfg".to_owned(), Node::File(server_cfg))];
     // A link, not a copy: the mode of the overlay's file decides who may read it, and the game

@@ -17,7 +17,7 @@ pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
     };
 
     let runtime = root.join("runtime");
-    let all = mounts::all().map_err(untold)?;
+    let all = mounts::all().map_err(unreadable)?;
     let mut names: Vec<InstanceName> = all
         .iter()
         .filter_map(|mount| instance_of(&runtime, &mount.point))
@@ -32,10 +32,10 @@ pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
 /// Whether ROOT/runtime/INSTANCE/merged is a mount point. `root` must be canonical.
 pub(super) fn is_mounted(root: &Path, instance: &InstanceName) -> Result<bool> {
     let merged = root.join("runtime").join(instance.as_str()).join("merged");
-    Ok(!mounts::at(&merged).map_err(untold)?.is_empty())
+    Ok(!mounts::at(&merged).map_err(unreadable)?.is_empty())
 }
 
-fn untold(error: Error) -> Error {
+fn unreadable(error: Error) -> Error {
     error.within("what is mounted cannot be read")
 }
 

@@ -7,7 +7,7 @@ use crate::base::Result;
 use crate::base::names::{InstanceName, OverlayRef};
 use crate::domain::blueprint::Spec;
 use crate::domain::{launch, notices};
-use crate::host::configs::{self, Brought, Contest};
+use crate::host::configs::{self, ConfigFile, SettingConflict};
 use crate::host::{env_file, overlay};
 
 /// The first lines of a server.cfg.
@@ -47,7 +47,7 @@ impl Rendering {
 /// overlays contain.
 ///
 /// Fails with 1 when arguments or layers together are longer than the kernel's limit.
-pub fn render(spec: &Spec, layers: &[String], brought: &[Brought]) -> Result<Rendering> {
+pub fn render(spec: &Spec, layers: &[String], brought: &[ConfigFile]) -> Result<Rendering> {
     let mut server_cfg = HEADER.to_owned();
     if !brought.is_empty() {
         server_cfg.push_str(FIRST);
@@ -96,9 +96,9 @@ pub struct Preview {
     /// The command line that systemd starts, in its own quoting.
     pub command: String,
     /// The overlays' server.cfg files that run before the blueprint's lines, in this order.
-    pub brought: Vec<Brought>,
+    pub brought: Vec<ConfigFile>,
     /// Settings that several of them, or one of them and the blueprint, set.
-    pub contests: Vec<Contest>,
+    pub conflicts: Vec<SettingConflict>,
     /// Notices about settings that hide the server from players.
     pub notices: Vec<String>,
     /// Why initializing would fail.
@@ -157,7 +157,7 @@ pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Prev
         .filter_map(|one| Some((one.overlay.as_ref()?, Path::new(&one.path))))
         .collect();
     let brought = configs::find(located.into_iter(), &usable);
-    let contests = configs::contests(&brought, &spec.config);
+    let conflicts = configs::conflicts(&brought, &spec.config);
     let rendering = render(spec, &usable, &brought)?;
     let command = COMMAND
         .replace("${L4D2_PORT}", &spec.port.to_string())
@@ -170,7 +170,7 @@ pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Prev
         rendering,
         command,
         brought,
-        contests,
+        conflicts,
         notices,
         trouble,
     })
@@ -320,7 +320,7 @@ mod tests {
             let through = std::fs::read_to_string(cfg.join("server_mods.cfg")).unwrap();
             assert_eq!(through, "hostname \"mods\"\nsv_tags x\n");
 
-            let winner = shown.contests[0].winner.as_ref().map(ToString::to_string);
+            let winner = shown.conflicts[0].winner.as_ref().map(ToString::to_string);
             assert_eq!(
                 winner,
                 lines.is_empty().then(|| "mods".to_owned()),

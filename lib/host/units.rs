@@ -184,14 +184,14 @@ pub fn why_failed(mut show: impl FnMut() -> Result<Unit>) -> Option<unit::End> {
 }
 
 /// Collects lines until the timeout.
-struct Hurried {
+struct TimedLines {
     kept: Kept,
     patience: Duration,
     /// Ends the waiting thread when the reply is complete.
     done: Option<Receiver<()>>,
 }
 
-impl Sink for Hurried {
+impl Sink for TimedLines {
     fn opened(&mut self, canceller: Canceller) {
         let (patience, Some(done)) = (self.patience, self.done.take()) else {
             return;
@@ -221,7 +221,7 @@ fn ask_within(
     patience: Duration,
 ) -> (Vec<(Stream, String)>, Result<End>) {
     let (answered, done) = channel();
-    let mut sink = Hurried {
+    let mut sink = TimedLines {
         kept: Kept::default(),
         patience,
         done: Some(done),

@@ -15,7 +15,7 @@ use crate::base::config::{CommandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::{Error, Result, journal, lock, notify, undumpable, users};
 use crate::db::{Db, candidates, jobs, queue};
 use crate::queue::wake;
-use read::{Before, Now};
+use read::{PreviousRows, SystemdAnswer};
 
 /// Another poller that takes longer than this hangs.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -77,11 +77,11 @@ fn poll(cli: &PollerCli) -> Result<()> {
     // the current state.
     let turn = lock::wait(&database, "poller", TIMEOUT)?;
 
-    let before = Before::read(&mut db)?;
+    let before = PreviousRows::read(&mut db)?;
     let seen = read::read();
     let result = match &seen {
-        Ok(Now::GoingDown) => return Ok(()),
-        Ok(Now::Seen(seen)) => {
+        Ok(SystemdAnswer::GoingDown) => return Ok(()),
+        Ok(SystemdAnswer::PollResult(seen)) => {
             write::seen(&mut db, &before, seen)?;
             seen.complaint().map_or(Ok(()), Err)
         }

@@ -15,7 +15,7 @@ use crate::host::units::Observed;
 use crate::host::{bus, enablement};
 
 /// The rows, read before systemd is asked.
-pub(super) struct Before {
+pub(super) struct PreviousRows {
     /// All servers with valid rows. Servers with jobs are excluded only when rows are written,
     /// because jobs come and go.
     pub(super) watched: Vec<Watched>,
@@ -25,15 +25,15 @@ pub(super) struct Before {
 }
 
 /// The answer of systemd.
-pub(super) enum Now {
+pub(super) enum SystemdAnswer {
     /// The host is shutting down, so servers that stop are not recorded.
     GoingDown,
     /// The state of the units.
-    Seen(Seen),
+    PollResult(PollResult),
 }
 
 /// What systemd reports about all units.
-pub(super) struct Seen {
+pub(super) struct PollResult {
     /// When it was read.
     pub(super) at: Moment,
     loaded: BTreeMap<String, Observed>,
@@ -43,7 +43,7 @@ pub(super) struct Seen {
     has_template: bool,
 }
 
-impl Before {
+impl PreviousRows {
     /// Reads all rows. An invalid row is logged and skipped.
     pub(super) fn read(db: &mut Db) -> Result<Self> {
         let (rows, orphans, last) =
@@ -72,14 +72,14 @@ impl Before {
 }
 
 /// Asks systemd for all units, and reads its symlinks.
-pub(super) fn read() -> Result<Now> {
+pub(super) fn read() -> Result<SystemdAnswer> {
     let units = bus::read()?;
     if units.going_down {
-        return Ok(Now::GoingDown);
+        return Ok(SystemdAnswer::GoingDown);
     }
 
     let enabled = enablement::enabled(Path::new(enablement::SYSTEM))?;
-    Ok(Now::Seen(Seen {
+    Ok(SystemdAnswer::PollResult(PollResult {
         at: units.at,
         loaded: units.loaded,
         failed_overlays: units.failed_overlays,
@@ -89,7 +89,7 @@ pub(super) fn read() -> Result<Now> {
     }))
 }
 
-impl Seen {
+impl PollResult {
     /// The state of a server. A unit that is not loaded is inactive. None while the unit changes
     /// its state.
     pub(super) fn of(&self, server: ServerId) -> Option<Observed> {

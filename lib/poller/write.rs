@@ -18,10 +18,10 @@ use crate::domain::server::ActualState;
 use crate::host::units::Observed;
 use crate::queue::observe::{self, Cause, StateReport, Written};
 
-use super::read::{Before, Seen};
+use super::read::{PollResult, PreviousRows};
 
 /// Records what was read, and reports what changed.
-pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
+pub(super) fn seen(db: &mut Db, before: &PreviousRows, seen: &PollResult) -> Result<()> {
     let (reports, found, lost) = db.write(|tx| {
         // Read again here, because a job may have been added since the rows were read.
         let in_jobs = observations::in_jobs(tx, seen.at.now)?;
@@ -62,7 +62,7 @@ pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
 
 /// Records that the state of the servers is unknown. Their rows never show them as stopped because
 /// of that.
-pub(super) fn unreadable(db: &mut Db, before: &Before, error: &Error) -> Result<()> {
+pub(super) fn unreadable(db: &mut Db, before: &PreviousRows, error: &Error) -> Result<()> {
     let now = crate::base::clock::now_ms();
 
     db.write(|tx| {
@@ -84,7 +84,7 @@ fn server(
     tx: &Connection,
     watched: &Watched,
     observed: &Observed,
-    before: &Before,
+    before: &PreviousRows,
 ) -> Result<Option<StateReport>> {
     let Written::Done(changes, after) =
         observe::record_over(tx, watched, observed, &Cause::Outside)?

@@ -103,7 +103,7 @@ impl Supervisor {
     }
 
     /// Sends a line of this program itself.
-    pub fn say(&mut self, stream: Stream, text: &str) {
+    pub fn write_line(&mut self, stream: Stream, text: &str) {
         self.peer
             .line(stream, &super::lines::clean(text.as_bytes(), false));
     }

@@ -158,7 +158,7 @@ fn tell_content(context: &TaskContext<'_>, server: ServerId, spec: &Spec) {
     }
     match content::inspect(context.root(), &spec.overlays, &[]) {
         Ok(found) => found
-            .told()
+            .messages()
             .for_each(|line| context.note(Stream::Stderr, line)),
         Err(error) => context.note(
             Stream::Stderr,

@@ -34,7 +34,7 @@ pub(super) fn link(supervisor: &mut Supervisor, home: &Path, steamcmd: &Path) ->
             home.display()
         );
 
-        supervisor.say(Stream::Stderr, &warning);
+        supervisor.write_line(Stream::Stderr, &warning);
     }
 
     let source = found.unwrap_or_else(|| home.to_owned());
@@ -64,7 +64,7 @@ fn set_aside(supervisor: &mut Supervisor, path: &Path) -> Result<()> {
         }
 
         let (path, aside) = (path.display(), aside.display());
-        supervisor.say(
+        supervisor.write_line(
             Stream::Stderr,
             &format!("{path} is of another steamcmd: renamed to {aside}"),
         );
@@ -80,7 +80,7 @@ fn make_link(supervisor: &mut Supervisor, link: &Path, target: &Path) -> Result<
         Ok(_) => fs::remove_file(link)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(_) => {
-            supervisor.say(
+            supervisor.write_line(
                 Stream::Stderr,
                 &format!("{} is no link: not changed", link.display()),
             );

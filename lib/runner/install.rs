@@ -108,7 +108,7 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Res
             let warning = "a windows pass came without a linux pass after it: no server starts \
                           over \
                            Windows files; install again once the cause above is mended";
-            install.supervisor.say(Stream::Stderr, warning);
+            install.supervisor.write_line(Stream::Stderr, warning);
         }
     }
 
@@ -121,7 +121,7 @@ fn refuse_without_overlays(supervisor: &mut Supervisor, root: &Path) -> Result<(
     let why = match Checked::recent(root) {
         Some(checked) => {
             if let Some(words) = checked.limits() {
-                supervisor.say(
+                supervisor.write_line(
                     Stream::Stderr,
                     &format!("{words}; `sudo left4me doctor` says what to do"),
                 );
@@ -167,7 +167,7 @@ impl Install<'_> {
 
                     let directory = self.installation.directory.display();
                     let message = format!("installed: build {build} in {directory}");
-                    self.supervisor.say(Stream::Stderr, &message);
+                    self.supervisor.write_line(Stream::Stderr, &message);
                     return Ok(Outcome::exit(0));
                 }
                 Attempt::Cancelled(outcome) => return Ok(outcome),
@@ -196,7 +196,7 @@ impl Install<'_> {
 
             let (count, wait_s) = (policy.count(), wait.as_secs());
             let message = format!("attempt {count}{of} failed: {why}; the next one in {wait_s} s");
-            self.supervisor.say(Stream::Stderr, &message);
+            self.supervisor.write_line(Stream::Stderr, &message);
 
             from = failure.from;
             if let Some(outcome) = self.supervisor.pause(wait) {
@@ -239,7 +239,7 @@ impl Install<'_> {
                         let message = format!(
                             "{pass}: exit code {code} after its success; the manifest decides"
                         );
-                        self.supervisor.say(Stream::Stderr, &message);
+                        self.supervisor.write_line(Stream::Stderr, &message);
                     }
                 }
                 Verdict::Failed(failure) => return Ok(Attempt::Failed(failure, outcome.code)),
@@ -367,7 +367,7 @@ impl Install<'_> {
             match fs::remove_dir_all(&path) {
                 Ok(()) => {
                     self.supervisor
-                        .say(Stream::Stderr, &format!("removed {}", path.display()));
+                        .write_line(Stream::Stderr, &format!("removed {}", path.display()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),

@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
     // A failure of steamcmd is a line of the log with steamcmd's own code; any other is an error.
     let result = match result {
         Err(error) if matches!(error.exit, Exit::Foreign(_)) => {
-            supervisor.say(Stream::Stderr, &error.to_string());
+            supervisor.write_line(Stream::Stderr, &error.to_string());
             Ok(Outcome::exit(error.exit.code().into()))
         }
         other => other,

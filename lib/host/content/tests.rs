@@ -26,7 +26,7 @@ fn root() -> (tempfile::TempDir, PathBuf) {
 
 fn found(root: &Path) -> Vec<String> {
     let (x, y) = ("x".parse().unwrap(), "y".parse().unwrap());
-    let mut lines: Vec<String> = inspect(root, &[x], &[y]).unwrap().told().collect();
+    let mut lines: Vec<String> = inspect(root, &[x], &[y]).unwrap().messages().collect();
     lines
         .iter_mut()
         .for_each(|line| *line = line.replace(&format!("{}/", root.display()), ""));
@@ -179,7 +179,7 @@ fn content_beside_left4dead2_is_found_and_the_list_is_bounded() {
 
     let lines = found(&root);
     assert!(
-        lines.len() == TOLD + 1 && lines.contains(&"and 35 more of that kind".to_owned()),
+        lines.len() == MAX_FINDINGS + 1 && lines.contains(&"and 35 more of that kind".to_owned()),
         "{lines:?}"
     );
 

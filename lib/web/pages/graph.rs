@@ -94,13 +94,13 @@ pub fn cpu(samples: &[Sample]) -> Vec<Point> {
 
 /// Formats bytes.
 #[must_use]
-pub fn say_bytes(value: f64) -> String {
+pub fn format_bytes(value: f64) -> String {
     parts::bytes(value as i64)
 }
 
 /// Formats percent.
 #[must_use]
-pub fn say_percent(value: f64) -> String {
+pub fn format_percent(value: f64) -> String {
     if value < 10.0 {
         format!("{value:.1} %")
     } else {
@@ -239,7 +239,7 @@ mod tests {
             until: 240 * HOUR,
             from: "ten days ago",
             at_least: 1.0,
-            say: say_percent,
+            say: format_percent,
         }
     }
 
@@ -360,6 +360,6 @@ mod tests {
             [1.0, 1.0, 10.0, 100.0, 150.0]
         );
         assert_eq!(round_up(300.0 * mib), 400.0 * mib);
-        assert_eq!(say_bytes(round_up(1.2 * 1024.0 * mib)), "2.0 GiB");
+        assert_eq!(format_bytes(round_up(1.2 * 1024.0 * mib)), "2.0 GiB");
     }
 }
