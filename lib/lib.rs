@@ -2,7 +2,7 @@
 //!
 //! A request becomes a job in one SQLite database. Small sandboxed programs carry the job out and
 //! record every line of output. The library is divided into layers; a module imports only from its
-//! own layer and the layers below, which `tests/tidy.rs` checks.
+//! own layer and the layers below, which `tests/tidy/` checks.
 //!
 //! | layer | modules |
 //! |---|---|
