@@ -11,7 +11,7 @@ use left4me::db::users::{self, Role};
 use serde_json::Value;
 
 use super::PATIENCE;
-use super::house::House;
+use super::host::TestHost;
 
 /// The password of every test user.
 pub const PASSWORD: &str = "correct horse battery";
@@ -26,13 +26,13 @@ pub struct Web {
 
 impl Web {
     /// Starts it on a free port and waits until it listens.
-    pub fn start(house: &House, args: &[&str]) -> Self {
-        Self::start_with(house, args, &[])
+    pub fn start(host: &TestHost, args: &[&str]) -> Self {
+        Self::start_with(host, args, &[])
     }
 
     /// The same with more in its environment.
-    pub fn start_with(house: &House, args: &[&str], envs: &[(&str, &str)]) -> Self {
-        let mut command = house.command(
+    pub fn start_with(host: &TestHost, args: &[&str], envs: &[(&str, &str)]) -> Self {
+        let mut command = host.command(
             WEB,
             &[&["--listen", "127.0.0.1:0", "--idle-seconds", "0"], args].concat(),
         );
@@ -125,7 +125,7 @@ impl Web {
 
     /// Stops it with SIGTERM; returns its exit code.
     pub fn stop(mut self) -> i32 {
-        super::house::stop(&self.child, nix::sys::signal::Signal::SIGTERM);
+        super::host::stop(&self.child, nix::sys::signal::Signal::SIGTERM);
         super::ended(&mut self.child)
     }
 }
@@ -380,7 +380,7 @@ pub fn status(answer: &str) -> u16 {
         .unwrap_or_else(|_| panic!("no status: {answer}"))
 }
 
-impl House {
+impl TestHost {
     /// Creates a user with [`PASSWORD`].
     pub fn user(&self, name: &str, role: Role) {
         let hash = password::hash(PASSWORD).unwrap();

@@ -2,12 +2,15 @@
 //! starts them, the line protocol, and waiting for conditions.
 //!
 //! No test relies on a fixed sleep: each wait names its condition and fails after a deadline.
-#![allow(dead_code, reason = "each test program uses its share")]
+#![allow(dead_code, reason = "each test binary uses its share")]
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
-pub mod follow;
-pub mod house;
+pub mod host;
 pub mod http;
+pub mod page;
+pub mod steamcmd;
+pub mod stuck;
+pub mod subscribers;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;

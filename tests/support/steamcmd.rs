@@ -1,8 +1,6 @@
 //! A stand-in for steamcmd: a shell script for the real runner.
 
-#![allow(dead_code, reason = "each test file needs a part of it")]
-
-use super::support::{Envs, Heard, Root, Talk};
+use super::{Envs, Heard, Root, Talk};
 
 pub const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
 pub const INSTALL: &str = r#"{"verb":"install"}"#;
