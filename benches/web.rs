@@ -6,6 +6,7 @@
 //!     cargo bench --bench web -- followers [COUNT] [LINES A SECOND] [SECONDS]
 //!     cargo bench --bench web -- idle [COUNT]
 //!     cargo bench --bench web -- dashboard [REQUESTS A SECOND] [SECONDS]
+
 #![allow(
     clippy::disallowed_methods,
     reason = "it starts the programs it measures, and reads the clock that is asked for"
@@ -19,9 +20,10 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use left4me::db::users::Role;
+
 use support::host::TestHost;
-use support::http::{PASSWORD, Web, status};
-use support::subscribers::{Heard, Subscribers, many_files};
+use support::http::{Web, status};
+use support::subscribers::{Received, Subscribers, many_files};
 
 fn main() {
     let arguments: Vec<String> = std::env::args()
@@ -105,14 +107,7 @@ fn cpu(pid: u32) -> f64 {
 /// Signs a new user in over HTTP; returns the session's cookie.
 fn sign_in(host: &TestHost, web: &Web, role: Role) -> String {
     host.user("bench", role);
-    let mut client = web.client();
-    client.sign_in("bench", PASSWORD);
-    let cookies: Vec<_> = client
-        .cookies
-        .iter()
-        .map(|(name, text)| format!("{name}={text}"))
-        .collect();
-    cookies.join("; ")
+    web.signed_in("bench").cookie()
 }
 
 /// The command of the job: prints `count` lines at an even rate, each with its time.
@@ -132,7 +127,7 @@ fn print(go: &str, count: u32, pace: u32) {
             "{} Update state (0x61) downloading, progress: line {i} of {count}",
             now_us()
         )
-        .expect("heard");
+        .expect("received");
     }
 }
 
@@ -197,8 +192,8 @@ fn followers(count: u32, pace: u32, seconds: u32) {
     {
         // Read the clock once per read.
         let (mut now, mut before) = (0, usize::MAX);
-        let heard = |which: usize, _: &mut _, heard: Heard<'_>| match heard {
-            Heard::Line(seq, data) => {
+        let received = |which: usize, _: &mut _, received: Received<'_>| match received {
+            Received::Line(seq, data) => {
                 let place = usize::try_from(seq).expect("positive");
                 if printed.len() <= place {
                     printed.resize(place + 1, 0);
@@ -223,12 +218,12 @@ fn followers(count: u32, pace: u32, seconds: u32) {
                     times.add(now.saturating_sub(printed[place]));
                 }
             }
-            Heard::Closed => closed += 1,
-            Heard::Event(_) | Heard::Status(_) => {}
+            Received::Closed => closed += 1,
+            Received::Event(_) | Received::Status(_) => {}
         };
 
         assert!(
-            subscribers.turn(support::PATIENCE, heard),
+            subscribers.turn(support::PATIENCE, received),
             "nothing comes any more"
         );
     }

@@ -5,59 +5,21 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::Root;
 use left4me::base::password;
 use left4me::db::{Db, tokens};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
-const LEFT4ME_JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
+use crate::support::{Finished, JOB, LEFT4ME, PASSWORD, Root};
+
 const LONG_AGO: i64 = 1_000_000_000_000;
 
-/// The result of a program.
-#[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    /// Checks that it failed with `code` and one line on standard error that contains `words`.
-    #[track_caller]
-    fn refused(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, code, "{self:?}");
-        assert_eq!(self.out, "", "{self:?}");
-
-        if code != 2 {
-            assert_eq!(self.err.lines().count(), 1, "{self:?}");
-        }
-
-        for word in words {
-            assert!(self.err.contains(word), "'{word}' is missing: {self:?}");
-        }
-    }
-
-    #[track_caller]
-    fn done(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
-
-    #[track_caller]
-    fn json(self) -> Value {
-        let out = self.done();
-        assert_eq!(out.lines().count(), 1, "{out}");
-        serde_json::from_str(&out).unwrap()
-    }
-}
-
-struct TestHost {
+/// A data directory without a database at first.
+struct Host {
     root: Root,
 }
 
-impl TestHost {
+impl Host {
     fn new() -> Self {
         Self { root: Root::new() }
     }
@@ -66,9 +28,9 @@ impl TestHost {
     fn with_users() -> Self {
         let host = Self::new();
         for name in ["anna", "bert"] {
-            host.fed(
+            host.run_with_input(
                 &["user", "add", name, "--password-stdin"],
-                "correct horse\n",
+                &format!("{PASSWORD}\n"),
             )
             .done();
             host.run(&["blueprint", "create", "plain", "--user", name])
@@ -78,17 +40,12 @@ impl TestHost {
         host
     }
 
-    fn run(&self, args: &[&str]) -> Said {
-        self.fed(args, "")
+    fn run(&self, args: &[&str]) -> Finished {
+        self.run_with_input(args, "")
     }
 
-    fn fed(&self, args: &[&str], input: &str) -> Said {
-        let output = self.root.fed(LEFT4ME, args, input.as_bytes());
-        Said {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+    fn run_with_input(&self, args: &[&str], input: &str) -> Finished {
+        self.root.run(LEFT4ME, args, input.as_bytes())
     }
 
     fn database(&self) -> Connection {
@@ -110,20 +67,20 @@ impl TestHost {
 
 #[test]
 fn a_user_is_added_listed_disabled_and_enabled() {
-    let host = TestHost::new();
+    let host = Host::new();
     let empty = host.run(&["user", "list"]);
     assert!(empty.err.contains("left4me user add"), "{empty:?}");
     assert_eq!(empty.done(), "");
     assert_eq!(host.run(&["user", "list", "--json"]).json(), json!([]));
 
-    host.fed(
+    host.run_with_input(
         &["user", "add", "anna", "--admin", "--password-stdin"],
-        "correct horse\nsecond line\n",
+        &format!("{PASSWORD}\nsecond line\n"),
     )
     .done();
-    host.fed(
+    host.run_with_input(
         &["user", "add", "anna", "--password-stdin"],
-        "correct horse\n",
+        &format!("{PASSWORD}\n"),
     )
     .refused(4, &["anna", "passwd"]);
 
@@ -132,8 +89,7 @@ fn a_user_is_added_listed_disabled_and_enabled() {
         .query_row("SELECT password_hash FROM users", [], |row| row.get(0))
         .unwrap();
     assert!(
-        hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$")
-            && password::verify("correct horse", &hash),
+        hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$") && password::verify(PASSWORD, &hash),
         "{hash}"
     );
 
@@ -170,13 +126,13 @@ fn a_user_is_added_listed_disabled_and_enabled() {
 
 #[test]
 fn a_new_password_ends_all_sessions() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.sql(
         "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, \
          zeroblob(32), 1, 1, 9)",
     );
 
-    host.fed(
+    host.run_with_input(
         &["user", "passwd", "anna", "--password-stdin"],
         "another horse\r\n",
     )
@@ -194,23 +150,23 @@ fn a_new_password_ends_all_sessions() {
         })
         .unwrap();
     assert!(password::verify("another horse", &hash));
-    host.fed(
+    host.run_with_input(
         &["user", "passwd", "nobody", "--password-stdin"],
-        "correct horse\n",
+        &format!("{PASSWORD}\n"),
     )
     .refused(3, &["nobody"]);
 }
 
 #[test]
 fn a_bad_password_and_a_missing_terminal_are_refused() {
-    let host = TestHost::new();
+    let host = Host::new();
     for (input, word) in [
         ("short\n", "10 characters"),
         ("", "empty"),
         ("\n", "empty"),
         ("tab\tin the middle\n", "control"),
     ] {
-        host.fed(&["user", "add", "anna", "--password-stdin"], input)
+        host.run_with_input(&["user", "add", "anna", "--password-stdin"], input)
             .refused(2, &[word]);
     }
 
@@ -221,7 +177,7 @@ fn a_bad_password_and_a_missing_terminal_are_refused() {
 
 #[test]
 fn a_token_is_shown_once_and_only_its_hash_is_stored() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     let created = host.run(&["token", "create", "anna", "--name", "match bot"]);
     assert!(
         created.err.contains("it cannot be shown again"),
@@ -276,7 +232,7 @@ fn a_token_is_shown_once_and_only_its_hash_is_stored() {
 
 #[test]
 fn an_overlay_gets_a_directory_that_the_group_can_fill() {
-    let host = TestHost::new();
+    let host = Host::new();
     host.run(&["overlay", "add", "competitive"]).done();
     host.run(&["overlay", "add", "hotel", "--path", "maps/dead-hotel"])
         .done();
@@ -321,7 +277,7 @@ fn an_overlay_gets_a_directory_that_the_group_can_fill() {
 
 #[test]
 fn an_overlay_outside_its_root_is_not_added_and_not_created() {
-    let host = TestHost::new();
+    let host = Host::new();
     let outside = host.root.join("outside");
     std::fs::create_dir(&outside).unwrap();
     symlink(&outside, host.root.join("overlays/link")).unwrap();
@@ -357,7 +313,7 @@ fn an_overlay_outside_its_root_is_not_added_and_not_created() {
 
 #[test]
 fn a_blueprint_keeps_its_content_and_edits_replace_lists() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     for overlay in ["one", "two"] {
         host.run(&["overlay", "add", overlay]).done();
     }
@@ -420,7 +376,7 @@ fn a_blueprint_keeps_its_content_and_edits_replace_lists() {
         "what is not named stays"
     );
 
-    host.fed(
+    host.run_with_input(
         &["blueprint", "edit", "new name", "--config-file", "-"],
         "a\nb",
     )
@@ -441,7 +397,7 @@ fn a_blueprint_keeps_its_content_and_edits_replace_lists() {
 
 #[test]
 fn a_blueprint_refuses_invalid_content() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.run(&["overlay", "add", "one"]).done();
     let create = |rest: &[&str]| {
         host.run(&[&["blueprint", "create", "x", "--user", "anna"][..], rest].concat())
@@ -477,7 +433,7 @@ fn a_blueprint_refuses_invalid_content() {
 
 #[test]
 fn an_overlay_or_blueprint_in_use_is_not_removed() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.run(&["overlay", "add", "one"]).done();
     host.run(&[
         "blueprint",
@@ -509,7 +465,7 @@ fn an_overlay_or_blueprint_in_use_is_not_removed() {
 
 #[test]
 fn a_damaged_row_is_reported_wherever_it_is_shown() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.run(&[
         "server",
         "create",
@@ -583,7 +539,7 @@ fn a_damaged_row_is_reported_wherever_it_is_shown() {
 
 #[test]
 fn a_server_has_the_json_of_the_contract() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     assert_eq!(host.run(&["server", "list", "--json"]).json(), json!([]));
 
     host.run(&[
@@ -630,7 +586,7 @@ fn a_server_has_the_json_of_the_contract() {
 
 #[test]
 fn a_drift_is_shown_with_its_cause_and_remedy() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.run(&[
         "server",
         "create",
@@ -669,7 +625,7 @@ fn a_drift_is_shown_with_its_cause_and_remedy() {
 
 #[test]
 fn a_failed_poll_is_reported_with_the_states() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.run(&[
         "server",
         "create",
@@ -695,7 +651,7 @@ fn a_failed_poll_is_reported_with_the_states() {
 
 #[test]
 fn a_unit_without_a_server_is_reported_with_its_remedy() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.sql("INSERT INTO orphans VALUES ('77', 1, 'running', 5)");
     let listed = host.run(&["server", "list"]);
     assert!(
@@ -711,7 +667,7 @@ fn a_unit_without_a_server_is_reported_with_its_remedy() {
 
 #[test]
 fn history_is_newest_first_with_cause_and_last_output() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.run(&[
         "server",
         "create",
@@ -782,7 +738,7 @@ fn history_is_newest_first_with_cause_and_last_output() {
 
 #[test]
 fn a_port_is_the_requested_or_the_lowest_free_one() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     let create = |name: &str, rest: &[&str]| {
         let first = [
             "server",
@@ -830,7 +786,7 @@ fn a_port_is_the_requested_or_the_lowest_free_one() {
 
 #[test]
 fn a_name_used_by_two_users_is_ambiguous_and_an_id_is_not() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     for user in ["anna", "bert"] {
         host.run(&[
             "server",
@@ -878,7 +834,7 @@ fn a_name_used_by_two_users_is_ambiguous_and_an_id_is_not() {
 
 #[test]
 fn a_server_uses_only_blueprints_of_its_own_user() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.run(&["blueprint", "create", "berts", "--user", "bert"])
         .done();
     let create = [
@@ -911,7 +867,7 @@ fn a_server_uses_only_blueprints_of_its_own_user() {
 
 #[test]
 fn a_server_is_removed_only_after_its_delete() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.run(&[
         "server",
         "create",
@@ -979,14 +935,14 @@ fn a_server_is_removed_only_after_its_delete() {
 
 #[test]
 fn the_default_owner_is_the_caller_or_the_only_user() {
-    let host = TestHost::new();
+    let host = Host::new();
     host.run(&["blueprint", "create", "x"])
         .refused(2, &["left4me user add"]);
 
     let add = |name: &str| {
-        host.fed(
+        host.run_with_input(
             &["user", "add", name, "--password-stdin"],
-            "correct horse\n",
+            &format!("{PASSWORD}\n"),
         )
         .done()
     };
@@ -1012,7 +968,7 @@ fn the_default_owner_is_the_caller_or_the_only_user() {
 
 #[test]
 fn bad_names_and_numbers_are_usage_errors() {
-    let host = TestHost::new();
+    let host = Host::new();
     for bad in [
         "",
         "..",
@@ -1033,7 +989,7 @@ fn bad_names_and_numbers_are_usage_errors() {
             &["server", "show", "--", bad],
             &["token", "create", "anna", &format!("--name={bad}")],
         ] {
-            let said = host.fed(command, "correct horse\n");
+            let said = host.run_with_input(command, &format!("{PASSWORD}\n"));
             assert_eq!((said.code, said.out.as_str()), (2, ""), "{command:?}");
         }
     }
@@ -1057,7 +1013,7 @@ fn bad_names_and_numbers_are_usage_errors() {
 
 #[test]
 fn every_change_leaves_an_event_with_who_did_it() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.run(&["overlay", "add", "one"]).done();
     host.run(&[
         "server",
@@ -1112,7 +1068,7 @@ fn every_change_leaves_an_event_with_who_did_it() {
 
 #[test]
 fn an_unusable_database_is_exit_69_and_unchanged() {
-    let host = TestHost::new();
+    let host = Host::new();
     host.run(&["server", "list", "--db", "/nonexistent/left4me.db"])
         .refused(69, &["/nonexistent/left4me.db"]);
 
@@ -1131,7 +1087,7 @@ fn an_unusable_database_is_exit_69_and_unchanged() {
 
 #[test]
 fn a_backup_is_a_checked_copy_that_overwrites_nothing() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     // A concurrent writer has not committed.
     let writer = host.database();
     writer
@@ -1170,7 +1126,7 @@ fn a_backup_is_a_checked_copy_that_overwrites_nothing() {
 
 #[test]
 fn keep_removes_only_old_numbered_backups() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     let backups = host.root.join("backups");
     for _ in 0..2 {
         host.run(&["backup"]).done();
@@ -1199,7 +1155,7 @@ fn keep_removes_only_old_numbered_backups() {
 
 #[test]
 fn local_time_is_in_the_zone_of_tz() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     // Fourteen hours ahead and ten behind: a day apart.
     let dates = ["Pacific/Kiritimati", "Pacific/Honolulu"].map(|zone| {
         let output = Command::new(LEFT4ME)
@@ -1223,7 +1179,7 @@ fn local_time_is_in_the_zone_of_tz() {
 }
 
 /// What `left4me history` and `left4me-job events` print in a zone.
-fn shown_in(host: &TestHost, zone: &str, program: &str, args: &[&str]) -> Vec<String> {
+fn shown_in(host: &Host, zone: &str, program: &str, args: &[&str]) -> Vec<String> {
     let output = Command::new(program)
         .args(args)
         .envs(host.root.envs())
@@ -1245,7 +1201,7 @@ fn shown_in(host: &TestHost, zone: &str, program: &str, args: &[&str]) -> Vec<St
 
 #[test]
 fn every_local_time_names_its_zone() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     // 2026-11-29 00:13:43 UTC.
     host.sql(
         "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at) VALUES
@@ -1265,7 +1221,7 @@ fn every_local_time_names_its_zone() {
         ("Mars/Olympus", "UTC", "00:13:43"),
         (":/etc/passwd", "UTC", "00:13:43"),
     ] {
-        let list = shown_in(&host, zone, LEFT4ME_JOB, &["list"]);
+        let list = shown_in(&host, zone, JOB, &["list"]);
         assert!(
             list[0].contains(&format!("QUEUED ({name})")),
             "{zone}: {list:?}"
@@ -1276,7 +1232,7 @@ fn every_local_time_names_its_zone() {
             "{zone}: {list:?}"
         );
 
-        let show = shown_in(&host, zone, LEFT4ME_JOB, &["show", "1"]);
+        let show = shown_in(&host, zone, JOB, &["show", "1"]);
         let queued = show
             .iter()
             .find(|line| line.starts_with("queued "))
@@ -1287,7 +1243,7 @@ fn every_local_time_names_its_zone() {
         );
     }
 
-    let list = shown_in(&host, "Mars/Olympus", LEFT4ME_JOB, &["list", "--json"]);
+    let list = shown_in(&host, "Mars/Olympus", JOB, &["list", "--json"]);
     assert!(
         list.concat().contains("1795911223000"),
         "JSON has no zone: {list:?}"
@@ -1297,7 +1253,7 @@ fn every_local_time_names_its_zone() {
 /// 2026-10-25: at 03:00 CEST it is 02:00 CET.
 #[test]
 fn in_a_repeated_hour_times_name_their_zone_and_keep_their_order() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     let twice = [1_792_888_200_000_i64, 1_792_891_800_000];
     for at in twice {
         host.sql(&format!(
@@ -1305,12 +1261,7 @@ fn in_a_repeated_hour_times_name_their_zone_and_keep_their_order() {
         ));
     }
 
-    let events = shown_in(
-        &host,
-        "Europe/Berlin",
-        LEFT4ME_JOB,
-        &["events", "--limit", "2"],
-    );
+    let events = shown_in(&host, "Europe/Berlin", JOB, &["events", "--limit", "2"]);
 
     assert!(events[0].starts_with("AT "), "{events:?}");
     assert!(
@@ -1334,8 +1285,8 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 /// Job 1 ended long ago with 2500 lines, job 2 just now; job 3, as old as job 1, still runs.
-fn with_jobs() -> TestHost {
-    let host = TestHost::with_users();
+fn with_jobs() -> Host {
+    let host = Host::with_users();
     let now = left4me::base::clock::now_ms();
     host.sql(&format!(
         "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, \
@@ -1410,7 +1361,7 @@ fn pruning_removes_only_jobs_that_ended_long_ago() {
 
 #[test]
 fn many_small_jobs_and_one_with_many_tasks_are_pruned() {
-    let host = TestHost::with_users();
+    let host = Host::with_users();
     host.sql(&format!(
         "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, \
          finished_at, exit_code, worker_id)
@@ -1485,7 +1436,7 @@ fn pruning_logs_keeps_the_jobs() {
 
 #[test]
 fn the_doctor_changes_nothing_and_gives_advice() {
-    let host = TestHost::new();
+    let host = Host::new();
     let said = host.run(&["doctor"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(
@@ -1532,7 +1483,7 @@ fn the_doctor_changes_nothing_and_gives_advice() {
 
 #[test]
 fn every_command_family_has_help_with_examples() {
-    let host = TestHost::new();
+    let host = Host::new();
     for family in [
         &["user", "add"][..],
         &["token", "create"],

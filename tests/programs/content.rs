@@ -5,45 +5,39 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use crate::support::Root;
+use crate::support::{Finished, LEFT4ME, PASSWORD, Root};
 
 /// A data directory with user anna.
-struct TestHost {
+struct Host {
     root: Root,
 }
 
-/// Exit code, and both outputs in one text.
-type Said = (i32, String);
-
-impl TestHost {
+impl Host {
     fn new() -> Self {
         let host = Self { root: Root::new() };
         host.done(
             &["user", "add", "anna", "--password-stdin"],
-            b"correct horse\n",
+            format!("{PASSWORD}\n").as_bytes(),
         );
         host
     }
 
-    fn fed(&self, args: &[&str], input: &[u8]) -> Said {
-        let output = self.root.fed(env!("CARGO_BIN_EXE_left4me"), args, input);
-        let text = [output.stdout, output.stderr].concat();
-        (
-            output.status.code().unwrap(),
-            String::from_utf8(text).unwrap(),
-        )
+    /// The exit code, and both outputs in one text.
+    fn run(&self, args: &[&str], input: &[u8]) -> (i32, String) {
+        let Finished { code, out, err } = self.root.run(LEFT4ME, args, input);
+        (code, out + &err)
     }
 
     #[track_caller]
     fn done(&self, args: &[&str], input: &[u8]) -> String {
-        let (code, text) = self.fed(args, input);
+        let (code, text) = self.run(args, input);
         assert_eq!(code, 0, "{args:?}: {text}");
         text
     }
 
     #[track_caller]
     fn refused(&self, args: &[&str], input: &[u8], code: i32, words: &[&str]) {
-        let said = self.fed(args, input);
+        let said = self.run(args, input);
         assert!(
             said.0 == code && words.iter().all(|word| said.1.contains(word)),
             "{args:?}: {said:?}"
@@ -51,7 +45,7 @@ impl TestHost {
     }
 
     fn doctor(&self) -> String {
-        self.fed(&["doctor"], b"").1
+        self.run(&["doctor"], b"").1
     }
 }
 
@@ -62,7 +56,7 @@ fn write(path: &Path, text: impl AsRef<[u8]>) {
 
 #[test]
 fn what_the_game_cannot_see_is_told_when_an_overlay_is_added_and_by_the_doctor() {
-    let host = TestHost::new();
+    let host = Host::new();
     let overlay = host.root.join("overlays/package");
     write(&overlay.join("addons/map.vpk"), "x");
     write(&overlay.join("left4dead2/cfg/private.cfg"), "x");
@@ -102,7 +96,7 @@ fn what_the_game_cannot_see_is_told_when_an_overlay_is_added_and_by_the_doctor()
 
 #[test]
 fn a_config_file_of_any_editor_is_taken_or_named_with_what_converts_it() {
-    let host = TestHost::new();
+    let host = Host::new();
     let file = host.root.join("server.cfg");
     write(
         &file,
@@ -143,7 +137,7 @@ fn a_config_file_of_any_editor_is_taken_or_named_with_what_converts_it() {
 
 #[test]
 fn a_blueprint_that_hides_its_servers_is_told_wherever_people_look() {
-    let host = TestHost::new();
+    let host = Host::new();
     let create = [
         "blueprint",
         "create",
@@ -188,7 +182,7 @@ fn a_blueprint_that_hides_its_servers_is_told_wherever_people_look() {
 
 #[test]
 fn sourcetv_takes_a_port_that_no_other_server_gets() {
-    let host = TestHost::new();
+    let host = Host::new();
     host.done(&["blueprint", "create", "plain"], b"");
     host.done(
         &["blueprint", "create", "tv", "--arg=+tv_enable", "--arg=1"],
@@ -218,7 +212,7 @@ fn sourcetv_takes_a_port_that_no_other_server_gets() {
             .collect::<Vec<_>>()
     };
 
-    let run = |args: &[String]| host.fed(&args.iter().map(String::as_str).collect::<Vec<_>>(), b"");
+    let run = |args: &[String]| host.run(&args.iter().map(String::as_str).collect::<Vec<_>>(), b"");
 
     // 27020 is the first one's SourceTV.
     assert_eq!(run(&create("a", "tv", &[])).0, 0);

@@ -6,9 +6,10 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use crate::support::Root;
 use nix::unistd::{User, chown, geteuid};
 use serde_json::{Value, json};
+
+use crate::support::{Finished, Root};
 
 const L4D2CTL: &str = env!("CARGO_BIN_EXE_l4d2ctl");
 
@@ -27,36 +28,13 @@ const DEAD: &str = r#"{"stdout":"ActiveState=inactive"}
 "#;
 const DONE: &str = "{\"exit\":0,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n";
 
-#[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    #[track_caller]
-    fn refused(&self, code: i32, words: &[&str]) {
-        assert_eq!((self.code, self.out.as_str()), (code, ""), "{self:?}");
-        for word in words {
-            assert!(self.err.contains(word), "'{word}' is missing: {self:?}");
-        }
-    }
-
-    #[track_caller]
-    fn done(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
-}
-
 /// A data directory, and a socket that replies to each verb with a scripted answer.
-struct TestHost {
+struct Host {
     root: Root,
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
-impl TestHost {
+impl Host {
     fn new(answers: &'static [(&'static str, &'static str)]) -> Self {
         let host = Self {
             root: Root::new(),
@@ -67,7 +45,7 @@ impl TestHost {
         host.root.write("spec.yaml", SPEC);
 
         if !answers.is_empty() {
-            let listener = UnixListener::bind(host.root.join("hands.sock")).unwrap();
+            let listener = UnixListener::bind(host.root.join("both.sock")).unwrap();
             let asked = Arc::clone(&host.asked);
 
             // Ends with the test program.
@@ -113,8 +91,8 @@ impl TestHost {
         }
     }
 
-    fn command(&self, program: &str, args: &[&str]) -> Said {
-        let socket = self.root.join("hands.sock").display().to_string();
+    fn command(&self, program: &str, args: &[&str]) -> Finished {
+        let socket = self.root.join("both.sock").display().to_string();
         let output = Command::new(program)
             .args(args)
             .env_clear()
@@ -131,14 +109,10 @@ impl TestHost {
             .output()
             .unwrap();
 
-        Said {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        Finished::from(output)
     }
 
-    fn run(&self, args: &[&str]) -> Said {
+    fn run(&self, args: &[&str]) -> Finished {
         self.command(L4D2CTL, args)
     }
 
@@ -156,7 +130,7 @@ impl TestHost {
 fn may_run() -> bool {
     match User::from_name("left4me") {
         Ok(Some(user)) if !geteuid().is_root() && geteuid() != user.uid => {
-            TestHost::new(&[])
+            Host::new(&[])
                 .run(&["status", "7"])
                 .refused(77, &["sudo -u left4me l4d2ctl status 7"]);
             false
@@ -176,7 +150,7 @@ macro_rules! needs_rights {
 #[test]
 fn initialize_writes_settings_and_layer_only_if_they_differ() {
     needs_rights!();
-    let host = TestHost::new(&[]);
+    let host = Host::new(&[]);
     assert!(
         host.run(&["initialize", "test", "-f", "spec.yaml"])
             .done()
@@ -212,7 +186,7 @@ fn initialize_writes_settings_and_layer_only_if_they_differ() {
 #[test]
 fn modes_do_not_depend_on_the_callers_umask() {
     needs_rights!();
-    let host = TestHost::new(&[]);
+    let host = Host::new(&[]);
     std::fs::set_permissions(
         host.root.join("instances"),
         PermissionsExt::from_mode(0o711),
@@ -254,7 +228,7 @@ fn modes_do_not_depend_on_the_callers_umask() {
 #[test]
 fn a_bad_spec_file_is_a_usage_error_without_its_content() {
     needs_rights!();
-    let host = TestHost::new(&[]);
+    let host = Host::new(&[]);
     for (text, words) in [
         (
             "port: 27015\nsecrets: hunter2\n",
@@ -331,7 +305,7 @@ fn a_bad_spec_file_is_a_usage_error_without_its_content() {
 #[test]
 fn an_overlay_outside_its_root_is_refused_and_nothing_written() {
     needs_rights!();
-    let host = TestHost::new(&[]);
+    let host = Host::new(&[]);
     symlink("/etc", host.root.join("overlays/etc")).unwrap();
     symlink("../../../../../..", host.root.join("overlays/up")).unwrap();
     symlink("etc", host.root.join("overlays/chain")).unwrap();
@@ -360,7 +334,7 @@ fn an_overlay_outside_its_root_is_refused_and_nothing_written() {
 
 #[test]
 fn a_bad_instance_name_is_a_usage_error() {
-    let host = TestHost::new(&[]);
+    let host = Host::new(&[]);
     for bad in [
         "",
         "..",
@@ -390,7 +364,7 @@ fn a_bad_instance_name_is_a_usage_error() {
 #[test]
 fn start_enables_the_unit_and_prints_the_state() {
     needs_rights!();
-    let host = TestHost::new(&[("enable", DONE), ("show", RUNNING)]);
+    let host = Host::new(&[("enable", DONE), ("show", RUNNING)]);
     host.run(&["start", "7"]).refused(3, &["initialize 7"]);
     assert_eq!(host.verbs(), [""; 0], "there was no request");
 
@@ -407,7 +381,7 @@ fn start_enables_the_unit_and_prints_the_state() {
 fn a_crash_right_after_the_start_is_a_failure() {
     needs_rights!();
     let crashed = "{\"stdout\":\"ActiveState=activating\"}\n{\"stdout\":\"SubState=auto-restart\"}\n{\"exit\":0}\n";
-    let host = TestHost::new(Box::leak(Box::new([("enable", DONE), ("show", crashed)])));
+    let host = Host::new(Box::leak(Box::new([("enable", DONE), ("show", crashed)])));
     host.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     host.run(&["start", "7"]).refused(1, &["logs 7"]);
 }
@@ -415,7 +389,7 @@ fn a_crash_right_after_the_start_is_a_failure() {
 #[test]
 fn a_server_that_is_stopped_after_its_start_is_a_failure() {
     needs_rights!();
-    let host = TestHost::new(&[("enable", DONE), ("show", DEAD)]);
+    let host = Host::new(&[("enable", DONE), ("show", DEAD)]);
     host.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     host.run(&["start", "7"]).refused(
         1,
@@ -434,7 +408,7 @@ fn a_failed_start_names_the_cause_from_the_unit() {
         "{\"stderr\":\"Job failed.\"}\n{\"exit\":1,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n";
     let shown = "{\"stdout\":\"ActiveState=failed\"}\n{\"stdout\":\"SubState=failed\"}\n{\"stdout\":\"Result=exit-code\"}\n\
         {\"stdout\":\"ExecMainCode=1\"}\n{\"stdout\":\"ExecMainStatus=203\"}\n{\"exit\":0}\n";
-    let host = TestHost::new(Box::leak(Box::new([("enable", failed), ("show", shown)])));
+    let host = Host::new(Box::leak(Box::new([("enable", failed), ("show", shown)])));
     host.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     host.run(&["start", "7"])
         .refused(1, &["203", "srcds_linux is missing", "logs 7"]);
@@ -443,7 +417,7 @@ fn a_failed_start_names_the_cause_from_the_unit() {
 #[test]
 fn the_exit_code_and_output_of_a_command_are_passed_on() {
     needs_rights!();
-    let host = TestHost::new(&[
+    let host = Host::new(&[
         (
             "enable",
             "{\"stdout\":\"one\"}\n{\"stderr\":\"Job \
@@ -468,9 +442,9 @@ fn the_exit_code_and_output_of_a_command_are_passed_on() {
     );
 
     host.run(&["stop", "7"]).refused(64, &["not for you"]);
-    host.run(&["status", "7"]).refused(1, &["hands.sock"]);
+    host.run(&["status", "7"]).refused(1, &["both.sock"]);
     host.run(&["logs", "7"])
-        .refused(1, &["hands.sock", "invalid answer"]);
+        .refused(1, &["both.sock", "invalid answer"]);
 
     let install = host.run(&["install"]);
     assert_eq!(
@@ -483,7 +457,7 @@ fn the_exit_code_and_output_of_a_command_are_passed_on() {
 #[test]
 fn a_socket_without_a_server_is_exit_69() {
     needs_rights!();
-    let host = TestHost::new(&[]);
+    let host = Host::new(&[]);
     for args in [
         &["stop", "7"][..],
         &["delete", "7"],
@@ -491,14 +465,14 @@ fn a_socket_without_a_server_is_exit_69() {
         &["logs", "7"],
         &["install"],
     ] {
-        host.run(args).refused(69, &["hands.sock"]);
+        host.run(args).refused(69, &["both.sock"]);
     }
 }
 
 #[test]
 fn delete_disables_removes_and_purges_also_a_missing_instance() {
     needs_rights!();
-    let host = TestHost::new(&[("disable", DONE), ("purge", DONE)]);
+    let host = Host::new(&[("disable", DONE), ("purge", DONE)]);
     host.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     host.run(&["delete", "7"]).done();
     assert!(!host.root.join("instances/7").exists());
@@ -511,7 +485,7 @@ fn delete_disables_removes_and_purges_also_a_missing_instance() {
 #[test]
 fn status_is_systemds_state_and_a_missing_instance_is_exit_3() {
     needs_rights!();
-    let host = TestHost::new(&[("show", RUNNING)]);
+    let host = Host::new(&[("show", RUNNING)]);
     let status: Value = serde_json::from_str(&host.run(&["status", "7", "--json"]).done()).unwrap();
     assert_eq!(
         status,
@@ -521,7 +495,7 @@ fn status_is_systemds_state_and_a_missing_instance_is_exit_3() {
         })
     );
 
-    let host = TestHost::new(&[("show", DEAD)]);
+    let host = Host::new(&[("show", DEAD)]);
     host.run(&["status", "7"]).refused(3, &["7"]);
 
     host.run(&["initialize", "7", "-f", "spec.yaml"]).done();
@@ -531,7 +505,7 @@ fn status_is_systemds_state_and_a_missing_instance_is_exit_3() {
 #[test]
 fn logs_requests_the_lines_and_follows_only_on_request() {
     needs_rights!();
-    let host = TestHost::new(&[("journal", "{\"stdout\":\"a line\"}\n{\"exit\":0}\n")]);
+    let host = Host::new(&[("journal", "{\"stdout\":\"a line\"}\n{\"exit\":0}\n")]);
     assert_eq!(host.run(&["logs", "7"]).done(), "a line\n");
 
     for rest in [
@@ -559,7 +533,7 @@ fn logs_requests_the_lines_and_follows_only_on_request() {
 #[test]
 fn an_instance_with_a_mounted_overlay_is_not_changed() {
     needs_rights!();
-    let host = TestHost::new(&[("install", DONE)]);
+    let host = Host::new(&[("install", DONE)]);
     let in_mount_namespace = |script: &str| {
         let script = format!("mount --bind runtime runtime/7/merged && {script}");
         let who: &[&str] = if crate::support::is_real_root() {

@@ -10,8 +10,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::host::{TestHost, stop};
-use crate::support::{alive, ended, marker, until};
 use left4me::base::clock::now_ms;
 use left4me::base::names::ServerId;
 use left4me::db::Db;
@@ -19,6 +17,9 @@ use left4me::db::metrics::{self, CrashedServer, DriftedServer};
 use left4me::domain::drift::Drift;
 use left4me::web::metrics::Metrics;
 use serde_json::Value;
+
+use crate::support::host::{TestHost, stop};
+use crate::support::{alive, ended, marker, until};
 
 const NAME: &str = "left4me.example.org";
 

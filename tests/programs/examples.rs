@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::host::{JOB, TestHost, stop};
-use crate::support::{alive, ended, marker, until};
 use nix::sys::signal::Signal;
+
+use crate::support::host::{TestHost, stop};
+use crate::support::{JOB, alive, ended, marker, until};
 
 /// Stopping server 1 takes until it is cancelled; everything else is done at once.
 const HELPER: &str = r#"#!/bin/bash

@@ -9,16 +9,16 @@ use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::support::{Heard, Root, Talk, alive, is_real_root, marker, until};
+use crate::support::{Conversation, Received, Root, alive, is_real_root, marker, until};
 
 const HELPER: &str = env!("CARGO_BIN_EXE_left4me-helper");
 
 /// A namespace for the helper, and what it can see there.
-struct Place {
+struct Sandbox {
     root: Root,
 }
 
-impl Place {
+impl Sandbox {
     fn new() -> Self {
         let root = Root::new();
         // In a user namespace only this one user exists.
@@ -82,23 +82,23 @@ impl Place {
     }
 
     fn helper(&self, arguments: &str) -> (i32, String, String) {
-        told(&self.shell(&format!("exec $HELPER {arguments}")))
+        outcome(&self.shell(&format!("exec $HELPER {arguments}")))
     }
 
-    fn talk(&self) -> Talk {
+    fn talk(&self) -> Conversation {
         let enter = self.enter();
         let mut argv: Vec<&str> = enter.iter().map(String::as_str).collect();
         // The id in LISTEN_PID stays the same through every exec.
         argv.push(HELPER);
-        Talk::start(&argv, &self.root.envs())
+        Conversation::start(&argv, &self.root.envs())
     }
 
-    fn ask(&self, request: &str) -> Heard {
+    fn ask(&self, request: &str) -> Received {
         let mut talk = self.talk();
-        talk.say(request);
-        let heard = talk.rest();
-        assert_eq!(talk.end().0, 0, "{heard:?}");
-        heard
+        talk.send_line(request);
+        let received = talk.rest();
+        assert_eq!(talk.end().0, 0, "{received:?}");
+        received
     }
 
     fn calls(&self) -> Vec<String> {
@@ -140,7 +140,7 @@ impl Place {
     }
 }
 
-fn told(output: &Output) -> (i32, String, String) {
+fn outcome(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     (
         output.status.code().unwrap_or(-1),
@@ -151,45 +151,45 @@ fn told(output: &Output) -> (i32, String, String) {
 
 #[test]
 fn enable_refuses_a_server_that_was_never_initialized() {
-    let place = Place::new();
-    let heard = place.ask(r#"{"verb":"enable","server":"7"}"#);
-    assert_eq!((heard.exit(), heard.started), (3, 0), "{heard:?}");
-    assert!(heard.complains("never initialized"), "{heard:?}");
-    let (code, _, words) = place.helper("enable 7");
+    let sandbox = Sandbox::new();
+    let received = sandbox.ask(r#"{"verb":"enable","server":"7"}"#);
+    assert_eq!((received.exit(), received.started), (3, 0), "{received:?}");
+    assert!(received.complains("never initialized"), "{received:?}");
+    let (code, _, words) = sandbox.helper("enable 7");
     assert_eq!(code, 3);
     assert!(
         words.starts_with("left4me-helper: server 7 was never initialized"),
         "{words}"
     );
 
-    assert!(place.calls().is_empty());
+    assert!(sandbox.calls().is_empty());
 }
 
 #[test]
 fn enable_forgets_a_failure_then_enables_and_starts_in_a_fixed_environment() {
-    let place = Place::new();
-    place.initialized();
-    place.when(
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    sandbox.when(
         "systemctl",
         "echo out; echo err >&2; case \"$*\" in *reset-failed*) exit 1;; esac",
     );
 
-    let heard = place.ask(r#"{"verb":"enable","server":"7"}"#);
-    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+    let received = sandbox.ask(r#"{"verb":"enable","server":"7"}"#);
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
     assert_eq!(
-        (heard.stdout, heard.stderr),
+        (received.stdout, received.stderr),
         (vec!["out".to_owned()], vec!["err".to_owned()])
     );
 
     assert_eq!(
-        place.calls(),
+        sandbox.calls(),
         [
             "systemctl --no-ask-password reset-failed left4me-server@7.service",
             "systemctl --no-ask-password enable --now left4me-server@7.service",
         ]
     );
 
-    let environment = std::fs::read_to_string(place.root.join("tmp/environment")).unwrap();
+    let environment = std::fs::read_to_string(sandbox.root.join("tmp/environment")).unwrap();
     let ours: Vec<&str> = environment
         .lines()
         .filter(|line| !line.starts_with("PWD=") && !line.starts_with("_="))
@@ -209,92 +209,92 @@ fn enable_forgets_a_failure_then_enables_and_starts_in_a_fixed_environment() {
 
 #[test]
 fn a_verb_that_was_asked_to_observe_reports_the_unit_after_it() {
-    let place = Place::new();
-    place.initialized();
-    place.when(
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    sandbox.when(
         "systemctl",
         "case \"$*\" in *show*) echo ActiveState=active; echo LoadState=loaded;; esac",
     );
 
     for verb in ["enable", "disable"] {
-        let heard = place.ask(&format!(
+        let received = sandbox.ask(&format!(
             r#"{{"verb":"{verb}","server":"7","observe":true}}"#
         ));
-        assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+        assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
         assert_eq!(
-            heard.observed,
+            received.observed,
             ["ActiveState=active", "LoadState=loaded"],
             "{verb}"
         );
 
         assert!(
-            heard.stdout.is_empty(),
-            "the job's log gets none of it: {heard:?}"
+            received.stdout.is_empty(),
+            "the job's log gets none of it: {received:?}"
         );
 
         assert!(
-            place.calls().last().unwrap().contains(" show "),
+            sandbox.calls().last().unwrap().contains(" show "),
             "after the verb: {:?}",
-            place.calls()
+            sandbox.calls()
         );
     }
 
     // A verb that failed is observed, too; who did not ask gets nothing; a failed look is no
     // observation.
-    place.when(
+    sandbox.when(
         "systemctl",
         "case \"$*\" in *show*) echo ActiveState=failed;; *) exit 5;; esac",
     );
 
-    let heard = place.ask(r#"{"verb":"enable","server":"7","observe":true}"#);
+    let received = sandbox.ask(r#"{"verb":"enable","server":"7","observe":true}"#);
     assert_eq!(
-        (heard.ending().0, heard.observed),
+        (received.ending().0, received.observed),
         (5, vec!["ActiveState=failed".to_owned()])
     );
 
     assert!(
-        place
+        sandbox
             .ask(r#"{"verb":"enable","server":"7"}"#)
             .observed
             .is_empty()
     );
 
-    place.when(
+    sandbox.when(
         "systemctl",
         "case \"$*\" in *show*) echo ActiveState=active; exit 1;; esac",
     );
 
-    let heard = place.ask(r#"{"verb":"enable","server":"7","observe":true}"#);
-    assert_eq!((heard.ending().0, heard.observed.len()), (0, 0));
+    let received = sandbox.ask(r#"{"verb":"enable","server":"7","observe":true}"#);
+    assert_eq!((received.ending().0, received.observed.len()), (0, 0));
 }
 
 #[test]
 fn a_command_passes_lines_and_the_exit_code_on() {
-    let place = Place::new();
-    place.initialized();
-    place.when("systemctl", "echo out; echo err >&2; exit 5");
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    sandbox.when("systemctl", "echo out; echo err >&2; exit 5");
     assert_eq!(
-        place.helper("enable 7"),
+        sandbox.helper("enable 7"),
         (5, "out".to_owned(), "err".to_owned())
     );
 
-    let heard = place.ask(r#"{"verb":"enable","server":"7"}"#);
-    assert_eq!(heard.ending(), (5, "exit", "empty"));
+    let received = sandbox.ask(r#"{"verb":"enable","server":"7"}"#);
+    assert_eq!(received.ending(), (5, "exit", "empty"));
 }
 
 #[test]
 fn disable_stops_the_overlay_after_the_server_and_forgets_failures() {
-    let place = Place::new();
-    place.when(
+    let sandbox = Sandbox::new();
+    sandbox.when(
         "systemctl",
         "case \"$*\" in *reset-failed*) echo 'not loaded' >&2; exit 1;; esac",
     );
 
-    let heard = place.ask(r#"{"verb":"disable","server":"7"}"#);
-    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
-    assert!(heard.stderr.is_empty(), "{heard:?}");
+    let received = sandbox.ask(r#"{"verb":"disable","server":"7"}"#);
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
+    assert!(received.stderr.is_empty(), "{received:?}");
     assert_eq!(
-        place.calls(),
+        sandbox.calls(),
         [
             "systemctl --no-ask-password disable --now left4me-server@7.service",
             "systemctl --no-ask-password stop left4me-overlay@7.service",
@@ -303,25 +303,25 @@ fn disable_stops_the_overlay_after_the_server_and_forgets_failures() {
         ]
     );
 
-    place.when("systemctl", "exit 4");
-    assert_eq!(place.helper("disable 7").0, 4);
+    sandbox.when("systemctl", "exit 4");
+    assert_eq!(sandbox.helper("disable 7").0, 4);
 }
 
 #[test]
 fn show_and_journal_ask_for_what_the_contract_says() {
-    let place = Place::new();
-    assert_eq!(place.ask(r#"{"verb":"show","server":"7"}"#).exit(), 0);
-    assert_eq!(place.ask(r#"{"verb":"journal","server":"7"}"#).exit(), 0);
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.ask(r#"{"verb":"show","server":"7"}"#).exit(), 0);
+    assert_eq!(sandbox.ask(r#"{"verb":"journal","server":"7"}"#).exit(), 0);
     assert_eq!(
-        place
+        sandbox
             .ask(r#"{"verb":"journal","server":"7","lines":5,"follow":true}"#)
             .exit(),
         0
     );
 
-    assert_eq!(place.helper("journal 7 --lines 9").0, 0);
+    assert_eq!(sandbox.helper("journal 7 --lines 9").0, 0);
     assert_eq!(
-        place.calls(),
+        sandbox.calls(),
         [
             "systemctl --no-ask-password show \
             --property=LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,\
@@ -338,19 +338,19 @@ fn show_and_journal_ask_for_what_the_contract_says() {
         ]
     );
 
-    let heard = place.ask(r#"{"verb":"journal","server":"7","lines":10001}"#);
-    assert_eq!((heard.exit(), heard.started), (64, 0), "{heard:?}");
-    assert_eq!(place.helper("journal 7 --lines 10001").0, 2);
+    let received = sandbox.ask(r#"{"verb":"journal","server":"7","lines":10001}"#);
+    assert_eq!((received.exit(), received.started), (64, 0), "{received:?}");
+    assert_eq!(sandbox.helper("journal 7 --lines 10001").0, 2);
 }
 
 const CURSOR: &str = "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10";
 
 #[test]
 fn a_journal_of_entries_goes_on_behind_a_cursor_and_each_line_says_its_place() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     // A line longer than what people are shown, one with control characters as journalctl gives it,
     // one that is none.
-    place.when(
+    sandbox.when(
         "journalctl",
         &format!(
             r#"entry() {{ printf '{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1700000000123456","SYSLOG_IDENTIFIER":"systemd","_UID":"997","MESSAGE":%s}}\n' "$1"; }}
@@ -360,14 +360,14 @@ entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\"
     );
 
     let ask = |more: &str| {
-        place.ask(&format!(
+        sandbox.ask(&format!(
             r#"{{"verb":"journal","server":"7","entries":true{more}}}"#
         ))
     };
 
-    let heard = ask("");
-    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
-    let lines: Vec<serde_json::Value> = heard
+    let received = ask("");
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
+    let lines: Vec<serde_json::Value> = received
         .stdout
         .iter()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -381,8 +381,8 @@ entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\"
     assert_eq!(lines[2]["line"].as_str().unwrap().chars().count(), 4096 + 4);
     assert_eq!(lines[3]["line"], "admin\\u{202e}nimda");
     assert!(
-        lines.len() == 4 && heard.complains("cannot be read"),
-        "{heard:?}"
+        lines.len() == 4 && received.complains("cannot be read"),
+        "{received:?}"
     );
 
     assert_eq!(ask(r#","lines":200,"follow":true"#).exit(), 0);
@@ -400,7 +400,7 @@ entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\"
     let units = "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u \
                 left4me-overlay@7.service";
     assert_eq!(
-        place.calls(),
+        sandbox.calls(),
         [
             format!("{units} -n 100 {json}"),
             format!("{units} -n 200 {json} -f"),
@@ -415,8 +415,12 @@ entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\"
         r#","after":7"#,
         r#","lines":10001"#,
     ] {
-        let heard = ask(bad);
-        assert_eq!((heard.exit(), heard.started), (64, 0), "{bad}: {heard:?}");
+        let received = ask(bad);
+        assert_eq!(
+            (received.exit(), received.started),
+            (64, 0),
+            "{bad}: {received:?}"
+        );
     }
 }
 
@@ -429,15 +433,15 @@ fn one_entry(message: &str) -> String {
 
 #[test]
 fn a_hangup_ends_a_journal_that_is_followed() {
-    let (place, mark) = (Place::new(), marker());
-    place.when(
+    let (sandbox, mark) = (Sandbox::new(), marker());
+    sandbox.when(
         "journalctl",
         &format!("{}; sleep {mark} & sleep {mark}", one_entry("line")),
     );
 
-    let mut talk = place.talk();
-    talk.say(r#"{"verb":"journal","server":"7","follow":true}"#);
-    talk.hear_until("a line", |answer| {
+    let mut talk = sandbox.talk();
+    talk.send_line(r#"{"verb":"journal","server":"7","follow":true}"#);
+    talk.receive_until("a line", |answer| {
         answer["stdout"]
             .as_str()
             .is_some_and(|line| line.ends_with(" srcds: line"))
@@ -450,14 +454,14 @@ fn a_hangup_ends_a_journal_that_is_followed() {
 
 #[test]
 fn a_reader_that_closes_its_pipe_ends_a_followed_journal() {
-    let (place, mark) = (Place::new(), marker());
-    place.when(
+    let (sandbox, mark) = (Sandbox::new(), marker());
+    sandbox.when(
         "journalctl",
         &format!("{}; sleep {mark}", one_entry("line")),
     );
 
-    let output = place.shell("$HELPER journal 7 --follow | head -n 1");
-    let (code, line, complaint) = told(&output);
+    let output = sandbox.shell("$HELPER journal 7 --follow | head -n 1");
+    let (code, line, complaint) = outcome(&output);
     assert!(
         code == 0 && line.ends_with(" srcds: line") && complaint.is_empty(),
         "{line} {complaint}"
@@ -468,57 +472,62 @@ fn a_reader_that_closes_its_pipe_ends_a_followed_journal() {
 
 #[test]
 fn purge_refuses_while_the_server_or_its_overlay_is_active() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     for states in [
         "active\\ninactive",
         "inactive\\nactive",
         "activating\\ninactive",
         "deactivating\\ninactive",
     ] {
-        place.when(
+        sandbox.when(
             "systemctl",
             &format!("case \"$*\" in *is-active*) printf '{states}\\n'; exit 3;; esac"),
         );
 
-        let heard = place.ask(r#"{"verb":"purge","server":"7"}"#);
-        assert_eq!(heard.exit(), 4, "{heard:?}");
+        let received = sandbox.ask(r#"{"verb":"purge","server":"7"}"#);
+        assert_eq!(received.exit(), 4, "{received:?}");
         assert!(
-            heard.complains("stop it first") && heard.stdout.is_empty(),
-            "{heard:?}"
+            received.complains("stop it first") && received.stdout.is_empty(),
+            "{received:?}"
         );
     }
 
-    assert!(place.calls().iter().all(|call| call.contains("is-active")));
+    assert!(
+        sandbox
+            .calls()
+            .iter()
+            .all(|call| call.contains("is-active"))
+    );
 }
 
 #[test]
 fn purge_runs_the_purge_unit_and_tells_its_last_words_when_it_fails() {
-    let place = Place::new();
-    played(&place);
-    place.when(
+    let sandbox = Sandbox::new();
+    played(&sandbox);
+    sandbox.when(
         "systemctl",
         "case \"$*\" in *is-active*) printf 'inactive\\nfailed\\n'; exit 3;; esac",
     );
 
-    assert_eq!(place.ask(r#"{"verb":"purge","server":"7"}"#).exit(), 0);
+    assert_eq!(sandbox.ask(r#"{"verb":"purge","server":"7"}"#).exit(), 0);
     assert_eq!(
-        place.calls()[1],
+        sandbox.calls()[1],
         "systemctl --no-ask-password start left4me-purge@7.service"
     );
 
-    place.when(
+    sandbox.when(
         "systemctl",
         "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; esac; echo 'Job \
         failed.' >&2; exit 1",
     );
 
-    place.when("journalctl", "echo 'upper: Permission denied'");
-    let heard = place.ask(r#"{"verb":"purge","server":"7"}"#);
-    assert_eq!(heard.ending(), (1, "exit", "empty"), "{heard:?}");
-    assert_eq!(heard.stderr, ["Job failed.", "upper: Permission denied"]);
-    place.when("systemctl", "exit 1");
+    sandbox.when("journalctl", "echo 'upper: Permission denied'");
+    let received = sandbox.ask(r#"{"verb":"purge","server":"7"}"#);
+    assert_eq!(received.ending(), (1, "exit", "empty"), "{received:?}");
+    assert_eq!(received.stderr, ["Job failed.", "upper: Permission denied"]);
+    sandbox.when("systemctl", "exit 1");
     assert_eq!(
-        place.ask(r#"{"verb":"purge","server":"7"}"#).exit(),
+        sandbox.ask(r#"{"verb":"purge","server":"7"}"#).exit(),
         69,
         "no answer is no permission"
     );
@@ -527,29 +536,29 @@ fn purge_runs_the_purge_unit_and_tells_its_last_words_when_it_fails() {
 #[test]
 fn a_purge_that_is_cancelled_stops_the_purge_unit() {
     for how in ["terminate", "kill"] {
-        let (place, mark) = (Place::new(), marker());
-        played(&place);
+        let (sandbox, mark) = (Sandbox::new(), marker());
+        played(&sandbox);
         let script = format!(
             "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; *start*) exec \
             sleep {mark};; esac"
         );
 
-        place.when("systemctl", &script);
-        let mut talk = place.talk();
-        talk.say(r#"{"verb":"purge","server":"7"}"#);
+        sandbox.when("systemctl", &script);
+        let mut talk = sandbox.talk();
+        talk.send_line(r#"{"verb":"purge","server":"7"}"#);
         until("systemctl waits for the purge", || {
             (!alive(&mark).is_empty()).then_some(())
         });
-        talk.say(&format!(r#"{{"cancel":"{how}"}}"#));
-        let heard = talk.rest();
+        talk.send_line(&format!(r#"{{"cancel":"{how}"}}"#));
+        let received = talk.rest();
         assert_eq!(
-            (heard.ending().1, heard.ending().2),
+            (received.ending().1, received.ending().2),
             (how, "empty"),
-            "{heard:?}"
+            "{received:?}"
         );
 
         assert_eq!(
-            place.calls()[2],
+            sandbox.calls()[2],
             "systemctl --no-ask-password stop left4me-purge@7.service",
             "{how}"
         );
@@ -558,22 +567,22 @@ fn a_purge_that_is_cancelled_stops_the_purge_unit() {
 
 #[test]
 fn a_purge_that_will_not_die_is_told_with_the_unit_that_it_works_in() {
-    let (place, mark) = (Place::new(), marker());
-    played(&place);
+    let (sandbox, mark) = (Sandbox::new(), marker());
+    played(&sandbox);
     let script = format!(
         "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; *start*) exec sleep \
         {mark};; *stop*) exit 1;; \
          *show*) printf '4711\\n/system.slice/left4me-purge@7.service\\n';; esac"
     );
 
-    place.when("systemctl", &script);
-    let mut talk = place.talk();
-    talk.say(r#"{"verb":"purge","server":"7"}"#);
+    sandbox.when("systemctl", &script);
+    let mut talk = sandbox.talk();
+    talk.send_line(r#"{"verb":"purge","server":"7"}"#);
     until("systemctl waits for the purge", || {
         (!alive(&mark).is_empty()).then_some(())
     });
-    talk.say(r#"{"cancel":"kill"}"#);
-    let unit = talk.hear_until("the purge unit", |answer| {
+    talk.send_line(r#"{"cancel":"kill"}"#);
+    let unit = talk.receive_until("the purge unit", |answer| {
         answer["started"]["unit"] == "left4me-purge@7.service"
     });
     assert_eq!(
@@ -587,7 +596,7 @@ fn a_purge_that_will_not_die_is_told_with_the_unit_that_it_works_in() {
 
 #[test]
 fn what_is_no_request_gets_an_error_and_exit_64() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     for bad in [
         r#"{"verb":"start","server":"7"}"#,
         r#"{"verb":"mount","server":"7"}"#,
@@ -602,15 +611,15 @@ fn what_is_no_request_gets_an_error_and_exit_64() {
         "enable 7",
         "",
     ] {
-        let heard = place.ask(bad);
+        let received = sandbox.ask(bad);
         assert_eq!(
-            (heard.exit(), heard.errors.len(), heard.started),
+            (received.exit(), received.errors.len(), received.started),
             (64, 1, 0),
-            "{bad}: {heard:?}"
+            "{bad}: {received:?}"
         );
     }
 
-    assert!(place.calls().is_empty());
+    assert!(sandbox.calls().is_empty());
 }
 
 #[test]
@@ -618,32 +627,35 @@ fn only_root_and_left4me_may_ask() {
     // Outside the user namespace this user has no name for the helper; with root, its own users
     // are.
     if is_real_root() {
-        let place = Place::new();
-        let other = place.shell(
+        let sandbox = Sandbox::new();
+        let other = sandbox.shell(
             "exec setpriv --reuid 4711 --regid 4711 --clear-groups sh -c \
                         'exec \"$HELPER\" enable 7'",
         );
 
-        assert_eq!(told(&other).0, 77);
+        assert_eq!(outcome(&other).0, 77);
         return;
     }
 
-    let mut talk = Talk::start(&[HELPER], &Root::new().envs());
-    talk.say(r#"{"verb":"show","server":"7"}"#);
-    let heard = talk.rest();
-    assert_eq!(heard.exit(), 64, "{heard:?}");
-    assert!(heard.complains("not permitted for user id"), "{heard:?}");
+    let mut talk = Conversation::start(&[HELPER], &Root::new().envs());
+    talk.send_line(r#"{"verb":"show","server":"7"}"#);
+    let received = talk.rest();
+    assert_eq!(received.exit(), 64, "{received:?}");
+    assert!(
+        received.complains("not permitted for user id"),
+        "{received:?}"
+    );
     let output = Command::new(HELPER)
         .args(["enable", "7"])
         .env("LEFT4ME_ENV_FILE", "/nonexistent")
         .output()
         .unwrap();
-    assert_eq!(told(&output).0, 77);
+    assert_eq!(outcome(&output).0, 77);
 }
 
 #[test]
 fn bad_arguments_exit_2_with_a_line_that_says_what_is_needed() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     for bad in [
         "enable ../7",
         "enable",
@@ -654,26 +666,26 @@ fn bad_arguments_exit_2_with_a_line_that_says_what_is_needed() {
         "journal 7 --lines x",
         "",
     ] {
-        let (code, _, words) = place.helper(bad);
+        let (code, _, words) = sandbox.helper(bad);
         assert_eq!(code, 2, "{bad}: {words}");
     }
 }
 
 #[test]
 fn through_sudo_nobody_chooses_the_paths() {
-    let place = Place::new();
-    place.initialized();
-    let (code, _, words) = told(&place.shell("SUDO_UID=1000 exec $HELPER enable 7"));
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    let (code, _, words) = outcome(&sandbox.shell("SUDO_UID=1000 exec $HELPER enable 7"));
     assert_eq!(code, 3, "the environment's root is not believed: {words}");
     assert!(words.contains("/var/lib/left4me/instances/7"), "{words}");
-    let (code, _, _) = told(&place.shell("SUDO_UID=1000 exec $HELPER --root $ROOT enable 7"));
+    let (code, _, _) = outcome(&sandbox.shell("SUDO_UID=1000 exec $HELPER --root $ROOT enable 7"));
     assert_eq!(code, 77);
-    assert!(place.calls().is_empty());
+    assert!(sandbox.calls().is_empty());
 }
 
 #[test]
 fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leaves_nothing() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     let checked = |before: &str| {
         let script = format!(
             "mkdir -p $ROOT/runtime; cd $ROOT; {before}; $HELPER check-overlay; echo $?
@@ -681,7 +693,7 @@ fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leave
              /proc/self/mountinfo"
         );
 
-        let (_, stdout, stderr) = told(&place.shell(&script));
+        let (_, stdout, stderr) = outcome(&sandbox.shell(&script));
         let lines: Vec<String> = stdout.lines().map(str::to_owned).collect();
         assert_eq!(
             lines[2..],
@@ -693,7 +705,7 @@ fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leave
     };
 
     // In a user namespace there are no trusted.* attributes, so files of overlays cannot be written
-    // in place.
+    // in sandbox.
     let fits = if is_real_root() {
         r#""verdict":"good""#
     } else {
@@ -738,9 +750,9 @@ fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leave
 
 #[test]
 fn mount_lays_the_layers_over_one_another_topmost_first_and_twice_is_once() {
-    let place = Place::new();
-    place.initialized();
-    let output = place.shell(
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    let output = sandbox.shell(
         "set -e; cd $ROOT/runtime; $HELPER mount 7; $HELPER mount 7
          grep -c $ROOT/runtime/7/merged /proc/self/mountinfo
          cat 7/merged/config 7/merged/map 7/merged/game; echo
@@ -754,7 +766,7 @@ fn mount_lays_the_layers_over_one_another_topmost_first_and_twice_is_once() {
          /run/left4me-servers",
     );
 
-    let (code, stdout, stderr) = told(&output);
+    let (code, stdout, stderr) = outcome(&output);
     assert_eq!(code, 0, "{stdout} {stderr}");
     let game = if is_real_root() { "64123" } else { "0" };
     let expected = format!(
@@ -768,23 +780,23 @@ fn mount_lays_the_layers_over_one_another_topmost_first_and_twice_is_once() {
 
 #[test]
 fn the_game_may_write_beside_what_the_lower_layers_have() {
-    let place = Place::new();
-    place.initialized();
-    place
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    sandbox
         .root
         .write("installation/left4dead2/cfg/stock.cfg", "stock");
-    place
+    sandbox
         .root
         .write("overlays/maps/left4dead2/maps/a.bsp", "map");
     let output = as_game(
-        &place,
+        &sandbox,
         "$HELPER mount 7; cd $ROOT/runtime/7/merged/left4dead2; $GAMEsh -c 'echo log > log.txt; \
         echo mine > cfg/server.log; echo x > maps/b.bsp'
          cat log.txt cfg/server.log cfg/stock.cfg maps/a.bsp; cd /; $HELPER umount 7; $HELPER \
          mount 7; cat $ROOT/runtime/7/merged/left4dead2/log.txt",
     );
 
-    let (code, stdout, stderr) = told(&output);
+    let (code, stdout, stderr) = outcome(&output);
     assert_eq!(
         (code, stdout.as_str()),
         (0, "log\nmine\nstockmaplog"),
@@ -794,41 +806,45 @@ fn the_game_may_write_beside_what_the_lower_layers_have() {
 
 #[test]
 fn five_hundred_layers_can_be_mounted_and_no_more() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     let mut layers: Vec<PathBuf> = (0..499)
-        .map(|i| place.root.join(format!("overlays/{}-{i}", "a".repeat(100))))
+        .map(|i| {
+            sandbox
+                .root
+                .join(format!("overlays/{}-{i}", "a".repeat(100)))
+        })
         .collect();
-    layers.push(place.root.join("installation"));
+    layers.push(sandbox.root.join("installation"));
     layers
         .iter()
         .for_each(|path| std::fs::create_dir_all(path).unwrap());
     std::fs::write(layers[0].join("top"), "top").unwrap();
     std::fs::write(layers[498].join("bottom"), "bottom").unwrap();
-    place.layers(&layers);
-    let (code, stdout, stderr) = told(&place.shell(
+    sandbox.layers(&layers);
+    let (code, stdout, stderr) = outcome(&sandbox.shell(
         "$HELPER mount 7 && cd $ROOT/runtime/7/merged && cat top bottom; cd /; $HELPER umount 7",
     ));
     assert_eq!((code, stdout.as_str()), (0, "topbottom"), "{stderr}");
-    layers.push(place.root.join("overlays/maps"));
-    place.layers(&layers);
-    let (code, _, stderr) = place.helper("mount 7");
+    layers.push(sandbox.root.join("overlays/maps"));
+    sandbox.layers(&layers);
+    let (code, _, stderr) = sandbox.helper("mount 7");
     assert_eq!(code, 1);
     assert!(stderr.contains("501 lower layers, at most 500"), "{stderr}");
 }
 
 #[test]
 fn other_layers_are_mounted_anew_and_a_foreign_mount_is_left_alone() {
-    let place = Place::new();
-    place.initialized();
-    place.root.write(
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    sandbox.root.write(
         "instances/7/two.env",
         format!(
             "L4D2_PORT=1\nLEFT4ME_LOWERDIRS=\"{}\"\n",
-            place.root.join("installation").display()
+            sandbox.root.join("installation").display()
         ),
     );
 
-    let output = place.shell(
+    let output = sandbox.shell(
         "set -e; cd $ROOT; $HELPER mount 7; mv instances/7/two.env instances/7/instance.env; \
         $HELPER mount 7
          cat runtime/7/merged/config; grep -c runtime/7/merged /proc/self/mountinfo; $HELPER \
@@ -836,7 +852,7 @@ fn other_layers_are_mounted_anew_and_a_foreign_mount_is_left_alone() {
          mount -t tmpfs none runtime/7/merged; $HELPER mount 7",
     );
 
-    let (code, stdout, stderr) = told(&output);
+    let (code, stdout, stderr) = outcome(&output);
     assert_eq!(
         (code, stdout.as_str()),
         (4, "from installation1"),
@@ -848,14 +864,14 @@ fn other_layers_are_mounted_anew_and_a_foreign_mount_is_left_alone() {
 
 #[test]
 fn a_layer_that_is_not_where_layers_are_is_refused_and_nothing_is_mounted() {
-    let place = Place::new();
-    place.initialized();
-    symlink("/etc", place.root.join("overlays/link")).unwrap();
-    symlink("maps", place.root.join("overlays/alias")).unwrap();
-    std::fs::create_dir_all(place.root.join("overlays/deep")).unwrap();
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    symlink("/etc", sandbox.root.join("overlays/link")).unwrap();
+    symlink("maps", sandbox.root.join("overlays/alias")).unwrap();
+    std::fs::create_dir_all(sandbox.root.join("overlays/deep")).unwrap();
     symlink(
-        place.root.join("installation"),
-        place.root.join("overlays/deep/link"),
+        sandbox.root.join("installation"),
+        sandbox.root.join("overlays/deep/link"),
     )
     .unwrap();
 
@@ -877,8 +893,8 @@ fn a_layer_that_is_not_where_layers_are_is_refused_and_nothing_is_mounted() {
     ];
 
     for (layer, expected, words) in cases {
-        place.layers(&[place.root.join(layer), place.root.join("installation")]);
-        let (code, _, stderr) = place.helper("mount 7");
+        sandbox.layers(&[sandbox.root.join(layer), sandbox.root.join("installation")]);
+        let (code, _, stderr) = sandbox.helper("mount 7");
         assert_eq!(code, expected, "{layer}: {stderr}");
         assert!(
             stderr.contains(words) && stderr.lines().count() == 1,
@@ -886,21 +902,21 @@ fn a_layer_that_is_not_where_layers_are_is_refused_and_nothing_is_mounted() {
         );
     }
 
-    place.layers(&[
-        place.root.join("installation"),
-        place.root.join("installation"),
+    sandbox.layers(&[
+        sandbox.root.join("installation"),
+        sandbox.root.join("installation"),
     ]);
 
-    assert!(place.helper("mount 7").2.contains("twice"));
-    assert!(!place.root.join("runtime/7").exists());
+    assert!(sandbox.helper("mount 7").2.contains("twice"));
+    assert!(!sandbox.root.join("runtime/7").exists());
 }
 
 #[test]
 fn an_odd_instance_env_is_one_clear_line() {
-    let place = Place::new();
-    let file = place.root.join("instances/7/instance.env");
+    let sandbox = Sandbox::new();
+    let file = sandbox.root.join("instances/7/instance.env");
     let check = |expected: i32, words: &str| {
-        let (code, _, stderr) = place.helper("mount 7");
+        let (code, _, stderr) = sandbox.helper("mount 7");
         assert_eq!(code, expected, "{stderr}");
         assert!(
             stderr.contains(words) && stderr.lines().count() == 1,
@@ -932,19 +948,19 @@ fn an_odd_instance_env_is_one_clear_line() {
 
 #[test]
 fn mount_follows_no_link_that_the_game_put_into_its_directory() {
-    let place = Place::new();
-    place.initialized();
-    let outside = place.root.join("tmp/outside");
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    let outside = sandbox.root.join("tmp/outside");
     std::fs::create_dir(&outside).unwrap();
     for name in ["7", "7/upper", "7/work", "7/merged"] {
-        let link = place.root.join("runtime").join(name);
-        let _ = std::fs::remove_dir_all(place.root.join("runtime/7"));
+        let link = sandbox.root.join("runtime").join(name);
+        let _ = std::fs::remove_dir_all(sandbox.root.join("runtime/7"));
         std::fs::create_dir_all(link.parent().unwrap()).unwrap();
         if is_real_root() && name != "7" {
-            chown(place.root.join("runtime/7"), Some(64_124), Some(64_124)).unwrap();
+            chown(sandbox.root.join("runtime/7"), Some(64_124), Some(64_124)).unwrap();
         }
         symlink(&outside, &link).unwrap();
-        let (code, _, stderr) = place.helper("mount 7");
+        let (code, _, stderr) = sandbox.helper("mount 7");
         assert_eq!(code, 1, "{name}: {stderr}");
         assert!(stderr.contains("symbolic link"), "{name}: {stderr}");
         std::fs::remove_file(&link).unwrap();
@@ -960,15 +976,15 @@ fn mount_follows_no_link_that_the_game_put_into_its_directory() {
 
 #[test]
 fn umount_names_who_uses_the_mount_and_never_forces() {
-    let (place, mark) = (Place::new(), marker());
-    place.initialized();
-    let output = place.shell(&format!(
+    let (sandbox, mark) = (Sandbox::new(), marker());
+    sandbox.initialized();
+    let output = sandbox.shell(&format!(
         "$HELPER mount 7; cd $ROOT/runtime/7/merged; sleep {mark} & user=$!; cd /
          $HELPER umount 7; echo $?; grep -c runtime/7/merged /proc/self/mountinfo; kill $user; \
          wait $user; $HELPER umount 7; echo $?"
     ));
 
-    let (_, stdout, stderr) = told(&output);
+    let (_, stdout, stderr) = outcome(&output);
     assert_eq!(stdout, "1\n1\n0", "{stderr}");
     assert!(
         stderr.contains("is in use by") && stderr.contains("(sleep)"),
@@ -978,38 +994,38 @@ fn umount_names_who_uses_the_mount_and_never_forces() {
 
 #[test]
 fn stacked_mounts_are_all_unmounted() {
-    let place = Place::new();
-    place.initialized();
-    let output = place.shell(
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    let output = sandbox.shell(
         "$HELPER mount 7; mount -t tmpfs none $ROOT/runtime/7/merged; $HELPER umount 7; echo $?; \
         grep -c runtime/7 /proc/self/mountinfo",
     );
 
-    assert_eq!(told(&output).1, "0\n0");
+    assert_eq!(outcome(&output).1, "0\n0");
     // A data directory that does not exist has nothing mounted either.
     assert_eq!(
-        told(&place.shell("LEFT4ME_ROOT=/nonexistent/x exec $HELPER umount 7")).0,
+        outcome(&sandbox.shell("LEFT4ME_ROOT=/nonexistent/x exec $HELPER umount 7")).0,
         0
     );
 }
 
 /// The helper as the server's user.
-fn as_game(place: &Place, script: &str) -> Output {
+fn as_game(sandbox: &Sandbox, script: &str) -> Output {
     let prefix = if is_real_root() {
         "setpriv --reuid 64123 --regid 64123 --clear-groups "
     } else {
         ""
     };
-    place.shell(&script.replace("$GAME", prefix))
+    sandbox.shell(&script.replace("$GAME", prefix))
 }
 
 /// runtime/7 as mounting leaves it, with an upper directory of the server's user.
-fn played(place: &Place) {
-    std::fs::create_dir_all(place.root.join("runtime/7/upper")).unwrap();
-    std::fs::create_dir_all(place.root.join("runtime/7/work")).unwrap();
+fn played(sandbox: &Sandbox) {
+    std::fs::create_dir_all(sandbox.root.join("runtime/7/upper")).unwrap();
+    std::fs::create_dir_all(sandbox.root.join("runtime/7/work")).unwrap();
     if is_real_root() {
         chown(
-            place.root.join("runtime/7/upper"),
+            sandbox.root.join("runtime/7/upper"),
             Some(64_123),
             Some(64_123),
         )
@@ -1019,11 +1035,11 @@ fn played(place: &Place) {
 
 #[test]
 fn purge_files_empties_upper_and_nothing_outside() {
-    let place = Place::new();
-    place.root.write("tmp/outside/precious", "precious");
-    played(&place);
+    let sandbox = Sandbox::new();
+    sandbox.root.write("tmp/outside/precious", "precious");
+    played(&sandbox);
     let output = as_game(
-        &place,
+        &sandbox,
         "$GAMEsh -c 'cd $ROOT/runtime/7/upper; mkdir -p a/b/c; touch f a/f a/b/c/f
          ln -s $ROOT/tmp/outside link; ln -s $ROOT/tmp/outside/precious a/file; mkfifo a/fifo; \
          touch \"a/
@@ -1035,7 +1051,7 @@ fn purge_files_empties_upper_and_nothing_outside() {
          $ROOT/tmp/outside/precious",
     );
 
-    let (_, stdout, stderr) = told(&output);
+    let (_, stdout, stderr) = outcome(&output);
     assert_eq!(stdout, "0\nupper\nwork\nprecious", "{stderr}");
 }
 
@@ -1043,10 +1059,10 @@ fn purge_files_empties_upper_and_nothing_outside() {
 /// themselves be moved.
 #[test]
 fn purge_files_ends_whatever_names_and_modes_the_game_chose() {
-    let place = Place::new();
-    played(&place);
+    let sandbox = Sandbox::new();
+    played(&sandbox);
     let output = as_game(
-        &place,
+        &sandbox,
         "$GAMEsh -c 'cd $ROOT/runtime/7/upper; for i in $(seq 40); do mkdir -p \
         .left4me-purge-$i/full/x; done
          for i in $(seq 300); do mkdir d e; mkdir e/x; chmod 555 e; cd d; done; mkdir -p last/x; \
@@ -1055,16 +1071,16 @@ fn purge_files_ends_whatever_names_and_modes_the_game_chose() {
          $GAME$HELPER purge-files 7; echo $?; ls -A $ROOT/runtime/7/upper",
     );
 
-    let (_, stdout, stderr) = told(&output);
+    let (_, stdout, stderr) = outcome(&output);
     assert_eq!(stdout, "0", "{stderr}");
 }
 
 #[test]
 fn a_purge_that_is_killed_anywhere_is_repeated_to_its_end() {
-    let place = Place::new();
-    played(&place);
+    let sandbox = Sandbox::new();
+    played(&sandbox);
     let output = as_game(
-        &place,
+        &sandbox,
         "$GAMEsh -c 'cd $ROOT/runtime/7/upper; for i in $(seq 20); do mkdir -p w$i/a/b/c; touch \
         w$i/f w$i/a/b/c/f; done
          for i in $(seq 200); do mkdir -p d s/x; cd d; done'
@@ -1074,10 +1090,10 @@ fn a_purge_that_is_killed_anywhere_is_repeated_to_its_end() {
          $ROOT/runtime/7/upper",
     );
 
-    let (_, stdout, stderr) = told(&output);
+    let (_, stdout, stderr) = outcome(&output);
     assert_eq!(stdout.lines().last(), Some("0"), "{stdout} {stderr}");
     assert_eq!(
-        std::fs::read_dir(place.root.join("runtime/7/upper"))
+        std::fs::read_dir(sandbox.root.join("runtime/7/upper"))
             .unwrap()
             .count(),
         0
@@ -1086,38 +1102,38 @@ fn a_purge_that_is_killed_anywhere_is_repeated_to_its_end() {
 
 #[test]
 fn purge_removes_the_directory_of_an_instance_that_is_gone() {
-    let place = Place::new();
-    place.when(
+    let sandbox = Sandbox::new();
+    sandbox.when(
         "systemctl",
         "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; esac",
     );
 
-    assert_eq!(place.helper("purge 7").0, 0, "nothing there is success");
+    assert_eq!(sandbox.helper("purge 7").0, 0, "nothing there is success");
     assert!(
-        !place.calls().iter().any(|call| call.contains("start")),
+        !sandbox.calls().iter().any(|call| call.contains("start")),
         "and starts nothing: {:?}",
-        place.calls()
+        sandbox.calls()
     );
 
-    played(&place);
-    assert_eq!(place.helper("purge 7").0, 0);
+    played(&sandbox);
+    assert_eq!(sandbox.helper("purge 7").0, 0);
     assert!(
-        place.root.join("runtime/7").exists(),
+        sandbox.root.join("runtime/7").exists(),
         "the instance is still there"
     );
 
-    std::fs::remove_dir_all(place.root.join("instances/7")).unwrap();
-    let (code, _, stderr) = place.helper("purge 7");
+    std::fs::remove_dir_all(sandbox.root.join("instances/7")).unwrap();
+    let (code, _, stderr) = sandbox.helper("purge 7");
     assert_eq!(code, 0, "{stderr}");
-    assert!(!place.root.join("runtime/7").exists());
+    assert!(!sandbox.root.join("runtime/7").exists());
 }
 
 #[test]
 fn purge_files_refuses_a_mounted_overlay_and_every_other_user() {
-    let place = Place::new();
-    place.initialized();
-    let (code, _, stderr) = told(&as_game(
-        &place,
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    let (code, _, stderr) = outcome(&as_game(
+        &sandbox,
         "$HELPER mount 7; chmod 755 $ROOT/runtime $ROOT/runtime/7; echo kept > \
         $ROOT/runtime/7/merged/f; $GAME$HELPER purge-files 7; code=$?; [ -e \
         $ROOT/runtime/7/upper/f ] && exit $code",
@@ -1126,7 +1142,7 @@ fn purge_files_refuses_a_mounted_overlay_and_every_other_user() {
     assert_eq!(code, 4, "{stderr}");
     assert!(stderr.contains("is mounted"), "{stderr}");
     if is_real_root() {
-        let (code, _, stderr) = place.helper("purge-files 7");
+        let (code, _, stderr) = sandbox.helper("purge-files 7");
         assert_eq!(code, 77, "{stderr}");
         assert!(
             stderr.contains("user id 64123") && stderr.contains("left4me-helper purge 7"),
@@ -1139,7 +1155,7 @@ fn purge_files_refuses_a_mounted_overlay_and_every_other_user() {
             .output()
             .unwrap();
         assert!(
-            [69, 77].contains(&told(&output).0),
+            [69, 77].contains(&outcome(&output).0),
             "no such user, or another one: {output:?}"
         );
     }
@@ -1149,9 +1165,9 @@ fn purge_files_refuses_a_mounted_overlay_and_every_other_user() {
 
 /// A tree as the previous version left it: all of it left4me-game's, with what a game may put into
 /// it.
-fn as_before(place: &Place) {
-    place.root.write("tmp/outside/precious", "precious");
-    let output = place.shell(
+fn as_before(sandbox: &Sandbox) {
+    sandbox.root.write("tmp/outside/precious", "precious");
+    let output = sandbox.shell(
         "cd $ROOT/runtime; mkdir -p 7/upper/a/b 7/work 7/merged; cd 7/upper; echo x > a/b/file; ln \
         a/b/file twin
          cp /bin/true suid; ln -s $ROOT/tmp/outside link; ln -s $ROOT/tmp/outside/precious file
@@ -1159,7 +1175,7 @@ fn as_before(place: &Place) {
          game=$(id -u left4me-game); chown -hR $game:$game 7 && chmod 6755 7/upper/suid",
     );
 
-    assert_eq!(told(&output), (0, String::new(), String::new()));
+    assert_eq!(outcome(&output), (0, String::new(), String::new()));
 }
 
 const FOREIGN: &str = "find $ROOT/runtime/7/upper ! -uid $(id -u left4me_7) | wc -l; find \
@@ -1167,10 +1183,10 @@ const FOREIGN: &str = "find $ROOT/runtime/7/upper ! -uid $(id -u left4me_7) | wc
 
 #[test]
 fn what_the_previous_version_left_becomes_the_servers_own_when_it_is_mounted() {
-    let place = Place::new();
-    place.initialized();
-    as_before(&place);
-    let output = place.shell(&format!(
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    as_before(&sandbox);
+    let output = sandbox.shell(&format!(
         "$HELPER mount 7 || exit; {FOREIGN}; cd $ROOT/runtime/7; stat -c '%a %U' . work merged/a; \
         stat -c %a upper/suid
          cat merged/a/b/file; stat -c %U $ROOT/tmp/outside $ROOT/tmp/outside/precious; cat \
@@ -1180,7 +1196,7 @@ fn what_the_previous_version_left_becomes_the_servers_own_when_it_is_mounted() {
     let user = if is_real_root() { "left4me_7" } else { "root" };
     let expected = format!("0\n0\n700 root\n700 root\n755 {user}\n755\nx\nroot\nroot\nx");
     if is_real_root() {
-        assert_eq!(told(&output), (0, expected, String::new()));
+        assert_eq!(outcome(&output), (0, expected, String::new()));
     } else {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
     }
@@ -1188,10 +1204,10 @@ fn what_the_previous_version_left_becomes_the_servers_own_when_it_is_mounted() {
 
 #[test]
 fn a_hand_over_that_is_killed_anywhere_goes_on_with_the_next_mount() {
-    let place = Place::new();
-    place.initialized();
-    as_before(&place);
-    let (code, stdout, stderr) = told(&place.shell(&format!(
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    as_before(&sandbox);
+    let (code, stdout, stderr) = outcome(&sandbox.shell(&format!(
         "for pause in 0.003 0.005 0.006 0.007 0.008 0.009 0.01 0.012; do timeout -s KILL $pause \
         $HELPER mount 7; $HELPER umount 7 & kill -9 $!; done
          wait; $HELPER umount 7; $HELPER mount 7 && $HELPER umount 7; echo $?; {FOREIGN}"
@@ -1205,9 +1221,9 @@ fn a_server_that_runs_through_an_upgrade_keeps_its_user_until_it_stops() {
     if !is_real_root() {
         return; // A user namespace has one user only.
     }
-    let place = Place::new();
-    place.initialized();
-    as_before(&place);
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    as_before(&sandbox);
     let script = "set -e; mkdir -p /run/systemd/system; units=/run/systemd/system; owner() { stat \
                  -c %U $ROOT/runtime/7/upper; }
          LEFT4ME_SERVER_USER=left4me-game $HELPER mount 7; owner; rm /run/left4me-servers/7.env
@@ -1218,7 +1234,7 @@ fn a_server_that_runs_through_an_upgrade_keeps_its_user_until_it_stops() {
          LEFT4ME_SERVER_USER=left4me-game $HELPER mount 7; owner; $HELPER mount 7; owner; $HELPER \
          umount 7
          LEFT4ME_SERVER_USER=root $HELPER mount 7 || echo refused";
-    let (code, stdout, stderr) = told(&place.shell(script));
+    let (code, stdout, stderr) = outcome(&sandbox.shell(script));
     let expected = "left4me-game\nleft4me-game\nL4D2_PORT=27015\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\\"\"\n700 root\n\
                     Environment=LEFT4ME_SERVER_USER=left4me-game\nUser=left4me-game\nGroup=left4me-game\n\
                     left4me_7\n/run/left4me-servers:\n\n/run/systemd/system:\nleft4me-game\nleft4me_7\nrefused";
@@ -1230,11 +1246,11 @@ fn an_upgrade_closes_what_was_open_and_goes_on_after_a_problem() {
     if !is_real_root() {
         return; // A user namespace has one user only.
     }
-    let place = Place::new();
-    place.initialized();
-    as_before(&place);
-    place.root.write("runtime/5/upper/f", "x");
-    let (code, stdout, stderr) = told(&place.shell(
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    as_before(&sandbox);
+    sandbox.root.write("runtime/5/upper/f", "x");
+    let (code, stdout, stderr) = outcome(&sandbox.shell(
         "chown 4711 $ROOT/runtime/5; mkdir $ROOT/runtime/..x $ROOT/runtime/UPPER; chown 64122 \
         $ROOT/instances $ROOT/instances/7
          chmod 2750 $ROOT/instances/7; ln -s /etc $ROOT/instances/9; $HELPER upgrade; echo $?; \
@@ -1259,11 +1275,11 @@ fn the_instances_own_layer_is_read_by_the_servers_group_and_what_is_elsewhere_ke
     if !is_real_root() {
         return; // A user namespace has one group only.
     }
-    let place = Place::new();
-    place.initialized();
-    place.root.write("tmp/database", "secret");
-    let (code, stdout, stderr) = told(&as_game(
-        &place,
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    sandbox.root.write("tmp/database", "secret");
+    let (code, stdout, stderr) = outcome(&as_game(
+        &sandbox,
         "cd $ROOT/instances/7; mkdir layer/cfg; echo rcon > layer/cfg/server.cfg; chmod 750 layer \
         layer/cfg; chmod 640 layer/cfg/*
          ln $ROOT/tmp/database layer/cfg/database; echo other > layer/other; chown 4711 \
@@ -1285,14 +1301,16 @@ fn a_directory_that_the_games_user_cannot_read_stays_closed_in_the_merged_tree()
     if !is_real_root() {
         return; // Root reads all.
     }
-    let place = Place::new();
-    place.initialized();
-    place
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    sandbox
         .root
         .write("overlays/maps/private/passwords", "secret");
-    place.root.write("overlays/maps/open/closed/key", "secret");
-    let (_, stdout, _) = told(&as_game(
-        &place,
+    sandbox
+        .root
+        .write("overlays/maps/open/closed/key", "secret");
+    let (_, stdout, _) = outcome(&as_game(
+        &sandbox,
         "cd $ROOT/overlays/maps; chmod 700 private; chmod 711 open/closed; $HELPER mount 7
          cd $ROOT/runtime/7/merged; $GAMEcat private/passwords; $GAMEls private; $GAMEls open; \
          $GAMEls open/closed; $GAMEchmod 755 private || echo closed",
@@ -1307,15 +1325,15 @@ fn a_directory_of_the_upper_layer_does_not_open_a_closed_one() {
     if !is_real_root() {
         return; // Root reads all.
     }
-    let place = Place::new();
-    place.initialized();
-    place
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    sandbox
         .root
         .write("overlays/maps/private/passwords", "secret");
-    place.root.write("overlays/maps/shared/more", "more");
-    place.root.write("installation/shared/own", "own");
-    let (_, stdout, stderr) = told(&as_game(
-        &place,
+    sandbox.root.write("overlays/maps/shared/more", "more");
+    sandbox.root.write("installation/shared/own", "own");
+    let (_, stdout, stderr) = outcome(&as_game(
+        &sandbox,
         "cd $ROOT/overlays/maps; chmod 700 private shared; $HELPER mount 7; $HELPER umount 7
          cd $ROOT/runtime/7/upper; rm -rf private; mkdir -m 755 private; touch private/mine; chown \
          -R 64123:64123 private
@@ -1332,31 +1350,31 @@ fn a_directory_of_the_upper_layer_does_not_open_a_closed_one() {
 
 #[test]
 fn an_instance_env_of_another_owner_or_with_a_second_name_is_refused() {
-    let place = Place::new();
-    place.initialized();
-    let file = place.root.join("instances/7/instance.env");
-    std::fs::hard_link(&file, place.root.join("tmp/twin")).unwrap();
-    let (code, _, stderr) = place.helper("mount 7");
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    let file = sandbox.root.join("instances/7/instance.env");
+    std::fs::hard_link(&file, sandbox.root.join("tmp/twin")).unwrap();
+    let (code, _, stderr) = sandbox.helper("mount 7");
     assert!(code == 1 && stderr.contains("second name"), "{stderr}");
-    std::fs::remove_file(place.root.join("tmp/twin")).unwrap();
+    std::fs::remove_file(sandbox.root.join("tmp/twin")).unwrap();
     if is_real_root() {
         chown(&file, Some(4711), None).unwrap();
-        let (code, _, stderr) = place.helper("mount 7");
+        let (code, _, stderr) = sandbox.helper("mount 7");
         assert!(
             code == 1 && stderr.contains("belongs to user id 4711"),
             "{stderr}"
         );
     }
 
-    assert!(!place.root.join("runtime/7").exists());
+    assert!(!sandbox.root.join("runtime/7").exists());
 }
 
 #[test]
 fn what_systemd_reads_has_checked_values_only() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     let written = |text: &str| {
-        place.initialized();
-        let file = place.root.join("instances/7/instance.env");
+        sandbox.initialized();
+        let file = sandbox.root.join("instances/7/instance.env");
         let layers = std::fs::read_to_string(&file)
             .unwrap()
             .lines()
@@ -1364,7 +1382,7 @@ fn what_systemd_reads_has_checked_values_only() {
             .unwrap()
             .to_owned();
         std::fs::write(&file, format!("{text}\n{layers}\n")).unwrap();
-        told(&place.shell("$HELPER mount 7 && cat /run/left4me-servers/7.env"))
+        outcome(&sandbox.shell("$HELPER mount 7 && cat /run/left4me-servers/7.env"))
     };
 
     // What the previous version wrote is converted as a blueprint is, and named.

@@ -3,14 +3,15 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::host::{JOB, TestHost, stop};
-use crate::support::{alive, ended, marker, until};
 use left4me::base::names::{JobId, ServerId};
 use left4me::db::{cancellations, queue, servers};
 use left4me::domain::job::JobState;
 use left4me::domain::server::DesiredState;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::support::host::{TestHost, stop};
+use crate::support::{JOB, alive, ended, marker, until};
 
 /// A steamcmd that prints a log, reaches 45 %, and stays there until it is ended.
 const SLOW: &str = "#!/bin/bash
@@ -213,7 +214,7 @@ impl Drop for Terminal {
 }
 
 /// A worker with an installation that has printed its lines and runs until it is ended.
-fn installing(host: &TestHost) -> (crate::support::Guard, Child, JobId) {
+fn installing(host: &TestHost) -> (crate::support::SocketUnit, Child, JobId) {
     let marker = marker();
     let runner = host.runner(&format!("{SLOW}exec -a {marker} sleep 1000\n"));
     let id = host.enqueue(&["install"]);

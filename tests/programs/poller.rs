@@ -4,8 +4,9 @@
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Output};
 
-use crate::support::Root;
 use left4me::db::Db;
+
+use crate::support::{LEFT4ME, POLLER, Root};
 
 /// Servers 1 to 4, all seen running at 5: 1 and 4 without a job, 2 with a queued one, 3 with one
 /// that runs. The jobs are new: one that takes too long no longer keeps the poller away.
@@ -33,7 +34,7 @@ fn host() -> (Root, Db) {
 }
 
 fn poll(root: &Root, bus: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_left4me-poller"))
+    Command::new(POLLER)
         .envs(root.envs())
         .env("LEFT4ME_WORKER_SOCKET", root.join("worker.sock"))
         .env("LEFT4ME_HELPER_SOCKET", root.join("helper.sock"))
@@ -189,11 +190,9 @@ fn a_bad_interval_blinds_nobody_and_the_doctor_names_it() {
             command
         };
 
-        with_settings(env!("CARGO_BIN_EXE_left4me-poller"))
-            .output()
-            .unwrap();
+        with_settings(POLLER).output().unwrap();
         assert_eq!(rows(&db)[0].0, "unknown", "{bad}: it looked");
-        let doctor = with_settings(env!("CARGO_BIN_EXE_left4me"))
+        let doctor = with_settings(LEFT4ME)
             .args(["doctor", "--json"])
             .output()
             .unwrap();

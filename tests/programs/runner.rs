@@ -5,9 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::steamcmd::{INSTALL, RUNNER, calls, install, steamcmd};
-use crate::support::{Envs, Root, Talk, alive, marker, until};
 use serde_json::Value;
+
+use crate::support::steamcmd::{INSTALL, calls, install, steamcmd};
+use crate::support::{Conversation, Envs, RUNNER, Root, alive, marker, until};
 
 #[test]
 fn an_installation_runs_prime_then_windows_then_linux_pass() {
@@ -19,13 +20,13 @@ fn an_installation_runs_prime_then_windows_then_linux_pass() {
         "whole",
     );
 
-    let heard = install(&root);
-    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
     assert_eq!(calls(&root), ["prime", "windows", "linux"]);
-    assert_eq!(heard.started, 3);
-    assert_eq!(heard.stdout[0], root.join("steam").display().to_string());
-    assert!(heard.stdout[1].starts_with("/dev/pts/"), "{heard:?}");
-    assert_eq!(heard.stdout[2..4], ["80 512", "-echo"]);
+    assert_eq!(received.started, 3);
+    assert_eq!(received.stdout[0], root.join("steam").display().to_string());
+    assert!(received.stdout[1].starts_with("/dev/pts/"), "{received:?}");
+    assert_eq!(received.stdout[2..4], ["80 512", "-echo"]);
 
     let first = std::fs::read_to_string(root.join("tmp/calls")).unwrap();
     let expected = format!(
@@ -47,9 +48,12 @@ fn an_installation_runs_prime_then_windows_then_linux_pass() {
 fn a_success_without_a_complete_manifest_fails_after_five_attempts() {
     let root = Root::new();
     steamcmd(&root, ":", "laid", "game; manifest 4 5; success");
-    let heard = install(&root);
-    assert_eq!(heard.ending(), (1, "exit", "empty"), "{heard:?}");
-    assert!(heard.complains("BytesDownloaded is 5 of 9"), "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.ending(), (1, "exit", "empty"), "{received:?}");
+    assert!(
+        received.complains("BytesDownloaded is 5 of 9"),
+        "{received:?}"
+    );
     assert_eq!(calls(&root).len(), 7, "the windows pass is not made again");
 }
 
@@ -66,8 +70,8 @@ fn temporary_states_are_retried_from_the_failed_pass() {
             &format!("if first once; then fail {state}; fi; whole"),
         );
 
-        let heard = install(&root);
-        assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+        let received = install(&root);
+        assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
         assert_eq!(
             calls(&root),
             ["prime", "windows", "linux", "linux"],
@@ -103,12 +107,12 @@ fn a_full_disk_stops_at_once_and_says_where_and_how_much_is_free() {
     for state in ["0x202", "0x212"] {
         let root = Root::new();
         steamcmd(&root, ":", &format!("fail {state}"), "whole");
-        let heard = install(&root);
-        assert_eq!(heard.ending(), (8, "exit", "empty"), "{heard:?}");
+        let received = install(&root);
+        assert_eq!(received.ending(), (8, "exit", "empty"), "{received:?}");
         assert!(
-            heard.complains(&root.join("installation").display().to_string())
-                && heard.complains("MiB free"),
-            "{heard:?}"
+            received.complains(&root.join("installation").display().to_string())
+                && received.complains("MiB free"),
+            "{received:?}"
         );
 
         assert_eq!(calls(&root), ["prime", "windows"]);
@@ -119,12 +123,13 @@ fn a_full_disk_stops_at_once_and_says_where_and_how_much_is_free() {
 fn five_failures_end_with_steamcmds_own_exit_code() {
     let root = Root::new();
     steamcmd(&root, ":", "echo 'FAILED (No Connection)'; exit 5", "whole");
-    let heard = install(&root);
-    assert_eq!(heard.ending(), (5, "exit", "empty"), "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.ending(), (5, "exit", "empty"), "{received:?}");
     assert_eq!(calls(&root).len(), 6);
     assert!(
-        heard.complains("attempt 4 of 5 failed") && heard.complains("given up after 5 attempts"),
-        "{heard:?}"
+        received.complains("attempt 4 of 5 failed")
+            && received.complains("given up after 5 attempts"),
+        "{received:?}"
     );
 }
 
@@ -140,20 +145,24 @@ fn a_missing_or_unusable_steamcmd_is_one_clear_line_and_exit_69() {
         },
     ] {
         prepare(&root);
-        let heard = install(&root);
-        assert_eq!(heard.ending(), (69, "exit", "empty"), "{heard:?}");
-        assert_eq!((heard.errors.len(), heard.started), (1, 0), "{heard:?}");
+        let received = install(&root);
+        assert_eq!(received.ending(), (69, "exit", "empty"), "{received:?}");
+        assert_eq!(
+            (received.errors.len(), received.started),
+            (1, 0),
+            "{received:?}"
+        );
         assert!(
-            heard.complains("LEFT4ME_STEAMCMD") && heard.complains("steam/steamcmd.sh"),
-            "{heard:?}"
+            received.complains("LEFT4ME_STEAMCMD") && received.complains("steam/steamcmd.sh"),
+            "{received:?}"
         );
     }
 
     let root = Root::new();
     root.script("steam/steamcmd.sh", "#!/no/such/interpreter\n");
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 69, "{heard:?}");
-    assert!(heard.complains("LEFT4ME_STEAMCMD"), "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.exit(), 69, "{received:?}");
+    assert!(received.complains("LEFT4ME_STEAMCMD"), "{received:?}");
 }
 
 #[test]
@@ -174,14 +183,14 @@ fn two_installations_never_run_at_once() {
             .success()
     );
 
-    let mut first = Talk::start(&[RUNNER], &root.envs());
-    first.say(INSTALL);
-    first.hear_until("the first run", |answer| answer["stdout"] == "here");
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 4, "{heard:?}");
+    let mut first = Conversation::start(&[RUNNER], &root.envs());
+    first.send_line(INSTALL);
+    first.receive_until("the first run", |answer| answer["stdout"] == "here");
+    let received = install(&root);
+    assert_eq!(received.exit(), 4, "{received:?}");
     assert!(
-        heard.complains("another installation is under way"),
-        "{heard:?}"
+        received.complains("another installation is under way"),
+        "{received:?}"
     );
 
     std::fs::write(root.join("tmp/gate"), "go\n").unwrap();
@@ -212,16 +221,20 @@ fn an_invalid_request_exits_64_and_is_logged_with_its_sender() {
     ];
 
     for (bytes, words) in cases {
-        let mut talk = Talk::start(&[RUNNER], &root.envs());
+        let mut talk = Conversation::start(&[RUNNER], &root.envs());
         talk.stream.write_all(bytes).unwrap();
         if words == "closed" {
             talk.stream.shutdown(std::net::Shutdown::Write).unwrap();
         }
 
-        let heard = talk.rest();
-        assert_eq!(heard.exit(), 64, "{heard:?}");
-        assert_eq!((heard.errors.len(), heard.started), (1, 0), "{heard:?}");
-        assert!(heard.complains(words), "{words}: {heard:?}");
+        let received = talk.rest();
+        assert_eq!(received.exit(), 64, "{received:?}");
+        assert_eq!(
+            (received.errors.len(), received.started),
+            (1, 0),
+            "{received:?}"
+        );
+        assert!(received.complains(words), "{words}: {received:?}");
 
         let (code, log) = talk.end();
         assert_eq!(code, 0);
@@ -238,12 +251,12 @@ fn an_invalid_request_exits_64_and_is_logged_with_its_sender() {
 
 #[test]
 fn a_request_that_takes_longer_than_five_seconds_is_refused() {
-    let mut talk = Talk::start(&[RUNNER], &Root::new().envs());
+    let mut talk = Conversation::start(&[RUNNER], &Root::new().envs());
     let start = Instant::now();
     talk.stream.write_all(b"{\"verb\":").unwrap();
-    let heard = talk.rest();
-    assert_eq!(heard.exit(), 64);
-    assert!(heard.complains("within 5 s"), "{heard:?}");
+    let received = talk.rest();
+    assert_eq!(received.exit(), 64);
+    assert!(received.complains("within 5 s"), "{received:?}");
     assert!((4..8).contains(&start.elapsed().as_secs()));
 }
 
@@ -261,7 +274,7 @@ fn without_a_connection_the_runner_says_what_to_do_and_exits_2() {
 fn a_bad_setting_is_named_before_anything_starts() {
     let mut envs = Root::new().envs();
     envs.push(("LEFT4ME_STEAM_RETRY_SECONDS".into(), "soon".into()));
-    let (code, words) = Talk::start(&[RUNNER], &envs).end();
+    let (code, words) = Conversation::start(&[RUNNER], &envs).end();
     assert_eq!(code, 2);
     assert!(words.contains("LEFT4ME_STEAM_RETRY_SECONDS"), "{words}");
 }
@@ -278,17 +291,17 @@ fn other_users_are_refused() {
     }
 
     let (ours, theirs) = pair_of_another_user();
-    let mut talk = Talk::over(
+    let mut talk = Conversation::over(
         ours,
         crate::support::start(&[RUNNER], &Root::new().envs(), theirs, Stdio::piped()),
     );
 
-    talk.say(INSTALL);
-    let heard = talk.rest();
-    assert_eq!(heard.exit(), 64, "{heard:?}");
+    talk.send_line(INSTALL);
+    let received = talk.rest();
+    assert_eq!(received.exit(), 64, "{received:?}");
     assert!(
-        heard.complains("not permitted for user id 65534"),
-        "{heard:?}"
+        received.complains("not permitted for user id 65534"),
+        "{received:?}"
     );
 
     assert!(talk.end().1.contains("peer uid Some(65534)"));
@@ -325,10 +338,10 @@ fn a_command_that_ends_on_sigterm_ended_by_terminate() {
         "whole",
     );
 
-    let mut talk = Talk::start(&[RUNNER], &root.envs());
-    talk.say(INSTALL);
-    talk.hear_until("the command", |answer| answer["stdout"] == "here");
-    talk.say(r#"{"cancel":"terminate"}"#);
+    let mut talk = Conversation::start(&[RUNNER], &root.envs());
+    talk.send_line(INSTALL);
+    talk.receive_until("the command", |answer| answer["stdout"] == "here");
+    talk.send_line(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (143, "terminate", "empty"));
     assert!(alive(&mark).is_empty());
     assert_eq!(calls(&root), ["prime"], "nothing is started after a cancel");
@@ -355,13 +368,13 @@ fn all_alive(mark: &str) -> bool {
 fn a_tree_that_ignores_sigterm_is_killed_after_the_grace() {
     let (root, mark) = (Root::new(), marker());
     stubborn(&root, &mark);
-    let mut talk = Talk::start(&[RUNNER], &root.envs());
-    talk.say(INSTALL);
-    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    let mut talk = Conversation::start(&[RUNNER], &root.envs());
+    talk.send_line(INSTALL);
+    talk.receive_until("the command", |answer| answer["stdout"] == "here");
     assert!(all_alive(&mark));
 
     let start = Instant::now();
-    talk.say(r#"{"cancel":"terminate"}"#);
+    talk.send_line(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
     assert!(
         start.elapsed() >= Duration::from_secs(1),
@@ -377,13 +390,13 @@ fn a_kill_does_not_wait_for_the_grace() {
     stubborn(&root, &mark);
     let mut envs = root.envs();
     envs.push(("LEFT4ME_CANCEL_GRACE_SECONDS".into(), "3600".into()));
-    let mut talk = Talk::start(&[RUNNER], &envs);
-    talk.say(INSTALL);
-    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    let mut talk = Conversation::start(&[RUNNER], &envs);
+    talk.send_line(INSTALL);
+    talk.receive_until("the command", |answer| answer["stdout"] == "here");
     assert!(all_alive(&mark));
 
-    talk.say(r#"{"cancel":"terminate"}"#);
-    talk.say(r#"{"cancel":"kill"}"#);
+    talk.send_line(r#"{"cancel":"terminate"}"#);
+    talk.send_line(r#"{"cancel":"kill"}"#);
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
     assert!(alive(&mark).is_empty());
 }
@@ -392,9 +405,9 @@ fn a_kill_does_not_wait_for_the_grace() {
 fn a_hangup_ends_the_whole_tree() {
     let (root, mark) = (Root::new(), marker());
     stubborn(&root, &mark);
-    let mut talk = Talk::start(&[RUNNER], &root.envs());
-    talk.say(INSTALL);
-    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    let mut talk = Conversation::start(&[RUNNER], &root.envs());
+    talk.send_line(INSTALL);
+    talk.receive_until("the command", |answer| answer["stdout"] == "here");
     assert!(all_alive(&mark));
     assert_eq!(talk.end().0, 0);
     assert!(alive(&mark).is_empty());
@@ -404,9 +417,9 @@ fn a_hangup_ends_the_whole_tree() {
 fn a_stopped_runner_ends_its_tree_and_says_so() {
     let (root, mark) = (Root::new(), marker());
     stubborn(&root, &mark);
-    let mut talk = Talk::start(&[RUNNER], &root.envs());
-    talk.say(INSTALL);
-    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    let mut talk = Conversation::start(&[RUNNER], &root.envs());
+    talk.send_line(INSTALL);
+    talk.receive_until("the command", |answer| answer["stdout"] == "here");
     assert!(all_alive(&mark));
 
     let pid = nix::unistd::Pid::from_raw(talk.child.id().cast_signed());
@@ -431,15 +444,15 @@ fn forking(root: &Root, mark: &str) {
 fn cancel_forking(argv: &[&str], control: &str) -> Duration {
     let (root, mark) = (Root::new(), marker());
     forking(&root, &mark);
-    let mut talk = Talk::start(argv, &root.envs());
-    talk.say(INSTALL);
-    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    let mut talk = Conversation::start(argv, &root.envs());
+    talk.send_line(INSTALL);
+    talk.receive_until("the command", |answer| answer["stdout"] == "here");
 
     until("the whole tree", || {
         (alive(&mark).len() >= 200).then_some(())
     });
     let start = Instant::now();
-    talk.say(&format!("{{\"cancel\":\"{control}\"}}"));
+    talk.send_line(&format!("{{\"cancel\":\"{control}\"}}"));
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
 
     let time = start.elapsed();
@@ -515,9 +528,9 @@ fn a_process_stuck_in_the_kernel_is_reported_as_left() {
         "whole",
     );
 
-    let mut talk = Talk::start(&[RUNNER], &root.envs());
-    talk.say(INSTALL);
-    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    let mut talk = Conversation::start(&[RUNNER], &root.envs());
+    talk.send_line(INSTALL);
+    talk.receive_until("the command", |answer| answer["stdout"] == "here");
 
     let find = || {
         alive(&mark).into_iter().find(|pid| {
@@ -528,7 +541,7 @@ fn a_process_stuck_in_the_kernel_is_reported_as_left() {
     let pid = until("cat", find);
     until("cat in the kernel", || (disk.readers() == 1).then_some(()));
     let start = Instant::now();
-    talk.say(r#"{"cancel":"kill"}"#);
+    talk.send_line(r#"{"cancel":"kill"}"#);
 
     until("the others' end", || (alive(&mark) == [pid]).then_some(()));
     assert!(
@@ -563,13 +576,13 @@ fn a_stuck_process_is_gone_when_its_disk_is_back() {
     );
 
     steamcmd(&root, &text, "laid", "whole");
-    let mut talk = Talk::start(&[RUNNER], &root.envs());
-    talk.say(INSTALL);
-    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    let mut talk = Conversation::start(&[RUNNER], &root.envs());
+    talk.send_line(INSTALL);
+    talk.receive_until("the command", |answer| answer["stdout"] == "here");
 
     until("it in the kernel", || (disk.readers() == 1).then_some(()));
     let start = Instant::now();
-    talk.say(r#"{"cancel":"kill"}"#);
+    talk.send_line(r#"{"cancel":"kill"}"#);
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
     assert!(
         (300..1000).contains(&start.elapsed().as_millis()),
@@ -588,13 +601,13 @@ fn an_invalid_control_line_ends_the_command_with_64() {
         "whole",
     );
 
-    let mut talk = Talk::start(&[RUNNER], &root.envs());
-    talk.say(INSTALL);
-    talk.hear_until("the command", |answer| answer["stdout"] == "here");
-    talk.say(r#"{"cancel":"please"}"#);
-    let heard = talk.rest();
-    assert_eq!(heard.exit(), 64, "{heard:?}");
-    assert_eq!(heard.errors.len(), 1, "{heard:?}");
+    let mut talk = Conversation::start(&[RUNNER], &root.envs());
+    talk.send_line(INSTALL);
+    talk.receive_until("the command", |answer| answer["stdout"] == "here");
+    talk.send_line(r#"{"cancel":"please"}"#);
+    let received = talk.rest();
+    assert_eq!(received.exit(), 64, "{received:?}");
+    assert_eq!(received.errors.len(), 1, "{received:?}");
     assert!(alive(&mark).is_empty());
 }
 
@@ -608,10 +621,10 @@ fn a_child_that_holds_the_terminal_is_killed_after_one_second() {
 
     steamcmd(&root, &hold, "laid", "whole");
     let start = Instant::now();
-    let heard = install(&root);
-    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
     assert_eq!(
-        heard.stdout[..2],
+        received.stdout[..2],
         ["here", "late"],
         "what comes within the second is kept"
     );
@@ -636,16 +649,16 @@ fn a_cancel_ends_the_wait_between_attempts_at_once() {
         ("terminate", (143, "terminate", "empty")),
         ("kill", (137, "kill", "empty")),
     ] {
-        let mut talk = Talk::start(&[RUNNER], &envs);
-        talk.say(INSTALL);
+        let mut talk = Conversation::start(&[RUNNER], &envs);
+        talk.send_line(INSTALL);
         let failed = |answer: &Value| {
             answer["stderr"]
                 .as_str()
                 .is_some_and(|line| line.contains("the next one in 3600 s"))
         };
 
-        talk.hear_until("the first failure", failed);
-        talk.say(&format!("{{\"cancel\":\"{control}\"}}"));
+        talk.receive_until("the first failure", failed);
+        talk.send_line(&format!("{{\"cancel\":\"{control}\"}}"));
         assert_eq!(talk.rest().ending(), expected);
     }
 }
@@ -654,9 +667,9 @@ fn a_cancel_ends_the_wait_between_attempts_at_once() {
 fn every_line_comes_once_and_in_order() {
     let root = Root::new();
     steamcmd(&root, "seq 1 200000", "laid", "whole");
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 0);
-    let numbers = heard.stdout.iter().take(200_000).enumerate();
+    let received = install(&root);
+    assert_eq!(received.exit(), 0);
+    let numbers = received.stdout.iter().take(200_000).enumerate();
     let wrong = numbers
         .clone()
         .find(|(i, line)| line.parse::<usize>() != Ok(i + 1));
@@ -673,9 +686,9 @@ fn a_slow_reader_stops_the_command_not_the_controls() {
         "whole",
     );
 
-    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    let mut talk = Conversation::start(&[RUNNER], &root.envs());
 
-    talk.say(INSTALL);
+    talk.send_line(INSTALL);
     let size = || std::fs::metadata(root.join("tmp/count")).map_or(0, |found| found.len());
     // Nothing reads: the command blocks once the buffers are full.
     let mut last = (0, Instant::now());
@@ -687,21 +700,21 @@ fn a_slow_reader_stops_the_command_not_the_controls() {
         (last.0 > 0 && last.1.elapsed() > Duration::from_millis(500)).then_some(last.0)
     });
 
-    talk.say(r#"{"cancel":"kill"}"#);
+    talk.send_line(r#"{"cancel":"kill"}"#);
     until("the end of the tree", || {
         alive(&mark).is_empty().then_some(())
     });
-    let heard = talk.rest();
-    assert_eq!(heard.ending(), (137, "kill", "empty"));
+    let received = talk.rest();
+    assert_eq!(received.ending(), (137, "kill", "empty"));
     // Its output before the kill is delivered; the loop may have been between its two echoes.
     assert!(
-        heard
+        received
             .stdout
             .len()
             .abs_diff(usize::try_from(stopped).unwrap())
             <= 1,
         "{} {stopped}",
-        heard.stdout.len()
+        received.stdout.len()
     );
 }
 
@@ -711,15 +724,15 @@ fn odd_output_becomes_short_text_lines() {
     let odd = "head -c 1000000 /dev/zero | tr '\\0' x; echo; printf 'a\\377b\\n'; printf \
               '\\033[31mred\\033[0m\\000\\n'; printf 'end'";
     steamcmd(&root, odd, "laid", "whole");
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 0);
+    let received = install(&root);
+    assert_eq!(received.exit(), 0);
     assert_eq!(
-        heard.stdout[0].chars().count(),
+        received.stdout[0].chars().count(),
         4096 + " […]".chars().count()
     );
 
-    assert!(heard.stdout[0].ends_with(" […]"));
-    assert_eq!(heard.stdout[1..4], ["a\u{fffd}b", "red\u{2400}", "end"]);
+    assert!(received.stdout[0].ends_with(" […]"));
+    assert_eq!(received.stdout[1..4], ["a\u{fffd}b", "red\u{2400}", "end"]);
 }
 
 #[test]
@@ -728,24 +741,24 @@ fn endless_progress_is_sent_four_times_a_second_with_its_last_update() {
     let text = "i=0; end=$(($(date +%s) + 2)); while [ \"$(date +%s)\" -lt $end ]; do i=$((i+1)); \
                printf 'progress %s\\r' $i; done; printf 'last\\r'";
     steamcmd(&root, text, "laid", "whole");
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 0);
+    let received = install(&root);
+    assert_eq!(received.exit(), 0);
 
-    let sent = heard
+    let sent = received
         .stdout
         .iter()
         .take_while(|line| *line != "last")
         .count();
-    assert!((2..=13).contains(&sent), "{:?}", heard.stdout);
-    assert!(heard.stdout.iter().any(|line| line == "last"));
+    assert!((2..=13).contains(&sent), "{:?}", received.stdout);
+    assert!(received.stdout.iter().any(|line| line == "last"));
 }
 
 #[test]
 fn a_control_line_may_come_together_with_the_request() {
     let (root, mark) = (Root::new(), marker());
     steamcmd(&root, &format!("exec sleep {mark}"), "laid", "whole");
-    let mut talk = Talk::start(&[RUNNER], &root.envs());
-    talk.say(&format!("{INSTALL}\n{}", r#"{"cancel":"kill"}"#));
+    let mut talk = Conversation::start(&[RUNNER], &root.envs());
+    talk.send_line(&format!("{INSTALL}\n{}", r#"{"cancel":"kill"}"#));
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
 }
 
@@ -776,11 +789,11 @@ fn a_mounted_overlay_is_named_and_nothing_is_installed() {
     };
 
     let argv = [unshare, &["sh", "-c", &inner]].concat();
-    let mut talk = Talk::start(&argv, &root.envs());
-    talk.say(INSTALL);
-    let heard = talk.rest();
-    assert_eq!(heard.exit(), 4, "{heard:?}");
-    assert!(heard.complains("server 7"), "{heard:?}");
+    let mut talk = Conversation::start(&argv, &root.envs());
+    talk.send_line(INSTALL);
+    let received = talk.rest();
+    assert_eq!(received.exit(), 4, "{received:?}");
+    assert!(received.complains("server 7"), "{received:?}");
     assert!(calls(&root).is_empty());
 }
 
@@ -799,12 +812,12 @@ fn the_command_has_its_own_group_in_a_delegated_one() {
         group.0.display()
     );
 
-    let mut talk = Talk::start(&["sh", "-c", &enter], &root.envs());
-    talk.say(INSTALL);
+    let mut talk = Conversation::start(&["sh", "-c", &enter], &root.envs());
+    talk.send_line(INSTALL);
     let runner = talk.child.id();
     let is_command =
         |answer: &Value| answer["started"].is_object() && answer["started"]["pid"] != runner;
-    let started = talk.hear_until("the start", is_command);
+    let started = talk.receive_until("the start", is_command);
     let path = started["started"]["cgroup"].as_str().unwrap();
     assert!(path.ends_with("/command"), "{started}");
 
@@ -817,7 +830,7 @@ fn the_command_has_its_own_group_in_a_delegated_one() {
 
     assert!(all_alive(&mark));
 
-    talk.say(r#"{"cancel":"terminate"}"#);
+    talk.send_line(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
     assert_eq!(talk.end().0, 0);
     assert!(alive(&mark).is_empty());
@@ -838,9 +851,9 @@ fn in_a_unit_the_runner_names_it_before_any_work() {
         group.0.display()
     );
 
-    let mut talk = Talk::start(&["sh", "-c", &enter], &Root::new().envs());
-    talk.say(INSTALL);
-    let first = talk.hear().unwrap();
+    let mut talk = Conversation::start(&["sh", "-c", &enter], &Root::new().envs());
+    talk.send_line(INSTALL);
+    let first = talk.receive().unwrap();
     assert_eq!(
         (
             first["started"]["pid"].as_u64(),

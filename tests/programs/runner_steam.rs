@@ -4,20 +4,19 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::time::{Duration, Instant};
 
-use crate::support::steamcmd::{
-    INSTALL, RUNNER, calls, envs, install, install_with, installed, steamcmd,
-};
-use crate::support::{Heard, Root, Talk, alive, marker};
 use serde_json::Value;
+
+use crate::support::steamcmd::{INSTALL, calls, envs, install, install_with, installed, steamcmd};
+use crate::support::{Conversation, RUNNER, Received, Root, alive, marker};
 
 const UNFINISHED: &str = "installation/.left4me-unfinished";
 
 /// The line that becomes the job's error.
-fn error_of(heard: &Heard) -> &str {
-    heard
+fn error_of(received: &Received) -> &str {
+    received
         .errors
         .last()
-        .or(heard.stderr.last())
+        .or(received.stderr.last())
         .expect("an error, or a line on standard error")
 }
 
@@ -33,14 +32,14 @@ fn a_login_timeout_fails_whatever_exit_code_and_old_manifest_say() {
             &format!("echo 'Waiting for user info...{words}'; echo OK; exit 0"),
         );
 
-        let heard = install(&root);
-        assert_eq!(heard.ending(), (1, "exit", "empty"), "{heard:?}");
+        let received = install(&root);
+        assert_eq!(received.ending(), (1, "exit", "empty"), "{received:?}");
         assert!(
-            error_of(&heard).contains("Steam did not answer in time: check this host's network"),
-            "{heard:?}"
+            error_of(&received).contains("Steam did not answer in time: check this host's network"),
+            "{received:?}"
         );
 
-        assert!(!heard.complains("installed: build"), "{heard:?}");
+        assert!(!received.complains("installed: build"), "{received:?}");
         assert_eq!(calls(&root), ["linux"; 5]);
     }
 }
@@ -49,11 +48,11 @@ fn a_login_timeout_fails_whatever_exit_code_and_old_manifest_say() {
 fn a_pass_without_a_success_message_fails() {
     let root = Root::new();
     steamcmd(&root, ":", "laid", "game; manifest 4 9");
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 1, "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.exit(), 1, "{received:?}");
     assert!(
-        error_of(&heard).contains("without saying success"),
-        "{heard:?}"
+        error_of(&received).contains("without saying success"),
+        "{received:?}"
     );
 }
 
@@ -62,11 +61,11 @@ fn an_old_manifest_counts_only_when_steamcmd_says_up_to_date() {
     let root = Root::new();
     installed(&root);
     steamcmd(&root, ":", "laid", "success");
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 1, "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.exit(), 1, "{received:?}");
     assert!(
-        error_of(&heard).contains("older than this run"),
-        "{heard:?}"
+        error_of(&received).contains("older than this run"),
+        "{received:?}"
     );
 
     steamcmd(&root, ":", "laid", "success 'already up to date'");
@@ -99,9 +98,9 @@ fn an_incomplete_installation_fails_and_names_what_is_missing() {
     ] {
         let root = Root::new();
         steamcmd(&root, ":", "laid", linux);
-        let heard = install(&root);
-        assert_eq!(heard.exit(), 1, "{heard:?}");
-        assert!(error_of(&heard).contains(words), "{words}: {heard:?}");
+        let received = install(&root);
+        assert_eq!(received.exit(), 1, "{received:?}");
+        assert!(error_of(&received).contains(words), "{words}: {received:?}");
     }
 }
 
@@ -144,9 +143,9 @@ const CAUSES: &[(&str, i32, &str, &str, usize)] = &[
         1,
     ),
     (
-        "Steam Guard code:FAILED (Invalid Login Auth Code)",
+        "Steam SocketUnit code:FAILED (Invalid Login Auth Code)",
         5,
-        "Steam Guard asks for a code",
+        "Steam SocketUnit asks for a code",
         "log in once by hand",
         1,
     ),
@@ -178,16 +177,16 @@ fn each_cause_has_its_message_advice_and_retry_rule() {
             &format!("echo \"{words}\"; exit {code}"),
         );
 
-        let heard = install_with(&root, &[("LEFT4ME_STEAM_RATE_LIMIT_SECONDS", "0")]);
-        assert_eq!(heard.exit(), i64::from(*code), "{heard:?}");
-        let error = error_of(&heard);
+        let received = install_with(&root, &[("LEFT4ME_STEAM_RATE_LIMIT_SECONDS", "0")]);
+        assert_eq!(received.exit(), i64::from(*code), "{received:?}");
+        let error = error_of(&received);
         assert!(
             error.contains(meaning) && error.contains(advice),
             "{words}: {error}"
         );
 
         assert!(error.chars().count() < 500, "{error}");
-        assert_eq!(calls(&root).len(), *runs, "{words}: {heard:?}");
+        assert_eq!(calls(&root).len(), *runs, "{words}: {received:?}");
     }
 }
 
@@ -201,9 +200,9 @@ fn a_failed_prime_pass_says_why_and_stops_the_installation() {
         "whole",
     );
 
-    let heard = install(&root);
-    assert_eq!(heard.ending(), (7, "exit", "empty"), "{heard:?}");
-    assert!(error_of(&heard).contains("MiB free"), "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.ending(), (7, "exit", "empty"), "{received:?}");
+    assert!(error_of(&received).contains("MiB free"), "{received:?}");
     assert_eq!(calls(&root), ["prime"]);
 }
 
@@ -217,8 +216,8 @@ fn the_rate_limit_is_waited_for_and_a_cancel_ends_the_wait() {
         "whole",
     );
 
-    let mut talk = Talk::start(&[RUNNER], &root.envs());
-    talk.say(INSTALL);
+    let mut talk = Conversation::start(&[RUNNER], &root.envs());
+    talk.send_line(INSTALL);
 
     let waits = |answer: &Value| {
         answer["stderr"]
@@ -226,8 +225,8 @@ fn the_rate_limit_is_waited_for_and_a_cancel_ends_the_wait() {
             .is_some_and(|line| line.contains("too many logins") && line.contains("in 1800 s"))
     };
 
-    talk.hear_until("the wait is announced", waits);
-    talk.say(r#"{"cancel":"terminate"}"#);
+    talk.receive_until("the wait is announced", waits);
+    talk.send_line(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (143, "terminate", "empty"));
     assert_eq!(calls(&root), ["prime"]);
 }
@@ -242,12 +241,12 @@ fn a_crash_at_quit_does_not_undo_a_success() {
         "whole; kill -SEGV $$",
     );
 
-    let heard = install(&root);
-    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
     assert_eq!(calls(&root), ["prime", "windows", "linux"]);
     assert!(
-        heard.complains("exit code 139 after its success"),
-        "{heard:?}"
+        received.complains("exit code 139 after its success"),
+        "{received:?}"
     );
 }
 
@@ -263,12 +262,15 @@ fn a_steamcmd_without_output_and_activity_is_ended_and_retried() {
         &format!("if first once; then {hang}; fi; whole"),
     );
 
-    let heard = install_with(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "1")]);
-    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
-    assert!(heard.complains("steamcmd hung and was ended"), "{heard:?}");
+    let received = install_with(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "1")]);
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
     assert!(
-        heard.complains("no output and nothing new on disk for 1 s"),
-        "{heard:?}"
+        received.complains("steamcmd hung and was ended"),
+        "{received:?}"
+    );
+    assert!(
+        received.complains("no output and nothing new on disk for 1 s"),
+        "{received:?}"
     );
 
     assert_eq!(calls(&root), ["prime", "windows", "linux", "linux"]);
@@ -286,7 +288,7 @@ fn a_steamcmd_that_hangs_each_time_or_repeats_itself_fails() {
         installed(&root);
         steamcmd(&root, ":", "laid", &format!("exec sh -c \"{hang}\""));
         let start = Instant::now();
-        let heard = install_with(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "1")]);
+        let received = install_with(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "1")]);
         assert!(
             (5..40).contains(&start.elapsed().as_secs()),
             "{:?}",
@@ -294,9 +296,9 @@ fn a_steamcmd_that_hangs_each_time_or_repeats_itself_fails() {
         );
 
         assert!(
-            heard.exit() != 0
-                && error_of(&heard).contains("given up after 5 attempts: steamcmd hung"),
-            "{heard:?}"
+            received.exit() != 0
+                && error_of(&received).contains("given up after 5 attempts: steamcmd hung"),
+            "{received:?}"
         );
 
         assert_eq!(calls(&root).len(), 5);
@@ -309,8 +311,8 @@ fn a_silent_steamcmd_that_writes_files_is_not_ended() {
     let work = "d=../installation/steamapps/downloading; mkdir -p $d; \
                 for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo x >> $d/part; sleep 0.25; done; whole";
     steamcmd(&root, ":", "laid", work);
-    let heard = install_with(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "2")]);
-    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+    let received = install_with(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "2")]);
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
     assert_eq!(calls(&root), ["prime", "windows", "linux"]);
 }
 
@@ -318,15 +320,15 @@ fn a_silent_steamcmd_that_writes_files_is_not_ended() {
 fn a_cancel_of_a_silent_steamcmd_is_reported_as_a_cancel() {
     let root = Root::new();
     steamcmd(&root, "echo here; exec sleep 1000", "laid", "whole");
-    let mut talk = Talk::start(
+    let mut talk = Conversation::start(
         &[RUNNER],
         &envs(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "3600")]),
     );
 
-    talk.say(INSTALL);
-    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    talk.send_line(INSTALL);
+    talk.receive_until("the command", |answer| answer["stdout"] == "here");
     let start = Instant::now();
-    talk.say(r#"{"cancel":"terminate"}"#);
+    talk.send_line(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (143, "terminate", "empty"));
     assert!(
         start.elapsed() < Duration::from_secs(3),
@@ -341,21 +343,21 @@ fn a_prompt_reads_end_of_file() {
     let prompt =
         "printf 'Steam>'; while read -r line; do printf 'Steam>'; done; echo; echo end of input";
     steamcmd(&root, prompt, "laid", "whole");
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 0, "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.exit(), 0, "{received:?}");
     assert!(
-        heard.stdout.iter().any(|line| line == "end of input"),
-        "{heard:?}"
+        received.stdout.iter().any(|line| line == "end of input"),
+        "{received:?}"
     );
 
     let root = Root::new();
-    let guard = "printf 'Steam Guard code:'; read -r code || exit 5; echo OK";
+    let guard = "printf 'Steam SocketUnit code:'; read -r code || exit 5; echo OK";
     steamcmd(&root, guard, "laid", "whole");
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 5, "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.exit(), 5, "{received:?}");
     assert!(
-        error_of(&heard).contains("Steam Guard asks for a code"),
-        "{heard:?}"
+        error_of(&received).contains("Steam SocketUnit asks for a code"),
+        "{received:?}"
     );
 
     assert_eq!(calls(&root), ["prime"]);
@@ -389,12 +391,12 @@ fn windows_files_are_marked_until_a_linux_pass_succeeds() {
 
     let linux = "refuse 'Invalid platform'";
     steamcmd(&root, ":", "laid", linux);
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 8, "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.exit(), 8, "{received:?}");
     assert!(root.join(UNFINISHED).exists());
     assert!(
-        heard.complains("no server starts over Windows files"),
-        "{heard:?}"
+        received.complains("no server starts over Windows files"),
+        "{received:?}"
     );
 
     steamcmd(&root, ":", "laid", "whole");
@@ -440,20 +442,20 @@ fn an_account_setting_accepts_no_password() {
         "{call}"
     );
 
-    let mut talk = Talk::start(
+    let mut talk = Conversation::start(
         &[RUNNER],
         &envs(&root, &[("LEFT4ME_STEAM_ACCOUNT", "anna hunter2")]),
     );
 
-    talk.say(INSTALL);
-    let heard = talk.rest();
+    talk.send_line(INSTALL);
+    let received = talk.rest();
     assert!(
-        heard.exit() == 2 && heard.complains("LEFT4ME_STEAM_ACCOUNT is not a login name"),
-        "{heard:?}"
+        received.exit() == 2 && received.complains("LEFT4ME_STEAM_ACCOUNT is not a login name"),
+        "{received:?}"
     );
 
     assert!(
-        !format!("{heard:?}{}", talk.end().1).contains("hunter2"),
+        !format!("{received:?}{}", talk.end().1).contains("hunter2"),
         "no message repeats it"
     );
 }
@@ -469,8 +471,8 @@ fn the_client_library_is_linked_from_debians_steamcmd() {
                 $d/steamclient.so\n\
                  exec \"$HOME/steamcmd.sh\" \"$@\"\n";
     let steamcmd = root.script("games/steamcmd", games).display().to_string();
-    let heard = install_with(&root, &[("LEFT4ME_STEAMCMD", &steamcmd)]);
-    assert_eq!(heard.exit(), 0, "{heard:?}");
+    let received = install_with(&root, &[("LEFT4ME_STEAMCMD", &steamcmd)]);
+    assert_eq!(received.exit(), 0, "{received:?}");
 
     for place in ["steam/.steam/sdk32", "steam/linux32"] {
         let library = root.join(place).join("steamclient.so");
@@ -500,9 +502,12 @@ fn a_missing_client_library_is_a_warning() {
     let root = Root::new();
     symlink("/nonexistent", root.join("steam/linux32")).unwrap();
     steamcmd(&root, ":", "laid", "whole");
-    let heard = install(&root);
-    assert_eq!(heard.exit(), 0, "{heard:?}");
-    assert!(heard.complains("servers would be LAN only"), "{heard:?}");
+    let received = install(&root);
+    assert_eq!(received.exit(), 0, "{received:?}");
+    assert!(
+        received.complains("servers would be LAN only"),
+        "{received:?}"
+    );
 }
 
 #[test]
@@ -510,8 +515,8 @@ fn a_steamcmd_that_updated_itself_is_started_again() {
     let root = Root::new();
     steamcmd(&root, "if first once; then exit 42; fi", "laid", "whole");
     let start = Instant::now();
-    let heard = install_with(&root, &[("LEFT4ME_STEAM_RETRY_SECONDS", "3600")]);
-    assert_eq!(heard.exit(), 0, "{heard:?}");
+    let received = install_with(&root, &[("LEFT4ME_STEAM_RETRY_SECONDS", "3600")]);
+    assert_eq!(received.exit(), 0, "{received:?}");
     assert_eq!(calls(&root), ["prime", "prime", "windows", "linux"]);
     assert!(start.elapsed() < Duration::from_secs(30));
 }

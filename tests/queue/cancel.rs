@@ -4,14 +4,15 @@
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::support::host::{TestHost, WORKER, stop};
-use crate::support::{alive, ended, marker, until};
 use left4me::base::names::JobId;
 use left4me::cancel::{self, CancelRequest};
 use left4me::db::{Db, cancellations, jobs};
 use left4me::domain::job::JobState;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+
+use crate::support::host::{TestHost, stop};
+use crate::support::{WORKER, alive, ended, marker, until};
 
 const STEPS: [&str; 7] = [
     "block",
@@ -242,7 +243,7 @@ fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
 }
 
 /// A host with a grace of an hour: a command that ends sooner was killed.
-fn with_an_hour_of_grace(marker: &str) -> (TestHost, crate::support::Guard, JobId, Child) {
+fn with_an_hour_of_grace(marker: &str) -> (TestHost, crate::support::SocketUnit, JobId, Child) {
     let host = TestHost::new();
     let mut runner = host.root.envs();
     runner.retain(|(name, _)| name != "LEFT4ME_CANCEL_GRACE_SECONDS");
@@ -255,7 +256,7 @@ fn with_an_hour_of_grace(marker: &str) -> (TestHost, crate::support::Guard, JobI
 
     let runner = crate::support::accept(
         &host.root.join("runner.sock"),
-        &[crate::support::host::RUNNER],
+        &[crate::support::RUNNER],
         &runner,
     );
 

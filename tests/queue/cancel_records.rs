@@ -4,13 +4,14 @@
 use std::path::PathBuf;
 use std::process::Child;
 
-use crate::support::host::{TestHost, WORKER, stop};
-use crate::support::{alive, ended, marker, until};
 use left4me::base::names::JobId;
 use left4me::domain::job::JobState;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+
+use crate::support::host::{TestHost, stop};
+use crate::support::{WORKER, alive, ended, marker, until};
 
 /// A helper whose `disable` runs until it is cancelled.
 const SLOW_HELPER: &str = r#"#!/bin/bash

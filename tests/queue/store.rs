@@ -13,7 +13,7 @@ use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use left4me::queue::log;
 use left4me::wire::Stream;
 
-const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
+use crate::support::JOB;
 
 fn fresh() -> (tempfile::TempDir, Db) {
     let dir = tempfile::tempdir().unwrap();

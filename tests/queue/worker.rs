@@ -1,12 +1,13 @@
 //! The worker as a program: the real binaries on a real database, with the runner behind a socket
 //! as systemd serves it.
 
-use crate::support::host::{TestHost, WORKER, stop};
-use crate::support::{alive, ended, marker, until};
 use left4me::base::names::{JobId, ServerId};
 use left4me::db::{jobs, servers};
 use left4me::domain::job::JobState;
 use serde_json::Value;
+
+use crate::support::host::{TestHost, stop};
+use crate::support::{WORKER, alive, ended, marker, until};
 
 #[test]
 fn no_job_of_eight_clients_is_lost_or_run_twice() {

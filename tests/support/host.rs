@@ -1,19 +1,18 @@
 //! A data directory with a database, and the real programs that work on it.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use left4me::base::config::PortRange;
-use left4me::base::names::{BlueprintName, JobId};
+use left4me::base::names::{BlueprintName, JobId, UserId};
+use left4me::base::password;
 use left4me::db::{Db, blueprint_change, blueprints, jobs, logs, servers, users};
 use left4me::domain::job::JobState;
 use serde_json::Value;
 
-use super::{Guard, Root, accept, ended};
-
-pub const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
-pub const WORKER: &str = env!("CARGO_BIN_EXE_left4me-worker");
-pub const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
+use super::{Finished, JOB, LEFT4ME, PASSWORD, RUNNER, Root, SocketUnit, WORKER, accept, ended};
 
 /// A data directory with a database, and the programs that work on it.
 pub struct TestHost {
@@ -96,13 +95,45 @@ impl TestHost {
 
     /// Runs `left4me-job`; returns its exit code, standard output and standard error.
     pub fn job(&self, args: &[&str]) -> (i32, String, String) {
-        let output = self.command(JOB, args).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code().unwrap_or(-1),
-            text(output.stdout),
-            text(output.stderr),
-        )
+        let Finished { code, out, err } = Finished::from(self.command(JOB, args).output().unwrap());
+        (code, out, err)
+    }
+
+    /// Runs `left4me`.
+    pub fn left4me(&self, args: &[&str]) -> Finished {
+        Finished::from(self.command(LEFT4ME, args).output().unwrap())
+    }
+
+    /// Runs `left4me` with `input` as its standard input.
+    pub fn left4me_with_input(&self, args: &[&str], input: &str) -> Finished {
+        let mut command = self.command(LEFT4ME, args);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A program that fails early does not read its input.
+        child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+        Finished::from(child.wait_with_output().unwrap())
+    }
+
+    /// Creates a user with [`PASSWORD`].
+    pub fn user(&self, name: &str, role: users::Role) -> UserId {
+        let user = self
+            .db()
+            .write(|tx| users::create(tx, 1, "test", &name.parse()?, role, password_hash()));
+        user.unwrap().id
+    }
+
+    /// Creates a user with [`PASSWORD`] and a blueprint.
+    pub fn user_with_blueprint(&self, name: &str, blueprint: &str) -> UserId {
+        let user = self.user(name, users::Role::User);
+        let content = blueprints::Content::default();
+        let made = self.db().write(|tx| {
+            blueprint_change::create(tx, 1, "test", user, &blueprint.parse()?, &content)
+        });
+        made.unwrap();
+        user
     }
 
     /// Queues a job; returns its id.
@@ -137,7 +168,7 @@ impl TestHost {
     }
 
     /// Serves runner.sock, with `script` as steamcmd.
-    pub fn runner(&self, script: &str) -> Guard {
+    pub fn runner(&self, script: &str) -> SocketUnit {
         let steamcmd = self.root.script("steam/steamcmd.sh", script);
         let mut envs = self.root.envs();
         envs.push((
@@ -149,7 +180,7 @@ impl TestHost {
 
     /// Serves helper.sock with a shell script that has the connection at descriptor 3 and replies
     /// in systemd's place.
-    pub fn helper(&self, script: &str) -> Guard {
+    pub fn helper(&self, script: &str) -> SocketUnit {
         let script = self.root.script("helper.sh", script);
         accept(
             &self.root.join("helper.sock"),
@@ -166,6 +197,12 @@ impl TestHost {
             .map(|line| line.line)
             .collect()
     }
+}
+
+/// The hash of [`PASSWORD`]. It takes long to compute on purpose, so a process does it once.
+pub fn password_hash() -> &'static str {
+    static HASH: OnceLock<String> = OnceLock::new();
+    HASH.get_or_init(|| password::hash(PASSWORD).unwrap())
 }
 
 /// Sends a signal to a program.

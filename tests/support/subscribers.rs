@@ -12,7 +12,7 @@ use super::PATIENCE;
 
 /// What a client received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard<'a> {
+pub enum Received<'a> {
     /// The status of the response.
     Status(u16),
     /// A log line: its seq and data.
@@ -72,7 +72,11 @@ impl Subscriber {
     }
 
     /// Processes received bytes, however they were split.
-    pub fn take(&mut self, mut bytes: &[u8], heard: &mut impl FnMut(&mut Subscriber, Heard<'_>)) {
+    pub fn take(
+        &mut self,
+        mut bytes: &[u8],
+        received: &mut impl FnMut(&mut Subscriber, Received<'_>),
+    ) {
         if self.body == Body::Head {
             self.text.extend_from_slice(bytes);
             let Some(end) = self.text.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -89,9 +93,9 @@ impl Subscriber {
                 Body::Waste
             };
 
-            heard(self, Heard::Status(self.status));
+            received(self, Received::Status(self.status));
             if self.status == 200 {
-                self.take(&head[end + 4..], heard);
+                self.take(&head[end + 4..], received);
             }
             return;
         }
@@ -125,26 +129,26 @@ impl Subscriber {
             bytes = &bytes[1..];
         }
 
-        self.events(heard);
+        self.events(received);
     }
 
-    fn events(&mut self, heard: &mut impl FnMut(&mut Subscriber, Heard<'_>)) {
+    fn events(&mut self, received: &mut impl FnMut(&mut Subscriber, Received<'_>)) {
         let mut text = std::mem::take(&mut self.text);
         let mut rest = text.as_slice();
         while let (false, Some((event, behind))) = (self.hung_up, one(rest)) {
             rest = behind;
             match event {
-                Heard::Line(seq, _) => {
+                Received::Line(seq, _) => {
                     self.lost += (seq - self.last - 1).max(0);
                     self.repeated += i64::from(seq <= self.last);
                     self.lines += 1;
                     self.last = seq;
                 }
-                Heard::Event(name) => self.ended |= name == b"end",
-                Heard::Status(_) | Heard::Closed => {}
+                Received::Event(name) => self.ended |= name == b"end",
+                Received::Status(_) | Received::Closed => {}
             }
 
-            heard(self, event);
+            received(self, event);
         }
 
         let told = text.len() - rest.len();
@@ -154,10 +158,10 @@ impl Subscriber {
 }
 
 /// Splits the first complete event off `text`.
-fn one(text: &[u8]) -> Option<(Heard<'_>, &[u8])> {
+fn one(text: &[u8]) -> Option<(Received<'_>, &[u8])> {
     let (first, mut rest) = line(text)?;
     if first == b":" {
-        return line(rest).map(|(_, rest)| (Heard::Event(b":"), rest));
+        return line(rest).map(|(_, rest)| (Received::Event(b":"), rest));
     }
 
     let mut seq = None;
@@ -182,7 +186,7 @@ fn one(text: &[u8]) -> Option<(Heard<'_>, &[u8])> {
     );
 
     Some((
-        seq.map_or(Heard::Event(name), |seq| Heard::Line(seq, data)),
+        seq.map_or(Received::Event(name), |seq| Received::Line(seq, data)),
         rest,
     ))
 }
@@ -251,7 +255,7 @@ impl Subscribers {
     pub fn turn(
         &mut self,
         time: Duration,
-        mut heard: impl FnMut(usize, &mut Subscriber, Heard<'_>),
+        mut received: impl FnMut(usize, &mut Subscriber, Received<'_>),
     ) -> bool {
         let mut events = [EpollEvent::empty(); 256];
         let time = EpollTimeout::try_from(time).expect("a short time");
@@ -270,18 +274,18 @@ impl Subscribers {
             match stream.read(&mut self.scratch) {
                 Ok(0) => {
                     subscriber.stream = None;
-                    heard(which, subscriber, Heard::Closed);
+                    received(which, subscriber, Received::Closed);
                 }
                 Ok(read) => subscriber.take(
                     &self.scratch[..read],
-                    &mut |subscriber: &mut Subscriber, what: Heard<'_>| {
-                        heard(which, subscriber, what)
+                    &mut |subscriber: &mut Subscriber, what: Received<'_>| {
+                        received(which, subscriber, what)
                     },
                 ),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => {
                     subscriber.stream = None;
-                    heard(which, subscriber, Heard::Closed);
+                    received(which, subscriber, Received::Closed);
                 }
             }
         }
@@ -293,11 +297,11 @@ impl Subscribers {
     pub fn until(
         &mut self,
         what: &str,
-        mut heard: impl FnMut(usize, &mut Subscriber, Heard<'_>),
+        mut received: impl FnMut(usize, &mut Subscriber, Received<'_>),
         mut done: impl FnMut(&[Subscriber]) -> bool,
     ) {
         while !done(&self.all) {
-            assert!(self.turn(PATIENCE, &mut heard), "waited in vain: {what}");
+            assert!(self.turn(PATIENCE, &mut received), "waited in vain: {what}");
         }
     }
 }

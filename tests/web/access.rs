@@ -3,31 +3,30 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Stdio;
 
-use crate::support::PATIENCE;
-use crate::support::host::TestHost;
-use crate::support::http::{Client, PASSWORD, Web, closes, status};
 use left4me::base::names::{JobId, TokenName};
 use left4me::db::users::Role;
 use left4me::db::{Db, tokens, users};
 use left4me::web::routes::{self, Access, Route};
 
+use crate::support::host::{TestHost, password_hash};
+use crate::support::http::{Client, Web, closes, status};
+use crate::support::{PASSWORD, PATIENCE};
+
 /// An installation where alice owns server 1, blueprint 1 and a queued job; with another user and
 /// an admin.
-struct Town {
+struct Site {
     host: TestHost,
     web: Web,
     job: JobId,
 }
 
-impl Town {
+impl Site {
     fn new() -> Self {
         let host = TestHost::with_servers(1);
-        let hash = left4me::base::password::hash(PASSWORD).unwrap();
 
         host.db()
-            .write(|tx| users::set_password(tx, 1, "test", &"alice".parse()?, &hash))
+            .write(|tx| users::set_password(tx, 1, "test", &"alice".parse()?, password_hash()))
             .unwrap();
         host.user("stranger", Role::User);
         host.user("visitor", Role::User);
@@ -41,12 +40,6 @@ impl Town {
         let job = host.enqueue(&["start", "--server", "1"]);
         let web = Web::start(&host, &[]);
         Self { host, web, job }
-    }
-
-    fn signed_in(&self, name: &str) -> Client {
-        let mut client = self.web.client();
-        client.sign_in(name, PASSWORD);
-        client
     }
 
     /// A route's path with its parameters filled in.
@@ -126,11 +119,6 @@ fn is_owned(route: &Route) -> bool {
 /// Sends a client's request and reads the head of the response: a stream has no end.
 fn ask(client: &Client, web: &Web, route: &Route, path: &str) -> (u16, String) {
     let mut stream = web.connect();
-    let cookies: Vec<String> = client
-        .cookies
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
     let body = if route.method == "POST" && !route.who.is_api() {
         format!("csrf={}", client.csrf)
     } else {
@@ -143,7 +131,7 @@ fn ask(client: &Client, web: &Web, route: &Route, path: &str) -> (u16, String) {
          Content-Type: {}\r\nContent-Length: {}\r\n\r\n{body}",
         route.method,
         web.addr,
-        cookies.join("; "),
+        client.cookie(),
         client.csrf,
         if route.who.is_api() {
             "application/json"
@@ -170,13 +158,13 @@ fn head(stream: &mut TcpStream) -> (u16, String) {
 
 #[test]
 fn every_route_answers_each_role_as_the_contract_says() {
-    let town = Town::new();
+    let site = Site::new();
     let roles = ["anonymous", "stranger", "alice", "admin"];
     let clients = roles.map(|role| {
         if role == "anonymous" {
-            town.web.client()
+            site.web.client()
         } else {
-            town.signed_in(role)
+            site.web.signed_in(role)
         }
     });
 
@@ -202,9 +190,9 @@ fn every_route_answers_each_role_as_the_contract_says() {
         .iter()
         .filter(|route| route.path != "/logout" && !route.path.starts_with("/account/password"))
     {
-        let path = town.path(route);
+        let path = site.path(route);
         for (role, client) in roles.iter().zip(&clients) {
-            let (status, head) = ask(client, &town.web, route, &path);
+            let (status, head) = ask(client, &site.web, route, &path);
             let signed_in = *role != "anonymous";
             let may = match route.who {
                 Access::Anyone => true,
@@ -257,11 +245,11 @@ fn may_be_missing(route: &Route, role: &str) -> bool {
 
 #[test]
 fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
-    let town = Town::new();
-    let (mut owner, mut admin) = (town.signed_in("alice"), town.signed_in("admin"));
+    let site = Site::new();
+    let (mut owner, mut admin) = (site.web.signed_in("alice"), site.web.signed_in("admin"));
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let json = ("Content-Type", "application/json");
-    let before = town.content();
+    let before = site.content();
     let posts: Vec<Route> = routes::list()
         .into_iter()
         .filter(|route| route.method == "POST")
@@ -274,7 +262,7 @@ fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
     );
 
     for route in posts.iter().filter(|route| route.path != "/login") {
-        let path = town.path(route);
+        let path = site.path(route);
         let client = if matches!(route.who, Access::Admin | Access::ApiAdmin) {
             &mut admin
         } else {
@@ -288,7 +276,7 @@ fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
             "csrf=00000000000000000000000000000000",
         );
 
-        let address = format!("http://{}", town.web.addr);
+        let address = format!("http://{}", site.web.addr);
         let body = if route.who.is_api() {
             r#"{"operation":"start","servers":[1]}"#
         } else {
@@ -338,10 +326,10 @@ fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
         }
     }
 
-    assert_eq!(town.content(), before, "something was changed");
+    assert_eq!(site.content(), before, "something was changed");
 
     for route in routes::list() {
-        let (status, _) = ask_host(&town, &route);
+        let (status, _) = ask_host(&site, &route);
         assert_eq!(status, 421, "{} {}", route.method, route.path);
     }
 
@@ -356,15 +344,15 @@ fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
         303
     );
 
-    assert_ne!(town.content(), before);
+    assert_ne!(site.content(), before);
 }
 
-fn ask_host(town: &Town, route: &Route) -> (u16, String) {
-    let mut stream = town.web.connect();
+fn ask_host(site: &Site, route: &Route) -> (u16, String) {
+    let mut stream = site.web.connect();
     let request = format!(
         "{} {} HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n",
         route.method,
-        town.path(route)
+        site.path(route)
     );
 
     stream.write_all(request.as_bytes()).unwrap();
@@ -372,20 +360,15 @@ fn ask_host(town: &Town, route: &Route) -> (u16, String) {
 }
 
 /// An open stream.
-fn follow(town: &Town, client: &Client, path: &str, token: Option<&str>) -> TcpStream {
-    let mut stream = town.web.connect();
-    let cookies: Vec<String> = client
-        .cookies
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+fn follow(site: &Site, client: &Client, path: &str, token: Option<&str>) -> TcpStream {
+    let mut stream = site.web.connect();
     let bearer = token
         .map(|token| format!("Authorization: Bearer {token}\r\n"))
         .unwrap_or_default();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\n{bearer}\r\n",
-        town.web.addr,
-        cookies.join("; ")
+        site.web.addr,
+        client.cookie()
     );
 
     stream.write_all(request.as_bytes()).unwrap();
@@ -401,31 +384,19 @@ fn follow(town: &Town, client: &Client, path: &str, token: Option<&str>) -> TcpS
 
 #[test]
 fn a_session_ends_with_its_streams_however_it_ends() {
-    let town = Town::new();
+    let site = Site::new();
     let paths = [
         "/live".to_owned(),
-        format!("/jobs/{}/logs", town.job),
+        format!("/jobs/{}/logs", site.job),
         "/servers/1/log/stream".to_owned(),
     ];
 
     let left4me = |args: &[&str], input: &str| {
-        let mut command = town.host.command(env!("CARGO_BIN_EXE_left4me"), args);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
-        assert!(child.wait().unwrap().success(), "{args:?}");
+        site.host.left4me_with_input(args, input).done();
     };
 
-    let other = town.signed_in("admin");
-    let untouched = follow(&town, &other, "/live", None);
+    let other = site.web.signed_in("admin");
+    let untouched = follow(&site, &other, "/live", None);
 
     let ends: [End<'_>; 4] = [
         ("signed out", &|client| {
@@ -438,7 +409,7 @@ fn a_session_ends_with_its_streams_however_it_ends() {
             )
         }),
         ("expired", &|_| {
-            let db = town.host.db();
+            let db = site.host.db();
             db.connection()
                 .execute("UPDATE sessions SET expires_at = 1 WHERE user_id = 1", [])
                 .unwrap();
@@ -447,11 +418,11 @@ fn a_session_ends_with_its_streams_however_it_ends() {
     ];
 
     for (what, end) in ends {
-        let mut client = town.signed_in("alice");
+        let mut client = site.web.signed_in("alice");
         let kept = client.cookies.clone();
         let mut streams: Vec<TcpStream> = paths
             .iter()
-            .map(|path| follow(&town, &client, path, None))
+            .map(|path| follow(&site, &client, path, None))
             .collect();
 
         end(&mut client);
@@ -471,7 +442,7 @@ fn a_session_ends_with_its_streams_however_it_ends() {
     }
 
     assert_eq!(
-        town.web
+        site.web
             .client()
             .post("/login", &[("name", "alice"), ("password", PASSWORD)])
             .status,
@@ -499,18 +470,18 @@ fn a_session_ends_with_its_streams_however_it_ends() {
 
 #[test]
 fn a_token_is_good_until_it_is_revoked() {
-    let town = Town::new();
+    let site = Site::new();
     let name: TokenName = "script".parse().unwrap();
-    let user = users::by_name(town.host.db().connection(), "alice")
+    let user = users::by_name(site.host.db().connection(), "alice")
         .unwrap()
         .unwrap()
         .id;
-    let (token, text) = town
+    let (token, text) = site
         .host
         .db()
         .write(|tx| tokens::create(tx, 1, "test", user, &name))
         .unwrap();
-    let mut client = town.web.client();
+    let mut client = site.web.client();
     let bearer = format!("Bearer {text}");
     let mut ask = |path: &str| {
         client
@@ -521,7 +492,7 @@ fn a_token_is_good_until_it_is_revoked() {
     assert_eq!(ask("/api/servers"), 200);
     assert_eq!(ask("/"), 303, "a token opens no page");
     assert_eq!(ask("/metrics"), 403, "nor what is an admin's");
-    town.host
+    site.host
         .db()
         .write(|tx| tokens::revoke(tx, 2, "test", token.id))
         .unwrap();
@@ -530,10 +501,10 @@ fn a_token_is_good_until_it_is_revoked() {
 
 #[test]
 fn the_number_of_streams_is_limited_and_refusals_say_so() {
-    let town = Town::new();
-    let client = town.signed_in("alice");
+    let site = Site::new();
+    let client = site.web.signed_in("alice");
     let mut open: Vec<TcpStream> = (0..16)
-        .map(|_| follow(&town, &client, "/live", None))
+        .map(|_| follow(&site, &client, "/live", None))
         .collect();
     let route = Route {
         method: "GET".parse().unwrap(),
@@ -541,17 +512,17 @@ fn the_number_of_streams_is_limited_and_refusals_say_so() {
         who: Access::User,
     };
 
-    let (status, head) = ask(&client, &town.web, &route, "/live");
+    let (status, head) = ask(&client, &site.web, &route, "/live");
 
     assert!(status == 503 && head.contains("retry-after: "), "{head}");
     assert_eq!(
-        ask(&town.signed_in("stranger"), &town.web, &route, "/live").0,
+        ask(&site.web.signed_in("stranger"), &site.web, &route, "/live").0,
         200,
         "another user has places"
     );
 
     assert_eq!(
-        town.signed_in("alice").get("/").status,
+        site.web.signed_in("alice").get("/").status,
         200,
         "pages are answered"
     );
@@ -559,6 +530,6 @@ fn the_number_of_streams_is_limited_and_refusals_say_so() {
     drop(open.pop());
 
     crate::support::until("the place is free again", || {
-        (ask(&client, &town.web, &route, "/live").0 == 200).then_some(())
+        (ask(&client, &site.web, &route, "/live").0 == 200).then_some(())
     });
 }

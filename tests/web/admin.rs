@@ -3,10 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::host::TestHost;
-use crate::support::http::{Answer, Client, Web};
-use left4me::base::names::{JobId, ServerId, UserName};
-use left4me::base::password;
+use left4me::base::names::{JobId, ServerId};
 use left4me::db::events::NewEvent;
 use left4me::db::users::Role;
 use left4me::db::{
@@ -15,38 +12,22 @@ use left4me::db::{
 use left4me::domain::job::JobState;
 use left4me::host::instance::initialize;
 
-const PASSWORD: &str = "correct horse";
+use crate::support::PASSWORD;
+use crate::support::host::TestHost;
+use crate::support::http::{Answer, Web};
+
 const HOSTILE: &str = "</pre><script>alert(1)</script>\"'";
 
 /// anna is an admin; bert and cora are users; alice owns the installation's servers and cannot sign
 /// in.
 fn started(servers: u16) -> (TestHost, Web) {
     let host = TestHost::with_servers(servers);
-    let hash = password::hash(PASSWORD).unwrap();
-    let people = [
-        ("anna", Role::Admin),
-        ("bert", Role::User),
-        ("cora", Role::User),
-    ];
-
-    host.db()
-        .write(|tx| {
-            people.iter().try_for_each(|(name, role)| {
-                users::create(tx, 2, "test", &name.parse::<UserName>()?, *role, &hash).map(drop)
-            })
-        })
-        .unwrap();
+    host.user("anna", Role::Admin);
+    host.user("bert", Role::User);
+    host.user("cora", Role::User);
 
     let web = Web::start(&host, &[]);
     (host, web)
-}
-
-fn signed_in(web: &Web, name: &str) -> Client {
-    let mut client = web.client();
-    let answer = client.post("/login", &[("name", name), ("password", PASSWORD)]);
-    assert_eq!(answer.status, 303, "{}", answer.body);
-    assert_eq!(client.get("/blueprints").status, 200);
-    client
 }
 
 #[track_caller]
@@ -89,7 +70,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
     let (host, web) = started(0);
     overlays(&host, &["maps", "mods", "unused"]);
 
-    let mut bert = signed_in(&web, "bert");
+    let mut bert = web.signed_in("bert");
     says(&bert.get("/blueprints"), 200, &["No blueprints yet"]);
     says(
         &bert.get("/blueprints/new"),
@@ -239,7 +220,7 @@ fn errors_are_shown_at_their_field_and_no_input_is_lost() {
     let (host, web) = started(0);
     overlays(&host, &["maps", "mods"]);
 
-    let mut bert = signed_in(&web, "bert");
+    let mut bert = web.signed_in("bert");
     let wrong = [
         ("name", "42"),
         ("overlay", "maps"),
@@ -349,7 +330,7 @@ fn the_preview_is_what_initializing_writes() {
     let spec = servers::spec(host.db().connection(), ServerId(1)).unwrap();
     initialize(&host.root.path(), &ServerId(1).into(), &spec, || Ok(())).unwrap();
 
-    let page = signed_in(&web, "anna").get(&format!("/blueprints/{id}"));
+    let page = web.signed_in("anna").get(&format!("/blueprints/{id}"));
     let text = page.body.replace("&#34;", "\"").replace("&#39;", "'");
     for file in ["instance.env", "layer/left4dead2/cfg/server.cfg"] {
         let written = std::fs::read_to_string(host.root.join("instances/1").join(file)).unwrap();
@@ -365,7 +346,7 @@ fn the_preview_is_what_initializing_writes() {
 #[test]
 fn another_users_blueprint_does_not_exist_and_an_admin_sees_all() {
     let (host, web) = started(1);
-    let (mut bert, mut anna) = (signed_in(&web, "bert"), signed_in(&web, "anna"));
+    let (mut bert, mut anna) = (web.signed_in("bert"), web.signed_in("anna"));
     for path in ["/blueprints/1", "/blueprints/1/edit"] {
         assert_eq!(bert.get(path).status, 404, "{path}");
         assert_eq!(anna.get(path).status, 200, "{path}");
@@ -410,7 +391,7 @@ fn a_damaged_row_is_reported_and_can_be_fixed() {
     let damage = "UPDATE blueprints SET arguments = '[\"+hostport\"]' WHERE id = 1";
     host.db().connection().execute_batch(damage).unwrap();
 
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     says(
         &anna.get("/blueprints/1"),
         200,
@@ -450,7 +431,7 @@ fn a_damaged_row_is_reported_and_can_be_fixed() {
 #[test]
 fn only_an_admin_sees_the_admins_pages() {
     let (host, web) = started(1);
-    let (mut bert, mut anonymous) = (signed_in(&web, "bert"), web.client());
+    let (mut bert, mut anonymous) = (web.signed_in("bert"), web.client());
 
     let pages = ["", "/jobs", "/users", "/overlays", "/events", "/health"]
         .map(|page| format!("/admin{page}"));
@@ -462,7 +443,7 @@ fn only_an_admin_sees_the_admins_pages() {
         );
 
         says(
-            &signed_in(&web, "anna").get(page),
+            &web.signed_in("anna").get(page),
             200,
             &["aria-current=\"page\""],
         );
@@ -505,7 +486,7 @@ fn only_an_admin_sees_the_admins_pages() {
 #[test]
 fn an_install_is_asked_for_once_however_often_one_clicks() {
     let (host, web) = started(1);
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     let page = anna.get("/admin");
 
     says(
@@ -654,7 +635,7 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
 #[test]
 fn the_queue_is_paused_with_a_reason_and_goes_on() {
     let (host, web) = started(0);
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     leads(
         &anna.post(
             "/admin/pause",
@@ -694,7 +675,7 @@ fn jobs_are_listed_by_state_operation_server_and_user_page_by_page() {
         host.enqueue(&["initialize", "--server", server]);
     }
 
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     anna.post("/admin/install", &[]);
 
     let all = anna.get("/admin/jobs");
@@ -752,7 +733,7 @@ fn jobs_are_listed_by_state_operation_server_and_user_page_by_page() {
 #[test]
 fn accounts_are_made_shut_out_and_let_in_again() {
     let (host, web) = started(0);
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     let new = [("name", "dora"), ("password", PASSWORD), ("admin", "yes")];
 
     leads(&anna.post("/admin/users", &new), "/admin/users");
@@ -780,7 +761,7 @@ fn accounts_are_made_shut_out_and_let_in_again() {
     says(&short, 422, &["too short", "value=\"emil\""]);
     assert!(!short.body.contains("hunter2"));
 
-    let mut bert = signed_in(&web, "bert");
+    let mut bert = web.signed_in("bert");
     leads(&anna.post("/admin/users/bert/disable", &[]), "/admin/users");
     assert!(
         bert.get("/blueprints").location().starts_with("/login"),
@@ -849,7 +830,7 @@ fn tokens_are_listed_with_their_last_use_and_revoked() {
     });
 
     let (token, text) = made.unwrap();
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     let page = anna.get("/admin/users");
 
     says(
@@ -879,7 +860,7 @@ fn tokens_are_listed_with_their_last_use_and_revoked() {
 #[test]
 fn overlays_come_and_go_unless_a_blueprint_needs_them() {
     let (host, web) = started(0);
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
 
     // The web front cannot create folders, so it offers the existing ones only.
     let none = anna.get("/admin/overlays");
@@ -1038,7 +1019,7 @@ fn events_are_shown_as_sentences() {
         })
         .unwrap();
 
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     let answer =
         "<a href=\"/jobs/1\">Job 1</a> on <a href=\"/servers/1\">S1</a> was cancelled by bert.";
     let all = anna.get("/admin/events");
@@ -1123,7 +1104,7 @@ fn the_activity_is_turned_back_page_by_page_without_gap() {
         .into_iter()
         .map(|entry| format!("added the user {}.", entry.event.detail))
         .collect();
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
 
     let (mut path, mut pages) = ("/admin/events?kind=user.added".to_owned(), String::new());
     for _ in 0..9 {
@@ -1157,7 +1138,7 @@ fn the_doctor_says_which_checks_it_can_make() {
     let job = host.enqueue(&["start", "--server", "S1"]);
     assert_eq!(host.state(job), JobState::Queued);
 
-    let page = signed_in(&web, "anna").get("/admin/health");
+    let page = web.signed_in("anna").get("/admin/health");
     says(
         &page,
         200,

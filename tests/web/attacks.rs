@@ -1,19 +1,19 @@
 //! Attacks on the web front over HTTP by local programs and by accounts: guessing passwords past
 //! the limits, reading other users' data, and staying signed in after a password change.
 
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::host::TestHost;
-use crate::support::http::{Client, PASSWORD, Web};
-use crate::support::{is_real_root, until};
 use left4me::base::names::TokenName;
 use left4me::db::users::Role;
 use left4me::db::{events, tokens, users};
+
+use crate::support::host::TestHost;
+use crate::support::http::{Client, Web};
+use crate::support::{PASSWORD, is_real_root, until};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const ORIGIN: &str = "https://left4me.example.org";
@@ -222,10 +222,7 @@ fn a_readable_or_short_proxy_secret_prevents_the_start() {
         std::fs::write(&file, text).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         let args = ["--listen", "127.0.0.1:0", "--proxy-secret-file", &file];
-        let output = host
-            .command(crate::support::http::WEB, &args)
-            .output()
-            .unwrap();
+        let output = host.command(crate::support::WEB, &args).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(
@@ -406,24 +403,6 @@ fn status_of(web: &Web, token: &str) -> u16 {
         .status
 }
 
-fn left4me(host: &TestHost, args: &[&str], input: &str) -> String {
-    let mut command = host.command(env!("CARGO_BIN_EXE_left4me"), args);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{args:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn another_password_and_disabling_end_every_token() {
     let (host, _) = host();
@@ -438,8 +417,7 @@ fn another_password_and_disabling_end_every_token() {
 
     let ways: [Way<'_>; 4] = [
         ("the account's page", &|| {
-            let mut client = web.client();
-            client.sign_in("anna", PASSWORD);
+            let mut client = web.signed_in("anna");
             assert!(
                 client
                     .get("/account")
@@ -463,8 +441,7 @@ fn another_password_and_disabling_end_every_token() {
             );
         }),
         ("the admin's page", &|| {
-            let mut client = web.client();
-            client.sign_in("admin", PASSWORD);
+            let mut client = web.signed_in("admin");
             assert_eq!(
                 client
                     .post("/admin/users/anna/password", &[("password", PASSWORD)])
@@ -473,19 +450,23 @@ fn another_password_and_disabling_end_every_token() {
             );
         }),
         ("left4me user passwd", &|| {
-            let said = left4me(
-                &host,
-                &["user", "passwd", "anna", "--password-stdin"],
-                &format!("{PASSWORD}\n"),
-            );
+            let said = host
+                .left4me_with_input(
+                    &["user", "passwd", "anna", "--password-stdin"],
+                    &format!("{PASSWORD}\n"),
+                )
+                .done();
 
             assert!(said.contains("all tokens revoked"), "{said}");
         }),
         ("left4me user disable", &|| {
-            let said = left4me(&host, &["user", "disable", "anna"], "");
+            let said = host
+                .left4me_with_input(&["user", "disable", "anna"], "")
+                .done();
             assert!(said.contains("tokens revoked"), "{said}");
             // When the user is enabled again, the tokens stay revoked.
-            left4me(&host, &["user", "enable", "anna"], "");
+            host.left4me_with_input(&["user", "enable", "anna"], "")
+                .done();
         }),
     ];
 
@@ -513,9 +494,7 @@ fn another_password_and_disabling_end_every_token() {
 fn guessing_on_the_account_page_locks_no_one_else_out() {
     let (host, _) = host();
     let web = Web::start(&host, &[]);
-    let (mut owner, mut thief) = (web.client(), web.client());
-    owner.sign_in("anna", PASSWORD);
-    thief.sign_in("anna", PASSWORD);
+    let (mut owner, mut thief) = (web.signed_in("anna"), web.signed_in("anna"));
 
     let guess = |client: &mut Client, _| {
         client

@@ -4,14 +4,15 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::host::TestHost;
-use crate::support::http::{PASSWORD, Web, all, status};
-use crate::support::until;
 use left4me::base::names::JobId;
 use left4me::db::logs;
 use left4me::db::users::{Role, disable};
 use left4me::wire::Stream;
 use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::support::host::TestHost;
+use crate::support::http::{Web, all, status};
+use crate::support::until;
 
 /// Lines of the long log, each of the greatest width: 24 MB.
 const LINES: usize = 2000;
@@ -56,9 +57,7 @@ fn small_download(web: &Web, session: &str) -> TcpStream {
 }
 
 fn session(web: &Web) -> String {
-    let mut anna = web.client();
-    anna.sign_in("anna", PASSWORD);
-    anna.cookies["left4me"].clone()
+    web.signed_in("anna").cookies["left4me"].clone()
 }
 
 fn begins(stream: &mut TcpStream) -> String {

@@ -5,16 +5,14 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::host::TestHost;
-use crate::support::http::{Client, PASSWORD, Web};
-use crate::support::until;
 use left4me::base::names::JobId;
-use left4me::base::password;
-use left4me::db::{blueprint_change, blueprints, jobs, logs, tokens, users};
+use left4me::db::{jobs, logs, tokens, users};
 use left4me::wire::Stream;
 use serde_json::json;
 
-const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
+use crate::support::host::TestHost;
+use crate::support::http::Web;
+use crate::support::{Finished, until};
 
 /// `é` as a Mac writes it, and as the others do.
 const CAFE: [&str; 2] = ["Cafe\u{301} ночь / «50/50»", "Caf\u{e9} ночь / «50/50»"];
@@ -23,39 +21,9 @@ const ANNA: [&str; 2] = ["Анна О'Не\u{438}\u{306}л", "Анна О'Не\u
 /// With an admin `root` and a user [`ANNA`], who has a blueprint.
 fn host() -> TestHost {
     let host = TestHost::new();
-    let hash = password::hash(PASSWORD).unwrap();
-    let made = host.db().write(|tx| {
-        users::create(tx, 1, "test", &"root".parse()?, users::Role::Admin, &hash)?;
-        let anna = users::create(tx, 1, "test", &ANNA[0].parse()?, users::Role::User, &hash)?;
-        blueprint_change::create(
-            tx,
-            1,
-            "test",
-            anna.id,
-            &"ночь".parse()?,
-            &blueprints::Content::default(),
-        )
-    });
-
-    made.unwrap();
+    host.user("root", users::Role::Admin);
+    host.user_with_blueprint(ANNA[0], "ночь");
     host
-}
-
-fn signed_in(web: &Web, name: &str) -> Client {
-    let mut client = web.client();
-    client.sign_in(name, PASSWORD);
-    client
-}
-
-/// What `left4me` says: exit code, standard output, standard error.
-fn left4me(host: &TestHost, args: &[&str]) -> (i32, String, String) {
-    let output = host.command(LEFT4ME, args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap_or(-1),
-        text(output.stdout),
-        text(output.stderr),
-    )
 }
 
 #[test]
@@ -63,9 +31,9 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
     let host = host();
     let web = Web::start(&host, &[]);
     // However it is written, it is the same user, and the same server.
-    let mut anna = signed_in(&web, ANNA[0]);
+    let mut anna = web.signed_in(ANNA[0]);
     assert!(
-        signed_in(&web, ANNA[1])
+        web.signed_in(ANNA[1])
             .get("/")
             .body
             .contains("Анна О&#39;Не\u{439}л")
@@ -86,7 +54,7 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
     assert_eq!(again.status, 409, "{}", again.body);
 
     for name in CAFE {
-        let (code, out, err) = left4me(&host, &["server", "show", name, "--json"]);
+        let Finished { code, out, err } = host.left4me(&["server", "show", name, "--json"]);
         assert_eq!(code, 0, "{err}");
         let server: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(
@@ -98,18 +66,15 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
         assert_eq!(code, 0, "{err}");
     }
 
-    let (code, _, err) = left4me(
-        &host,
-        &[
-            "server",
-            "create",
-            "Ещё один",
-            "--blueprint",
-            "ночь",
-            "--user",
-            ANNA[0],
-        ],
-    );
+    let Finished { code, err, .. } = host.left4me(&[
+        "server",
+        "create",
+        "Ещё один",
+        "--blueprint",
+        "ночь",
+        "--user",
+        ANNA[0],
+    ]);
 
     assert_eq!(code, 0, "{err}");
 
@@ -150,7 +115,7 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
         "a name means nothing to SQL"
     );
 
-    let mut root = signed_in(&web, "root");
+    let mut root = web.signed_in("root");
     let query = serde_urlencoded::to_string([("user", ANNA[0])]).unwrap();
     assert_eq!(root.get(&format!("/admin/jobs?{query}")).status, 200);
     let page = root.get("/admin/users");
@@ -169,19 +134,17 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
 #[test]
 fn what_cannot_be_a_name_is_told_as_it_was_typed() {
     let host = host();
-    let (code, _, err) = left4me(&host, &["overlay", "add", "Сервер"]);
+    let Finished { code, err, .. } = host.left4me(&["overlay", "add", "Сервер"]);
     assert_eq!(code, 2);
     assert!(err.contains("'Сервер'") && !err.contains("\\u{"), "{err}");
-    let (_, _, err) = left4me(&host, &["server", "show", "нет такого"]);
+    let Finished { err, .. } = host.left4me(&["server", "show", "нет такого"]);
     assert!(err.contains("no server is named 'нет такого'"), "{err}");
-    let (code, _, err) = left4me(
-        &host,
-        &["server", "create", "ad\u{200b}min", "--blueprint", "ночь"],
-    );
+    let Finished { code, err, .. } =
+        host.left4me(&["server", "create", "ad\u{200b}min", "--blueprint", "ночь"]);
 
     assert!(code == 2 && err.contains("invisible"), "{err}");
     let web = Web::start(&host, &[]);
-    let mut anna = signed_in(&web, ANNA[1]);
+    let mut anna = web.signed_in(ANNA[1]);
     let bad = anna.post(
         "/servers",
         &[("name", "ночь\u{202e}"), ("blueprint", "1"), ("port", "")],
@@ -225,15 +188,12 @@ fn text_that_turns_a_line_around_is_visible_on_pages_and_on_a_terminal() {
         "for programs it is what it is"
     );
 
-    let (_, out, _) = left4me(&host, &["user", "list"]);
+    let Finished { out, .. } = host.left4me(&["user", "list"]);
     assert!(out.contains("ad\\u{202e}nim\\u{2066}"), "{out}");
 
     let web = Web::start(&host, &[]);
-    let hash = password::hash(PASSWORD).unwrap();
-    host.db()
-        .write(|tx| users::create(tx, 1, "test", &"boss".parse()?, users::Role::Admin, &hash))
-        .unwrap();
-    let mut boss = signed_in(&web, "boss");
+    host.user("boss", users::Role::Admin);
+    let mut boss = web.signed_in("boss");
     for path in [
         "/",
         "/admin",
@@ -270,7 +230,7 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
     }
     print(other, "other");
     let web = Web::start(&host, &[]);
-    let mut root = signed_in(&web, "root");
+    let mut root = web.signed_in("root");
     for bad in [
         "follow=job:x:",
         "follow=job:1",
@@ -281,11 +241,7 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
         assert_eq!(root.get(&format!("/live?{bad}")).status, 422, "{bad}");
     }
 
-    let cookie = root
-        .cookies
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect::<String>();
+    let cookie = root.cookie();
     let mut stream = web.connect();
     let path = format!("/live?after=page&follow=job:{job}:1&follow=job:999:&follow=job:{other}:");
     stream
@@ -320,16 +276,16 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
         }
     };
 
-    let mut heard = Vec::new();
-    while heard.len() < 5 {
-        heard.push(next());
+    let mut received = Vec::new();
+    while received.len() < 5 {
+        received.push(next());
     }
     let has = |topic: &str, name: &str, words: &str| {
-        let found = heard
+        let found = received
             .iter()
             .find(|(a, b, _, data)| a == topic && b == name && data.contains(words));
         found
-            .unwrap_or_else(|| panic!("no {name} of {topic} with {words}: {heard:#?}"))
+            .unwrap_or_else(|| panic!("no {name} of {topic} with {words}: {received:#?}"))
             .2
             .clone()
     };
@@ -346,7 +302,7 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
     has("1", "over", "does not exist");
     assert_eq!(has("2", "stdout", "\"other\""), "1");
     assert!(
-        !heard.iter().any(|(.., data)| data.contains("\"one\"")),
+        !received.iter().any(|(.., data)| data.contains("\"one\"")),
         "what the page has is not sent again"
     );
 
@@ -370,12 +326,8 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
         "{four:?}"
     );
 
-    let mut anna = signed_in(&web, ANNA[0]);
-    let cookie = anna
-        .cookies
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect::<String>();
+    let mut anna = web.signed_in(ANNA[0]);
+    let cookie = anna.cookie();
     assert_eq!(anna.get(&format!("/jobs/{job}")).status, 404);
     let mut stream = web.connect();
     let request = format!(
@@ -412,7 +364,7 @@ fn the_beginning_of_a_long_log_is_line_1_on() {
 
     host.db().write(fill).unwrap();
     let web = Web::start(&host, &[]);
-    let mut root = signed_in(&web, "root");
+    let mut root = web.signed_in("root");
     assert!(
         root.get(&format!("/jobs/{job}"))
             .body
@@ -430,7 +382,7 @@ fn the_beginning_of_a_long_log_is_line_1_on() {
 
     assert_eq!(seen, (1..=LINES).collect::<Vec<_>>());
     assert_eq!(
-        signed_in(&web, ANNA[0])
+        web.signed_in(ANNA[0])
             .get(&format!("/jobs/{job}/lines"))
             .status,
         404
@@ -442,7 +394,7 @@ fn a_job_that_waits_is_cancelled_from_a_table_and_one_that_began_is_not() {
     let host = host();
     let job = host.enqueue(&["install"]);
     let web = Web::start(&host, &[]);
-    let mut root = signed_in(&web, "root");
+    let mut root = web.signed_in("root");
     let action = format!("/jobs/{job}/cancel");
     let page = root.get("/admin/jobs?state=queued");
     assert!(
@@ -489,7 +441,7 @@ fn a_job_that_waits_is_cancelled_from_a_table_and_one_that_began_is_not() {
 fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stopped() {
     let host = host();
     let web = Web::start(&host, &[]);
-    let mut anna = signed_in(&web, ANNA[0]);
+    let mut anna = web.signed_in(ANNA[0]);
     for name in ["один", "два", "три"] {
         anna.post(
             "/servers",
@@ -515,7 +467,7 @@ fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stoppe
     );
 
     host.db().write(|tx| Ok(tx.execute_batch(&sql)?)).unwrap();
-    let mut root = signed_in(&web, "root");
+    let mut root = web.signed_in("root");
     let outcomes = root.get(&format!("/api/jobs/{job}")).json()["server_outcomes"].clone();
     let of = |at: usize, field: &str| outcomes[at][field].as_str().map(str::to_owned);
     let words = [0, 1, 2].map(|at| of(at, "outcome").unwrap());
@@ -602,7 +554,7 @@ fn times_on_pages_name_their_zone_also_in_the_hour_that_comes_twice() {
     let sql = format!("UPDATE jobs SET created_at = {} WHERE id = {job}", twice[0]);
     host.db().write(|tx| Ok(tx.execute_batch(&sql)?)).unwrap();
     let web = Web::start_with(&host, &[], &[("TZ", "Europe/Berlin")]);
-    let mut root = signed_in(&web, "root");
+    let mut root = web.signed_in("root");
     let page = root.get(&format!("/jobs/{job}")).body;
     for title in ["2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CET"] {
         assert!(
@@ -643,7 +595,7 @@ fn times_on_pages_name_their_zone_also_in_the_hour_that_comes_twice() {
     );
 
     let web = Web::start_with(&host, &[], &[("TZ", "Mars/Olympus")]);
-    let page = signed_in(&web, "root").get(&format!("/jobs/{job}")).body;
+    let page = web.signed_in("root").get(&format!("/jobs/{job}")).body;
     assert!(
         page.contains("2026-10-25 00:30:00 UTC") && page.contains("Times in UTC"),
         "{page}"
@@ -656,7 +608,7 @@ fn times_on_pages_name_their_zone_also_in_the_hour_that_comes_twice() {
 fn the_way_to_a_servers_history_is_always_there() {
     let host = host();
     let web = Web::start(&host, &[]);
-    let mut anna = signed_in(&web, ANNA[0]);
+    let mut anna = web.signed_in(ANNA[0]);
     let path = anna
         .post(
             "/servers",
@@ -719,7 +671,7 @@ fn a_way_of_writing_a_name_has_no_tries_of_its_own() {
 fn the_front_does_not_leave_while_somebody_keeps_a_connection_to_it() {
     let host = host();
     let mut command = host.command(
-        crate::support::http::WEB,
+        crate::support::WEB,
         &["--listen", "127.0.0.1:0", "--idle-seconds", "1"],
     );
 

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::support::host::TestHost;
-use crate::support::http::{PASSWORD, Web, all, closes, status};
-use crate::support::{PATIENCE, ended, start, until};
+use crate::support::http::{Web, all, closes, status};
+use crate::support::{PASSWORD, PATIENCE, ended, start, until};
 
 fn request(web: &Web, head: &str, body: &str) -> String {
     let length = body.len();
@@ -175,20 +175,14 @@ fn the_number_of_consoles_is_limited_with_retry_after() {
     host.user("anna", left4me::db::users::Role::Admin);
 
     let web = Web::start(&host, &["--streams-per-user", "64"]);
-    let mut client = web.client();
-    client.sign_in("anna", PASSWORD);
+    let mut client = web.signed_in("anna");
 
-    let cookies: Vec<String> = client
-        .cookies
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let cookie = client.cookie();
     let watch = |server: usize| {
         let (mut stream, mut head) = (web.connect(), vec![0; 4096]);
         let request = format!(
             "GET /servers/{server}/log/stream HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\n\r\n",
-            web.addr,
-            cookies.join("; ")
+            web.addr, cookie
         );
 
         stream.write_all(request.as_bytes()).unwrap();
@@ -250,7 +244,7 @@ fn a_listener_from_systemd_is_served_until_idle() {
     envs.push(("LEFT4ME_WEB_IDLE_SECONDS".into(), "2".into()));
 
     let mut child = start(
-        &[crate::support::http::WEB],
+        &[crate::support::WEB],
         &envs,
         listener.try_clone().unwrap(),
         std::process::Stdio::inherit(),
@@ -279,7 +273,7 @@ fn a_listener_from_systemd_is_served_until_idle() {
     .unwrap();
 
     let mut next = start(
-        &[crate::support::http::WEB],
+        &[crate::support::WEB],
         &envs,
         listener,
         std::process::Stdio::inherit(),
@@ -339,7 +333,7 @@ fn systemd_hears_from_it_however_busy_it_is() {
     envs.push(("WATCHDOG_USEC".into(), "1000000".into()));
 
     let mut child = start(
-        &[crate::support::http::WEB],
+        &[crate::support::WEB],
         &envs,
         listener,
         std::process::Stdio::inherit(),
@@ -402,16 +396,9 @@ fn a_long_write_elsewhere_blocks_neither_reads_nor_exit() {
     host.user("anna", left4me::db::users::Role::User);
 
     let web = Web::start(&host, &[]);
-    let clients: Vec<_> = (0..10)
-        .map(|_| {
-            let mut client = web.client();
-            client.sign_in("anna", PASSWORD);
-            client
-        })
-        .collect();
+    let clients: Vec<_> = (0..10).map(|_| web.signed_in("anna")).collect();
 
-    let mut reader = web.client();
-    reader.sign_in("anna", PASSWORD);
+    let mut reader = web.signed_in("anna");
 
     let db = host.db();
     db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::host::TestHost;
-use crate::support::{Guard, PATIENCE, until};
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt as _;
@@ -22,6 +20,9 @@ use left4me::web::live::{Hub, LiveSettings, Reader, Viewer};
 use left4me::wire::Stream;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+
+use crate::support::host::TestHost;
+use crate::support::{PATIENCE, SocketUnit, until};
 
 /// A test installation, its hub, and a runtime for the streams.
 struct Site {
@@ -81,24 +82,24 @@ impl Site {
         Job { id, db, seq: 0 }
     }
 
-    fn follow(&self, job: JobId, after: Option<i64>) -> Heard {
+    fn follow(&self, job: JobId, after: Option<i64>) -> Received {
         self.hear(self.hub.job(job, after, reader()))
     }
 
-    fn changes(&self, viewer: Viewer, id: Option<&str>) -> Heard {
+    fn changes(&self, viewer: Viewer, id: Option<&str>) -> Received {
         self.hear(self.hub.changes(viewer, id, Vec::new(), reader()))
     }
 
-    fn console(&self, id: Option<&str>) -> Heard {
+    fn console(&self, id: Option<&str>) -> Received {
         self.hear(self.hub.console(ServerId(1), id, reader()).unwrap())
     }
 
     fn hear(
         &self,
         body: impl Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
-    ) -> Heard {
+    ) -> Received {
         let runtime = self.runtime.handle().clone();
-        Heard {
+        Received {
             body: body.boxed_unsync(),
             events: VecDeque::new(),
             comments: 0,
@@ -170,7 +171,7 @@ impl Event {
 }
 
 /// A stream, as its client sees it.
-struct Heard {
+struct Received {
     body: UnsyncBoxBody<Bytes, std::convert::Infallible>,
     events: VecDeque<Event>,
     comments: usize,
@@ -179,7 +180,7 @@ struct Heard {
     last: Option<String>,
 }
 
-impl Heard {
+impl Received {
     /// The next event; none at the end.
     fn next(&mut self) -> Option<Event> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -294,7 +295,7 @@ fn a_log_is_replayed_then_live_and_ends_after_the_last_line() {
     let mut job = site.running();
     job.print(2);
 
-    let mut heard = site.follow(job.id, None);
+    let mut received = site.follow(job.id, None);
     let line = |seq| {
         event(
             Some(seq),
@@ -304,18 +305,21 @@ fn a_log_is_replayed_then_live_and_ends_after_the_last_line() {
     };
 
     assert_eq!(
-        heard.next(),
+        received.next(),
         Some(event(None, "state", json!({"state": "running"})))
     );
 
-    assert_eq!([heard.next(), heard.next()], [Some(line(1)), Some(line(2))]);
+    assert_eq!(
+        [received.next(), received.next()],
+        [Some(line(1)), Some(line(2))]
+    );
     job.print(1);
-    assert_eq!(heard.next(), Some(line(3)));
+    assert_eq!(received.next(), Some(line(3)));
     job.print(1);
     job.finish();
 
     let end = event(None, "end", json!({"state": "succeeded", "exit_code": 0}));
-    assert_eq!(heard.rest(), [line(4), end.clone()]);
+    assert_eq!(received.rest(), [line(4), end.clone()]);
     for after in [4, 999] {
         assert_eq!(
             site.follow(job.id, Some(after)).rest(),
@@ -331,15 +335,15 @@ fn a_log_is_replayed_then_live_and_ends_after_the_last_line() {
 fn each_state_is_sent_once_and_before_the_end() {
     let site = Site::new();
     let id = site.enqueue(Operation::Start, &[1]);
-    let mut heard = site.follow(id, None);
+    let mut received = site.follow(id, None);
     let mut db = site.host.db();
 
-    assert_eq!(heard.next().unwrap().data["state"], "queued");
+    assert_eq!(received.next().unwrap().data["state"], "queued");
     db.write(|tx| jobs::claim(tx, id, "test", 2)).unwrap();
-    assert_eq!(heard.next().unwrap().data["state"], "running");
+    assert_eq!(received.next().unwrap().data["state"], "running");
     db.write(|tx| jobs::set_cancelling(tx, id, 3)).unwrap();
     assert_eq!(
-        heard.next().unwrap(),
+        received.next().unwrap(),
         event(None, "state", json!({"state": "cancelling"}))
     );
 
@@ -349,7 +353,7 @@ fn each_state_is_sent_once_and_before_the_end() {
     })
     .unwrap();
 
-    let rest = heard.rest();
+    let rest = received.rest();
     assert_eq!(
         (rest[0].name.as_str(), rest[0].line(), rest[0].seq()),
         ("stderr", "cancelled by me", Some(1))
@@ -394,9 +398,9 @@ fn a_client_that_reconnects_gets_each_line_once() {
                         .wrapping_mul(6_364_136_223_846_793_005)
                         .wrapping_add(1);
 
-                    let mut heard = site.follow(id, seen.last().copied());
+                    let mut received = site.follow(id, seen.last().copied());
                     for _ in 0..(random >> 33) % 150 {
-                        let event = heard.next().expect("no end before the end");
+                        let event = received.next().expect("no end before the end");
                         seen.extend(event.seq());
                         if event.name == "end" {
                             ended = true;
@@ -442,8 +446,8 @@ fn a_cut_replay_says_so_and_does_not_change_the_resume_point() {
     let mut job = site.running();
     job.print(50);
 
-    let mut heard = site.follow(job.id, None);
-    let first = heard.next().unwrap();
+    let mut received = site.follow(job.id, None);
+    let first = received.next().unwrap();
 
     assert_eq!((first.id.clone(), first.name.as_str()), (None, "stderr"));
     assert_eq!(
@@ -452,7 +456,7 @@ fn a_cut_replay_says_so_and_does_not_change_the_resume_point() {
     );
 
     assert!(first.line().contains("40 earlier lines"));
-    assert_eq!(heard.seqs(10), (41..=50).collect::<Vec<_>>());
+    assert_eq!(received.seqs(10), (41..=50).collect::<Vec<_>>());
     assert_eq!(
         site.follow(job.id, Some(40)).seqs(10),
         (41..=50).collect::<Vec<_>>()
@@ -465,7 +469,7 @@ fn a_cut_replay_says_so_and_does_not_change_the_resume_point() {
 
     // Lines that arrive while it reads are not part of the replay.
     job.print(30);
-    assert_eq!(heard.seqs(30), (51..=80).collect::<Vec<_>>());
+    assert_eq!(received.seqs(30), (51..=80).collect::<Vec<_>>());
 }
 
 #[test]
@@ -490,14 +494,14 @@ fn a_hostile_line_is_one_event_with_text_in_it() {
         .unwrap();
     job.finish();
 
-    let mut heard = site.follow(job.id, None);
-    let lines = heard.lines(5);
+    let mut received = site.follow(job.id, None);
+    let lines = received.lines(5);
 
     assert_eq!(lines[0], "<b>x</b>");
     assert_eq!(lines[1], "a␍␊␍␊event: end␊data: {}␊␊");
     assert_eq!(lines[2..4], [hostile[2], &wide]);
     assert_eq!(lines[4], "␀\\u{2028}");
-    assert_eq!(heard.next().unwrap().name, "end");
+    assert_eq!(received.next().unwrap().name, "end");
 }
 
 #[test]
@@ -506,7 +510,7 @@ fn all_followers_of_a_job_cost_one_read_of_the_database_for_each_commit() {
     let mut job = site.running();
     let mut all: Vec<_> = (0..100).map(|_| site.follow(job.id, None)).collect();
     all.iter_mut()
-        .for_each(|heard| assert_eq!(heard.next().unwrap().name, "state"));
+        .for_each(|received| assert_eq!(received.next().unwrap().name, "state"));
 
     let before = site.hub.counts();
     assert_eq!(before.streams, 100);
@@ -514,7 +518,7 @@ fn all_followers_of_a_job_cost_one_read_of_the_database_for_each_commit() {
     for seq in 1..=20 {
         job.print(1);
         all.iter_mut()
-            .for_each(|heard| assert_eq!(heard.seqs(1), [seq]));
+            .for_each(|received| assert_eq!(received.seqs(1), [seq]));
     }
 
     let after = site.hub.counts();
@@ -561,17 +565,17 @@ fn a_heartbeat_is_a_comment_and_asks_again_whether_the_reader_may_read() {
     let mut job = site.running();
     let may = Arc::new(AtomicBool::new(true));
     let (reader, asked) = checked(&may);
-    let mut heard = site.hear(site.hub.job(job.id, None, reader));
+    let mut received = site.hear(site.hub.job(job.id, None, reader));
 
-    assert_eq!(heard.next().unwrap().name, "state");
+    assert_eq!(received.next().unwrap().name, "state");
     until("three heartbeats", || {
-        (!heard.is_quiet() && asked.load(Ordering::SeqCst) >= 3).then_some(())
+        (!received.is_quiet() && asked.load(Ordering::SeqCst) >= 3).then_some(())
     });
     job.print(1);
-    assert_eq!(heard.seqs(1), [1]);
+    assert_eq!(received.seqs(1), [1]);
     may.store(false, Ordering::SeqCst);
-    assert_eq!(heard.next(), None);
-    assert!(heard.body.is_end_stream());
+    assert_eq!(received.next(), None);
+    assert!(received.body.is_end_stream());
 }
 
 #[test]
@@ -589,7 +593,7 @@ fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
     );
 
     let (reader, asked) = checked(&may);
-    let mut heard = site.hear(site.hub.job(job.id, None, reader));
+    let mut received = site.hear(site.hub.job(job.id, None, reader));
     let mut changes = site.hear(
         site.hub
             .changes(Viewer::Admin, None, Vec::new(), checked(&may).0),
@@ -598,17 +602,17 @@ fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
     let mut other = site.hear(site.hub.job(job.id, None, checked(&others).0));
 
     assert_eq!(
-        (heard.next().unwrap().name, other.next().unwrap().name),
+        (received.next().unwrap().name, other.next().unwrap().name),
         ("state".into(), "state".into())
     );
 
     job.print(1);
-    assert_eq!(heard.seqs(1), [1]);
+    assert_eq!(received.seqs(1), [1]);
     db.write(|tx| Ok(tx.execute("UPDATE sessions SET last_seen_at = 7", [])?))
         .unwrap();
     db.write(|tx| Ok(tx.execute(sql, [])?)).unwrap();
     job.print(1);
-    assert_eq!(heard.seqs(1), [2]);
+    assert_eq!(received.seqs(1), [2]);
     assert_eq!(
         asked.load(Ordering::SeqCst),
         0,
@@ -618,7 +622,7 @@ fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
     may.store(false, Ordering::SeqCst);
     db.write(|tx| users::set_password(tx, 8, "test", &"alice".parse()?, "new"))
         .unwrap();
-    assert_eq!(heard.next(), None);
+    assert_eq!(received.next(), None);
     assert_eq!(changes.next(), None);
     job.print(1);
     assert_eq!(other.seqs(3), [1, 2, 3]);
@@ -651,7 +655,7 @@ fn a_guard_goes_with_its_stream_and_a_shutdown_ends_them_all() {
     assert_eq!(all[2].lines(3).len(), 3);
     site.hub.shutdown();
     all.iter_mut()
-        .for_each(|heard| assert_eq!(heard.next(), None));
+        .for_each(|received| assert_eq!(received.next(), None));
     assert_eq!(site.follow(job.id, None).next(), None);
     assert_eq!(site.console(None).next(), None);
 }
@@ -674,16 +678,20 @@ fn a_change_is_sent_to_those_who_may_see_it() {
         Viewer::User(UserId(2)),
     ];
 
-    let mut heard = viewers.map(|viewer| site.changes(viewer, Some("x")));
-    for heard in &mut heard {
-        let first = heard.next().unwrap();
+    let mut received = viewers.map(|viewer| site.changes(viewer, Some("x")));
+    for received in &mut received {
+        let first = received.next().unwrap();
         assert_eq!(
             (first.name.as_str(), &first.data["all"]),
             ("changed", &json!(true))
         );
     }
 
-    let mut next_data = || heard.each_mut().map(|heard| heard.next().unwrap().data);
+    let mut next_data = || {
+        received
+            .each_mut()
+            .map(|received| received.next().unwrap().data)
+    };
     let job = site.enqueue(Operation::Start, &[1]);
 
     // It should run now, so the server has changed too.
@@ -777,15 +785,15 @@ fn an_installs_percentage_is_a_change_but_its_other_lines_are_not() {
     let mut db = site.host.db();
     db.write(|tx| jobs::claim(tx, id, "test", 2)).unwrap();
 
-    let mut heard = site.changes(Viewer::Admin, Some("now"));
-    assert_eq!(heard.next().unwrap().data["all"], true);
+    let mut received = site.changes(Viewer::Admin, Some("now"));
+    assert_eq!(received.next().unwrap().data["all"], true);
 
     for percent in [10, 11] {
         let line = format!(" Update state (0x61) downloading, progress: {percent}.20 (1 / 10)");
         db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, &line))
             .unwrap();
         assert_eq!(
-            heard.next().unwrap().data,
+            received.next().unwrap().data,
             json!({"servers": [], "jobs": [id], "queue": false})
         );
     }
@@ -795,7 +803,7 @@ fn an_installs_percentage_is_a_change_but_its_other_lines_are_not() {
 
     // The next event is the next change, and contains nothing else.
     let next = site.enqueue(Operation::Start, &[1]);
-    assert_eq!(heard.next().unwrap().data["jobs"], json!([next]));
+    assert_eq!(received.next().unwrap().data["jobs"], json!([next]));
 }
 
 #[test]
@@ -807,18 +815,18 @@ fn with_a_hundred_thousand_queued_jobs_only_news_is_sent() {
                 'x', 1, 1 FROM n";
     db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
 
-    let mut heard = site.changes(Viewer::Admin, Some("now"));
-    assert_eq!(heard.next().unwrap().data["all"], true);
+    let mut received = site.changes(Viewer::Admin, Some("now"));
+    assert_eq!(received.next().unwrap().data["all"], true);
 
     let job = site.enqueue(Operation::Start, &[1]);
-    assert_eq!(heard.next().unwrap().data["jobs"], json!([job]));
+    assert_eq!(received.next().unwrap().data["jobs"], json!([job]));
 
     // More at once than can be listed.
     let many = "INSERT INTO events (at, kind, actor, job_id) SELECT 1, 'job.queued', 'x', id FROM \
                 jobs LIMIT 2000";
     db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
     assert_eq!(
-        heard.next().unwrap().data,
+        received.next().unwrap().data,
         json!({"all": true, "servers": [], "jobs": [], "queue": true})
     );
 }
@@ -863,7 +871,7 @@ echo '{"exit":0,"ended_by":"exit","tree":"empty"}' >&3
 "#;
 
 /// Serves a journal of `count` lines.
-fn journal(site: &Site, count: usize) -> Guard {
+fn journal(site: &Site, count: usize) -> SocketUnit {
     site.host.root.write("journal", "");
     write(site, 1..=count);
     site.host.helper(JOURNAL)
@@ -932,14 +940,14 @@ fn a_console_begins_with_the_last_lines_and_one_follow_serves_all() {
 fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
     let site = Site::new();
     let _helper = journal(&site, 10);
-    let mut heard = site.console(None);
-    assert_eq!(heard.lines(5), texts(1..=5));
+    let mut received = site.console(None);
+    assert_eq!(received.lines(5), texts(1..=5));
 
-    let id = heard.last.clone();
+    let id = received.last.clone();
 
     // From the ring, while another client reads.
     assert_eq!(site.console(id.as_deref()).lines(5), texts(6..=10));
-    drop(heard);
+    drop(received);
 
     // More lines than a ring holds, without subscribers, on a new hub.
     write(&site, 11..=2500);
@@ -947,22 +955,22 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
     let settings = LiveSettings::new(site.host.database(), site.host.root.join("helper.sock"), 10);
 
     let hub = Hub::start(settings).unwrap();
-    let mut heard = site.hear(hub.console(ServerId(1), id.as_deref(), reader()).unwrap());
+    let mut received = site.hear(hub.console(ServerId(1), id.as_deref(), reader()).unwrap());
 
-    assert_eq!(heard.lines(2495), texts(6..=2500));
+    assert_eq!(received.lines(2495), texts(6..=2500));
     write(&site, 2501..=2510);
-    assert_eq!(heard.lines(10), texts(2501..=2510));
+    assert_eq!(received.lines(10), texts(2501..=2510));
 
     // The newest entry: nothing comes before a new line does.
     let mut same = site.hear(
-        hub.console(ServerId(1), heard.last.as_deref(), reader())
+        hub.console(ServerId(1), received.last.as_deref(), reader())
             .unwrap(),
     );
 
     assert!(same.is_quiet());
     write(&site, 2511..=2511);
     assert_eq!(
-        (same.lines(1), heard.lines(1)),
+        (same.lines(1), received.lines(1)),
         (texts(2511..=2511), texts(2511..=2511))
     );
 }
@@ -971,10 +979,10 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
 fn a_reader_with_the_newest_line_of_a_new_follow_gets_only_what_is_new() {
     let site = Site::new();
     let _helper = journal(&site, 20);
-    let mut heard = site.console(Some(&format!("s={:032x};i=14;b={:032x};m=1;t=1;x=1", 0, 0)));
-    assert!(heard.is_quiet());
+    let mut received = site.console(Some(&format!("s={:032x};i=14;b={:032x};m=1;t=1;x=1", 0, 0)));
+    assert!(received.is_quiet());
     write(&site, 21..=22);
-    assert_eq!(heard.lines(2), texts(21..=22));
+    assert_eq!(received.lines(2), texts(21..=22));
     assert_eq!(site.console(Some("no cursor\n")).lines(22), texts(1..=22));
 }
 
@@ -982,11 +990,11 @@ fn a_reader_with_the_newest_line_of_a_new_follow_gets_only_what_is_new() {
 fn a_console_that_breaks_says_so_and_goes_on_without_gap_or_repetition() {
     let site = Site::new();
     let _helper = journal(&site, 3);
-    let mut heard = site.console(None);
-    assert_eq!(heard.lines(3), texts(1..=3));
+    let mut received = site.console(None);
+    assert_eq!(received.lines(3), texts(1..=3));
     site.host.root.write("down", "");
 
-    let broken = heard.next().unwrap();
+    let broken = received.next().unwrap();
     assert_eq!(
         (
             broken.id.clone(),
@@ -1012,16 +1020,16 @@ fn a_console_that_breaks_says_so_and_goes_on_without_gap_or_repetition() {
     });
     write(&site, 4..=1500);
     std::fs::remove_file(site.host.root.join("down")).unwrap();
-    assert_eq!(heard.next().unwrap().line(), "The console is back.");
-    assert_eq!(heard.lines(1497), texts(4..=1500));
+    assert_eq!(received.next().unwrap().line(), "The console is back.");
+    assert_eq!(received.lines(1497), texts(4..=1500));
     assert!(requests(&site).last().unwrap().contains("\"after\""));
 }
 
 #[test]
 fn a_console_without_a_helper_says_so_in_words_for_players() {
     let site = Site::new();
-    let mut heard = site.console(None);
-    let words = heard.next().unwrap();
+    let mut received = site.console(None);
+    let words = received.next().unwrap();
     assert!(
         words.line().contains("interrupted") && words.line().contains("left4me doctor"),
         "{words:?}"
@@ -1033,8 +1041,8 @@ fn a_console_without_a_helper_says_so_in_words_for_players() {
     );
 
     let _helper = journal(&site, 2);
-    assert_eq!(heard.next().unwrap().line(), "The console is back.");
-    assert_eq!(heard.lines(2), texts(1..=2));
+    assert_eq!(received.next().unwrap().line(), "The console is back.");
+    assert_eq!(received.lines(2), texts(1..=2));
 }
 
 #[test]
@@ -1127,9 +1135,9 @@ fn few_pages_are_read_at_once_however_many_streams_are_opened_and_closed() {
 
         let open: Vec<_> = (1..=20)
             .map(|number| {
-                let mut heard = site.console(Some(&place(number)));
-                heard.look();
-                heard
+                let mut received = site.console(Some(&place(number)));
+                received.look();
+                received
             })
             .collect();
 
@@ -1150,8 +1158,8 @@ fn a_late_page_is_an_interruption_and_is_retried() {
     let _helper = journal(&site, 400);
     site.host.root.write("silent", "");
 
-    let mut heard = site.console(Some(&place(5)));
-    let words = heard.next().unwrap();
+    let mut received = site.console(Some(&place(5)));
+    let words = received.next().unwrap();
     assert!(
         words.id.is_none() && words.line().contains("interrupted"),
         "{words:?}"
@@ -1159,13 +1167,13 @@ fn a_late_page_is_an_interruption_and_is_retried() {
 
     let tries = requests(&site).len();
     until("it is asked for again", || {
-        assert!(heard.is_quiet(), "it is said once");
+        assert!(received.is_quiet(), "it is said once");
         (requests(&site).len() > tries).then_some(())
     });
 
     std::fs::remove_file(site.host.root.join("silent")).unwrap();
-    assert_eq!(heard.next().unwrap().line(), "The console is back.");
-    assert_eq!(heard.lines(395), texts(6..=400));
+    assert_eq!(received.next().unwrap().line(), "The console is back.");
+    assert_eq!(received.lines(395), texts(6..=400));
 }
 
 #[test]

@@ -1,49 +1,26 @@
 //! The pages of a player over HTTP: the real left4me-web on a real database.
 
 use left4me::base::names::{JobId, ServerId};
-use left4me::base::password;
-use left4me::db::{blueprint_change, blueprints, jobs, logs, request_keys, servers, tokens, users};
+use left4me::db::{blueprints, jobs, logs, request_keys, servers, tokens, users};
 use left4me::domain::job::JobState;
 use left4me::wire::Stream;
 
+use crate::support::PASSWORD;
 use crate::support::host::TestHost;
 use crate::support::http::{Client, Web};
 
-const PASSWORD: &str = "correct horse battery";
 /// Text that must stay text wherever it is shown.
 const HOSTILE: &str = "</pre><script>alert(1)</script>\u{1b}[31m \" onload='x'\r\nevent: end";
 
 /// An admin `root`, and users anna and berta with a blueprint `plain` each.
 fn host() -> TestHost {
     let host = TestHost::new();
-    let hash = password::hash(PASSWORD).unwrap();
-
-    host.db()
-        .write(|tx| {
-            users::create(tx, 1, "test", &"root".parse()?, users::Role::Admin, &hash)?;
-            for name in ["anna", "berta"] {
-                let user = users::create(tx, 1, "test", &name.parse()?, users::Role::User, &hash)?;
-                blueprint_change::create(
-                    tx,
-                    1,
-                    "test",
-                    user.id,
-                    &"plain".parse()?,
-                    &blueprints::Content::default(),
-                )?;
-            }
-
-            Ok(())
-        })
-        .unwrap();
+    host.user("root", users::Role::Admin);
+    for name in ["anna", "berta"] {
+        host.user_with_blueprint(name, "plain");
+    }
 
     host
-}
-
-fn signed_in(web: &Web, name: &str) -> Client {
-    let mut client = web.client();
-    client.sign_in(name, PASSWORD);
-    client
 }
 
 /// Creates a server with the form and returns its page.
@@ -88,7 +65,7 @@ fn key(page: &str, action: &str) -> String {
 fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
     let host = host();
     let web = Web::start(&host, &[]);
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     let page = anna.get("/");
     assert!(page.body.contains("No server yet"), "{}", page.body);
 
@@ -189,9 +166,9 @@ fn nothing_of_a_player_is_there_for_another_and_an_admin_sees_all() {
     let host = host();
     let web = Web::start(&host, &[]);
     let (mut anna, mut berta, mut root) = (
-        signed_in(&web, "anna"),
-        signed_in(&web, "berta"),
-        signed_in(&web, "root"),
+        web.signed_in("anna"),
+        web.signed_in("berta"),
+        web.signed_in("root"),
     );
 
     let path = server(&mut anna, "Friday");
@@ -280,7 +257,7 @@ fn nothing_of_a_player_is_there_for_another_and_an_admin_sees_all() {
 fn a_forms_errors_are_shown_and_input_is_kept() {
     let host = host();
     let web = Web::start(&host, &[]);
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     server(&mut anna, "Friday");
 
     for (name, port, status, words) in [
@@ -321,7 +298,7 @@ fn a_forms_errors_are_shown_and_input_is_kept() {
 fn a_log_is_shown_as_text_to_its_last_lines_and_downloaded_whole() {
     let host = host();
     let web = Web::start(&host, &[]);
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     let path = server(&mut anna, "Friday");
     let page = anna.get(&path);
     let job = anna
@@ -390,7 +367,7 @@ fn a_log_is_shown_as_text_to_its_last_lines_and_downloaded_whole() {
 fn a_token_is_shown_once_and_revoked_by_its_owner_only() {
     let host = host();
     let web = Web::start(&host, &[]);
-    let (mut anna, mut berta) = (signed_in(&web, "anna"), signed_in(&web, "berta"));
+    let (mut anna, mut berta) = (web.signed_in("anna"), web.signed_in("berta"));
     let made = anna.post("/account/tokens", &[("name", "backup script")]);
     let at = made.body.find("l4m_").expect("the token's text");
     let text: String = made.body[at..]
@@ -448,7 +425,7 @@ fn a_token_is_shown_once_and_revoked_by_its_owner_only() {
 fn a_new_password_takes_the_old_one_and_ends_all_other_sessions() {
     let host = host();
     let web = Web::start(&host, &[]);
-    let (mut here, mut there) = (signed_in(&web, "anna"), signed_in(&web, "anna"));
+    let (mut here, mut there) = (web.signed_in("anna"), web.signed_in("anna"));
     let new = "another horse battery";
     let change = |client: &mut Client, current, new, again| {
         client.get("/account");
@@ -528,7 +505,7 @@ fn a_hundred_servers_are_one_page_without_trouble() {
         .unwrap();
 
     let web = Web::start(&host, &[]);
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     let page = anna.get("/");
     assert_eq!(page.body.matches("/start\"").count(), 100);
     assert!(page.body.contains("Server 99."));
@@ -637,7 +614,7 @@ fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
     let host = host();
     let web = Web::start(&host, &[]);
 
-    let (mut anna, mut root) = (signed_in(&web, "anna"), signed_in(&web, "root"));
+    let (mut anna, mut root) = (web.signed_in("anna"), web.signed_in("root"));
     for name in ["Friday", "Saturday"] {
         server(&mut anna, name);
     }
@@ -721,7 +698,7 @@ fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
 fn commits_of_other_programs_are_seen_after_many_opens() {
     let host = host();
     let web = Web::start(&host, &[]);
-    let mut anna = signed_in(&web, "anna");
+    let mut anna = web.signed_in("anna");
     server(&mut anna, "Friday");
 
     for name in ["Saturday", "Sunday", "Monday"] {

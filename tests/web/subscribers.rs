@@ -5,16 +5,17 @@ use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::host::{TestHost, stop};
-use crate::support::http::{WEB, Web, status};
-use crate::support::subscribers::{Heard, Subscriber, Subscribers, many_files};
-use crate::support::{ended, start, until};
 use left4me::base::clock;
 use left4me::base::names::{JobId, UserId};
 use left4me::db::users::{self, Role};
 use left4me::db::{logs, sessions};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{Backlog, listen};
+
+use crate::support::host::{TestHost, stop};
+use crate::support::http::{Web, status};
+use crate::support::subscribers::{Received, Subscriber, Subscribers, many_files};
+use crate::support::{WEB, ended, start, until};
 
 /// Signed-in users; the cookie of each.
 fn signed_in(host: &TestHost, count: usize) -> Vec<String> {
@@ -42,7 +43,7 @@ fn signed_in(host: &TestHost, count: usize) -> Vec<String> {
 }
 
 /// Serves the runner's socket: a job that connects prints the output of `lines` and fails.
-fn printing(host: &TestHost, lines: &str) -> crate::support::Guard {
+fn printing(host: &TestHost, lines: &str) -> crate::support::SocketUnit {
     let once = host.root.join("once");
     // steamcmd is called first to update itself, and again after a failure.
     host.runner(&format!(
@@ -106,25 +107,26 @@ fn two_hundred_clients_get_each_line_once_across_restarts() {
     let (mut random, mut stops, mut hung_up) = (1_u64, 0, 0);
     let mut read = vec![Vec::new(); 5];
     while !subscribers.all.iter().all(|subscriber| subscriber.ended) {
-        let something = subscribers.turn(crate::support::PATIENCE, |which, subscriber, heard| {
-            let Heard::Line(seq, data) = heard else {
-                return;
-            };
-            if let Some(read) = read.get_mut(which) {
-                let data: serde_json::Value = serde_json::from_slice(data).unwrap();
-                assert_eq!(data["seq"], seq);
-                read.push((seq, data["line"].as_str().unwrap().to_owned()));
-            }
+        let something =
+            subscribers.turn(crate::support::PATIENCE, |which, subscriber, received| {
+                let Received::Line(seq, data) = received else {
+                    return;
+                };
+                if let Some(read) = read.get_mut(which) {
+                    let data: serde_json::Value = serde_json::from_slice(data).unwrap();
+                    assert_eq!(data["seq"], seq);
+                    read.push((seq, data["line"].as_str().unwrap().to_owned()));
+                }
 
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
 
-            if (random >> 33).is_multiple_of(400) {
-                hung_up += 1;
-                subscriber.hang_up();
-            }
-        });
+                if (random >> 33).is_multiple_of(400) {
+                    hung_up += 1;
+                    subscriber.hang_up();
+                }
+            });
 
         assert!(something, "nothing comes any more");
 
@@ -213,8 +215,8 @@ fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
     let mut most = 0;
     subscribers.until(
         "the end",
-        |_, _, heard| {
-            if matches!(heard, Heard::Line(seq, _) if seq % 500 == 0) {
+        |_, _, received| {
+            if matches!(received, Received::Line(seq, _) if seq % 500 == 0) {
                 most = web.resident().max(most);
             }
         },
@@ -351,9 +353,9 @@ fn ids_are_checked_however_the_bytes_are_cut() {
         let mut subscriber = Subscriber::default();
         let mut events = Vec::new();
         for part in all.as_bytes().chunks(cut) {
-            subscriber.take(part, &mut |_: &mut Subscriber, heard: Heard<'_>| {
-                events.push(match heard {
-                    Heard::Line(seq, _) => seq.to_string(),
+            subscriber.take(part, &mut |_: &mut Subscriber, received: Received<'_>| {
+                events.push(match received {
+                    Received::Line(seq, _) => seq.to_string(),
                     other => format!("{other:?}"),
                 });
             });

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use super::{Place, refused};
+use super::{Site, refused};
 
 #[test]
 fn a_parameter_that_is_not_good_is_named() {
-    let place = Place::new();
+    let site = Site::new();
     for (path, word) in [
         ("/api/jobs?limit=0", "limit"),
         ("/api/jobs?limit=501", "limit"),
@@ -33,7 +33,7 @@ fn a_parameter_that_is_not_good_is_named() {
         ("/api/cancellations?state=queued", "state"),
         ("/api/openapi.json?x", "x"),
     ] {
-        refused(&place.ask(&place.boss, "GET", path, None), 422, &[word]);
+        refused(&site.ask(&site.boss, "GET", path, None), 422, &[word]);
     }
 
     // A user's name is free text: an unknown one has no servers, and it has no meaning in SQL.
@@ -42,7 +42,7 @@ fn a_parameter_that_is_not_good_is_named() {
         "/api/servers?user=a'b",
         "/api/servers?user='%20OR%201--",
     ] {
-        let answer = place.ask(&place.boss, "GET", path, None);
+        let answer = site.ask(&site.boss, "GET", path, None);
         assert_eq!(
             (answer.status, answer.json()["total"].as_i64()),
             (200, Some(0)),
@@ -53,7 +53,7 @@ fn a_parameter_that_is_not_good_is_named() {
 
     let long = format!("/api/jobs?operation={}", "%0a%27".repeat(3000));
     refused(
-        &place.ask(&place.boss, "GET", &long, None),
+        &site.ask(&site.boss, "GET", &long, None),
         422,
         &["operation"],
     );
@@ -61,7 +61,7 @@ fn a_parameter_that_is_not_good_is_named() {
 
 #[test]
 fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
-    let place = Place::new();
+    let site = Site::new();
     for (body, word) in [
         (json!({}), "operation"),
         (json!({"operation": null}), "operation"),
@@ -107,19 +107,19 @@ fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
         (json!("stop"), "object"),
     ] {
         refused(
-            &place.ask(&place.boss, "POST", "/api/jobs", Some(&body)),
+            &site.ask(&site.boss, "POST", "/api/jobs", Some(&body)),
             422,
             &[word],
         );
     }
 
-    let bearer = format!("Bearer {}", place.boss);
+    let bearer = format!("Bearer {}", site.boss);
     let good = r#"{"operation": "stop", "all": true}"#;
 
     let send = |kind: Option<&str>, body: &str| {
         let mut headers = vec![("Authorization", bearer.as_str())];
         headers.extend(kind.map(|kind| ("Content-Type", kind)));
-        place.web.client().send("POST", "/api/jobs", &headers, body)
+        site.web.client().send("POST", "/api/jobs", &headers, body)
     };
 
     let json = Some("application/json");
@@ -153,7 +153,7 @@ fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
     );
 
     refused(&send(json, &long), 413, &["65536"]);
-    assert_eq!(place.count("jobs"), 0);
+    assert_eq!(site.count("jobs"), 0);
     for kind in [
         "application/json; charset=utf-8",
         "APPLICATION/JSON",
@@ -215,10 +215,10 @@ fn body() -> impl Strategy<Value = String> {
 
 #[test]
 fn no_body_and_no_query_is_our_own_fault() {
-    let place = Place::new();
-    place.enqueue(&place.anna, &json!({"operation": "restart", "all": true}));
+    let site = Site::new();
+    site.enqueue(&site.anna, &json!({"operation": "restart", "all": true}));
 
-    let bearer = format!("Bearer {}", place.boss);
+    let bearer = format!("Bearer {}", site.boss);
     let routes = prop::sample::select(vec![
         "/api/jobs",
         "/api/jobs/1/cancel",
@@ -237,7 +237,7 @@ fn no_body_and_no_query_is_our_own_fault() {
             ("Content-Type", "application/json"),
         ];
 
-        let answer = place.web.client().send("POST", path, &headers, &body);
+        let answer = site.web.client().send("POST", path, &headers, &body);
 
         prop_assert!(
             [200, 201, 400, 404, 422].contains(&answer.status),
@@ -273,7 +273,7 @@ fn no_body_and_no_query_is_our_own_fault() {
 
     let gets = TestRunner::new(config).run(&(lists, query), |(path, query)| {
         let path = format!("{path}?{}", serde_urlencoded::to_string(&query).unwrap());
-        let answer = place.ask(&place.anna, "GET", &path, None);
+        let answer = site.ask(&site.anna, "GET", &path, None);
         prop_assert!(
             [200, 422].contains(&answer.status),
             "{path}: {} {}",

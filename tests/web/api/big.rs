@@ -4,15 +4,16 @@ use std::io::{Read as _, Write as _};
 
 use serde_json::json;
 
-use super::{Place, ids};
+use super::{Site, ids};
+
 use crate::support::until;
 
 /// The number of jobs, each for 100 servers.
 const JOBS: i64 = 300;
 
 /// Restarts of 100 servers, all requested by anna.
-fn crowded() -> Place {
-    let place = Place::new();
+fn crowded() -> Site {
+    let site = Site::new();
     let numbers = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999)";
     let rows = format!(
         "{numbers} INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at)
@@ -26,22 +27,21 @@ fn crowded() -> Place {
              SELECT id, id - 1, 'success' FROM tasks WHERE position % 2;"
     );
 
-    place
-        .host
+    site.host
         .db()
         .write(|tx| Ok(tx.execute_batch(&rows)?))
         .unwrap();
 
-    place
+    site
 }
 
 #[test]
 fn a_page_of_large_jobs_ends_early_and_the_next_continues() {
-    let place = crowded();
+    let site = crowded();
     let (mut seen, mut parts) = (Vec::new(), 0);
     while seen.len() < usize::try_from(JOBS).unwrap() {
-        let answer = place.ask(
-            &place.anna,
+        let answer = site.ask(
+            &site.anna,
             "GET",
             &format!("/api/jobs?limit=500&offset={}", seen.len()),
             None,
@@ -81,8 +81,8 @@ fn a_page_of_large_jobs_ends_early_and_the_next_continues() {
     assert_eq!(seen, (1..=JOBS).rev().collect::<Vec<_>>(), "each once");
     assert!(parts < 20, "{parts} parts");
     assert_eq!(
-        ids(&place.get(
-            &place.anna,
+        ids(&site.get(
+            &site.anna,
             &format!("/api/jobs?limit=5&offset={}", JOBS - 3)
         )),
         [3, 2, 1]
@@ -91,12 +91,12 @@ fn a_page_of_large_jobs_ends_early_and_the_next_continues() {
 
 #[test]
 fn clients_that_do_not_read_cost_little_and_block_no_other() {
-    let place = crowded();
-    let mut idle: Vec<_> = (0..4).map(|_| place.web.connect()).collect();
+    let site = crowded();
+    let mut idle: Vec<_> = (0..4).map(|_| site.web.connect()).collect();
     for stream in &mut idle {
         let head = format!(
             "GET /api/jobs?limit=500 HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
-            place.web.addr, place.boss
+            site.web.addr, site.boss
         );
 
         stream.write_all(head.as_bytes()).unwrap();
@@ -115,7 +115,7 @@ fn clients_that_do_not_read_cost_little_and_block_no_other() {
     }
 
     assert!(
-        !ids(&place.get(&place.anna, "/api/jobs?limit=500")).is_empty(),
+        !ids(&site.get(&site.anna, "/api/jobs?limit=500")).is_empty(),
         "meanwhile"
     );
 
@@ -125,7 +125,7 @@ fn clients_that_do_not_read_cost_little_and_block_no_other() {
         assert_eq!(&head, b"HTTP/1.1 200", "each has its turn");
     }
 
-    let peak = place.web.peak();
+    let peak = site.web.peak();
     assert!(peak < 80 * 1024, "{peak} KiB");
 
     // The others were served because unread data of the first one was not kept.

@@ -4,24 +4,24 @@ use left4me::base::names::JobId;
 use left4me::db::jobs;
 use serde_json::{Value, json};
 
-use super::{Place, refused};
+use super::{Site, refused};
 
 /// Job 1: anna's restart of both of her servers; its tasks.
-fn restart() -> (Place, Vec<i64>) {
-    let place = Place::new();
-    let id = place.enqueue(&place.anna, &json!({"operation": "restart", "all": true}));
-    let job = place.get(&place.anna, &format!("/api/jobs/{id}"));
+fn restart() -> (Site, Vec<i64>) {
+    let site = Site::new();
+    let id = site.enqueue(&site.anna, &json!({"operation": "restart", "all": true}));
+    let job = site.get(&site.anna, &format!("/api/jobs/{id}"));
     let tasks = job["tasks"]
         .as_array()
         .unwrap()
         .iter()
         .map(|task| task["id"].as_i64().unwrap())
         .collect();
-    (place, tasks)
+    (site, tasks)
 }
 
-fn states(place: &Place) -> Vec<String> {
-    let job = place.get(&place.anna, "/api/jobs/1");
+fn states(site: &Site) -> Vec<String> {
+    let job = site.get(&site.anna, "/api/jobs/1");
     job["tasks"]
         .as_array()
         .unwrap()
@@ -32,10 +32,10 @@ fn states(place: &Place) -> Vec<String> {
 
 #[test]
 fn what_waits_is_cancelled_at_once_and_only_once() {
-    let (place, _) = restart();
-    let cancel = |body: Option<&Value>| place.ask(&place.anna, "POST", "/api/jobs/1/cancel", body);
+    let (site, _) = restart();
+    let cancel = |body: Option<&Value>| site.ask(&site.anna, "POST", "/api/jobs/1/cancel", body);
     refused(
-        &place.ask(&place.anna, "GET", "/api/jobs/1/cancellation-status", None),
+        &site.ask(&site.anna, "GET", "/api/jobs/1/cancellation-status", None),
         404,
         &["no cancellation was requested"],
     );
@@ -61,7 +61,7 @@ fn what_waits_is_cancelled_at_once_and_only_once() {
     );
 
     assert_eq!(
-        place.get(&place.boss, "/api/jobs/1/cancellation-status"),
+        site.get(&site.boss, "/api/jobs/1/cancellation-status"),
         result
     );
 
@@ -78,21 +78,20 @@ fn what_waits_is_cancelled_at_once_and_only_once() {
         assert!(body.get(key).is_some(), "{key} is missing: {body}");
     }
 
-    assert_eq!(place.count("cancellations"), 1);
+    assert_eq!(site.count("cancellations"), 1);
 }
 
 #[test]
 fn what_runs_is_on_its_way_and_force_can_be_added() {
-    let (place, tasks) = restart();
+    let (site, tasks) = restart();
     assert!(
-        place
-            .host
+        site.host
             .db()
             .write(|tx| jobs::claim(tx, JobId(1), "w1", 5))
             .unwrap()
     );
 
-    let cancel = |body: Value| place.ask(&place.anna, "POST", "/api/jobs/1/cancel", Some(&body));
+    let cancel = |body: Value| site.ask(&site.anna, "POST", "/api/jobs/1/cancel", Some(&body));
     let first = cancel(json!({}));
     assert_eq!(first.status, 200, "{}", first.body);
 
@@ -115,8 +114,8 @@ fn what_runs_is_on_its_way_and_force_can_be_added() {
     );
 
     // Its tasks are cancelled too.
-    let task = place.ask(
-        &place.anna,
+    let task = site.ask(
+        &site.anna,
         "POST",
         &format!("/api/tasks/{}/cancel", tasks[0]),
         None,
@@ -127,22 +126,17 @@ fn what_runs_is_on_its_way_and_force_can_be_added() {
         (200, &body["cancellation_id"])
     );
 
-    assert_eq!(place.count("cancellations"), 1);
-    assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "cancelling");
+    assert_eq!(site.count("cancellations"), 1);
+    assert_eq!(site.get(&site.anna, "/api/jobs/1")["state"], "cancelling");
 }
 
 #[test]
 fn a_task_is_cancelled_with_its_dependents_or_alone() {
-    let (place, tasks) = restart();
+    let (site, tasks) = restart();
     assert_eq!(tasks.len(), 6, "stop, initialize and start of two servers");
 
     let task = |id: i64, body: Option<&Value>| {
-        place.ask(
-            &place.anna,
-            "POST",
-            &format!("/api/tasks/{id}/cancel"),
-            body,
-        )
+        site.ask(&site.anna, "POST", &format!("/api/tasks/{id}/cancel"), body)
     };
 
     let first = task(tasks[0], None);
@@ -166,7 +160,7 @@ fn a_task_is_cancelled_with_its_dependents_or_alone() {
         &["already finished", "task"],
     );
 
-    let other = place.get(&place.anna, "/api/jobs/1")["tasks"]
+    let other = site.get(&site.anna, "/api/jobs/1")["tasks"]
         .as_array()
         .unwrap()
         .clone();
@@ -176,8 +170,8 @@ fn a_task_is_cancelled_with_its_dependents_or_alone() {
         .unwrap()["id"]
         .as_i64()
         .unwrap();
-    let alone = place.ask(
-        &place.anna,
+    let alone = site.ask(
+        &site.anna,
         "POST",
         "/api/jobs/1/cancel",
         Some(&json!({"task": pending, "cascade": false, "reason": "not now"})),
@@ -191,16 +185,16 @@ fn a_task_is_cancelled_with_its_dependents_or_alone() {
         alone.body
     );
 
-    let left = states(&place);
+    let left = states(&site);
     assert_eq!(
         left.iter().filter(|state| *state == "pending").count(),
         2,
         "{left:?}"
     );
 
-    assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "queued");
+    assert_eq!(site.get(&site.anna, "/api/jobs/1")["state"], "queued");
     assert_eq!(
-        place.get(&place.anna, "/api/jobs/1/cancellation-status"),
+        site.get(&site.anna, "/api/jobs/1/cancellation-status"),
         alone.json(),
         "the newest one"
     );
@@ -208,7 +202,7 @@ fn a_task_is_cancelled_with_its_dependents_or_alone() {
 
 #[test]
 fn what_is_not_understood_cancels_nothing() {
-    let (place, tasks) = restart();
+    let (site, tasks) = restart();
     let long = "x".repeat(1001);
     for (body, words) in [
         (json!({"reason": ""}), "reason"),
@@ -226,7 +220,7 @@ fn what_is_not_understood_cancels_nothing() {
         (json!(null), "object"),
     ] {
         refused(
-            &place.ask(&place.anna, "POST", "/api/jobs/1/cancel", Some(&body)),
+            &site.ask(&site.anna, "POST", "/api/jobs/1/cancel", Some(&body)),
             422,
             &[words],
         );
@@ -234,22 +228,22 @@ fn what_is_not_understood_cancels_nothing() {
 
     let path = format!("/api/tasks/{}/cancel", tasks[0]);
     refused(
-        &place.ask(&place.anna, "POST", &path, Some(&json!({"task": 1}))),
+        &site.ask(&site.anna, "POST", &path, Some(&json!({"task": 1}))),
         422,
         &["task"],
     );
 
     for missing in [json!({"task": 99}), json!({"task": i64::MAX})] {
-        let answer = place.ask(&place.anna, "POST", "/api/jobs/1/cancel", Some(&missing));
+        let answer = site.ask(&site.anna, "POST", "/api/jobs/1/cancel", Some(&missing));
         assert!([404, 422].contains(&answer.status), "{}", answer.body);
     }
 
     refused(
-        &place.ask(&place.anna, "POST", "/api/tasks/99/cancel", None),
+        &site.ask(&site.anna, "POST", "/api/tasks/99/cancel", None),
         404,
         &["there is no task 99"],
     );
 
-    assert_eq!(place.count("cancellations"), 0);
-    assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "queued");
+    assert_eq!(site.count("cancellations"), 0);
+    assert_eq!(site.get(&site.anna, "/api/jobs/1")["state"], "queued");
 }

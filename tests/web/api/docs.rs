@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{LEFT4ME, Place};
+use super::{LEFT4ME, Site};
 
 /// Separates the output of two commands.
 const MARK: &str = "--- what the next one prints ---";
@@ -74,8 +74,8 @@ fn same_shape(shown: &Value, printed: &Value, at: &str) {
 fn every_command_of_the_page_works_and_prints_as_shown() {
     let page =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md")).unwrap();
-    let place = Place::new();
-    let page = page.replace("127.0.0.1:8000", &place.web.addr.to_string());
+    let site = Site::new();
+    let page = page.replace("127.0.0.1:8000", &site.web.addr.to_string());
     let blocks = blocks(&page);
 
     // `set -e` ignores failures after `!`.
@@ -92,7 +92,7 @@ fn every_command_of_the_page_works_and_prints_as_shown() {
     assert!(commands.len() >= 9, "{} commands", commands.len());
 
     let programs = Path::new(LEFT4ME).parent().unwrap().display().to_string();
-    let mut shell = place
+    let mut shell = site
         .host
         .command("bash", &["-euo", "pipefail", "-c", &script]);
     shell
@@ -100,7 +100,7 @@ fn every_command_of_the_page_works_and_prints_as_shown() {
             "PATH",
             format!("{programs}:{}", std::env::var("PATH").unwrap()),
         )
-        .current_dir(place.host.root.path());
+        .current_dir(site.host.root.path());
 
     let output = shell.output().unwrap();
     let (out, err) = (

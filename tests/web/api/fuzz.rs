@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use super::Place;
+use super::Site;
 
-/// The programs of the virtual environment: as set by tests/run, or its default place.
+/// The programs of the virtual environment: as set by tests/run, or its default site.
 fn program(name: &str) -> PathBuf {
     let cache =
         || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/left4me/api-tools/bin"));
@@ -37,10 +37,10 @@ fn program(name: &str) -> PathBuf {
 #[test]
 fn the_document_is_valid_openapi() {
     let validator = program("openapi-spec-validator");
-    let place = Place::new();
-    let document = place.host.root.write(
+    let site = Site::new();
+    let document = site.host.root.write(
         "openapi.json",
-        place.get(&place.anna, "/api/openapi.json").to_string(),
+        site.get(&site.anna, "/api/openapi.json").to_string(),
     );
 
     let output = Command::new(validator)
@@ -60,25 +60,24 @@ fn the_document_is_valid_openapi() {
 #[test]
 fn every_route_answers_as_the_document_says() {
     let schemathesis = program("schemathesis");
-    let place = Place::new();
+    let site = Site::new();
     // One object of each kind, so that valid ids occur.
     for _ in 0..3 {
-        place.enqueue(&place.anna, &json!({"operation": "restart", "all": true}));
+        site.enqueue(&site.anna, &json!({"operation": "restart", "all": true}));
     }
 
     assert_eq!(
-        place
-            .ask(&place.anna, "POST", "/api/jobs/2/cancel", None)
+        site.ask(&site.anna, "POST", "/api/jobs/2/cancel", None)
             .status,
         200
     );
 
-    let before = place.count("jobs");
+    let before = site.count("jobs");
     let output = Command::new(schemathesis)
-        .current_dir(place.host.root.path())
+        .current_dir(site.host.root.path())
         .arg("run")
-        .arg(format!("http://{}/api/openapi.json", place.web.addr))
-        .args(["--header", &format!("Authorization: Bearer {}", place.boss)])
+        .arg(format!("http://{}/api/openapi.json", site.web.addr))
+        .args(["--header", &format!("Authorization: Bearer {}", site.boss)])
         // Valid requests may be refused because of the state (already ended), or because fields
         // conflict.
         .args([
@@ -112,9 +111,6 @@ fn every_route_answers_as_the_document_says() {
         String::from_utf8_lossy(&output.stderr)
     );
 
-    assert!(place.count("jobs") > before, "it enqueued some: {said}");
-    assert!(
-        place.count("cancellations") > 1,
-        "it cancelled some: {said}"
-    );
+    assert!(site.count("jobs") > before, "it enqueued some: {said}");
+    assert!(site.count("cancellations") > 1, "it cancelled some: {said}");
 }

@@ -6,20 +6,18 @@ mod big;
 mod cancel;
 mod docs;
 mod fuzz;
-use crate::support::host::{JOB, TestHost};
-use crate::support::http::{Answer, Web};
 use left4me::base::config::PortRange;
 use left4me::base::names::{BlueprintName, UserName};
-use left4me::base::password;
 use left4me::db::users::Role;
 use left4me::db::{blueprint_change, blueprints, servers, tokens, users};
 use serde_json::{Value, json};
 
-const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
-const PASSWORD: &str = "correct horse battery";
+use crate::support::host::{TestHost, password_hash};
+use crate::support::http::{Answer, Web};
+use crate::support::{JOB, LEFT4ME};
 
 /// anna has servers 1 Friday and 2 Saturday, bert has 3 Sunday; boss is an admin. Each has a token.
-struct Place {
+struct Site {
     web: Web,
     host: TestHost,
     anna: String,
@@ -27,7 +25,7 @@ struct Place {
     boss: String,
 }
 
-impl Place {
+impl Site {
     fn new() -> Self {
         let host = TestHost::new();
         let [anna, bert, boss] = host.db().write(people).unwrap();
@@ -92,7 +90,7 @@ impl Place {
 }
 
 fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> {
-    let hash = password::hash(PASSWORD)?;
+    let hash = password_hash();
     let mut port = 27000;
 
     let mut texts = Vec::new();
@@ -101,7 +99,7 @@ fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> 
         ("bert", Role::User, &["Sunday"]),
         ("boss", Role::Admin, &[]),
     ] {
-        let user = users::create(tx, 1, "test", &name.parse::<UserName>()?, role, &hash)?;
+        let user = users::create(tx, 1, "test", &name.parse::<UserName>()?, role, hash)?;
         let plain: BlueprintName = "plain".parse()?;
         let blueprint = blueprint_change::create(
             tx,
@@ -184,16 +182,16 @@ fn ids(list: &Value) -> Vec<i64> {
 
 #[test]
 fn it_tells_the_same_as_the_command_line() {
-    let place = Place::new();
-    let first = place.enqueue(
-        &place.anna,
+    let site = Site::new();
+    let first = site.enqueue(
+        &site.anna,
         &json!({"operation": "restart", "servers": ["Friday", 2]}),
     );
 
-    place.enqueue(&place.boss, &json!({"operation": "update"}));
+    site.enqueue(&site.boss, &json!({"operation": "update"}));
 
-    let answer = place.ask(
-        &place.anna,
+    let answer = site.ask(
+        &site.anna,
         "POST",
         &format!("/api/jobs/{first}/cancel"),
         Some(&json!({"reason": "no"})),
@@ -202,68 +200,64 @@ fn it_tells_the_same_as_the_command_line() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(
         answer.json(),
-        place.json_output(JOB, &["cancel-status", "1", "--json"])
+        site.json_output(JOB, &["cancel-status", "1", "--json"])
     );
 
     assert_eq!(
-        place.get(&place.anna, "/api/jobs/1/cancellation-status"),
+        site.get(&site.anna, "/api/jobs/1/cancellation-status"),
         answer.json()
     );
 
     // The command line adds fields that have their own routes in the API.
-    let mut shown = place.json_output(JOB, &["show", "1", "--json"]);
+    let mut shown = site.json_output(JOB, &["show", "1", "--json"]);
 
     shown
         .as_object_mut()
         .unwrap()
         .retain(|name, _| name != "runners" && name != "cancellations");
-    assert_eq!(place.get(&place.anna, "/api/jobs/1"), shown);
+    assert_eq!(site.get(&site.anna, "/api/jobs/1"), shown);
     assert_eq!(
-        place.get(&place.boss, "/api/jobs")["items"],
-        place.json_output(JOB, &["list", "--json"])
+        site.get(&site.boss, "/api/jobs")["items"],
+        site.json_output(JOB, &["list", "--json"])
     );
 
     assert_eq!(
-        place.get(&place.boss, "/api/cancellations")["items"],
-        place.json_output(JOB, &["cancellations", "--json"])
+        site.get(&site.boss, "/api/cancellations")["items"],
+        site.json_output(JOB, &["cancellations", "--json"])
     );
 
     assert_eq!(
-        place.get(&place.anna, "/api/servers/2"),
-        place.json_output(LEFT4ME, &["server", "show", "2", "--json"])
+        site.get(&site.anna, "/api/servers/2"),
+        site.json_output(LEFT4ME, &["server", "show", "2", "--json"])
     );
 
     assert_eq!(
-        place.get(&place.boss, "/api/servers")["items"],
-        place.json_output(LEFT4ME, &["server", "list", "--json"])
+        site.get(&site.boss, "/api/servers")["items"],
+        site.json_output(LEFT4ME, &["server", "list", "--json"])
     );
 }
 
 #[test]
 fn a_list_comes_in_parts_and_can_be_filtered() {
-    let place = Place::new();
+    let site = Site::new();
     for operation in ["start", "stop", "start", "reset", "start"] {
-        place.enqueue(
-            &place.anna,
-            &json!({"operation": operation, "servers": [1]}),
-        );
+        site.enqueue(&site.anna, &json!({"operation": operation, "servers": [1]}));
     }
 
-    place.enqueue(&place.anna, &json!({"operation": "stop", "all": true}));
+    site.enqueue(&site.anna, &json!({"operation": "stop", "all": true}));
     assert_eq!(
-        place
-            .ask(&place.anna, "POST", "/api/jobs/2/cancel", None)
+        site.ask(&site.anna, "POST", "/api/jobs/2/cancel", None)
             .status,
         200
     );
 
-    let all = place.get(&place.anna, "/api/jobs");
+    let all = site.get(&site.anna, "/api/jobs");
     assert_eq!(
         (ids(&all), &all["total"], &all["limit"], &all["offset"]),
         (vec![6, 5, 4, 3, 2, 1], &json!(6), &json!(50), &json!(0))
     );
 
-    let part = place.get(&place.anna, "/api/jobs?limit=2&offset=3");
+    let part = site.get(&site.anna, "/api/jobs?limit=2&offset=3");
     assert_eq!(
         (ids(&part), &part["total"], &part["limit"], &part["offset"]),
         (vec![3, 2], &json!(6), &json!(2), &json!(3))
@@ -286,67 +280,66 @@ fn a_list_comes_in_parts_and_can_be_filtered() {
         ("server=3", vec![]),
     ] {
         assert_eq!(
-            ids(&place.get(&place.anna, &format!("/api/jobs?{query}"))),
+            ids(&site.get(&site.anna, &format!("/api/jobs?{query}"))),
             wanted,
             "{query}"
         );
     }
 
     assert_eq!(
-        place.get(&place.anna, "/api/jobs?operation=start&limit=1")["total"],
+        site.get(&site.anna, "/api/jobs?operation=start&limit=1")["total"],
         3
     );
 
     assert_eq!(
-        ids(&place.get(&place.boss, "/api/servers?user=anna&limit=1&offset=1")),
+        ids(&site.get(&site.boss, "/api/servers?user=anna&limit=1&offset=1")),
         [2]
     );
 
     assert_eq!(
-        ids(&place.get(
-            &place.boss,
+        ids(&site.get(
+            &site.boss,
             "/api/servers?actual_state=running&actual_state=unknown"
         )),
         [1, 2, 3]
     );
 
     assert_eq!(
-        ids(&place.get(&place.boss, "/api/servers?actual_state=running")),
+        ids(&site.get(&site.boss, "/api/servers?actual_state=running")),
         [0; 0]
     );
 
     assert_eq!(
-        ids(&place.get(
-            &place.boss,
+        ids(&site.get(
+            &site.boss,
             "/api/cancellations?job=2&state=completed&state=failed"
         )),
         [1]
     );
 
     assert_eq!(
-        ids(&place.get(&place.boss, "/api/cancellations?state=requested")),
+        ids(&site.get(&site.boss, "/api/cancellations?state=requested")),
         [0; 0]
     );
 
     assert_eq!(
-        ids(&place.get(&place.boss, "/api/cancellations?job=1")),
+        ids(&site.get(&site.boss, "/api/cancellations?job=1")),
         [0; 0]
     );
 }
 
 #[test]
 fn what_is_anothers_does_not_exist() {
-    let place = Place::new();
-    place.enqueue(&place.anna, &json!({"operation": "start", "servers": [1]}));
-    place.enqueue(&place.boss, &json!({"operation": "stop", "all": true}));
+    let site = Site::new();
+    site.enqueue(&site.anna, &json!({"operation": "start", "servers": [1]}));
+    site.enqueue(&site.boss, &json!({"operation": "stop", "all": true}));
     assert_eq!(
-        place
-            .ask(&place.anna, "POST", "/api/jobs/1/cancel", None)
+        site.ask(&site.anna, "POST", "/api/jobs/1/cancel", None)
             .status,
         200
     );
 
-    let task = place.get(&place.boss, "/api/jobs/2")["tasks"][0]["id"]
+    let task = site.get(&site.boss, "/api/jobs/2")["tasks"][0]["id"]
         .as_i64()
         .unwrap();
 
@@ -361,8 +354,8 @@ fn what_is_anothers_does_not_exist() {
         ("/api/servers/1".to_owned(), "/api/servers/99".to_owned()),
     ] {
         let (theirs, none) = (
-            place.ask(&place.bert, "GET", &path, None),
-            place.ask(&place.bert, "GET", &missing, None),
+            site.ask(&site.bert, "GET", &path, None),
+            site.ask(&site.bert, "GET", &missing, None),
         );
 
         refused(&theirs, 404, &["there is no"]);
@@ -374,7 +367,7 @@ fn what_is_anothers_does_not_exist() {
         );
 
         assert_eq!(
-            place.ask(&place.boss, "GET", &path, None).status,
+            site.ask(&site.boss, "GET", &path, None).status,
             if path.contains("/2/") { 404 } else { 200 }
         );
     }
@@ -385,7 +378,7 @@ fn what_is_anothers_does_not_exist() {
         format!("/api/tasks/{task}/cancel"),
     ] {
         refused(
-            &place.ask(&place.bert, "POST", &path, None),
+            &site.ask(&site.bert, "POST", &path, None),
             404,
             &["there is no"],
         );
@@ -398,8 +391,8 @@ fn what_is_anothers_does_not_exist() {
         json!([99]),
         json!(["Nobody's"]),
     ] {
-        let answer = place.ask(
-            &place.bert,
+        let answer = site.ask(
+            &site.bert,
             "POST",
             "/api/jobs",
             Some(&json!({"operation": "stop", "servers": servers})),
@@ -409,42 +402,42 @@ fn what_is_anothers_does_not_exist() {
     }
 
     for list in ["/api/jobs", "/api/cancellations", "/api/servers?user=anna"] {
-        let list = place.get(&place.bert, list);
+        let list = site.get(&site.bert, list);
         assert_eq!((ids(&list), &list["total"]), (vec![], &json!(0)));
     }
 
-    assert_eq!(ids(&place.get(&place.bert, "/api/servers")), [3]);
-    assert_eq!(place.count("jobs"), 2);
-    assert_eq!(place.count("cancellations"), 1);
+    assert_eq!(ids(&site.get(&site.bert, "/api/servers")), [3]);
+    assert_eq!(site.count("jobs"), 2);
+    assert_eq!(site.count("cancellations"), 1);
 
     // All of the user's servers, and no others.
-    let all = place.enqueue(&place.bert, &json!({"operation": "stop", "all": true}));
+    let all = site.enqueue(&site.bert, &json!({"operation": "stop", "all": true}));
     assert_eq!(
-        place.get(&place.bert, &format!("/api/jobs/{all}"))["servers"],
+        site.get(&site.bert, &format!("/api/jobs/{all}"))["servers"],
         json!([3])
     );
 
-    let all = place.enqueue(&place.boss, &json!({"operation": "stop", "all": true}));
+    let all = site.enqueue(&site.boss, &json!({"operation": "stop", "all": true}));
     assert_eq!(
-        place.get(&place.boss, &format!("/api/jobs/{all}"))["servers"],
+        site.get(&site.boss, &format!("/api/jobs/{all}"))["servers"],
         json!([1, 2, 3])
     );
 
     for operation in ["install", "update"] {
         let body = json!({"operation": operation});
         refused(
-            &place.ask(&place.anna, "POST", "/api/jobs", Some(&body)),
+            &site.ask(&site.anna, "POST", "/api/jobs", Some(&body)),
             403,
             &["admin", operation],
         );
 
-        place.enqueue(&place.boss, &body);
+        site.enqueue(&site.boss, &body);
     }
 }
 
 #[test]
 fn the_same_key_of_the_same_user_is_the_same_job() {
-    let place = Place::new();
+    let site = Site::new();
     let body = json!({"operation": "stop", "all": true}).to_string();
     let ask = |token: &str, key: &str| {
         let bearer = format!("Bearer {token}");
@@ -454,16 +447,13 @@ fn the_same_key_of_the_same_user_is_the_same_job() {
             ("Idempotency-Key", key),
         ];
 
-        place
-            .web
-            .client()
-            .send("POST", "/api/jobs", &headers, &body)
+        site.web.client().send("POST", "/api/jobs", &headers, &body)
     };
 
     let (first, again, bert) = (
-        ask(&place.anna, "k-1"),
-        ask(&place.anna, "k-1"),
-        ask(&place.bert, "k-1"),
+        ask(&site.anna, "k-1"),
+        ask(&site.anna, "k-1"),
+        ask(&site.bert, "k-1"),
     );
 
     assert_eq!((first.status, again.status, bert.status), (201, 200, 201));
@@ -486,19 +476,19 @@ fn the_same_key_of_the_same_user_is_the_same_job() {
     assert_eq!(again.location(), "/api/jobs/1");
     assert_eq!(bert.json()["job_id"], 2);
     for bad in ["", "a key", "ä", &"k".repeat(201)] {
-        refused(&ask(&place.anna, bad), 422, &["Idempotency-Key"]);
+        refused(&ask(&site.anna, bad), 422, &["Idempotency-Key"]);
     }
 
     let unique = json!({"operation": "stop", "servers": [2, "Friday", 1], "unique": true});
-    let twin = place.ask(&place.anna, "POST", "/api/jobs", Some(&unique));
+    let twin = site.ask(&site.anna, "POST", "/api/jobs", Some(&unique));
     assert_eq!((twin.status, &twin.json()["job_id"]), (200, &json!(1)));
-    assert_eq!(place.count("jobs"), 2);
+    assert_eq!(site.count("jobs"), 2);
 }
 
 #[test]
 fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
-    let place = Place::new();
-    let client = || place.web.client();
+    let site = Site::new();
+    let client = || site.web.client();
     refused(&client().get("/api/jobs"), 401, &["token"]);
     assert_eq!(
         client().get("/api/jobs").header("www-authenticate"),
@@ -507,11 +497,11 @@ fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
 
     let unknown = format!("l4m_{}", "0".repeat(64));
     for bad in ["", "x", "l4m_", unknown.as_str()] {
-        let answer = place.ask(bad, "GET", "/api/jobs", None);
+        let answer = site.ask(bad, "GET", "/api/jobs", None);
         refused(&answer, 401, &["token"]);
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         refused(
-            &place.ask(
+            &site.ask(
                 bad,
                 "POST",
                 "/api/jobs",
@@ -522,27 +512,25 @@ fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
         );
     }
 
-    place.get(&place.anna, "/api/jobs");
+    site.get(&site.anna, "/api/jobs");
 
-    let (code, ..) = run(&place, &["token", "revoke", "1"]);
-    assert_eq!(code, 0);
+    site.host.left4me(&["token", "revoke", "1"]).done();
     refused(
-        &place.ask(&place.anna, "GET", "/api/jobs", None),
+        &site.ask(&site.anna, "GET", "/api/jobs", None),
         401,
         &["revoked"],
     );
 
-    place.get(&place.bert, "/api/jobs");
+    site.get(&site.bert, "/api/jobs");
 
-    let (code, ..) = run(&place, &["user", "disable", "bert"]);
-    assert_eq!(code, 0);
+    site.host.left4me(&["user", "disable", "bert"]).done();
     refused(
-        &place.ask(&place.bert, "GET", "/api/jobs", None),
+        &site.ask(&site.bert, "GET", "/api/jobs", None),
         401,
         &["disabled"],
     );
 
-    let last = place.host.db();
+    let last = site.host.db();
     let used: Option<i64> = last
         .connection()
         .query_row("SELECT last_used_at FROM tokens WHERE id = 2", [], |row| {
@@ -550,25 +538,15 @@ fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
         })
         .unwrap();
     assert!(used.is_some(), "that it was used is written down");
-    assert_eq!(place.count("jobs"), 0);
-}
-
-fn run(place: &Place, args: &[&str]) -> (i32, String) {
-    let output = place.host.command(LEFT4ME, args).output().unwrap();
-    (
-        output.status.code().unwrap_or(-1),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
+    assert_eq!(site.count("jobs"), 0);
 }
 
 #[test]
 fn a_session_needs_the_header_that_stands_for_a_forms_token() {
     use sha2::{Digest as _, Sha256};
 
-    let place = Place::new();
-    let mut client = place.web.client();
-    let answer = client.post("/login", &[("name", "anna"), ("password", PASSWORD)]);
-    assert_eq!(answer.status, 303, "{}", answer.body);
+    let site = Site::new();
+    let mut client = site.web.signed_in("anna");
     assert_eq!(ids(&client.get("/api/servers").json()), [1, 2]);
 
     let session = client.cookies["left4me"].clone();
@@ -604,7 +582,7 @@ fn a_session_needs_the_header_that_stands_for_a_forms_token() {
         refused(&client.send("POST", "/api/jobs", &headers, body), 403, &[]);
     }
 
-    assert_eq!(place.count("jobs"), 0);
+    assert_eq!(site.count("jobs"), 0);
 
     let answer = client.send(
         "POST",
@@ -615,15 +593,15 @@ fn a_session_needs_the_header_that_stands_for_a_forms_token() {
 
     assert_eq!(answer.status, 201, "{}", answer.body);
     assert_eq!(
-        place.get(&place.anna, "/api/jobs/1")["requested_by"],
+        site.get(&site.anna, "/api/jobs/1")["requested_by"],
         "web:anna"
     );
 }
 
 #[test]
 fn health_is_the_databases_and_tells_nothing_else() {
-    let place = Place::new();
-    let answer = place.web.client().get("/health");
+    let site = Site::new();
+    let answer = site.web.client().get("/health");
     assert_eq!(
         (answer.status, answer.json()),
         (200, json!({"status": "ok"}))
@@ -631,12 +609,12 @@ fn health_is_the_databases_and_tells_nothing_else() {
 
     // A new process, so that no part of the file is cached: it serves, but has not read anything
     // yet.
-    let web = Web::start(&place.host, &[]);
+    let web = Web::start(&site.host, &[]);
 
     assert_eq!(web.client().get("/login").status, 200);
     for name in ["db/left4me.db", "db/left4me.db-wal"] {
         std::fs::write(
-            place.host.root.join(name),
+            site.host.root.join(name),
             "this is no database".repeat(1000),
         )
         .unwrap();
@@ -652,7 +630,7 @@ fn health_is_the_databases_and_tells_nothing_else() {
 
 #[test]
 fn a_missing_route_is_an_error_in_json() {
-    let place = Place::new();
+    let site = Site::new();
     for path in [
         "/api/",
         "/api/nothing",
@@ -660,7 +638,7 @@ fn a_missing_route_is_an_error_in_json() {
         "/api/jobs/1/nothing",
         "/api/tasks/1",
     ] {
-        refused(&place.ask(&place.boss, "GET", path, None), 404, &[]);
+        refused(&site.ask(&site.boss, "GET", path, None), 404, &[]);
     }
 
     for path in [
@@ -672,7 +650,7 @@ fn a_missing_route_is_an_error_in_json() {
         "/api/servers/Friday",
         "/api/jobs/1%0A",
     ] {
-        refused(&place.ask(&place.boss, "GET", path, None), 404, &[]);
+        refused(&site.ask(&site.boss, "GET", path, None), 404, &[]);
     }
 
     for (method, path) in [
@@ -681,12 +659,12 @@ fn a_missing_route_is_an_error_in_json() {
         ("GET", "/api/jobs/1/cancel"),
         ("POST", "/api/servers"),
     ] {
-        let answer = place.ask(&place.boss, method, path, None);
+        let answer = site.ask(&site.boss, method, path, None);
         refused(&answer, 405, &[method]);
         assert!(answer.header("allow").is_some(), "{method} {path}");
     }
 
-    let host = place
+    let host = site
         .web
         .client()
         .send("GET", "/api/jobs", &[("Host", "evil.example")], "");
