@@ -6,6 +6,7 @@
 //!     cargo bench --bench web -- followers [COUNT] [LINES A SECOND] [SECONDS]
 //!     cargo bench --bench web -- idle [COUNT]
 //!     cargo bench --bench web -- dashboard [REQUESTS A SECOND] [SECONDS]
+
 #![allow(
     clippy::disallowed_methods,
     reason = "it starts the programs it measures, and reads the clock that is asked for"
@@ -19,9 +20,10 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use left4me::db::users::Role;
-use support::follow::{Crowd, Heard, many_files};
-use support::house::House;
-use support::http::{PASSWORD, Web, status};
+
+use support::host::TestHost;
+use support::http::{Web, status};
+use support::subscribers::{Received, Subscribers, many_files};
 
 fn main() {
     let arguments: Vec<String> = std::env::args()
@@ -103,16 +105,9 @@ fn cpu(pid: u32) -> f64 {
 }
 
 /// Signs a new user in over HTTP; returns the session's cookie.
-fn sign_in(house: &House, web: &Web, role: Role) -> String {
-    house.user("bench", role);
-    let mut client = web.client();
-    client.sign_in("bench", PASSWORD);
-    let cookies: Vec<_> = client
-        .cookies
-        .iter()
-        .map(|(name, text)| format!("{name}={text}"))
-        .collect();
-    cookies.join("; ")
+fn sign_in(host: &TestHost, web: &Web, role: Role) -> String {
+    host.user("bench", role);
+    web.signed_in("bench").cookie()
 }
 
 /// The command of the job: prints `count` lines at an even rate, each with its time.
@@ -132,7 +127,7 @@ fn print(go: &str, count: u32, pace: u32) {
             "{} Update state (0x61) downloading, progress: line {i} of {count}",
             now_us()
         )
-        .expect("heard");
+        .expect("received");
     }
 }
 
@@ -142,12 +137,12 @@ fn followers(count: u32, pace: u32, seconds: u32) {
     println!("== {count} followers of a job that prints {pace} lines a second for {seconds} s");
     many_files();
 
-    let house = House::new();
+    let host = TestHost::new();
     let program = std::env::current_exe().expect("this program");
-    let go = house.root.join("go");
+    let go = host.root.join("go");
 
     // steamcmd is called once to update itself, and again after a failure.
-    let _runner = house.runner(&format!(
+    let _runner = host.runner(&format!(
         "#!/bin/sh\n[ \"$3\" = +quit ] && exit 0\nmkdir {0}.once || exit 5\nexec {1} print {0} \
         {lines} {pace}\n",
         go.display(),
@@ -155,28 +150,28 @@ fn followers(count: u32, pace: u32, seconds: u32) {
     ));
 
     let web = Web::start(
-        &house,
+        &host,
         &["--connections", "4000", "--streams-per-user", "3000"],
     );
 
-    let cookie = sign_in(&house, &web, Role::Admin);
-    let job = house.enqueue(&["install"]);
-    let mut worker = house.worker(0);
+    let cookie = sign_in(&host, &web, Role::Admin);
+    let job = host.enqueue(&["install"]);
+    let mut worker = host.worker(0);
 
     support::until("it prints", || {
-        house.lines(job).contains(&"ready".to_owned()).then_some(())
+        host.lines(job).contains(&"ready".to_owned()).then_some(())
     });
 
-    let mut crowd = Crowd::new(web.addr, format!("/jobs/{job}/logs"));
+    let mut subscribers = Subscribers::new(web.addr, format!("/jobs/{job}/logs"));
     let begun = Instant::now();
     for _ in 0..count {
-        crowd.join(&cookie);
+        subscribers.join(&cookie);
     }
 
-    crowd.until(
+    subscribers.until(
         "all follow",
         |_, _, _| {},
-        |all| all.iter().all(|follower| follower.last > 0),
+        |all| all.iter().all(|subscriber| subscriber.last > 0),
     );
 
     println!(
@@ -190,15 +185,15 @@ fn followers(count: u32, pace: u32, seconds: u32) {
     let mut printed: Vec<u64> = Vec::new();
     let (mut times, mut closed, mut taken_apart) = (Times::new(), 0, 0_u64);
 
-    while crowd
-        .followers
+    while subscribers
+        .all
         .iter()
-        .any(|follower| !follower.ended && follower.is_open())
+        .any(|subscriber| !subscriber.ended && subscriber.is_open())
     {
         // Read the clock once per read.
         let (mut now, mut before) = (0, usize::MAX);
-        let heard = |which: usize, _: &mut _, heard: Heard<'_>| match heard {
-            Heard::Line(seq, data) => {
+        let received = |which: usize, _: &mut _, received: Received<'_>| match received {
+            Received::Line(seq, data) => {
                 let place = usize::try_from(seq).expect("positive");
                 if printed.len() <= place {
                     printed.resize(place + 1, 0);
@@ -223,18 +218,18 @@ fn followers(count: u32, pace: u32, seconds: u32) {
                     times.add(now.saturating_sub(printed[place]));
                 }
             }
-            Heard::Closed => closed += 1,
-            Heard::Event(_) | Heard::Status(_) => {}
+            Received::Closed => closed += 1,
+            Received::Event(_) | Received::Status(_) => {}
         };
 
         assert!(
-            crowd.turn(support::PATIENCE, heard),
+            subscribers.turn(support::PATIENCE, received),
             "nothing comes any more"
         );
     }
 
     let (took, used) = (begun.elapsed().as_secs_f64(), cpu(web.pid()) - cpu_before);
-    print_received(&crowd, taken_apart);
+    print_received(&subscribers, taken_apart);
     println!("from print to arrival: {}", times.words());
     println!(
         "web: {} KiB, at most {} KiB; {:.0} % of a CPU",
@@ -243,8 +238,8 @@ fn followers(count: u32, pace: u32, seconds: u32) {
         used / took * 100.0
     );
 
-    let whole = house.lines(job).len() as i64;
-    let all = &crowd.followers;
+    let whole = host.lines(job).len() as i64;
+    let all = &subscribers.all;
     assert!(
         all.iter()
             .all(|one| one.ended && (one.lost, one.repeated, one.last) == (0, 0, whole)),
@@ -257,15 +252,15 @@ fn followers(count: u32, pace: u32, seconds: u32) {
 }
 
 /// Prints how many lines arrived.
-fn print_received(crowd: &Crowd, taken_apart: u64) {
-    let all = &crowd.followers;
-    let sum = |of: fn(&support::follow::Follower) -> i64| all.iter().map(of).sum::<i64>();
+fn print_received(subscribers: &Subscribers, taken_apart: u64) {
+    let all = &subscribers.all;
+    let sum = |of: fn(&support::subscribers::Subscriber) -> i64| all.iter().map(of).sum::<i64>();
     println!(
         "lines {}, lost {}, repeated {}, streams that ended early {}, taken apart {taken_apart}",
         sum(|one| one.lines),
         sum(|one| one.lost),
         sum(|one| one.repeated),
-        all.iter().filter(|follower| !follower.ended).count(),
+        all.iter().filter(|subscriber| !subscriber.ended).count(),
     );
 }
 
@@ -273,16 +268,16 @@ fn print_received(crowd: &Crowd, taken_apart: u64) {
 fn idle(count: u32) {
     println!("== {count} idle followers, the usual limits");
     let files = many_files();
-    let house = House::new();
-    let web = Web::start(&house, &[]);
-    let cookie = sign_in(&house, &web, Role::Admin);
-    let job = house.enqueue(&["install"]);
-    let mut crowd = Crowd::new(web.addr, format!("/jobs/{job}/logs"));
+    let host = TestHost::new();
+    let web = Web::start(&host, &[]);
+    let cookie = sign_in(&host, &web, Role::Admin);
+    let job = host.enqueue(&["install"]);
+    let mut subscribers = Subscribers::new(web.addr, format!("/jobs/{job}/logs"));
     let begun = Instant::now();
 
     for _ in 0..u64::from(count).min(files - 500) {
-        crowd.join(&cookie);
-        while crowd.turn(Duration::ZERO, |_, _, _| {}) {}
+        subscribers.join(&cookie);
+        while subscribers.turn(Duration::ZERO, |_, _, _| {}) {}
     }
 
     let asked = begun.elapsed();
@@ -290,23 +285,23 @@ fn idle(count: u32) {
     let page = web.get("/login");
     let page_took = begun.elapsed();
 
-    while crowd.turn(Duration::from_secs(1), |_, _, _| {}) {}
+    while subscribers.turn(Duration::from_secs(1), |_, _, _| {}) {}
     let with = |status: u16| {
-        crowd
-            .followers
+        subscribers
+            .all
             .iter()
-            .filter(|follower| follower.status == status)
+            .filter(|subscriber| subscriber.status == status)
             .count()
     };
 
-    let live = crowd
-        .followers
+    let live = subscribers
+        .all
         .iter()
-        .filter(|follower| follower.is_open())
+        .filter(|subscriber| subscriber.is_open())
         .count();
     println!(
         "{} asked in {:.1} s: {live} live, {} refused with 503, {} closed without a word",
-        crowd.followers.len(),
+        subscribers.all.len(),
         asked.as_secs_f64(),
         with(503),
         with(0)
@@ -324,11 +319,11 @@ fn idle(count: u32) {
 /// Requests the dashboard at an even rate, whether or not the responses arrive.
 fn dashboard(pace: u32, seconds: u32) {
     println!("== the dashboard with 100 servers, {pace} requests a second for {seconds} s");
-    let house = House::with_servers(100);
-    furnish(&house);
+    let host = TestHost::with_servers(100);
+    furnish(&host);
 
-    let web = Web::start(&house, &[]);
-    let cookie = sign_in(&house, &web, Role::Admin);
+    let web = Web::start(&host, &[]);
+    let cookie = sign_in(&host, &web, Role::Admin);
     let fresh = web.resident();
     let begun = Instant::now() + Duration::from_millis(200);
 
@@ -422,8 +417,8 @@ fn answer(stream: &mut TcpStream, page: &mut [u8]) -> usize {
 }
 
 /// Creates servers in all states, some with drift, some with jobs, and a history.
-fn furnish(house: &House) {
-    let db = house.db();
+fn furnish(host: &TestHost) {
+    let db = host.db();
     let now = now_us() / 1000;
     db.connection()
         .execute_batch(&format!(

@@ -20,15 +20,15 @@ const EXEMPT: [(&str, &str); 4] = [
     ),
     (
         "systemctl reload caddy.service",
-        "Caddy is not installed there; tests/deploy.rs runs it",
+        "Caddy is not installed there; tests/programs/deploy.rs runs it",
     ),
     (
         "systemctl reload nginx.service",
-        "nginx is not installed there; tests/deploy.rs runs it",
+        "nginx is not installed there; tests/programs/deploy.rs runs it",
     ),
     (
         "systemctl reload prometheus.service",
-        "Prometheus is not installed there; tests/deploy.rs runs promtool",
+        "Prometheus is not installed there; tests/programs/deploy.rs runs promtool",
     ),
 ];
 

@@ -6,17 +6,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use left4me::base::password;
-use left4me::db::users::{self, Role};
 use serde_json::Value;
 
-use super::PATIENCE;
-use super::house::House;
-
-/// The password of every test user.
-pub const PASSWORD: &str = "correct horse battery";
-
-pub const WEB: &str = env!("CARGO_BIN_EXE_left4me-web");
+use super::host::TestHost;
+use super::page::Page;
+use super::{PASSWORD, PATIENCE, WEB};
 
 /// A running left4me-web, killed on drop.
 pub struct Web {
@@ -26,13 +20,13 @@ pub struct Web {
 
 impl Web {
     /// Starts it on a free port and waits until it listens.
-    pub fn start(house: &House, args: &[&str]) -> Self {
-        Self::start_with(house, args, &[])
+    pub fn start(host: &TestHost, args: &[&str]) -> Self {
+        Self::start_with(host, args, &[])
     }
 
     /// The same with more in its environment.
-    pub fn start_with(house: &House, args: &[&str], envs: &[(&str, &str)]) -> Self {
-        let mut command = house.command(
+    pub fn start_with(host: &TestHost, args: &[&str], envs: &[(&str, &str)]) -> Self {
+        let mut command = host.command(
             WEB,
             &[&["--listen", "127.0.0.1:0", "--idle-seconds", "0"], args].concat(),
         );
@@ -80,6 +74,13 @@ impl Web {
         Client::new(self.addr)
     }
 
+    /// A client that is signed in as this user, who has [`PASSWORD`].
+    pub fn signed_in(&self, name: &str) -> Client {
+        let mut client = self.client();
+        client.sign_in(name, PASSWORD);
+        client
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -125,7 +126,7 @@ impl Web {
 
     /// Stops it with SIGTERM; returns its exit code.
     pub fn stop(mut self) -> i32 {
-        super::house::stop(&self.child, nix::sys::signal::Signal::SIGTERM);
+        super::host::stop(&self.child, nix::sys::signal::Signal::SIGTERM);
         super::ended(&mut self.child)
     }
 }
@@ -179,12 +180,14 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// The value of the first input with this name.
-    pub fn input(&self, name: &str) -> Option<&str> {
-        let at = self.body.find(&format!("name=\"{name}\""))?;
-        let tag = &self.body[at..at + self.body[at..].find('>')?];
-        let (_, value) = tag.split_once("value=\"")?;
-        value.split('"').next()
+    /// The body as a page.
+    pub fn page(&self) -> Page {
+        Page::parse(&self.body)
+    }
+
+    /// The value of the first field with this name, as a browser would send it.
+    pub fn input(&self, name: &str) -> Option<String> {
+        self.page().field(name)
     }
 }
 
@@ -212,6 +215,16 @@ impl Client {
         let answer = self.post("/login", &[("name", name), ("password", password)]);
         assert_eq!(answer.status, 303, "{}", answer.body);
         assert_eq!(self.get("/account").status, 200);
+    }
+
+    /// Its cookies, as the header Cookie has them.
+    pub fn cookie(&self) -> String {
+        let pairs: Vec<String> = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        pairs.join("; ")
     }
 
     pub fn get(&mut self, path: &str) -> Answer {
@@ -258,12 +271,7 @@ impl Client {
         }
 
         if !self.cookies.is_empty() {
-            let pairs: Vec<String> = self
-                .cookies
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
-            head.push_str(&format!("Cookie: {}\r\n", pairs.join("; ")));
+            head.push_str(&format!("Cookie: {}\r\n", self.cookie()));
         }
 
         for (name, value) in headers {
@@ -296,8 +304,14 @@ impl Client {
             }
         }
 
-        if let Some(token) = answer.input("csrf") {
-            self.csrf = token.to_owned();
+        let is_page = answer
+            .header("content-type")
+            .is_some_and(|kind| kind.starts_with("text/html"));
+        if let Some(token) = Some(answer)
+            .filter(|_| is_page)
+            .and_then(|answer| answer.input("csrf"))
+        {
+            self.csrf = token;
         }
     }
 }
@@ -378,16 +392,6 @@ pub fn status(answer: &str) -> u16 {
         .unwrap_or_else(|| panic!("no answer: {answer:?}"));
     word.parse()
         .unwrap_or_else(|_| panic!("no status: {answer}"))
-}
-
-impl House {
-    /// Creates a user with [`PASSWORD`].
-    pub fn user(&self, name: &str, role: Role) {
-        let hash = password::hash(PASSWORD).unwrap();
-        self.db()
-            .write(|tx| users::create(tx, 1, "test", &name.parse()?, role, &hash))
-            .unwrap();
-    }
 }
 
 /// Discards input until the peer closes; false if it does not within `time`.

@@ -2,12 +2,15 @@
 //! starts them, the line protocol, and waiting for conditions.
 //!
 //! No test relies on a fixed sleep: each wait names its condition and fails after a deadline.
-#![allow(dead_code, reason = "each test program uses its share")]
+#![allow(dead_code, reason = "each test binary uses its share")]
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
-pub mod follow;
-pub mod house;
+pub mod host;
 pub mod http;
+pub mod page;
+pub mod steamcmd;
+pub mod stuck;
+pub mod subscribers;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
@@ -24,6 +27,16 @@ use serde_json::Value;
 
 /// How long a test waits for anything before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The password of every test user.
+pub const PASSWORD: &str = "correct horse battery";
+
+pub const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
+pub const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
+pub const POLLER: &str = env!("CARGO_BIN_EXE_left4me-poller");
+pub const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
+pub const WEB: &str = env!("CARGO_BIN_EXE_left4me-web");
+pub const WORKER: &str = env!("CARGO_BIN_EXE_left4me-worker");
 
 pub type Envs = Vec<(String, String)>;
 
@@ -114,7 +127,7 @@ impl Root {
     }
 
     /// Runs a program with only the environment for this directory; `input` is its standard input.
-    pub fn fed(&self, program: &str, args: &[&str], input: &[u8]) -> Output {
+    pub fn run(&self, program: &str, args: &[&str], input: &[u8]) -> Finished {
         let mut child = Command::new(program)
             .args(args)
             .env_clear()
@@ -127,7 +140,7 @@ impl Root {
 
         // A program that fails early does not read its input.
         child.stdin.take().expect("a pipe").write_all(input).ok();
-        child.wait_with_output().expect("it ends")
+        Finished::from(child.wait_with_output().expect("it ends"))
     }
 
     /// Writes a file below it; creates the parent directories.
@@ -168,6 +181,55 @@ impl Root {
     }
 }
 
+/// A program that ended: its exit code, -1 for a signal, and what it printed.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).expect("UTF-8"),
+            err: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
+    }
+}
+
+impl Finished {
+    /// Checks that it failed with `code`, printed nothing, and that its standard error contains
+    /// `words`: one line, except that a usage error (2) comes with the usage.
+    #[track_caller]
+    pub fn refused(&self, code: i32, words: &[&str]) {
+        assert_eq!((self.code, self.out.as_str()), (code, ""), "{self:?}");
+        if code != 2 {
+            assert_eq!(self.err.lines().count(), 1, "{self:?}");
+        }
+
+        for word in words {
+            assert!(self.err.contains(word), "'{word}' is missing: {self:?}");
+        }
+    }
+
+    /// Its standard output; checks that it succeeded.
+    #[track_caller]
+    pub fn done(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+
+    /// The one line of JSON that it printed.
+    #[track_caller]
+    pub fn json(self) -> Value {
+        let out = self.done();
+        assert_eq!(out.lines().count(), 1, "{out}");
+        serde_json::from_str(&out).expect("JSON")
+    }
+}
+
 /// Starts `argv` with `socket` as descriptor 3 and LISTEN_FDS=1, as systemd does for Accept=yes.
 pub fn start(argv: &[&str], envs: &Envs, socket: impl Into<OwnedFd>, stderr: Stdio) -> Child {
     Command::new("sh")
@@ -198,7 +260,7 @@ pub fn ended(child: &mut Child) -> i32 {
 
 /// Stands in for a socket unit with Accept=yes at `path`: one instance of `argv` per connection,
 /// until the guard is dropped.
-pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
+pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> SocketUnit {
     let listener = UnixListener::bind(path).expect("a socket");
     let stop = Arc::new(AtomicBool::new(false));
     let children = Arc::new(Mutex::new(Vec::new()));
@@ -225,7 +287,7 @@ pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
         }
     });
 
-    Guard {
+    SocketUnit {
         path: path.to_owned(),
         stop,
         children,
@@ -234,14 +296,14 @@ pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
 }
 
 /// The instances that [`accept`] started; dropping it stops them.
-pub struct Guard {
+pub struct SocketUnit {
     path: PathBuf,
     stop: Arc<AtomicBool>,
     children: Arc<Mutex<Vec<Child>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Guard {
+impl SocketUnit {
     /// How many instances are running.
     pub fn running(&self) -> usize {
         let mut children = self.children.lock().expect("no panic");
@@ -257,7 +319,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for SocketUnit {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         let _ = UnixStream::connect(&self.path);
@@ -281,13 +343,13 @@ impl Drop for Guard {
 }
 
 /// A conversation with one instance of a program.
-pub struct Talk {
+pub struct Conversation {
     pub stream: UnixStream,
     pub child: Child,
     lines: BufReader<UnixStream>,
 }
 
-impl Talk {
+impl Conversation {
     /// Starts `argv` with one end of a socket pair.
     pub fn start(argv: &[&str], envs: &Envs) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
@@ -306,12 +368,12 @@ impl Talk {
     }
 
     /// Sends one line. If the peer is gone, reading reports it.
-    pub fn say(&mut self, line: &str) {
+    pub fn send_line(&mut self, line: &str) {
         let _ = self.stream.write_all(format!("{line}\n").as_bytes());
     }
 
     /// Reads the next answer; `None` if the program has closed the connection.
-    pub fn hear(&mut self) -> Option<Value> {
+    pub fn receive(&mut self) -> Option<Value> {
         let mut line = String::new();
         match self.lines.read_line(&mut line) {
             Ok(0) => None,
@@ -324,11 +386,11 @@ impl Talk {
     }
 
     /// Reads answers until `found` accepts one.
-    pub fn hear_until(&mut self, what: &str, mut found: impl FnMut(&Value) -> bool) -> Value {
+    pub fn receive_until(&mut self, what: &str, mut found: impl FnMut(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self
-                .hear()
+                .receive()
                 .unwrap_or_else(|| panic!("the connection ended before {what}"));
             if found(&answer) {
                 return answer;
@@ -343,18 +405,18 @@ impl Talk {
     }
 
     /// Reads all answers up to `exit`, and checks that the connection ends there.
-    pub fn rest(&mut self) -> Heard {
-        let mut heard = Heard::default();
-        while let Some(answer) = self.hear() {
+    pub fn rest(&mut self) -> Received {
+        let mut received = Received::default();
+        while let Some(answer) = self.receive() {
             assert!(
-                heard.last.is_none(),
+                received.last.is_none(),
                 "an answer after the last one: {answer}"
             );
 
             for (list, key) in [
-                (&mut heard.stdout, "stdout"),
-                (&mut heard.stderr, "stderr"),
-                (&mut heard.errors, "error"),
+                (&mut received.stdout, "stdout"),
+                (&mut received.stderr, "stderr"),
+                (&mut received.errors, "error"),
             ] {
                 list.extend(answer[key].as_str().map(str::to_owned));
             }
@@ -363,16 +425,16 @@ impl Talk {
                 .as_array()
                 .into_iter()
                 .flatten();
-            heard
+            received
                 .observed
                 .extend(properties.filter_map(|line| line.as_str().map(str::to_owned)));
-            heard.started += usize::from(self.is_start(&answer));
+            received.started += usize::from(self.is_start(&answer));
             if answer["exit"].is_number() {
-                heard.last = Some(answer);
+                received.last = Some(answer);
             }
         }
 
-        heard
+        received
     }
 
     /// Waits for the program to exit; returns its exit code and standard error.
@@ -389,7 +451,7 @@ impl Talk {
 
 /// The answers of one conversation.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct Received {
     pub stdout: Vec<String>,
     pub stderr: Vec<String>,
     pub errors: Vec<String>,
@@ -400,7 +462,7 @@ pub struct Heard {
     pub last: Option<Value>,
 }
 
-impl Heard {
+impl Received {
     /// The exit code of the last answer.
     pub fn exit(&self) -> i64 {
         self.last

@@ -1,10 +1,7 @@
 //! A stand-in for steamcmd: a shell script for the real runner.
 
-#![allow(dead_code, reason = "each test file needs a part of it")]
+use super::{Conversation, Envs, RUNNER, Received, Root};
 
-use super::support::{Envs, Heard, Root, Talk};
-
-pub const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
 pub const INSTALL: &str = r#"{"verb":"install"}"#;
 
 /// Installs a steamcmd whose three runs are the given shell code. `laid` is a successful Windows
@@ -53,17 +50,17 @@ pub fn installed(root: &Root) {
     std::fs::remove_file(root.join("tmp/calls")).unwrap();
 }
 
-pub fn install(root: &Root) -> Heard {
+pub fn install(root: &Root) -> Received {
     install_with(root, &[])
 }
 
 /// Installs with additional settings.
-pub fn install_with(root: &Root, settings: &[(&str, &str)]) -> Heard {
-    let mut talk = Talk::start(&[RUNNER], &envs(root, settings));
-    talk.say(INSTALL);
-    let heard = talk.rest();
-    assert_eq!(talk.end().0, 0, "{heard:?}");
-    heard
+pub fn install_with(root: &Root, settings: &[(&str, &str)]) -> Received {
+    let mut talk = Conversation::start(&[RUNNER], &envs(root, settings));
+    talk.send_line(INSTALL);
+    let received = talk.rest();
+    assert_eq!(talk.end().0, 0, "{received:?}");
+    received
 }
 
 /// The passes that steamcmd was called for.

@@ -1,0 +1,510 @@
+//! A model of queue, notification, idle exit, claim, cancel, crash and recovery, explored in full
+//! by stateright. It is worth what it mirrors: when you change a right-hand side, check the left.
+//!
+//! | in the model | in the code |
+//! |---|---|
+//! | `Enqueue`, `Notify`, `ClientDies` | `enqueue` of queue/enqueue.rs, then queue/wake.rs; between them a client may die |
+//! | `Cancel`, `CancelNotify`, `RequesterDies` | `request` of cancel/request.rs (`jobs::cancel`, `jobs::set_cancelling`), then `poke` |
+//! | `Pause`, `Resume`, `ResumeNotify` | cli/control.rs |
+//! | `State::notified` | the datagrams in worker.sock: the kernel keeps them while no process reads (`FlushPending=no`) |
+//! | `Start`, `Worker::restart` | left4me-worker.socket; `Restart=on-failure` of left4me-worker.service |
+//! | `PollerNotifies` | `wake_worker` of poller/mod.rs |
+//! | `At::Open` to `At::FailJobs` | `serve` of worker/mod.rs: `Wake::open`, `lock::take`, `look`, `wait_for_orphans`, `lose`, `cancel::recover`, `recover` |
+//! | `At::Tick` to `At::Exit`, `Wake`, `IdleTime` | `Scheduler::run` and `Wake::wait`: tick, `is_pending`, `has_claimable`, poll, the signal, drain |
+//! | `tick`, `finish`, `pick`, `claim` | `Scheduler::tick`; `Engine::tick`, `finish_jobs`, `begin` of queue/turn.rs; `claim` of queue/claim.rs |
+//! | `World::startable` | domain/schedule.rs itself |
+//! | `advance`, `conclude`, `Report` | `Tracker::begin`, `settle`, `finish` of cancel/tracker.rs; cancel/cleaner.rs |
+//! | `Connect`, `EndsByItself`, `EndsOnSignal` | a task's thread: `ask` and `Connections::keep` of queue/hands.rs, then `Log::ended` |
+//! | `Row`, `Trace` | `runner_began`, `runner_started`, `runner_ended` of queue/log.rs |
+//! | `Kill9`, `OrphanEnds` | the worker dies, its connections close, runner and helper end the commands by the kill escalation |
+//! | `Survives`, `Row::Held` | `tree = 'left'`: `candidates::held`, `recover::release` |
+//! | `State::set` | each guarded UPDATE of lib/db/jobs.rs |
+//!
+//! A transaction is one step, since SQLite allows one writer at a time. The model has no time: what
+//! a clock would trigger may happen or not, and no promise relies on it. So it leaves out the
+//! worker's check every second and half a watchdog, which would repair a lost wake-up late. The
+//! exception is the check that finds an unkillable process dead later. The poller comes only where
+//! nothing else can know: when a client died before its notification, or when a worker that read
+//! the notification was stopped.
+//!
+//! Assumed: a command that is cancelled ends within the time limit, or is unkillable and reported
+//! as such; and a command's row is committed when the command starts
+//! (`commands_write_their_row_first`; really a moment later, which is why recovery waits for every
+//! runner that exists). Left out: cancelling single tasks, --force, a database that cannot be
+//! written, a reboot.
+//!
+//! No run is endless: [`count_and_find_no_cycle`] finds no cycle. So what must happen eventually is
+//! checked in the states in which nothing has to happen any more. stateright's own `eventually` is
+//! not needed, and it overlooks cases where paths join.
+
+mod moves;
+mod rules;
+mod state;
+mod steps;
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Instant;
+
+use left4me::domain::job::JobState::{Cancelled, Cancelling, Running, Succeeded};
+use stateright::{Checker as _, HasDiscoveries, Model, Property};
+
+use moves::Action;
+use rules::{Rules, Spec, World};
+use state::{At, Budget, Command, HAND, Job, Record, State, UNIT, each};
+use steps::busy;
+
+const NO_LOST_WAKE_UP: &str = "no wake-up is lost";
+const NO_JOB_LEFT_BEHIND: &str = "no job is left behind";
+const NO_DOUBLE_RUN: &str = "no command runs twice";
+const NO_CONFLICT: &str = "no conflicting jobs run at once";
+const TERMINAL_IS_FINAL: &str = "no terminal state is left";
+const NEVER_STARTS: &str = "an ended job never starts";
+const ANSWERED: &str = "every cancel request is answered";
+const AGREES: &str = "record and state agree";
+const NOTHING_LEFT: &str = "no process of a cancelled job runs";
+
+impl Model for World {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::new(self.budget)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        self.forced(state, actions);
+        self.free(state, actions);
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = *state;
+        self.apply(&mut next, action);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let witnesses = witnesses()
+            .into_iter()
+            .filter(|witness| self.witnesses.contains(&witness.name));
+        promises().into_iter().chain(witnesses).collect()
+    }
+}
+
+/// What holds in every state; some of them only in states in which nothing has to happen any more.
+fn promises() -> Vec<Property<World>> {
+    let always = Property::<World>::always;
+    vec![
+        always(NO_LOST_WAKE_UP, |world, s| {
+            let has_room = busy(s, u8::MAX) < world.slots;
+            let held = s.mask(|job| job.unkillable);
+            s.paused || !has_room || world.may_start(s, held) == 0 || !world.is_quiet(s)
+        }),
+        always(NO_JOB_LEFT_BEHIND, |world, s| {
+            let is_served =
+                |job: usize| s.jobs[job].command == Command::Running && s.owner(job).is_some();
+            each(s.mask(|job| job.is(Running))).all(is_served) || !world.is_quiet(s)
+        }),
+        always(NO_DOUBLE_RUN, |_, s| !s.violations.ran_twice),
+        always(NO_CONFLICT, |world, s| {
+            let working = s.mask(Job::works);
+            each(working)
+                .all(|one| each(working).all(|other| one == other || !world.conflict(one, other)))
+        }),
+        always(TERMINAL_IS_FINAL, |_, s| {
+            !s.violations.left_a_terminal_state
+        }),
+        always(NEVER_STARTS, |_, s| !s.violations.started_after_its_end),
+        always(ANSWERED, |world, s| {
+            !s.jobs
+                .iter()
+                .any(|job| job.record == Record::Live || job.is(Cancelling))
+                || !world.is_quiet(s)
+        }),
+        always(AGREES, |_, s| {
+            s.jobs.iter().all(|job| match job.record {
+                Record::None => !job.is(Cancelling) && !job.is(Cancelled),
+                Record::Live => job.is(Cancelling),
+                Record::BeforeExecution | Record::Completed | Record::Failed => job.is(Cancelled),
+            })
+        }),
+        // The record names an unkillable process.
+        always(NOTHING_LEFT, |_, s| {
+            let is_gone =
+                |job: &Job| !job.has_command() && (!job.unkillable || job.record == Record::Failed);
+            s.jobs.iter().all(|job| !job.is(Cancelled) || is_gone(job))
+        }),
+    ]
+}
+
+/// What must happen in some run, so that the promises are not empty.
+fn witnesses() -> Vec<Property<World>> {
+    let some = Property::<World>::sometimes;
+    vec![
+        some("all ends well", |world, s| {
+            (0..world.specs.len()).all(|job| s.jobs[job].is(Succeeded))
+        }),
+        some("two at once", |_, s| {
+            s.mask(|job| job.command == Command::Running).count_ones() == 2
+        }),
+        some("cancelled in the queue", |_, s| {
+            s.jobs
+                .iter()
+                .any(|job| job.record == Record::BeforeExecution)
+        }),
+        some("cancelled while it runs", |_, s| {
+            s.jobs
+                .iter()
+                .any(|job| job.begun != 0 && job.record == Record::Completed)
+        }),
+        some("cancelled by the next worker", |_, s| {
+            s.workers[UNIT].at == At::FinishCancelled && s.jobs.iter().any(|job| job.is(Cancelling))
+        }),
+        some("failed by the next worker", |_, s| {
+            s.workers[UNIT].at == At::FailJobs && s.jobs.iter().any(|job| job.is(Running))
+        }),
+        some("a notification without a worker", |_, s| {
+            s.notified && s.workers[UNIT].at == At::Down
+        }),
+        some("a stopped worker leaves a notification", |_, s| {
+            s.notified && s.workers[UNIT].at == At::Exit && s.workers[UNIT].stopping
+        }),
+        some("a cancellation names an unkillable process", |_, s| {
+            s.jobs.iter().any(|job| job.record == Record::Failed)
+        }),
+        some("an unkillable process holds the next job", |world, s| {
+            s.jobs[0].unkillable && s.queued() == 0b10 && world.is_quiet(s)
+        }),
+        some("a second worker is refused", |_, s| {
+            s.workers[UNIT].restart && s.workers[HAND].jobs != 0
+        }),
+        some("paused with a queue", |world, s| {
+            s.paused && s.queued() != 0 && world.is_quiet(s)
+        }),
+    ]
+}
+
+const ONE: Spec = Spec {
+    servers: &[1],
+    tasks: 1,
+};
+const ONE_TWICE: Spec = Spec {
+    servers: &[1],
+    tasks: 2,
+};
+const TWO: Spec = Spec {
+    servers: &[2],
+    tasks: 1,
+};
+const ALONE: Spec = Spec {
+    servers: &[],
+    tasks: 1,
+};
+const NOTHING_GOES_WRONG: Budget = Budget {
+    cancels: 0,
+    crashes: 0,
+    sigterms: 0,
+    deaths: 0,
+    unkillable: 0,
+    pauses: 0,
+    by_hand: 0,
+};
+
+/// Jobs of two servers, and between them a job that runs alone.
+fn three_jobs() -> World {
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        deaths: 1,
+        ..NOTHING_GOES_WRONG
+    };
+
+    let witnesses = &[
+        "all ends well",
+        "two at once",
+        "cancelled in the queue",
+        "a notification without a worker",
+    ];
+
+    World::new(&[ONE, ALONE, TWO], 2, budget, witnesses)
+}
+
+/// One server, one slot, a job of two tasks; workers are killed.
+fn one_slot() -> World {
+    let budget = Budget {
+        cancels: 2,
+        crashes: 2,
+        deaths: 1,
+        ..NOTHING_GOES_WRONG
+    };
+
+    let witnesses = &[
+        "all ends well",
+        "cancelled while it runs",
+        "cancelled by the next worker",
+        "failed by the next worker",
+    ];
+
+    World::new(&[ONE_TWICE, ONE], 1, budget, witnesses)
+}
+
+/// As [`one_slot`], and a worker is stopped.
+fn stopped() -> World {
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        sigterms: 1,
+        deaths: 1,
+        ..NOTHING_GOES_WRONG
+    };
+
+    World::new(
+        &[ONE_TWICE, ONE],
+        1,
+        budget,
+        &["all ends well", "a stopped worker leaves a notification"],
+    )
+}
+
+/// A second worker in the foreground.
+fn by_hand() -> World {
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        deaths: 1,
+        by_hand: 1,
+        ..NOTHING_GOES_WRONG
+    };
+
+    World::new(
+        &[ONE, ONE],
+        2,
+        budget,
+        &[
+            "all ends well",
+            "cancelled while it runs",
+            "a second worker is refused",
+        ],
+    )
+}
+
+/// A process that no signal ends.
+fn unkillable() -> World {
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        unkillable: 1,
+        ..NOTHING_GOES_WRONG
+    };
+
+    let witnesses = &[
+        "a cancellation names an unkillable process",
+        "an unkillable process holds the next job",
+    ];
+
+    World::new(&[ONE, ONE, TWO], 2, budget, witnesses)
+}
+
+/// Claiming is paused and resumed.
+fn paused() -> World {
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        pauses: 1,
+        ..NOTHING_GOES_WRONG
+    };
+
+    World::new(
+        &[ONE, TWO],
+        1,
+        budget,
+        &["all ends well", "paused with a queue"],
+    )
+}
+
+/// Explores all states.
+fn holds(name: &str, world: &World) {
+    let begin = Instant::now();
+    let checker = world.clone().checker().threads(2).spawn_bfs().join();
+    let (states, steps, depth) = (
+        checker.unique_state_count(),
+        checker.state_count(),
+        checker.max_depth(),
+    );
+
+    println!(
+        "{name}: {states} states, {steps} steps, {depth} deep, {:.1} s",
+        begin.elapsed().as_secs_f64()
+    );
+
+    checker.assert_properties();
+    assert_eq!(
+        count_and_find_no_cycle(world),
+        states,
+        "not all was explored"
+    );
+
+    println!(
+        "{name}: no cycle, {:.1} s in all",
+        begin.elapsed().as_secs_f64()
+    );
+}
+
+/// Walks all states again, depth first and without stateright, and fails when a run returns to an
+/// earlier state. Returns the number of states.
+fn count_and_find_no_cycle(world: &World) -> usize {
+    let print = |state: &State| {
+        let mut hasher = DefaultHasher::new();
+        state.hash(&mut hasher);
+        hasher.finish()
+    };
+
+    let steps = |state: &State| {
+        let mut actions = Vec::new();
+        world.actions(state, &mut actions);
+        actions
+    };
+
+    let first = State::new(world.budget);
+    // The value says whether the current run contains the state.
+    let mut known = HashMap::from([(print(&first), true)]);
+    let mut run = vec![(first, steps(&first))];
+
+    while let Some((state, actions)) = run.last_mut() {
+        let Some(action) = actions.pop() else {
+            known.insert(print(state), false);
+            run.pop();
+            continue;
+        };
+
+        let mut next = *state;
+        world.apply(&mut next, action);
+        let is_in_run = known.get(&print(&next)).copied();
+        assert_ne!(
+            is_in_run,
+            Some(true),
+            "an endless run: {action:?} leads back to {next:?}"
+        );
+
+        if is_in_run.is_none() {
+            known.insert(print(&next), true);
+            run.push((next, steps(&next)));
+        }
+    }
+
+    known.len()
+}
+
+#[test]
+fn three_jobs_keep_all_promises() {
+    holds("three jobs", &three_jobs());
+}
+
+#[test]
+fn one_slot_keeps_all_promises() {
+    holds("one slot", &one_slot());
+}
+
+#[test]
+fn a_stop_keeps_all_promises() {
+    holds("stopped", &stopped());
+}
+
+#[test]
+fn a_second_worker_keeps_all_promises() {
+    holds("by hand", &by_hand());
+}
+
+#[test]
+fn an_unkillable_process_keeps_all_promises() {
+    holds("unkillable", &unkillable());
+}
+
+#[test]
+fn a_pause_keeps_all_promises() {
+    holds("paused", &paused());
+}
+
+/// This check only saves a start by systemd: the socket keeps unread notifications, so no promise
+/// depends on it.
+#[test]
+fn the_promises_hold_without_the_check_of_the_socket_before_exit() {
+    let rules = Rules {
+        checks_the_socket_before_exit: false,
+        ..Rules::TRUE
+    };
+
+    holds(
+        "three jobs, without a check of the socket",
+        &three_jobs().with(rules),
+    );
+}
+
+/// With the rule broken, the promise is not kept: so the rule is what keeps it.
+fn breaks(world: &World, rules: Rules, promise: &'static str) {
+    let begin = Instant::now();
+    let finish = HasDiscoveries::AllOf([promise].into());
+    let checker = world
+        .with(rules)
+        .checker()
+        .finish_when(finish)
+        .spawn_bfs()
+        .join();
+
+    let Some(path) = checker.discovery(promise) else {
+        panic!(
+            "it is kept without the rule; broken promises: {:?}",
+            checker.discoveries().keys()
+        );
+    };
+
+    let (states, seconds) = (checker.unique_state_count(), begin.elapsed().as_secs_f64());
+    println!("{promise}: not any more, after {states} states, {seconds:.1} s");
+
+    for (state, action) in path.into_vec() {
+        match action {
+            Some(Action::Step(at)) => println!("    worker {at}: {:?}", state.workers[at].at),
+            Some(action) => println!("    {action:?}"),
+            None => {}
+        }
+    }
+}
+
+macro_rules! rules_that_matter {
+    ($($rule:ident in $world:ident keeps $promise:ident;)*) => {
+        mod without {
+            $(#[test]
+            fn $rule() {
+                super::breaks(&super::$world(), super::Rules { $rule: false, ..super::Rules::TRUE }, super::$promise);
+            })*
+        }
+    };
+}
+
+rules_that_matter! {
+    commits_before_it_notifies in three_jobs keeps NO_LOST_WAKE_UP;
+    cancel_of_running_notifies in one_slot keeps ANSWERED;
+    cancel_of_queued_notifies in three_jobs keeps NO_LOST_WAKE_UP;
+    cancel_is_guarded_by_running in one_slot keeps TERMINAL_IS_FINAL;
+    resume_notifies in paused keeps NO_LOST_WAKE_UP;
+    socket_keeps_notifications in three_jobs keeps NO_LOST_WAKE_UP;
+    restarts_on_failure in three_jobs keeps NO_JOB_LEFT_BEHIND;
+    poller_notifies in three_jobs keeps NO_LOST_WAKE_UP;
+    drains_before_it_checks in three_jobs keeps NO_LOST_WAKE_UP;
+    stopping_keeps_notifications in stopped keeps NO_LOST_WAKE_UP;
+    takes_the_lock in by_hand keeps NO_CONFLICT;
+    checks_the_queue_before_exit in unkillable keeps NO_LOST_WAKE_UP;
+    checks_cancellations_without_free_slots in one_slot keeps ANSWERED;
+    claim_is_guarded_by_queued in three_jobs keeps NEVER_STARTS;
+    claim_asks_the_schedule in three_jobs keeps NO_CONFLICT;
+    unkillable_processes_hold_their_target in unkillable keeps NO_CONFLICT;
+    finish_is_guarded_by_running in one_slot keeps AGREES;
+    cancelled_jobs_start_nothing in one_slot keeps NOTHING_LEFT;
+    cancel_waits_for_the_ends in one_slot keeps NOTHING_LEFT;
+    late_connections_are_cancelled in one_slot keeps ANSWERED;
+    running_becomes_failed in one_slot keeps NO_DOUBLE_RUN;
+    waits_for_the_dead in one_slot keeps NO_CONFLICT;
+    rows_are_lost_after_the_wait in one_slot keeps NO_CONFLICT;
+    recovery_finishes_records in one_slot keeps AGREES;
+    commands_write_their_row_first in one_slot keeps NO_CONFLICT;
+}

@@ -1,0 +1,19 @@
+//! The programs of an administrator and of systemd, the examples, and what `deploy/` ships.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
+
+mod admin;
+mod content;
+mod ctl;
+mod deploy;
+mod examples;
+mod helper;
+mod install;
+mod monitor;
+mod poller;
+mod runner;
+mod runner_steam;
+#[path = "../support/mod.rs"]
+mod support;

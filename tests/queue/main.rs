@@ -1,0 +1,13 @@
+//! The database and the queue with the real programs: jobs, the worker, and cancellation.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
+
+mod cancel;
+mod cancel_records;
+mod store;
+#[path = "../support/mod.rs"]
+mod support;
+mod worker;
