@@ -57,7 +57,7 @@ fn a_pass_without_a_success_message_fails() {
     let heard = install(&root);
     assert_eq!(heard.exit(), 1, "{heard:?}");
     assert!(
-        error_of(&heard).contains("without saying success"),
+        error_of(&heard).contains("without reporting success"),
         "{heard:?}"
     );
 }
@@ -398,7 +398,7 @@ fn windows_files_are_marked_until_a_linux_pass_succeeds() {
     assert_eq!(heard.exit(), 8, "{heard:?}");
     assert!(root.join(UNFINISHED).exists());
     assert!(
-        heard.complains("no server starts over Windows files"),
+        heard.complains("no server starts with Windows files"),
         "{heard:?}"
     );
 

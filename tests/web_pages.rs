@@ -94,7 +94,7 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
     let web = Web::start(&house, &[]);
     let mut anna = signed_in(&web, "anna");
     let page = anna.get("/");
-    assert!(page.body.contains("No server yet"), "{}", page.body);
+    assert!(page.body.contains("No servers yet"), "{}", page.body);
 
     let path = server(&mut anna, "Friday");
     let page = anna.get(&path);
@@ -128,7 +128,7 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
 
     let dashboard = anna.get("/");
     assert!(
-        dashboard.body.contains("wanted: running")
+        dashboard.body.contains("desired: running")
             && dashboard.body.contains(&format!("href=\"{job}\""))
     );
 

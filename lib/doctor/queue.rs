@@ -138,7 +138,7 @@ fn undying(runner: &Runner) -> Finding {
                  reboot; the queue goes on by itself then";
     Finding::warn(
         "process",
-        format!("{}: jobs on the same wait", runner.undying()),
+        format!("{}: jobs for the same servers wait", runner.undying()),
         advice,
     )
 }
