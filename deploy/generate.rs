@@ -5,7 +5,7 @@
 //! cargo run --release --example generate -- DIRECTORY
 //! ```
 //!
-//! DIRECTORY gets man1/, bash/, zsh/ and fish/, with the file names each of them is looked up by.
+//! It creates man1/, bash/, zsh/ and fish/ in DIRECTORY.
 
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use clap_complete::Shell;
 
 fn main() -> Result<()> {
     let directory = std::env::args_os().nth(1).map(PathBuf::from);
-    let directory = directory.ok_or_else(|| Error::other("which directory? generate DIRECTORY"))?;
+    let directory = directory.ok_or_else(|| Error::other("usage: generate DIRECTORY"))?;
     for program in [
         left4me::admin::command(),
         left4me::cli::command(),

@@ -8,7 +8,7 @@ lab_demo() {
         case $1 in
             --suite) value "$1" $#; suite=$2; shift 2 ;;
             --exit) keep='' network=(); shift ;;
-            *) usage "demo: what is '$1'?" ;;
+            *) usage "demo: unknown argument '$1'" ;;
         esac
     done
 

@@ -32,11 +32,11 @@ pub(super) struct DoctorArgs {
 }
 
 const EXAMPLES: &str = "\
-Run it as root: others cannot look at everything. Root looks at what only root can see, mounts an \
-overlay where the
-data is and removes it again, and looks at all else as user left4me. A service that is idle is \
-started by it, and exits
-again. Exit code: 0 when nothing failed, 1 otherwise.
+Run it as root: some checks need root, among them a test mount of an overlay. All other checks
+run as user left4me. Idle services are started for the check and exit again. A line that
+begins with \"skip\" was not checked.
+
+Exit code: 0 if no check failed, 1 otherwise.
 
 Examples:
   sudo left4me doctor
@@ -177,7 +177,7 @@ fn print(findings: &[Finding]) -> Result<()> {
     };
 
     let mut numbers = format!(
-        "{} ok, {} to look at",
+        "{} ok, {} to review",
         number(Severity::Ok),
         number(Severity::Warn)
     );

@@ -81,16 +81,16 @@ pub struct CommandSockets {
     #[arg(long, global = true, env = "LEFT4ME_HELPER_SOCKET", value_name = "LEFT4ME_HELPER_SOCKET", value_parser = absolute,
           default_value = "/run/left4me/helper.sock", hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
     pub helper_socket: PathBuf,
-    /// Socket of the runner of foreign commands
+    /// Socket of the runner, which runs steamcmd
     #[arg(long, global = true, env = "LEFT4ME_RUNNER_SOCKET", value_name = "LEFT4ME_RUNNER_SOCKET", value_parser = absolute,
           default_value = "/run/left4me/runner.sock", hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
     pub runner_socket: PathBuf,
 }
 
-/// How much a program says in the journal.
+/// The log level.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Logging {
-    /// What is logged: off, error, warn, info, debug or trace
+    /// Log level: off, error, warn, info, debug or trace
     #[arg(
         long,
         global = true,
@@ -107,7 +107,7 @@ pub struct Logging {
 /// How long an ended command may take before it is killed.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Grace {
-    /// Seconds between asking a command to end and killing it
+    /// Grace time of a cancellation: seconds from SIGTERM to SIGKILL
     #[arg(long, global = true, env = "LEFT4ME_CANCEL_GRACE_SECONDS", value_name = "LEFT4ME_CANCEL_GRACE_SECONDS", default_value = "10",
           value_parser = whole(0..=3600), hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
     pub cancel_grace_seconds: u32,
@@ -124,7 +124,7 @@ impl Grace {
 /// How often a cancellation tries again to remove temporary files.
 #[derive(clap::Args, Clone, Debug)]
 pub struct CleanRetry {
-    /// Seconds to wait before each further try to remove a cancelled task's temporary files
+    /// Seconds before each further attempt to remove a cancelled task's temporary files
     #[arg(long, global = true, env = "LEFT4ME_CLEAN_RETRY_SECONDS", value_name = "LEFT4ME_CLEAN_RETRY_SECONDS",
           default_value = "0.1,0.5,2,3,4", value_parser = pauses, hide_env_values = true,
           help_heading = "Settings", hide_short_help = true)]
@@ -177,7 +177,7 @@ fn pauses(text: &str) -> Result<Pauses, String> {
 /// for a bad value: so a bad one is a finding of the doctor, and stops no program.
 #[derive(clap::Args, Clone, Debug)]
 pub struct PollSeconds {
-    /// Seconds between two looks of the poller
+    /// Seconds between two polls of all servers
     #[arg(
         long,
         env = "LEFT4ME_POLL_SECONDS",

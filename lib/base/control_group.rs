@@ -32,7 +32,7 @@ pub enum BadGroup {
 impl fmt::Display for BadGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            BadGroup::NoPath => "is no path of a control group",
+            BadGroup::NoPath => "is not a control group path",
             BadGroup::Foreign => "is not in a unit of left4me",
         })
     }

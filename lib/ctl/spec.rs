@@ -204,7 +204,7 @@ mod tests {
             (
                 "port: 27015\narguments: [+hostport]\n",
                 2,
-                "left4me gives this one itself",
+                "left4me sets this argument itself",
             ),
             (
                 "port: 27015\narguments:\n  - +x\n  - hunter2 -port 1\n",

@@ -246,7 +246,7 @@ pub(super) fn io_finding(check: &str, path: &Path, error: &std::io::Error) -> Fi
 
             Finding::warn(
                 check,
-                format!("{} cannot be looked at by user left4me", path.display()),
+                format!("{} cannot be accessed by user left4me", path.display()),
                 advice,
             )
         }

@@ -146,7 +146,7 @@ fn installation(root: &Path) -> Finding {
             Err(Some(why)) => {
                 return Finding::warn(
                     "installation",
-                    format!("{} is not whole: {why}", dir.display()),
+                    format!("{} is incomplete: {why}", dir.display()),
                     advice,
                 );
             }

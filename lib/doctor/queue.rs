@@ -138,7 +138,7 @@ fn unkillable(runner: &Runner) -> Finding {
                  reboot; the queue goes on by itself then";
     Finding::warn(
         "process",
-        format!("{}: jobs on the same wait", runner.unkillable()),
+        format!("{}: jobs for the same servers wait", runner.unkillable()),
         advice,
     )
 }

@@ -140,13 +140,13 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
     }
 
     match last.polled_at {
-        None => Finding::warn(check, "it has never looked", advice),
+        None => Finding::warn(check, "it has not polled yet", advice),
         // The poller writes its time at each poll. A time in the future is from before the clock
         // was set back.
         Some(at) if at - now > SILENT => Finding::fail(
             check,
             format!(
-                "its last look lies {} ahead: the clock was set back, and it has not looked since",
+                "its last poll is {} in the future: the clock was set back, and there was no poll since",
                 clock::span(at - now)
             ),
             advice,
@@ -154,12 +154,12 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
         Some(at) if now - at > SILENT.max(MISSED * i64::from(poll_seconds) * 1000) => {
             Finding::fail(
                 check,
-                format!("it has not looked for {}", clock::span(now - at)),
+                format!("there was no poll for {}", clock::span(now - at)),
                 advice,
             )
             .unit_of(poller)
         }
-        Some(at) => Finding::ok(check, format!("it looked {} ago", clock::span(now - at))),
+        Some(at) => Finding::ok(check, format!("last poll {} ago", clock::span(now - at))),
     }
 }
 

@@ -110,7 +110,7 @@ fn look(name: &str) -> Option<Unit> {
 /// Why access to a socket is denied. Root asks as user left4me, which every socket must accept.
 fn denied() -> &'static str {
     if users::uid(LEFT4ME) == Some(geteuid()) {
-        "its socket does not let user left4me in; see what is said about that"
+        "user left4me may not connect to its socket: see the findings about sockets"
     } else {
         "needs root (`sudo left4me doctor`)"
     }
@@ -130,14 +130,14 @@ fn before(check: &str, units: &Units, name: &str, is_whole: bool) -> Option<Vec<
     {
         return Some(vec![Finding::skip(
             check,
-            "see what is said about its units",
+            "see the findings about its units",
         )]);
     }
 
     if !is_whole && !is_up(units, &format!("{name}.service")) {
         return Some(vec![Finding::skip(
             check,
-            "its start would change the database; see what is said about that",
+            "its start would change the database: see the findings about the database",
         )]);
     }
 
@@ -194,7 +194,7 @@ fn silent(check: &str, found: impl Into<String>, unit: &str) -> Finding {
     Finding::fail(
         check,
         found,
-        "remove the cause, which the unit says itself; nothing has to be restarted",
+        "remove the cause, which is in the unit's log; no restart is needed",
     )
     .unit_of(unit)
 }
@@ -241,11 +241,11 @@ fn ask_web(at: &str, fails: &AtomicBool) -> Finding {
         Ok(answer) => {
             let line = answer.lines().next().unwrap_or_default();
             let found = format!(
-                "{at} answers '{}', as left4me does not",
+                "{at} answers '{}', which left4me never sends",
                 crate::base::names::shown(line)
             );
 
-            let advice = "another program may listen there, too: see `ss -tlnp`, as root";
+            let advice = "another program may also listen there: see `ss -tlnp`, as root";
             Finding::fail(check, found, advice)
         }
         Err(error) if error.raw_os_error() == Some(Errno::EACCES as i32) => {
@@ -253,8 +253,12 @@ fn ask_web(at: &str, fails: &AtomicBool) -> Finding {
         }
         Err(error) => {
             let advice = Advice::root("systemctl restart left4me-web.socket");
-            Finding::fail(check, format!("{at} takes no connection: {error}"), advice)
-                .unit_of("left4me-web.socket")
+            Finding::fail(
+                check,
+                format!("{at} refuses the connection: {error}"),
+                advice,
+            )
+            .unit_of("left4me-web.socket")
         }
     }
 }

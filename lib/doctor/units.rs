@@ -217,7 +217,7 @@ fn service(unit: &Unit, starter: &str) -> Option<Finding> {
     } else {
         let advice = "remove the cause: it is started again every 2 s";
         (
-            format!("starts and fails, again and again ({result})"),
+            format!("fails at every start ({result})"),
             Advice::from(advice),
         )
     };
@@ -312,7 +312,7 @@ fn unusable(unit: &Unit, starts: &str) -> Option<Finding> {
     if load != "loaded" {
         let found = format!("systemd cannot read it ({load}){}", changed(unit));
         let advice = Advice::root(format!("systemctl revert {name} && {starts}"))
-            .after("correct what an admin has changed, or take it back");
+            .after("correct the local changes, or revert them");
         return Some(Finding::fail(check, found, advice).unit_of(name));
     }
 
@@ -374,13 +374,13 @@ fn copy(check: String, path: &PathBuf, shipped: &Path) -> Option<Finding> {
         .ok()
         .is_some_and(|own| std::fs::read(shipped).is_ok_and(|other| own == other));
     let differs = if is_same {
-        "the same for now"
+        "still identical"
     } else {
-        "another text"
+        "different content"
     };
 
     let found =
-        format!("{shown} stands before the package's unit ({differs}): upgrades do not change it");
+        format!("{shown} overrides the package's unit ({differs}): upgrades do not change it");
     let name = path.file_name()?.to_string_lossy().into_owned();
     let aside = quoted(path.with_extension("replaced"));
     let advice = Advice::root(format!(

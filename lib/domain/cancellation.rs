@@ -18,12 +18,12 @@ pub const REASON_LIMIT: usize = 1000;
 /// Errors: The text breaks one of these rules.
 pub fn reason(text: &str) -> Result<String, BadName> {
     match &*visible(text.trim()) {
-        "" => Err(BadName::new("a reason has words".to_owned())),
+        "" => Err(BadName::new("the reason is empty".to_owned())),
         text if text.chars().count() > REASON_LIMIT => Err(BadName::new(format!(
-            "a reason has at most {REASON_LIMIT} characters"
+            "the reason is too long: at most {REASON_LIMIT} characters are allowed"
         ))),
         text if text.contains(char::is_control) => Err(BadName::new(
-            "a reason is one line without control characters".to_owned(),
+            "the reason must be one line without control characters".to_owned(),
         )),
         text => Ok(text.to_owned()),
     }

@@ -21,7 +21,7 @@ const MAX_VALUE: usize = 128 * 1024 - 64;
 pub fn assignment(name: &str, value: &str) -> Result<String> {
     if value.len() > MAX_VALUE {
         return Err(Error::failed(format!(
-            "{name} would have {} bytes, and {MAX_VALUE} are possible",
+            "{name} would have {} bytes; at most {MAX_VALUE} are possible",
             value.len()
         )));
     }

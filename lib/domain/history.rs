@@ -263,11 +263,11 @@ impl Change {
             Change::Started(Start::AfterCrash(count)) => {
                 format!("systemd restarted it (restart {count})")
             }
-            Change::Started(Start::AtBoot) => "the host was booted".to_owned(),
+            Change::Started(Start::AtBoot) => "the host booted".to_owned(),
             Change::Crashed { end, more } => {
                 let end = end
                     .as_ref()
-                    .map_or_else(|| "how it ended was not seen".to_owned(), End::to_string);
+                    .map_or_else(|| "its exit was not seen".to_owned(), End::to_string);
                 match more {
                     0 => end,
                     1 => format!("{end}; and once more before"),

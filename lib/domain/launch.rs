@@ -54,12 +54,12 @@ const AROUND: usize = 3;
 /// The map that `srcds_run` starts where no map is named. Without a map players cannot join.
 const DEFAULT_MAP: [&str; 2] = ["+map", "c1m1_hotel"];
 
-const OURS: &str = "left4me gives this one itself; the port is the server's own";
+const OURS: &str = "left4me sets this argument itself; the port belongs to the server";
 const SCRIPT: &str = "it belongs to srcds_run, which left4me does not run: systemd restarts a \
                      server that \
                       crashed, and an admin updates the game";
 const LOG: &str =
-    "it fills a file that nothing empties: the server's page and `l4d2ctl logs` show the console";
+    "it fills a file that is never emptied: the server's page and `l4d2ctl logs` show the console";
 const SECRET: &str =
     "launch arguments are in the process list: put it into the configuration lines";
 
@@ -198,17 +198,19 @@ pub fn refusal(word: &str) -> Option<&'static str> {
     }
 
     if !word.is_ascii() {
-        return Some("only ASCII arrives surely: put other text into the configuration lines");
+        return Some(
+            "only ASCII is passed on reliably: put other text into the configuration lines",
+        );
     }
 
     if word.len() > MAX_WORD {
-        return Some("at most 250 bytes are possible: put long text into the configuration lines");
+        return Some("at most 250 bytes are allowed: put longer text into the configuration lines");
     }
 
     if let Some(name) = word.strip_prefix('+')
         && (name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
     {
-        return Some("the name of a command follows '+': letters, digits and '_'");
+        return Some("'+' must be followed by the name of a command: letters, digits and '_'");
     }
 
     RESERVED
@@ -229,7 +231,7 @@ pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
         let [command, value] = pair else { continue };
         if is_one_of(command.as_str(), &RUNS_A_FILE) && !is_below_cfg(value.as_str()) {
             // The message leaves out the value: its reader may have no right to read that file.
-            let why = "what follows is no file below left4dead2/cfg: put the file into an \
+            let why = "its value must be a file below left4dead2/cfg: put the file into an \
                       overlay's \
                        left4dead2/cfg, and give its path from there";
             return Err(refused(command.as_str(), why));

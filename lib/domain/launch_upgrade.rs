@@ -130,7 +130,7 @@ impl Upgrade<'_> {
         self.rest = self.rest.get(taken..).unwrap_or_default();
         self.lines.push(line);
         self.changes
-            .push(format!("'{}' is a configuration line now", shown(name)));
+            .push(format!("'{}' is now a configuration line", shown(name)));
         true
     }
 
@@ -179,10 +179,8 @@ impl Upgrade<'_> {
         }
 
         self.rest = &self.rest[taken..];
-        self.changes.push(format!(
-            "'{}' is gone: a server plays the same without it",
-            shown(word)
-        ));
+        self.changes
+            .push(format!("'{}' was removed: it has no effect", shown(word)));
 
         true
     }
@@ -198,7 +196,7 @@ impl Upgrade<'_> {
 
         self.kept.extend(words.into_iter().map(str::to_owned));
         self.changes.push(format!(
-            "'{}' is one argument for each word now",
+            "'{}' is now one argument per word",
             shown(argument)
         ));
 

@@ -88,7 +88,7 @@ mod tests {
             "Dependency failed for left4me-server@7.service - Left 4 Dead 2 server 7.",
             "left4me-server@7.service: Job left4me-server@7.service/start failed with result \
             'dependency'.",
-            "Failed to listen on left4me-web.socket - left4me: the web front's address.",
+            "Failed to listen on left4me-web.socket - left4me web front socket.",
         ] {
             assert!(!is_one("systemd", line), "{line}");
         }

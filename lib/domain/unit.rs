@@ -305,25 +305,23 @@ impl End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            End::ByRequest => f.write_str("systemd was told to stop it"),
+            End::ByRequest => f.write_str("it was stopped on request"),
             End::ByItself => f.write_str("the game ended by itself, without an error"),
             End::OutOfMemory => f.write_str("out of memory: the kernel killed it (OOM)"),
             End::Signal(signal) => MainExit::Signal(*signal).fmt(f),
             End::Code(code) => MainExit::Code(*code).fmt(f),
-            End::Forgotten => f.write_str("it ended without an error, told to or by itself"),
-            End::Boot => f.write_str("the host was booted, and it was not started again"),
+            End::Forgotten => f.write_str("it ended without an error, on request or by itself"),
+            End::Boot => f.write_str("the host booted, and it was not started again"),
             End::NotStarted => f.write_str(
                 "it did not start: its overlay could not be mounted, or the start was cancelled",
             ),
             End::NotMounted => f.write_str("its overlay could not be mounted"),
             End::Timeout => f.write_str("timeout: it did not start or stop in time"),
-            End::StartLimit(None) => {
-                f.write_str("start limit: it was started too often in too short a time")
-            }
+            End::StartLimit(None) => f.write_str("start limit: systemd gave up restarting it"),
             End::StartLimit(Some(last)) => {
                 write!(
                     f,
-                    "start limit: it ended too often in too short a time, last by {last}"
+                    "start limit: systemd gave up restarting it; last exit: {last}"
                 )
             }
             End::Other(word) => write!(f, "systemd says '{word}'"),

@@ -64,12 +64,12 @@ struct HelperSettings {
 
 #[derive(Subcommand, Debug)]
 enum HelperVerb {
-    /// Start a server now and at each boot
+    /// Start a server now and at every boot
     Enable {
         /// The instance
         server: InstanceName,
     },
-    /// Stop a server now and at each boot, and unmount its overlay
+    /// Stop a server, do not start it at boot, and unmount its overlay
     Disable {
         /// The instance
         server: InstanceName,
@@ -83,10 +83,10 @@ enum HelperVerb {
     Journal {
         /// The instance
         server: InstanceName,
-        /// How many of the last lines
+        /// Number of lines to print, counted from the end
         #[arg(long, value_name = "N", default_value_t = journal::DEFAULT, value_parser = clap::value_parser!(u32).range(0..=i64::from(journal::MOST)))]
         lines: u32,
-        /// Go on with new lines
+        /// Keep printing new lines until Ctrl-C
         #[arg(long)]
         follow: bool,
     },

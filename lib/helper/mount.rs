@@ -48,7 +48,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
         }
         Some(mount) => {
             let words = format!(
-                "{} has a {} mounted on it that is not ours",
+                "{} has a {} mounted on it that is not left4me's",
                 merged.display(),
                 mount.kind
             );

@@ -156,21 +156,16 @@ impl Scan {
 
             let path = entry.path();
             if lower == "left4dead2" && name != lower {
-                self.add(
-                    &path,
-                    "the game looks into left4dead2, in lower case: rename it",
-                );
+                self.add(&path, "the game reads left4dead2, in lower case: rename it");
             } else if BELOW_THE_GAME.contains(&lower.as_str()) {
                 self.add(
                     &path,
-                    &format!(
-                        "the game looks into left4dead2/{lower}: move it to left4dead2/{lower}"
-                    ),
+                    &format!("the game reads left4dead2/{lower}: move it to left4dead2/{lower}"),
                 );
             } else if lower.ends_with(".vpk") {
                 self.add(
                     &path,
-                    "the game looks for add-ons in left4dead2/addons: move it there",
+                    "the game reads add-ons from left4dead2/addons: move it there",
                 );
             } else if path.join("left4dead2").is_dir() {
                 self.add(
@@ -188,7 +183,7 @@ impl Scan {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 return self.add(
                     &here,
-                    "left4me cannot look into it, and so cannot say what the game will see",
+                    "left4me cannot read it, so it cannot check what the game sees",
                 );
             }
             Err(_) => return,

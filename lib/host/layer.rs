@@ -117,7 +117,7 @@ pub(super) fn remove(path: &Path) -> Result<()> {
         Ok(_) => fs_err::remove_file(path),
         Err(error) => Err(std::io::Error::new(
             error.kind(),
-            format!("{} cannot be looked at: {error}", path.display()),
+            format!("{} cannot be accessed: {error}", path.display()),
         )),
     };
 

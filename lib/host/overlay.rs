@@ -111,7 +111,7 @@ fn message(error: &std::io::Error) -> String {
             "it does not exist; make it, or take the overlay out of the blueprint".to_owned()
         }
         std::io::ErrorKind::PermissionDenied => {
-            "not permitted to look at it; see its owner and mode".to_owned()
+            "permission denied: check its owner and mode".to_owned()
         }
         _ => error.to_string(),
     }

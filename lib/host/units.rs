@@ -147,7 +147,7 @@ impl Observed {
         );
 
         if let Err(error) = end {
-            tracing::warn!("server {server} cannot be looked at: {error}");
+            tracing::warn!("server {server} cannot be checked: {error}");
             return Self {
                 unit: Unit::default(),
                 at,

@@ -37,8 +37,8 @@ struct PollerCli {
     logging: Logging,
 }
 
-const EXAMPLES: &str = "Examples:\n  systemctl start --wait left4me-poller.service   one look, \
-                       now\n  left4me server list                             what it saw";
+const EXAMPLES: &str = "Examples:\n  systemctl start --wait left4me-poller.service   poll \
+                       now\n  left4me server list                             the states it recorded";
 
 /// The program's command line, for its manual page.
 #[must_use]
@@ -58,9 +58,9 @@ pub fn main() -> ExitCode {
     // request from now on therefore causes another run after this one. If this run counted as
     // active, systemd would drop the request, and changes after this run's read would be missed.
     // PID 1 handles these notifications before it answers on the bus.
-    notify::ready("looking");
+    notify::ready("polling");
 
-    notify::stopping("looking");
+    notify::stopping("polling");
     journal::exit_code(poll(&cli))
 }
 

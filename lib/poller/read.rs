@@ -59,7 +59,7 @@ impl PreviousRows {
                 Ok(watched) => before.watched.push(watched),
                 Err(bad) => {
                     tracing::warn!(
-                        "the row of server {} makes no sense and is left alone: {}",
+                        "the row of server {} is invalid and is left unchanged: {}",
                         bad.id,
                         bad.why
                     );

@@ -50,11 +50,11 @@ pub(super) fn seen(db: &mut Db, before: &PreviousRows, seen: &PollResult) -> Res
     }
 
     for orphan in lost {
-        tracing::info!("{} is gone or has its server", orphan.unit());
+        tracing::info!("{} is gone or belongs to a server again", orphan.unit());
     }
 
     if before.last.error.is_some() {
-        tracing::info!("systemd can be asked again");
+        tracing::info!("systemd answers again");
     }
 
     Ok(())
@@ -162,7 +162,7 @@ fn write_orphans(
             tx,
             now,
             "server.drift_ended",
-            &format!("{} is gone or has its server", orphan.unit()),
+            &format!("{} is gone or belongs to a server again", orphan.unit()),
         )?;
     }
 

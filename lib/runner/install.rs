@@ -105,9 +105,8 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Res
         if install.installation.verify().is_ok() {
             install.installation.mark_finished()?;
         } else {
-            let warning = "a windows pass came without a linux pass after it: no server starts \
-                          over \
-                           Windows files; install again once the cause above is mended";
+            let warning = "no linux pass followed the windows pass, and no server starts with \
+                           Windows files: correct the cause above, then install again";
             install.supervisor.write_line(Stream::Stderr, warning);
         }
     }

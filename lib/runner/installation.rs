@@ -85,7 +85,7 @@ impl Installation {
     /// Marks that Windows files may be here from now on. Returns whether the mark is new.
     pub(super) fn mark_unfinished(&self) -> Result<bool> {
         fs::create_dir_all(&self.directory)?;
-        let text = "A windows pass of steamcmd began, and no linux pass has finished after it: \
+        let text = "A windows pass of steamcmd started, and no linux pass has finished after it: \
                     no server starts.\n";
         let path = self.directory.join(UNFINISHED);
 

@@ -37,11 +37,15 @@ impl fmt::Display for BadLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BadLine::TooLong(limit) => write!(f, "the line is longer than {limit} bytes"),
-            BadLine::TooSlow(time) => write!(f, "no whole line came within {} s", time.as_secs()),
+            BadLine::TooSlow(time) => {
+                write!(f, "no complete line arrived within {} s", time.as_secs())
+            }
             BadLine::Binary => {
                 f.write_str("the line is not text: UTF-8 without control characters is needed")
             }
-            BadLine::Closed => f.write_str("the connection was closed before a whole line came"),
+            BadLine::Closed => {
+                f.write_str("the connection was closed before a complete line arrived")
+            }
             BadLine::Broken(errno) => write!(f, "the connection failed: {}", errno.desc()),
         }
     }

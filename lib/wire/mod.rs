@@ -56,7 +56,7 @@ pub enum HelperRequest {
     Show { server: InstanceName },
     Journal {
         server: InstanceName,
-        /// How many of the last lines; 100 by default.
+        /// Number of lines to print, counted from the end; 100 by default.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lines: Option<u32>,
         /// Whether to follow with new lines until the connection closes.

@@ -429,7 +429,7 @@ fn units(lab: &Lab, before: &BTreeSet<String>) {
             case(
                 format!("{copy} >{DROP_INS}/left4me-web.service; systemctl daemon-reload"),
                 "unit left4me-web.service",
-                &["stands before the package's unit", "another text"],
+                &["overrides the package's unit", "different content"],
             ),
             case(
                 format!(
@@ -589,7 +589,7 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
     let stopped = format!(
         "systemctl stop left4me-poller.timer; sqlite3 {DATABASE} 'UPDATE poll SET polled_at = 1'"
     );
-    heal(lab, before, &[case(stopped, "poller", &["has not looked"])]);
+    heal(lab, before, &[case(stopped, "poller", &["no poll"])]);
 }
 
 /// The doctor starts services and asks them. It leaves no file, no failed unit and no job.

@@ -287,7 +287,7 @@ fn a_boot_tells_why_the_overlay_failed(lab: &Lab) {
     assert!(
         !history
             .iter()
-            .any(|event| event.detail.contains("the host was booted, and it was not")),
+            .any(|event| event.detail.contains("the host booted, and it was not")),
         "{history:#?}"
     );
 

@@ -136,7 +136,7 @@ fn no_server_starts_over_windows_files(lab: &Lab) {
     lab.steamcmd("pass=linux refuse=Invalid_platform");
     let words = ["invalid platform"];
     let job = lab.failing_job(&["update"], &words);
-    lab.logged(job.id, "stderr", &["no server starts over Windows files"]);
+    lab.logged(job.id, "stderr", &["no server starts with Windows files"]);
     assert!(lab.is(&format!(
         "test -e {INSTALLATION}/srcds.exe && test -e {INSTALLATION}/.left4me-unfinished"
     )));

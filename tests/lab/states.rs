@@ -118,7 +118,7 @@ fn drift_ends(lab: &Lab, id: u32, cause: &str, act: impl FnOnce()) {
 }
 
 fn a_stop_by_hand_is_drift_until_a_job_ends_it(lab: &Lab) {
-    let row = drifts(lab, 1, "down", "told to stop", || {
+    let row = drifts(lab, 1, "down", "stopped on request", || {
         lab.ok(&["systemctl", "disable", "--now", &unit(1)]);
     });
     assert_eq!(
@@ -128,7 +128,7 @@ fn a_stop_by_hand_is_drift_until_a_job_ends_it(lab: &Lab) {
     );
 
     assert!(
-        says(&row["last_end"], "systemd was told to stop it"),
+        says(&row["last_end"], "it was stopped on request"),
         "{row:#}"
     );
 
@@ -137,7 +137,7 @@ fn a_stop_by_hand_is_drift_until_a_job_ends_it(lab: &Lab) {
 
     let shown = lab.ok(&["left4me", "server", "show", "1"]);
     assert!(
-        shown.contains("drift") && shown.contains("told to stop"),
+        shown.contains("drift") && shown.contains("stopped on request"),
         "{shown}"
     );
 
@@ -375,7 +375,7 @@ fn a_stop_of_all_at_once_is_told_of_each(lab: &Lab) {
         let is_down = |row: &Value| {
             row["actual_state"] == "stopped"
                 && drift(row) == "down"
-                && says(&row["drift"]["why"], "told to stop")
+                && says(&row["drift"]["why"], "stopped on request")
         };
 
         if rows.as_array().expect("a list").iter().all(is_down) {

@@ -38,17 +38,20 @@ const ATTACKS: &[(&[&str], &str)] = &[
     (&["+sv_tags", "x@left4dead2/cfg/evil.txt"], "'@'"),
     (&["+sv_tags", "a;hostport"], "';'"),
     (&["+a;hostport", "27001"], "';'"),
-    (&["+HostPort", "27001"], "gives this one itself"),
-    (&["+map", "x", "-PORT", "27001"], "gives this one itself"),
-    (&["-ip", "127.0.0.1"], "gives this one itself"),
-    (&["-game", "../../../.."], "gives this one itself"),
-    (&["-basedir", "/tmp"], "gives this one itself"),
+    (&["+HostPort", "27001"], "sets this argument itself"),
+    (
+        &["+map", "x", "-PORT", "27001"],
+        "sets this argument itself",
+    ),
+    (&["-ip", "127.0.0.1"], "sets this argument itself"),
+    (&["-game", "../../../.."], "sets this argument itself"),
+    (&["-basedir", "/tmp"], "sets this argument itself"),
     (&["+exec", "../../../../etc/passwd"], "left4dead2/cfg"),
     (&["+EXEC", "/etc/passwd"], "left4dead2/cfg"),
     (&["+servercfgfile", "..\\x"], "'\\'"),
     (&["+rcon_password", "hunter2"], "process list"),
-    (&["-condebug"], "nothing empties"),
-    (&["+con_logfile", "x"], "nothing empties"),
+    (&["-condebug"], "never emptied"),
+    (&["+con_logfile", "x"], "never emptied"),
 ];
 
 /// What is odd to a shell, and is one word to the game.
@@ -372,7 +375,9 @@ fn a_sigint_is_a_good_end_only_of_a_stop(lab: &Lab) {
         control("on-interrupt", how);
         lab.job(&["stop", "--server", "target"]);
         lab.is_stopped(2, "target");
-        let row = lab.soon(2, "a stop", |row| says(&row["last_end"], "told to stop"));
+        let row = lab.soon(2, "a stop", |row| {
+            says(&row["last_end"], "stopped on request")
+        });
         assert_eq!(row["drift"], serde_json::Value::Null, "{row:#}");
         lab.sh("rm -f /var/lib/left4me/runtime/2/upper/left4dead2/standin.on-interrupt");
         lab.job(&["start", "--server", "target"]);

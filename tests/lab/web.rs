@@ -164,7 +164,7 @@ impl Evening<'_> {
         anna.comes_to("/admin/users");
         anna.sees(".who", name);
         anna.go("/");
-        anna.sees("main", "No server yet");
+        anna.sees("main", "No servers yet");
         anna.shoot_all("03-dashboard-empty");
     }
 
@@ -242,7 +242,7 @@ impl Evening<'_> {
         bob.fill("input[name=name]", "Friday night");
         bob.choose("select[name=blueprint]", "versus");
         bob.shoot_all("09-server-new");
-        bob.click("Make server");
+        bob.click("Create server");
         bob.comes_to("/servers/1");
         bob.sees("h1", "Friday night");
         bob.is_quiet();
@@ -475,8 +475,8 @@ impl Evening<'_> {
         carol.go("/");
         carol.sign_in(name, password);
         carol.comes_to("/");
-        carol.sees("main", "No server yet");
-        carol.sees("#jobs", "Nothing was done yet");
+        carol.sees("main", "No servers yet");
+        carol.sees("#jobs", "No jobs yet");
         carol.go("/blueprints");
         carol.sees("main", "No blueprints yet");
         carol.is_quiet();
@@ -536,7 +536,7 @@ impl Evening<'_> {
         anna.shoot_all("25-admin-health");
         anna.go("/account");
         anna.fill("#token-name", "monitoring");
-        anna.click("Make token");
+        anna.click("Create token");
         anna.sees("#token", "l4m_");
         anna.shoot_all("26-account");
     }

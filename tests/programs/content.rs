@@ -82,7 +82,7 @@ fn what_the_game_cannot_see_is_told_when_an_overlay_is_added_and_by_the_doctor()
     let added = host.done(&["overlay", "add", "package"], b"");
     for said in [added, host.doctor()] {
         for words in [
-            "overlays/package/addons: the game looks into left4dead2/addons",
+            "overlays/package/addons: the game reads left4dead2/addons",
             "left4dead2/cfg/private.cfg: the game cannot read it (mode 0600",
             "left4dead2/addons/7.vpk: in a server's tree the link leads to ",
         ] {

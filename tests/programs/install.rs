@@ -112,8 +112,8 @@ fn options_that_make_no_sense_are_refused() {
             &["--host", "a", "--lock-timeout", "1;id"],
             "no number of seconds",
         ),
-        (&["a"], "what is 'a'?"),
-        (&["--hosts", "a"], "what is '--hosts'?"),
+        (&["a"], "unknown argument 'a'"),
+        (&["--hosts", "a"], "unknown argument '--hosts'"),
     ] {
         is_refused(options, part);
     }

@@ -51,7 +51,7 @@ fn a_pass_without_a_success_message_fails() {
     let received = install(&root);
     assert_eq!(received.exit(), 1, "{received:?}");
     assert!(
-        error_of(&received).contains("without saying success"),
+        error_of(&received).contains("without reporting success"),
         "{received:?}"
     );
 }
@@ -395,7 +395,7 @@ fn windows_files_are_marked_until_a_linux_pass_succeeds() {
     assert_eq!(received.exit(), 8, "{received:?}");
     assert!(root.join(UNFINISHED).exists());
     assert!(
-        received.complains("no server starts over Windows files"),
+        received.complains("no server starts with Windows files"),
         "{received:?}"
     );
 

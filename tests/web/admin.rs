@@ -297,7 +297,7 @@ fn errors_are_shown_at_their_field_and_no_input_is_lost() {
     says(
         &answer,
         200,
-        &["it does not exist", "cannot be made of this", "a b\n</pre>"],
+        &["it does not exist", "cannot start with this", "a b\n</pre>"],
     );
 
     for bad in [
@@ -494,7 +494,7 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
         200,
         &[
             "not installed",
-            "No job yet",
+            "No jobs yet",
             "data-servers=\"*\"",
             "steamcmd is missing",
         ],
@@ -711,7 +711,7 @@ fn jobs_are_listed_by_state_operation_server_and_user_page_by_page() {
     says(
         &anna.get("/admin/jobs?user=cora"),
         200,
-        &["none of 0", "No such job"],
+        &["none of 0", "No matching jobs"],
     );
 
     // A name is free text and has no meaning in SQL.
@@ -1051,7 +1051,7 @@ fn events_are_shown_as_sentences() {
     says(
         &anna.get("/admin/events?kind=x%27%20OR%201"),
         200,
-        &["Nothing of that kind"],
+        &["No matching events"],
     );
 
     assert_eq!(
@@ -1065,7 +1065,7 @@ fn events_are_shown_as_sentences() {
     says(
         &anna.get("/admin/events?server=9"),
         200,
-        &["server 9 (gone)", "Nothing of that kind"],
+        &["server 9 (gone)", "No matching events"],
     );
 }
 
@@ -1143,7 +1143,7 @@ fn the_doctor_says_which_checks_it_can_make() {
         &page,
         200,
         &[
-            "it has never looked",
+            "it has not polled yet",
             "database check",
             "left4me doctor",
             "whether the units are active",

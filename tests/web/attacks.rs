@@ -422,7 +422,7 @@ fn another_password_and_disabling_end_every_token() {
                 client
                     .get("/account")
                     .body
-                    .contains("all your tokens are revoked")
+                    .contains("revokes all your tokens")
             );
 
             let fields = [

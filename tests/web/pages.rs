@@ -67,7 +67,7 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
     let web = Web::start(&host, &[]);
     let mut anna = web.signed_in("anna");
     let page = anna.get("/");
-    assert!(page.body.contains("No server yet"), "{}", page.body);
+    assert!(page.body.contains("No servers yet"), "{}", page.body);
 
     let path = server(&mut anna, "Friday");
     let page = anna.get(&path);
@@ -101,7 +101,7 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
 
     let dashboard = anna.get("/");
     assert!(
-        dashboard.body.contains("wanted: running")
+        dashboard.body.contains("desired: running")
             && dashboard.body.contains(&format!("href=\"{job}\""))
     );
 

@@ -52,7 +52,7 @@ pub struct SteamSettings {
     #[arg(long, env = "LEFT4ME_STEAM_SILENCE_SECONDS", value_name = "LEFT4ME_STEAM_SILENCE_SECONDS",
           default_value = "600", value_parser = whole(1..=86_400), hide_env_values = true, help_heading = "Settings")]
     pub steam_silence_seconds: u32,
-    /// The Steam account to log in with, by its cached credentials; the anonymous one without
+    /// Steam account to log in with, using its cached credentials; empty: anonymous
     // Any text is taken here: a refusal by clap would repeat it, and it may be a password.
     #[arg(
         long,
@@ -68,11 +68,11 @@ pub struct SteamSettings {
 /// The web front's own settings.
 #[derive(clap::Args, Clone, Debug)]
 pub struct WebSettings {
-    /// Seconds without a request or stream after which it leaves; 0: never
+    /// Seconds without a request or stream after which it exits; 0: never
     #[arg(long, env = "LEFT4ME_WEB_IDLE_SECONDS", value_name = "LEFT4ME_WEB_IDLE_SECONDS", default_value = "60",
           value_parser = whole(0..=86_400), hide_env_values = true)]
     pub idle_seconds: u32,
-    /// The address in people's browsers, https://HOST; without one only this host itself is served
+    /// The address that browsers use, https://HOST; without it, only this host itself is served
     #[arg(
         long,
         env = "LEFT4ME_WEB_ORIGIN",
@@ -80,8 +80,8 @@ pub struct WebSettings {
         hide_env_values = true
     )]
     pub origin: Option<Origin>,
-    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas. One of this
-    /// host's own lets every local user pass for the proxy: there, a secret is better
+    /// Addresses of proxies whose X-Forwarded-For is trusted, separated by commas. An address of
+    /// this host lets every local user pose as the proxy: use a secret instead
     #[arg(long, env = "LEFT4ME_WEB_PROXIES", value_name = "LEFT4ME_WEB_PROXIES", value_delimiter = ',',
           value_parser = address, hide_env_values = true)]
     pub proxies: Vec<IpAddr>,
@@ -94,15 +94,15 @@ pub struct WebSettings {
     #[arg(long, env = "LEFT4ME_SESSION_HOURS", value_name = "LEFT4ME_SESSION_HOURS", default_value = "168",
           value_parser = whole(1..=8760), hide_env_values = true)]
     pub session_hours: u32,
-    /// The most lines of a job's log that a page or stream begins with
+    /// Maximum number of a job's log lines that a page or stream starts with
     #[arg(long, env = "LEFT4ME_JOB_LOG_REPLAY_LIMIT", value_name = "LEFT4ME_JOB_LOG_REPLAY_LIMIT",
           default_value = "5000", value_parser = whole(1..=1_000_000), hide_env_values = true)]
     pub replay_limit: u32,
-    /// The most connections at once; three quarters of them may be streams
+    /// Maximum number of connections; three quarters of them may be streams
     #[arg(long, env = "LEFT4ME_WEB_CONNECTIONS", value_name = "LEFT4ME_WEB_CONNECTIONS", default_value = "512",
           value_parser = whole(8..=60_000), hide_env_values = true)]
     pub connections: u32,
-    /// The most streams of one user
+    /// Maximum number of streams of one user
     #[arg(long, env = "LEFT4ME_WEB_STREAMS_PER_USER", value_name = "LEFT4ME_WEB_STREAMS_PER_USER",
           default_value = "16", value_parser = whole(1..=60_000), hide_env_values = true)]
     pub streams_per_user: u32,

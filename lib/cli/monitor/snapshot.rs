@@ -23,7 +23,7 @@ const COUNTED: u32 = 1000;
 const ENDED: u32 = 20;
 /// picked from this many of the latest.
 const ENDED_AMONG: u32 = 200;
-/// How many of the last lines are searched for an installation's percentage.
+/// Number of lines to print, counted from the end are searched for an installation's percentage.
 const PROGRESS_WITHIN: u32 = 50;
 
 /// The progress of a running job.

@@ -160,12 +160,14 @@ fn a_file_that_stands_before_the_packages_unit_is_named_and_every_unit_is_known(
     };
 
     assert!(
-        of("left4me-web.service").unwrap().contains("another text"),
+        of("left4me-web.service")
+            .unwrap()
+            .contains("different content"),
         "{found:?}"
     );
 
     assert!(
-        of("left4me.target").unwrap().contains("the same for now"),
+        of("left4me.target").unwrap().contains("still identical"),
         "{found:?}"
     );
 

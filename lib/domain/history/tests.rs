@@ -103,7 +103,7 @@ fn a_life_is_told_once_however_often_somebody_looks() {
     ]);
 
     assert_eq!(kinds, ["server.started", "server.stopped"]);
-    assert_eq!(words, "systemd was told to stop it");
+    assert_eq!(words, "it was stopped on request");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_sigint_without_a_stop_is_a_crash() {
         (kinds, words.as_str()),
         (
             vec!["server.started", "server.stopped"],
-            "systemd was told to stop it"
+            "it was stopped on request"
         )
     );
 }
@@ -286,7 +286,7 @@ fn a_start_that_comes_to_nothing_is_no_stop() {
 
     assert_eq!(
         (kinds[2], words.as_str()),
-        ("server.stopped", "systemd was told to stop it")
+        ("server.stopped", "it was stopped on request")
     );
 }
 
@@ -302,7 +302,7 @@ fn a_unit_that_systemd_forgot_is_not_forgotten_by_us() {
         (kinds, words.as_str()),
         (
             vec!["server.started", "server.stopped"],
-            "systemd was told to stop it"
+            "it was stopped on request"
         )
     );
 
@@ -314,7 +314,7 @@ fn a_unit_that_systemd_forgot_is_not_forgotten_by_us() {
         Unit::unloaded(false),
     ]);
 
-    assert_eq!(words, "it ended without an error, told to or by itself");
+    assert_eq!(words, "it ended without an error, on request or by itself");
 
     // The exit was seen before systemd unloaded the unit; unloading it changes nothing.
     let down = never().after(&up, 5).after(

@@ -88,7 +88,7 @@ fn reserved_words_are_refused_in_any_case() {
         "+ip",
         "-strictportbind",
     ] {
-        is_refused(word, "left4me gives this one itself");
+        is_refused(word, "left4me sets this argument itself");
     }
 
     for word in [

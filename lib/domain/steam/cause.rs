@@ -235,8 +235,8 @@ impl Cause {
             Cause::FilesMissing => "files are missing",
             Cause::Corrupt => "the download is corrupt",
             Cause::Fatal => "steamcmd gave up with a fatal error",
-            Cause::NoSuccess => "steamcmd ended without saying success",
-            Cause::NoProof => "steamcmd said success, but the installation does not prove it",
+            Cause::NoSuccess => "steamcmd ended without reporting success",
+            Cause::NoProof => "steamcmd reported success, but the manifest does not confirm it",
             Cause::Killed => "steamcmd was killed or crashed",
             Cause::Other => "steamcmd says that it failed",
         }
@@ -278,7 +278,7 @@ impl Cause {
             }
             Cause::MissingConfiguration | Cause::InvalidPlatform => "install again later",
             Cause::NotWritten => {
-                "look at the disk's health and room (`sudo left4me doctor`, `dmesg`), then install \
+                "check the disk's health and free space (`sudo left4me doctor`, `dmesg`), then install \
                 again"
             }
             Cause::Fatal | Cause::Killed => {

@@ -24,7 +24,7 @@ pub fn build(root: &Path) -> Result<u64, String> {
         std::io::ErrorKind::NotFound => "not installed".to_owned(),
         _ => format!("installation/{}: {error}", MANIFEST.join("/")),
     })?;
-    steam::prove(&text).map_err(|why| format!("not whole: {why}"))
+    steam::prove(&text).map_err(|why| format!("incomplete: {why}"))
 }
 
 /// Which installs are offered. One that must fail is not.
@@ -189,6 +189,6 @@ mod tests {
 
         assert_eq!(build(dir.path()), Ok(8_490_279));
         write("\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"6\" \"buildid\" \"8490279\" }");
-        assert!(build(dir.path()).unwrap_err().contains("not whole"));
+        assert!(build(dir.path()).unwrap_err().contains("incomplete"));
     }
 }
