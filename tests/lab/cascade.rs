@@ -23,7 +23,7 @@ pub fn an_update_over_twenty_servers_is_cancelled_task_by_task(lab: &Lab) {
     lab.job(&["start", "--all"]);
     all_run(lab);
     an_install_that_is_cancelled_alone_brings_every_server_back(lab);
-    tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab);
+    tasks_then_the_job_are_cancelled_and_untouched_servers_still_run(lab);
     assert_eq!(
         lab.sh("systemctl list-units --failed --plain --no-legend"),
         "",
@@ -70,7 +70,7 @@ fn an_install_that_is_cancelled_alone_brings_every_server_back(lab: &Lab) {
 }
 
 /// The games are deaf, so that of the stops those are under way that have a slot, and no other.
-fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: &Lab) {
+fn tasks_then_the_job_are_cancelled_and_untouched_servers_still_run(lab: &Lab) {
     let before = pids(lab);
     let all: Vec<u32> = (1..=SERVERS).collect();
     lab.be_deaf(&all);

@@ -989,8 +989,8 @@ fn bad_names_and_numbers_are_usage_errors() {
             &["server", "show", "--", bad],
             &["token", "create", "anna", &format!("--name={bad}")],
         ] {
-            let said = host.run_with_input(command, &format!("{PASSWORD}\n"));
-            assert_eq!((said.code, said.out.as_str()), (2, ""), "{command:?}");
+            let printed = host.run_with_input(command, &format!("{PASSWORD}\n"));
+            assert_eq!((printed.code, printed.out.as_str()), (2, ""), "{command:?}");
         }
     }
 
@@ -1136,8 +1136,8 @@ fn keep_removes_only_old_numbered_backups() {
     host.root.write("backups/left4me-precious.db", "mine");
     assert_eq!(names(&backups).len(), 4);
 
-    let said = host.run(&["backup", "--keep", "2"]).done();
-    assert_eq!(said.matches(" removed").count(), 2, "{said}");
+    let printed = host.run(&["backup", "--keep", "2"]).done();
+    assert_eq!(printed.matches(" removed").count(), 2, "{printed}");
 
     let left = names(&backups);
     assert!(
@@ -1170,8 +1170,8 @@ fn local_time_is_in_the_zone_of_tz() {
             String::from_utf8_lossy(&output.stderr)
         );
 
-        let said = String::from_utf8(output.stdout).unwrap();
-        let (_, stamp) = said.rsplit_once("/left4me-").unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let (_, stamp) = printed.rsplit_once("/left4me-").unwrap();
         stamp.split('-').next().unwrap().parse::<u32>().unwrap()
     });
 
@@ -1437,13 +1437,13 @@ fn pruning_logs_keeps_the_jobs() {
 #[test]
 fn the_doctor_changes_nothing_and_gives_advice() {
     let host = Host::new();
-    let said = host.run(&["doctor"]);
-    assert_eq!(said.code, 1, "{said:?}");
+    let printed = host.run(&["doctor"]);
+    assert_eq!(printed.code, 1, "{printed:?}");
     assert!(
-        said.out.contains("left4me migrate")
-            && said.out.contains("  -> ")
-            && !said.out.contains('\u{1b}'),
-        "{said:?}"
+        printed.out.contains("left4me migrate")
+            && printed.out.contains("  -> ")
+            && !printed.out.contains('\u{1b}'),
+        "{printed:?}"
     );
 
     assert!(!host.root.join("db/left4me.db").exists());

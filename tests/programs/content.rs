@@ -37,10 +37,10 @@ impl Host {
 
     #[track_caller]
     fn refused(&self, args: &[&str], input: &[u8], code: i32, words: &[&str]) {
-        let said = self.run(args, input);
+        let printed = self.run(args, input);
         assert!(
-            said.0 == code && words.iter().all(|word| said.1.contains(word)),
-            "{args:?}: {said:?}"
+            printed.0 == code && words.iter().all(|word| printed.1.contains(word)),
+            "{args:?}: {printed:?}"
         );
     }
 
@@ -55,7 +55,7 @@ fn write(path: &Path, text: impl AsRef<[u8]>) {
 }
 
 #[test]
-fn what_the_game_cannot_see_is_told_when_an_overlay_is_added_and_by_the_doctor() {
+fn adding_an_overlay_and_the_doctor_report_what_the_game_cannot_see() {
     let host = Host::new();
     let overlay = host.root.join("overlays/package");
     write(&overlay.join("addons/map.vpk"), "x");
@@ -80,13 +80,13 @@ fn what_the_game_cannot_see_is_told_when_an_overlay_is_added_and_by_the_doctor()
     );
 
     let added = host.done(&["overlay", "add", "package"], b"");
-    for said in [added, host.doctor()] {
+    for printed in [added, host.doctor()] {
         for words in [
             "overlays/package/addons: the game reads left4dead2/addons",
             "left4dead2/cfg/private.cfg: the game cannot read it (mode 0600",
             "left4dead2/addons/7.vpk: in a server's tree the link leads to ",
         ] {
-            assert!(said.contains(words), "'{words}' is missing: {said}");
+            assert!(printed.contains(words), "'{words}' is missing: {printed}");
         }
     }
 
@@ -136,7 +136,7 @@ fn a_config_file_of_any_editor_is_taken_or_named_with_what_converts_it() {
 }
 
 #[test]
-fn a_blueprint_that_hides_its_servers_is_told_wherever_people_look() {
+fn a_blueprint_that_hides_its_servers_is_reported_wherever_it_is_shown() {
     let host = Host::new();
     let create = [
         "blueprint",
@@ -150,10 +150,10 @@ fn a_blueprint_that_hides_its_servers_is_told_wherever_people_look() {
 
     host.done(&create, b"hostname x\nsv_lan 1 // friends\n");
     host.done(&["server", "create", "one", "--blueprint", "lan"], b"");
-    let looks: [&[&str]; 2] = [&["blueprint", "show", "lan"], &["server", "show", "one"]];
-    for said in looks
+    let commands: [&[&str]; 2] = [&["blueprint", "show", "lan"], &["server", "show", "one"]];
+    for printed in commands
         .into_iter()
-        .map(|look| host.done(look, b""))
+        .map(|command| host.done(command, b""))
         .chain([host.doctor()])
     {
         for words in [
@@ -161,7 +161,7 @@ fn a_blueprint_that_hides_its_servers_is_told_wherever_people_look() {
             "the argument -nomaster",
             "configuration line 2: sv_lan 1",
         ] {
-            assert!(said.contains(words), "'{words}' is missing: {said}");
+            assert!(printed.contains(words), "'{words}' is missing: {printed}");
         }
     }
 
@@ -229,10 +229,10 @@ fn sourcetv_takes_a_port_that_no_other_server_gets() {
         (create("c", "tv", &[]), "SourceTV's port 27020"),
         (create("c", "tv", &["--port", "27020"]), "27020"),
     ] {
-        let (code, said) = run(&args);
+        let (code, printed) = run(&args);
         assert!(
-            code == 4 && said.contains(words) && said.lines().count() == 1,
-            "{args:?}: {said}"
+            code == 4 && printed.contains(words) && printed.lines().count() == 1,
+            "{args:?}: {printed}"
         );
     }
 

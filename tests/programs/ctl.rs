@@ -257,21 +257,22 @@ fn a_bad_spec_file_is_a_usage_error_without_its_content() {
         ("", &["nothing"]),
     ] {
         host.root.write("bad.yaml", text);
-        let said = host.run(&["initialize", "7", "-f", "bad.yaml"]);
-        said.refused(2, words);
+        let printed = host.run(&["initialize", "7", "-f", "bad.yaml"]);
+        printed.refused(2, words);
         assert!(
-            said.err.contains("bad.yaml") && !said.err.contains("hunter2"),
-            "{said:?}"
+            printed.err.contains("bad.yaml") && !printed.err.contains("hunter2"),
+            "{printed:?}"
         );
 
         assert_eq!(
-            said.err
+            printed
+                .err
                 .trim_end()
                 .lines()
                 .filter(|line| !line.contains("continuing as root"))
                 .count(),
             1,
-            "{said:?}"
+            "{printed:?}"
         );
     }
 
@@ -351,11 +352,11 @@ fn a_bad_instance_name_is_a_usage_error() {
         &"x".repeat(65),
     ] {
         for verb in ["start", "stop", "delete", "status", "logs"] {
-            let said = host.run(&[verb, "--", bad]);
+            let printed = host.run(&[verb, "--", bad]);
             assert_eq!(
-                (said.code, said.out.as_str()),
+                (printed.code, printed.out.as_str()),
                 (2, ""),
-                "{verb} {bad:?}: {said:?}"
+                "{verb} {bad:?}: {printed:?}"
             );
         }
     }

@@ -36,7 +36,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(shipped(path)).unwrap()
 }
 
-/// Runs a program that is not ours, and gives what it said when it is content.
+/// Runs a program that is not ours, and returns its output if it succeeded.
 fn run(program: &str, command: &mut Command) -> String {
     let Output {
         status,
@@ -103,10 +103,10 @@ fn promtool_finds_nothing_wrong_with_a_scrape() {
         .write_all(scrape().as_bytes())
         .unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        output.status.success() && said.is_empty(),
-        "{said}\n{}",
+        output.status.success() && printed.is_empty(),
+        "{printed}\n{}",
         scrape()
     );
 }
@@ -383,14 +383,14 @@ fn caddy_takes_its_example_as_it_is() {
 
     for verb in ["adapt", "validate"] {
         let mut command = caddy(directory.path());
-        let said = run(
+        let printed = run(
             "caddy",
             command
                 .args([verb, "--adapter", "caddyfile", "--config"])
                 .arg(&file),
         );
 
-        assert!(!said.contains("\"level\":\"warn\""), "{said}");
+        assert!(!printed.contains("\"level\":\"warn\""), "{printed}");
     }
 }
 
@@ -655,7 +655,7 @@ impl Site {
             TcpStream::connect(("127.0.0.1", self.ports.https)).ok()
         });
 
-        let said = self.curl(
+        let printed = self.curl(
             &[
                 "-H",
                 "X-Forwarded-For: 6.6.6.6",
@@ -672,9 +672,10 @@ impl Site {
         );
 
         assert!(
-            said.to_lowercase()
+            printed
+                .to_lowercase()
                 .contains("strict-transport-security: max-age=31536000"),
-            "{said}{}",
+            "{printed}{}",
             tell()
         );
 
@@ -709,25 +710,26 @@ impl Site {
             "//metrics",
             "/jobs/../metrics",
         ] {
-            let said = self.curl(&["--path-as-is"], path);
+            let printed = self.curl(&["--path-as-is"], path);
             assert!(
-                said.lines().next().unwrap().contains(" 404"),
-                "{path}: {said}"
+                printed.lines().next().unwrap().contains(" 404"),
+                "{path}: {printed}"
             );
         }
 
         let large = self.directory.path().join("large");
         std::fs::write(&large, vec![b'x'; 65537]).unwrap();
-        let said = self.curl(
+        let printed = self.curl(
             &["--data-binary", &format!("@{}", large.display())],
             "/login",
         );
 
         assert!(
-            said.lines()
+            printed
+                .lines()
                 .any(|line| line.starts_with("HTTP/")
                     && refused.iter().any(|code| line.contains(code))),
-            "{said}{}",
+            "{printed}{}",
             tell()
         );
 
@@ -738,15 +740,16 @@ impl Site {
         );
 
         std::fs::write(&large, vec![b'x'; 65536]).unwrap();
-        let said = self.curl(
+        let printed = self.curl(
             &["--data-binary", &format!("@{}", large.display())],
             "/login",
         );
 
         assert!(
-            said.lines()
+            printed
+                .lines()
                 .any(|line| line.starts_with("HTTP/") && line.contains(" 200")),
-            "{said}{}",
+            "{printed}{}",
             tell()
         );
 
@@ -760,7 +763,7 @@ impl Site {
         }
 
         let url = format!("http://{NAME}:{}/jobs/1", self.ports.http);
-        let said = run(
+        let printed = run(
             "curl",
             self.curl_command()
                 .args([
@@ -771,7 +774,7 @@ impl Site {
                 .arg(url),
         );
 
-        let location = said.lines().find_map(|line| {
+        let location = printed.lines().find_map(|line| {
             line.split_once(": ")
                 .filter(|(name, _)| name.eq_ignore_ascii_case("location"))
         });
@@ -779,7 +782,7 @@ impl Site {
         assert!(
             location.is_some_and(|(_, to)| to.starts_with(&format!("https://{NAME}"))
                 && to.trim_end().ends_with("/jobs/1")),
-            "{said}"
+            "{printed}"
         );
 
         // left4me-web closes a connection that was silent for 10 s: a request that meets that on

@@ -153,7 +153,7 @@ fn cancel_task_works_with_and_without_cascade() {
 
         assert_eq!(code, 0, "{out}{err}");
 
-        let told: Vec<&str> = out
+        let states_seen: Vec<&str> = out
             .lines()
             .rev()
             .take(5)
@@ -161,7 +161,7 @@ fn cancel_task_works_with_and_without_cascade() {
             .into_iter()
             .rev()
             .collect();
-        assert_eq!(told, states, "{out}{err}");
+        assert_eq!(states_seen, states, "{out}{err}");
     }
 
     assert_eq!(run(&host, "cancel-task", &["1", "format-disk"]).0, 3);

@@ -166,7 +166,7 @@ fn enable_refuses_a_server_that_was_never_initialized() {
 }
 
 #[test]
-fn enable_forgets_a_failure_then_enables_and_starts_in_a_fixed_environment() {
+fn enable_resets_a_failure_then_starts_in_a_fixed_environment() {
     let sandbox = Sandbox::new();
     sandbox.initialized();
     sandbox.when(
@@ -346,7 +346,7 @@ fn show_and_journal_ask_for_what_the_contract_says() {
 const CURSOR: &str = "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10";
 
 #[test]
-fn a_journal_of_entries_goes_on_behind_a_cursor_and_each_line_says_its_place() {
+fn a_journal_resumes_after_a_cursor_and_each_line_has_its_own() {
     let sandbox = Sandbox::new();
     // A line longer than what people are shown, one with control characters as journalctl gives it,
     // one that is none.
@@ -501,7 +501,7 @@ fn purge_refuses_while_the_server_or_its_overlay_is_active() {
 }
 
 #[test]
-fn purge_runs_the_purge_unit_and_tells_its_last_words_when_it_fails() {
+fn purge_runs_the_purge_unit_and_shows_its_last_output_when_it_fails() {
     let sandbox = Sandbox::new();
     played(&sandbox);
     sandbox.when(
@@ -566,7 +566,7 @@ fn a_purge_that_is_cancelled_stops_the_purge_unit() {
 }
 
 #[test]
-fn a_purge_that_will_not_die_is_told_with_the_unit_that_it_works_in() {
+fn a_purge_that_will_not_die_is_reported_with_its_unit() {
     let (sandbox, mark) = (Sandbox::new(), marker());
     played(&sandbox);
     let script = format!(
@@ -672,7 +672,7 @@ fn bad_arguments_exit_2_with_a_line_that_says_what_is_needed() {
 }
 
 #[test]
-fn through_sudo_nobody_chooses_the_paths() {
+fn through_sudo_the_caller_cannot_choose_the_paths() {
     let sandbox = Sandbox::new();
     sandbox.initialized();
     let (code, _, words) = outcome(&sandbox.shell("SUDO_UID=1000 exec $HELPER enable 7"));
@@ -684,7 +684,7 @@ fn through_sudo_nobody_chooses_the_paths() {
 }
 
 #[test]
-fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leaves_nothing() {
+fn check_overlay_mounts_one_reports_the_kernels_error_and_cleans_up() {
     let sandbox = Sandbox::new();
     let checked = |before: &str| {
         let script = format!(
@@ -749,7 +749,7 @@ fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leave
 }
 
 #[test]
-fn mount_lays_the_layers_over_one_another_topmost_first_and_twice_is_once() {
+fn mount_stacks_layers_topmost_first_and_a_second_mount_adds_none() {
     let sandbox = Sandbox::new();
     sandbox.initialized();
     let output = sandbox.shell(
@@ -833,7 +833,7 @@ fn five_hundred_layers_can_be_mounted_and_no_more() {
 }
 
 #[test]
-fn other_layers_are_mounted_anew_and_a_foreign_mount_is_left_alone() {
+fn changed_layers_are_remounted_and_a_foreign_mount_is_left_alone() {
     let sandbox = Sandbox::new();
     sandbox.initialized();
     sandbox.root.write(
@@ -863,7 +863,7 @@ fn other_layers_are_mounted_anew_and_a_foreign_mount_is_left_alone() {
 }
 
 #[test]
-fn a_layer_that_is_not_where_layers_are_is_refused_and_nothing_is_mounted() {
+fn a_layer_outside_the_roots_of_layers_is_refused_and_nothing_mounted() {
     let sandbox = Sandbox::new();
     sandbox.initialized();
     symlink("/etc", sandbox.root.join("overlays/link")).unwrap();
@@ -1182,7 +1182,7 @@ const FOREIGN: &str = "find $ROOT/runtime/7/upper ! -uid $(id -u left4me_7) | wc
                       $ROOT/runtime/7/upper ! -gid $(id -g left4me_7) | wc -l";
 
 #[test]
-fn what_the_previous_version_left_becomes_the_servers_own_when_it_is_mounted() {
+fn files_of_the_previous_version_become_the_servers_own_on_mount() {
     let sandbox = Sandbox::new();
     sandbox.initialized();
     as_before(&sandbox);
@@ -1271,7 +1271,7 @@ fn an_upgrade_closes_what_was_open_and_goes_on_after_a_problem() {
 }
 
 #[test]
-fn the_instances_own_layer_is_read_by_the_servers_group_and_what_is_elsewhere_keeps_its_group() {
+fn the_instances_layer_gets_the_servers_group_and_no_other_file_does() {
     if !is_real_root() {
         return; // A user namespace has one group only.
     }
@@ -1297,7 +1297,7 @@ fn the_instances_own_layer_is_read_by_the_servers_group_and_what_is_elsewhere_ke
 }
 
 #[test]
-fn a_directory_that_the_games_user_cannot_read_stays_closed_in_the_merged_tree() {
+fn a_directory_the_games_user_cannot_read_stays_closed_when_merged() {
     if !is_real_root() {
         return; // Root reads all.
     }

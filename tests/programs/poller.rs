@@ -56,7 +56,7 @@ fn rows(db: &Db) -> Vec<(String, i64, Option<i64>)> {
 }
 
 #[test]
-fn without_a_bus_nobody_knows_what_servers_are_and_those_of_jobs_are_left_alone() {
+fn without_a_bus_states_are_unknown_and_servers_of_jobs_left_alone() {
     let (root, db) = host();
     let worker = UnixDatagram::bind(root.join("worker.sock")).unwrap();
     worker
@@ -147,7 +147,7 @@ fn a_database_that_another_one_writes_is_waited_for() {
 }
 
 #[test]
-fn jobs_that_wait_for_nobody_are_complained_of_and_a_paused_queue_is_not_poked() {
+fn jobs_without_a_worker_are_reported_and_a_paused_queue_is_not_woken() {
     let (root, db) = host();
     let output = poll(&root, "unix:path=/nonexistent/bus");
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -174,7 +174,7 @@ fn jobs_that_wait_for_nobody_are_complained_of_and_a_paused_queue_is_not_poked()
 
 /// The generator has taken 30 for it, and said so; looks go on.
 #[test]
-fn a_bad_interval_blinds_nobody_and_the_doctor_names_it() {
+fn a_bad_interval_stops_no_poll_and_the_doctor_names_it() {
     let (root, db) = host();
     let _worker = UnixDatagram::bind(root.join("worker.sock")).unwrap();
     for bad in ["0", "3601", "x", "30s", "-1", "007", ""] {

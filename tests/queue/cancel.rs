@@ -877,10 +877,10 @@ fn a_cancellation_that_cannot_be_written_is_retried_once_a_second() {
     let marker = marker();
     let _runner = host.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
     let id = host.enqueue(&["install"]);
-    let said = host.root.join("worker.log");
+    let printed = host.root.join("worker.log");
     let mut worker = host
         .command(WORKER, &["--idle-seconds", "60"])
-        .stderr(std::fs::File::create(&said).unwrap())
+        .stderr(std::fs::File::create(&printed).unwrap())
         .spawn()
         .unwrap();
 
@@ -898,7 +898,7 @@ fn a_cancellation_that_cannot_be_written_is_retried_once_a_second() {
     assert_eq!(host.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);
 
     let failures = || {
-        std::fs::read_to_string(&said)
+        std::fs::read_to_string(&printed)
             .unwrap()
             .matches("trying again")
             .count()

@@ -434,18 +434,18 @@ fn a_watcher_wakes_only_on_commits_of_others() {
     );
 
     for round in 0..50 {
-        let (told, hear) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let woken = watch
                     .wait(Some(Instant::now() + Duration::from_secs(20)))
                     .unwrap();
-                told.send((woken, Instant::now())).unwrap();
+                sender.send((woken, Instant::now())).unwrap();
             });
 
             db.write(|tx| Ok(tx.execute("UPDATE queue SET reason = ?1", [round.to_string()])?))
                 .unwrap();
-            let (woken, _) = hear.recv().unwrap();
+            let (woken, _) = receiver.recv().unwrap();
             assert!(woken, "round {round}");
         });
     }
@@ -734,7 +734,7 @@ fn the_log_writer_reports_an_end_only_after_its_lines() {
     let id = queue_one(&db, "install", &[]);
     let path = dir.path().join("left4me.db");
     let reader = Db::open(&path).unwrap();
-    let (seen, hear) = std::sync::mpsc::channel();
+    let (seen, receiver) = std::sync::mpsc::channel();
     let reader = std::sync::Mutex::new(reader);
     let (log, writer) = log::start::<i64>(&path, move |expected| {
         let last = logs::last_seq(reader.lock().unwrap().connection(), id).unwrap();
@@ -747,7 +747,7 @@ fn the_log_writer_reports_an_end_only_after_its_lines() {
             log.note(id, TaskId(1), Stream::Stderr, "x");
         }
         log.ended(round * 7);
-        let (expected, last) = hear.recv().unwrap();
+        let (expected, last) = receiver.recv().unwrap();
         assert_eq!(expected, last);
     }
 

@@ -44,15 +44,15 @@ impl Web {
             .spawn()
             .expect("left4me-web starts");
         let mut lines = BufReader::new(child.stderr.take().expect("its standard error"));
-        let mut said = String::new();
+        let mut printed = String::new();
         let addr = loop {
             let mut line = String::new();
             assert!(
                 lines.read_line(&mut line).expect("a line") > 0,
-                "it ended: {said}"
+                "it ended: {printed}"
             );
 
-            said.push_str(&line);
+            printed.push_str(&line);
             if let Some((_, at)) = line.split_once("listening at http://") {
                 break at.trim().parse().expect("an address");
             }

@@ -61,6 +61,14 @@ impl Page {
         values.map(str::to_owned).collect()
     }
 
+    /// The values of all attributes of all such elements.
+    pub fn attribute_values(&self, selector: &str) -> Vec<String> {
+        let elements = self.all(selector).into_iter();
+        elements
+            .flat_map(|element| element.value().attrs().map(|(_, value)| value.to_owned()))
+            .collect()
+    }
+
     /// Whether a link leads to exactly this address.
     pub fn has_link(&self, to: &str) -> bool {
         self.has(&format!("a[href=\"{to}\"]"))

@@ -151,8 +151,8 @@ impl Subscriber {
             received(self, event);
         }
 
-        let told = text.len() - rest.len();
-        text.drain(..told);
+        let parsed = text.len() - rest.len();
+        text.drain(..parsed);
         self.text = text;
     }
 }

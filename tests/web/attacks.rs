@@ -223,14 +223,14 @@ fn a_readable_or_short_proxy_secret_prevents_the_start() {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         let args = ["--listen", "127.0.0.1:0", "--proxy-secret-file", &file];
         let output = host.command(crate::support::WEB, &args).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{printed}");
         assert!(
-            said.contains("LEFT4ME_WEB_PROXY_SECRET_FILE") && said.contains(words),
-            "{said}"
+            printed.contains("LEFT4ME_WEB_PROXY_SECRET_FILE") && printed.contains(words),
+            "{printed}"
         );
 
-        assert!(text.len() > 10 || !said.contains(text), "{said}");
+        assert!(text.len() > 10 || !printed.contains(text), "{printed}");
     }
 }
 
@@ -357,8 +357,8 @@ fn a_game_server_that_opens_all_connections_it_can_takes_none_of_peoples() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = [0; 4];
-    std::io::Read::read_exact(&mut game.stdout.take().unwrap(), &mut said).unwrap();
+    let mut printed = [0; 4];
+    std::io::Read::read_exact(&mut game.stdout.take().unwrap(), &mut printed).unwrap();
 
     let answer = web.get("/health");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -450,20 +450,20 @@ fn another_password_and_disabling_end_every_token() {
             );
         }),
         ("left4me user passwd", &|| {
-            let said = host
+            let printed = host
                 .left4me_with_input(
                     &["user", "passwd", "anna", "--password-stdin"],
                     &format!("{PASSWORD}\n"),
                 )
                 .done();
 
-            assert!(said.contains("all tokens revoked"), "{said}");
+            assert!(printed.contains("all tokens revoked"), "{printed}");
         }),
         ("left4me user disable", &|| {
-            let said = host
+            let printed = host
                 .left4me_with_input(&["user", "disable", "anna"], "")
                 .done();
-            assert!(said.contains("tokens revoked"), "{said}");
+            assert!(printed.contains("tokens revoked"), "{printed}");
             // When the user is enabled again, the tokens stay revoked.
             host.left4me_with_input(&["user", "enable", "anna"], "")
                 .done();

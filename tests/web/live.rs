@@ -83,18 +83,18 @@ impl Site {
     }
 
     fn follow(&self, job: JobId, after: Option<i64>) -> Received {
-        self.hear(self.hub.job(job, after, reader()))
+        self.subscribe(self.hub.job(job, after, reader()))
     }
 
     fn changes(&self, viewer: Viewer, id: Option<&str>) -> Received {
-        self.hear(self.hub.changes(viewer, id, Vec::new(), reader()))
+        self.subscribe(self.hub.changes(viewer, id, Vec::new(), reader()))
     }
 
     fn console(&self, id: Option<&str>) -> Received {
-        self.hear(self.hub.console(ServerId(1), id, reader()).unwrap())
+        self.subscribe(self.hub.console(ServerId(1), id, reader()).unwrap())
     }
 
-    fn hear(
+    fn subscribe(
         &self,
         body: impl Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
     ) -> Received {
@@ -259,7 +259,7 @@ impl Received {
     }
 
     /// Polls once, like a connection that can take more.
-    fn look(&mut self) {
+    fn poll_once(&mut self) {
         let Self { runtime, body, .. } = self;
         assert!(
             runtime
@@ -505,7 +505,7 @@ fn a_hostile_line_is_one_event_with_text_in_it() {
 }
 
 #[test]
-fn all_followers_of_a_job_cost_one_read_of_the_database_for_each_commit() {
+fn all_subscribers_of_a_job_cost_one_database_read_per_commit() {
     let site = Site::new();
     let mut job = site.running();
     let mut all: Vec<_> = (0..100).map(|_| site.follow(job.id, None)).collect();
@@ -565,7 +565,7 @@ fn a_heartbeat_is_a_comment_and_asks_again_whether_the_reader_may_read() {
     let mut job = site.running();
     let may = Arc::new(AtomicBool::new(true));
     let (reader, asked) = checked(&may);
-    let mut received = site.hear(site.hub.job(job.id, None, reader));
+    let mut received = site.subscribe(site.hub.job(job.id, None, reader));
 
     assert_eq!(received.next().unwrap().name, "state");
     until("three heartbeats", || {
@@ -593,13 +593,14 @@ fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
     );
 
     let (reader, asked) = checked(&may);
-    let mut received = site.hear(site.hub.job(job.id, None, reader));
-    let mut changes = site.hear(
-        site.hub
-            .changes(Viewer::Admin, None, Vec::new(), checked(&may).0),
-    );
+    let mut received = site.subscribe(site.hub.job(job.id, None, reader));
+    let mut changes =
+        site.subscribe(
+            site.hub
+                .changes(Viewer::Admin, None, Vec::new(), checked(&may).0),
+        );
 
-    let mut other = site.hear(site.hub.job(job.id, None, checked(&others).0));
+    let mut other = site.subscribe(site.hub.job(job.id, None, checked(&others).0));
 
     assert_eq!(
         (received.next().unwrap().name, other.next().unwrap().name),
@@ -639,7 +640,7 @@ fn a_guard_goes_with_its_stream_and_a_shutdown_ends_them_all() {
         ..reader()
     };
 
-    let one = site.hear(site.hub.job(job.id, None, guarded()));
+    let one = site.subscribe(site.hub.job(job.id, None, guarded()));
 
     assert_eq!(Arc::strong_count(&guard), 2);
     drop(one);
@@ -955,14 +956,14 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
     let settings = LiveSettings::new(site.host.database(), site.host.root.join("helper.sock"), 10);
 
     let hub = Hub::start(settings).unwrap();
-    let mut received = site.hear(hub.console(ServerId(1), id.as_deref(), reader()).unwrap());
+    let mut received = site.subscribe(hub.console(ServerId(1), id.as_deref(), reader()).unwrap());
 
     assert_eq!(received.lines(2495), texts(6..=2500));
     write(&site, 2501..=2510);
     assert_eq!(received.lines(10), texts(2501..=2510));
 
     // The newest entry: nothing comes before a new line does.
-    let mut same = site.hear(
+    let mut same = site.subscribe(
         hub.console(ServerId(1), received.last.as_deref(), reader())
             .unwrap(),
     );
@@ -1130,13 +1131,13 @@ fn few_pages_are_read_at_once_however_many_streams_are_opened_and_closed() {
         let site = Site::with(|settings| settings.page_time = Duration::from_millis(300));
         let helper = Silent::serve(&site, deaf);
         for number in 1..=100 {
-            site.console(Some(&place(number))).look();
+            site.console(Some(&place(number))).poll_once();
         }
 
         let open: Vec<_> = (1..=20)
             .map(|number| {
                 let mut received = site.console(Some(&place(number)));
-                received.look();
+                received.poll_once();
                 received
             })
             .collect();

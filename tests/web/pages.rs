@@ -27,12 +27,7 @@ fn host() -> TestHost {
 fn server(client: &mut Client, name: &str) -> String {
     let form = client.get("/servers/new");
     assert_eq!(form.status, 200);
-    let at = form
-        .body
-        .find("<option value=\"")
-        .expect("a blueprint to choose")
-        + "<option value=\"".len();
-    let blueprint = form.body[at..].split('"').next().unwrap().to_owned();
+    let blueprint = form.page().form_field("/servers", "blueprint");
     let answer = client.post(
         "/servers",
         &[("name", name), ("blueprint", &blueprint), ("port", "")],
@@ -42,23 +37,19 @@ fn server(client: &mut Client, name: &str) -> String {
     answer.location().to_owned()
 }
 
+/// Presses the button that starts this server; returns the address of the job.
+fn start(client: &mut Client, server: &str) -> String {
+    let action = format!("{server}/start");
+    let key = client.get(server).page().form_field(&action, "key");
+    client.post(&action, &[("key", &key)]).location().to_owned()
+}
+
 fn id(path: &str) -> i64 {
     path.rsplit('/')
         .next()
         .and_then(|id| id.split('#').next())
         .and_then(|id| id.parse().ok())
         .expect("an id")
-}
-
-/// The key of the button for `action`.
-fn key(page: &str, action: &str) -> String {
-    let at = page
-        .find(&format!("/{action}\""))
-        .unwrap_or_else(|| panic!("no button for {action}: {page}"));
-    let rest = &page[at..];
-    let rest =
-        &rest[rest.find("name=\"key\" value=\"").expect("a key") + "name=\"key\" value=\"".len()..];
-    rest.split('"').next().unwrap().to_owned()
 }
 
 #[test]
@@ -72,19 +63,17 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
     let path = server(&mut anna, "Friday");
     let page = anna.get(&path);
     assert_eq!(page.status, 200);
-    assert!(
-        page.body.contains("<h1>Friday</h1>") && page.body.contains("127.0.0.1:27000"),
-        "{}",
-        page.body
-    );
+    assert!(page.body.contains("127.0.0.1:27000"), "{}", page.body);
 
+    let page = page.page();
+    assert_eq!(page.text("h1"), "Friday");
     assert!(
-        !page.body.contains("/restart\""),
+        !page.has_form(&format!("{path}/restart")),
         "what does not run cannot be restarted"
     );
 
     // Two clicks on one button.
-    let start = key(&page.body, "start");
+    let start = page.form_field(&format!("{path}/start"), "key");
     let first = anna.post(&format!("{path}/start"), &[("key", &start)]);
     let second = anna.post(&format!("{path}/start"), &[("key", &start)]);
     assert_eq!((first.status, first.location()), (303, second.location()));
@@ -99,14 +88,11 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
             && page.body.contains("web:anna")
     );
 
-    let dashboard = anna.get("/");
-    assert!(
-        dashboard.body.contains("desired: running")
-            && dashboard.body.contains(&format!("href=\"{job}\""))
-    );
+    let dashboard = anna.get("/").page();
+    assert!(dashboard.text("#servers").contains("desired: running") && dashboard.has_link(&job));
 
     assert!(
-        !dashboard.body.contains(&format!("{path}/start\"")),
+        !dashboard.has_form(&format!("{path}/start")),
         "with a job under way there is nothing to press"
     );
 
@@ -117,10 +103,10 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
 
     assert_eq!(cancelled.status, 303, "{}", cancelled.body);
 
-    let page = anna.get(&job);
+    let cancellation = anna.get(&job).page().text("#cancellations");
     assert!(
-        page.body.contains("wrong &#60;b&#62;server&#60;/b&#62;")
-            && page.body.contains("before execution")
+        cancellation.contains("wrong <b>server</b>") && cancellation.contains("before execution"),
+        "{cancellation}"
     );
 
     let again = anna.post(&format!("{job}/cancel"), &[]);
@@ -172,15 +158,7 @@ fn nothing_of_a_player_is_there_for_another_and_an_admin_sees_all() {
     );
 
     let path = server(&mut anna, "Friday");
-    let page = anna.get(&path);
-
-    let job = anna
-        .post(
-            &format!("{path}/start"),
-            &[("key", &key(&page.body, "start"))],
-        )
-        .location()
-        .to_owned();
+    let job = start(&mut anna, &path);
 
     for path in [
         path.clone(),
@@ -224,12 +202,8 @@ fn nothing_of_a_player_is_there_for_another_and_an_admin_sees_all() {
         all.body
     );
 
-    assert!(!root.get("/?q=saturday").body.contains("id=\"server-1\""));
-    assert!(
-        root.get("/?q=FRI&state=unknown")
-            .body
-            .contains("id=\"server-1\"")
-    );
+    assert!(!root.get("/?q=saturday").page().has("#server-1"));
+    assert!(root.get("/?q=FRI&state=unknown").page().has("#server-1"));
 
     assert_eq!(host.state(JobId(id(&job))), JobState::Queued);
 
@@ -247,7 +221,7 @@ fn nothing_of_a_player_is_there_for_another_and_an_admin_sees_all() {
     assert!(
         list.body.contains("#2")
             && !list.body.contains("Saturday")
-            && !list.body.contains("/jobs/2\""),
+            && !list.page().has_link("/jobs/2"),
         "{}",
         list.body
     );
@@ -279,15 +253,18 @@ fn a_forms_errors_are_shown_and_input_is_kept() {
             answer.body
         );
 
+        let page = answer.page();
+        assert_eq!(page.form_field("/servers", "name"), name);
+        assert_eq!(page.form_field("/servers", "port"), port);
         assert!(
-            answer.input("name").is_some_and(|kept| !kept.is_empty())
-                && !answer.body.contains("<b>")
+            page.has("[aria-invalid=true]") && !page.has("main b"),
+            "{}",
+            answer.body
         );
 
         assert!(
-            answer.body.contains("aria-invalid") && !answer.body.contains("--port"),
-            "{}",
-            answer.body
+            !answer.body.contains("--port"),
+            "an option of the command line"
         );
     }
 
@@ -300,14 +277,7 @@ fn a_log_is_shown_as_text_to_its_last_lines_and_downloaded_whole() {
     let web = Web::start(&host, &[]);
     let mut anna = web.signed_in("anna");
     let path = server(&mut anna, "Friday");
-    let page = anna.get(&path);
-    let job = anna
-        .post(
-            &format!("{path}/start"),
-            &[("key", &key(&page.body, "start"))],
-        )
-        .location()
-        .to_owned();
+    let job = start(&mut anna, &path);
     let wide = "漢".repeat(4096);
 
     host.db()
@@ -328,19 +298,19 @@ fn a_log_is_shown_as_text_to_its_last_lines_and_downloaded_whole() {
         .unwrap();
 
     let page = anna.get(&job);
-    assert!(
-        !page.body.contains("<script>alert") && page.body.contains("&#60;script&#62;alert(1)"),
-        "escaped"
-    );
-
     assert!(!page.body.contains('\u{1b}') && page.body.contains(&wide));
+
+    let page = page.page();
+    let shown = page.text("#log .line.stderr[data-seq='999']");
     assert!(
-        page.body.contains("class=\"line stderr\" data-seq=\"999\"")
-            && page.body.contains("data-seq=\"501\"")
+        shown.contains("</pre><script>alert(1)</script>") && !page.has("#log script"),
+        "{shown}"
     );
 
-    assert!(
-        !page.body.contains("data-seq=\"500\""),
+    let numbers = page.attributes("#log .line", "data-seq");
+    assert_eq!(
+        (numbers[0].as_str(), numbers.len()),
+        ("501", 500),
         "only the last 500 lines"
     );
 
@@ -369,11 +339,8 @@ fn a_token_is_shown_once_and_revoked_by_its_owner_only() {
     let web = Web::start(&host, &[]);
     let (mut anna, mut berta) = (web.signed_in("anna"), web.signed_in("berta"));
     let made = anna.post("/account/tokens", &[("name", "backup script")]);
-    let at = made.body.find("l4m_").expect("the token's text");
-    let text: String = made.body[at..]
-        .chars()
-        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-        .collect();
+    let text = made.page().text("#token");
+    assert!(text.starts_with("l4m_"), "{text}");
 
     assert!(
         tokens::authenticate(host.db().connection(), &text)
@@ -506,9 +473,9 @@ fn a_hundred_servers_are_one_page_without_trouble() {
 
     let web = Web::start(&host, &[]);
     let mut anna = web.signed_in("anna");
-    let page = anna.get("/");
-    assert_eq!(page.body.matches("/start\"").count(), 100);
-    assert!(page.body.contains("Server 99."));
+    let page = anna.get("/").page();
+    assert_eq!(page.count("form[action$='/start']"), 100);
+    assert!(page.text("#servers").contains("Server 99."));
 
     let sql = "UPDATE servers SET actual_state = 'failed' WHERE id = 70;
                UPDATE servers SET drift = 'down', drift_since = 1 WHERE id IN (70, 80)";
@@ -527,25 +494,21 @@ fn a_hundred_servers_are_one_page_without_trouble() {
         "it would be the player's own machine"
     );
 
-    let page = anna.get("/").body;
-    assert!(
-        page.contains("1 failed</a>")
-            && page.contains("2 drifted</a>")
-            && page.contains("1 running</a>"),
-        "{page}"
-    );
+    let page = anna.get("/").page();
+    let counts = page.texts("#counts a");
+    for count in ["1 failed", "2 drifted", "1 running"] {
+        assert!(counts.iter().any(|text| text == count), "{counts:?}");
+    }
 
-    let place = |id| page.find(&format!("id=\"server-{id}\"")).unwrap();
-    assert!(
-        place(70) < place(80) && place(80) < place(1) && place(1) < place(2),
+    let rows = page.attributes("#servers tbody tr", "id");
+    assert_eq!(
+        rows[..4],
+        ["server-70", "server-80", "server-1", "server-2"],
         "what is wrong comes first"
     );
 
     assert_eq!(
-        anna.get("/?state=drift")
-            .body
-            .matches("id=\"server-")
-            .count(),
+        anna.get("/?state=drift").page().count("#servers tbody tr"),
         2
     );
 
@@ -582,32 +545,6 @@ fn a_hundred_servers_are_one_page_without_trouble() {
     );
 }
 
-/// The tags with one of these names in a region that is updated.
-fn in_regions<'a>(page: &'a str, wanted: &[&str]) -> Vec<&'a str> {
-    const VOID: [&str; 9] = [
-        "meta", "link", "input", "br", "img", "hr", "wbr", "col", "!doctype",
-    ];
-
-    let (mut open, mut found) = (Vec::new(), Vec::new());
-    for tag in page
-        .split('<')
-        .skip(1)
-        .map(|rest| rest.split('>').next().unwrap())
-    {
-        let name = tag.split([' ', '\n', '/']).next().unwrap();
-        if let Some(end) = tag.strip_prefix('/') {
-            while open.pop().is_some_and(|(name, _)| name != end) {}
-        } else if !VOID.contains(&name) && !tag.ends_with('/') {
-            if wanted.contains(&name) && open.iter().any(|(_, moves)| *moves) {
-                found.push(tag);
-            }
-            open.push((name, tag.contains(" data-live")));
-        }
-    }
-
-    found
-}
-
 /// app.js relies on this: an update never turns one button into another under the pointer.
 #[test]
 fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
@@ -621,29 +558,24 @@ fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
 
     let sql = |text: &str| host.db().connection().execute_batch(text).unwrap();
     let mut seen = std::collections::BTreeSet::new();
-    let mut look = |client: &mut Client, path: &str| {
+    let mut check = |client: &mut Client, path: &str| {
         let page = client.get(path);
         assert_eq!(page.status, 200, "{path}");
 
-        let all: Vec<&str> = page
-            .body
-            .split(" id=\"")
-            .skip(1)
-            .map(|rest| rest.split('"').next().unwrap())
-            .collect();
-        for tag in in_regions(&page.body, &["form", "details"]) {
-            let id = tag
-                .split_once(" id=\"")
-                .unwrap_or_else(|| panic!("{path}: no id: <{tag}>"))
-                .1;
-            let id = id.split('"').next().unwrap();
+        let page = page.page();
+        let all = page.attributes("[id]", "id");
+        let acting = "[data-live] form, [data-live] details";
+        let ids = page.attributes(acting, "id");
+        assert_eq!(ids.len(), page.count(acting), "{path}: one has no id");
+
+        for id in ids {
             assert_eq!(
                 all.iter().filter(|other| **other == id).count(),
                 1,
                 "{path}: {id}"
             );
 
-            seen.insert(id.to_owned());
+            seen.insert(id);
         }
     };
 
@@ -652,7 +584,7 @@ fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
             "UPDATE servers SET actual_state = '{state}', actual_since = 1"
         ));
         for path in ["/", "/servers/1", "/admin"] {
-            look(&mut root, path);
+            check(&mut root, path);
         }
     }
 
@@ -661,21 +593,21 @@ fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
         .location()
         .to_owned();
     for path in ["/", "/servers/1", &job] {
-        look(&mut anna, path);
+        check(&mut anna, path);
     }
 
     sql("UPDATE jobs SET state = 'running', started_at = 1, worker_id = 'w'");
-    look(&mut anna, &job);
+    check(&mut anna, &job);
     sql("UPDATE jobs SET state = 'cancelling'");
-    look(&mut anna, &job);
+    check(&mut anna, &job);
     sql(
         "UPDATE jobs SET state = 'failed', finished_at = 2, exit_code = 1; UPDATE tasks SET state \
          = 'skipped', finished_at = 2",
     );
 
-    look(&mut anna, &job);
+    check(&mut anna, &job);
     root.post("/admin/pause", &[("action", "pause")]);
-    look(&mut root, "/admin");
+    check(&mut root, "/admin");
 
     for id in [
         "power-2-start",
@@ -688,7 +620,7 @@ fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
         "resume-form",
         "pause",
     ] {
-        assert!(seen.contains(id), "{id} was not looked at: {seen:?}");
+        assert!(seen.contains(id), "{id} was not on any page: {seen:?}");
     }
 }
 

@@ -18,7 +18,7 @@ use crate::support::subscribers::{Received, Subscriber, Subscribers, many_files}
 use crate::support::{WEB, ended, start, until};
 
 /// Signed-in users; the cookie of each.
-fn signed_in(host: &TestHost, count: usize) -> Vec<String> {
+fn new_sessions(host: &TestHost, count: usize) -> Vec<String> {
     let (now, mut db) = (clock::now_ms(), host.db());
     let cookie = |number: usize| {
         let text = format!("{number:064x}");
@@ -78,7 +78,7 @@ fn two_hundred_clients_get_each_line_once_across_restarts() {
     const LINES: i64 = 4000;
 
     let host = TestHost::new();
-    let cookie = signed_in(&host, 1).remove(0);
+    let cookie = new_sessions(&host, 1).remove(0);
     let _runner = printing(
         &host,
         &format!(
@@ -177,7 +177,7 @@ fn two_hundred_clients_get_each_line_once_across_restarts() {
 #[test]
 fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
     let host = TestHost::new();
-    let cookie = signed_in(&host, 1).remove(0);
+    let cookie = new_sessions(&host, 1).remove(0);
 
     // Twenty million bytes: far more than the kernel buffers for a connection.
     let _runner = printing(
@@ -268,7 +268,7 @@ fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
 fn of_ten_thousand_streams_those_beyond_the_limit_get_503() {
     let count = many_files().saturating_sub(500).min(10_000);
     let host = TestHost::new();
-    let cookies = signed_in(&host, 40);
+    let cookies = new_sessions(&host, 40);
     let web = Web::start(&host, &[]);
     let job = host.enqueue(&["install"]);
 

@@ -103,14 +103,17 @@ fn every_route_answers_as_the_document_says() {
         ])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
 
     assert!(
         output.status.success(),
-        "{said}{}",
+        "{printed}{}",
         String::from_utf8_lossy(&output.stderr)
     );
 
-    assert!(site.count("jobs") > before, "it enqueued some: {said}");
-    assert!(site.count("cancellations") > 1, "it cancelled some: {said}");
+    assert!(site.count("jobs") > before, "it enqueued some: {printed}");
+    assert!(
+        site.count("cancellations") > 1,
+        "it cancelled some: {printed}"
+    );
 }
