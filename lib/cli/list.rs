@@ -45,7 +45,7 @@ pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
             server,
             states: args.states.clone(),
             limit: args.limit,
-            offset: 0,
+            ..Filter::default()
         };
 
         Ok((

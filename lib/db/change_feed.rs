@@ -93,34 +93,6 @@ pub fn rights_lost(connection: &Connection, known: Rights) -> Result<(bool, Righ
     )
 }
 
-/// The users a job belongs to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Owners {
-    /// The owner of all its servers, when they have the same one. None for a job without servers,
-    /// and when a server's row is gone.
-    pub servers: Option<UserId>,
-    /// The web user who requested it, if any.
-    pub asked: Option<UserId>,
-}
-
-/// The owners of a job.
-pub fn owners(connection: &Connection, job: JobId) -> Result<Owners> {
-    let mut statement = connection.prepare_cached(
-        "SELECT (SELECT CASE WHEN min(s.user_id) = max(s.user_id) AND count(*) = count(s.id) THEN \
-         min(s.user_id) END
-                 FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id WHERE t.job_id = ?1),
-                (SELECT user_id FROM jobs WHERE id = ?1)",
-    )?;
-
-    let user = |id: Option<i64>| id.map(UserId);
-    Ok(statement.query_row([job.0], |row| {
-        Ok(Owners {
-            servers: user(row.get(0)?),
-            asked: user(row.get(1)?),
-        })
-    })?)
-}
-
 /// Detects changes of a server's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerMark {
@@ -256,31 +228,6 @@ mod tests {
         );
 
         assert!(!lost(session) && lost("DELETE FROM sessions"));
-    }
-
-    #[test]
-    fn a_job_is_its_servers_owners_when_that_is_one_user_and_its_askers() {
-        let db = with_servers(3);
-        db.execute_batch(
-            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('ben', '', 1, \
-             1);
-             UPDATE servers SET user_id = 2 WHERE id = 3;
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at, user_id) VALUES
-                 ('start', 'x', 1, 1, NULL), ('start', 'x', 1, 1, 2), ('install', 'x', 1, 1, \
-                 NULL), ('stop', 'x', 1, 1, NULL);
-             INSERT INTO job_targets VALUES (1, 1), (1, 2), (2, 2), (2, 3), (4, 1), (4, 99);",
-        )
-        .unwrap();
-
-        let owners = |job| {
-            let owners = owners(&db, JobId(job)).unwrap();
-            (owners.servers.map(|id| id.0), owners.asked.map(|id| id.0))
-        };
-
-        assert_eq!(
-            [1, 2, 3, 4].map(owners),
-            [(Some(1), None), (None, Some(2)), (None, None), (None, None)]
-        );
     }
 
     #[test]

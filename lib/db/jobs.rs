@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::base::names::{JobId, ServerId, UserId};
 use crate::base::{Error, Result};
+use crate::db::job_filter;
+pub use crate::db::job_filter::Filter;
 use crate::db::tasks::{self, Task};
 use crate::db::{text, text_or_null};
 use crate::domain::job::JobState;
@@ -216,49 +218,9 @@ pub fn state(connection: &Connection, id: JobId) -> Result<(JobState, Option<i64
         .map_err(|error| missing(id, error))
 }
 
-/// Which jobs to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only jobs for this server.
-    pub server: Option<ServerId>,
-    /// Only jobs in one of these states; empty means all.
-    pub states: Vec<JobState>,
-    /// The most rows to return.
-    pub limit: u32,
-    /// How many to skip.
-    pub offset: u32,
-}
-
 /// Jobs, newest first, with their tasks.
 pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Job>> {
-    let states = filter
-        .states
-        .iter()
-        .map(|state| format!("'{}'", state.as_str()))
-        .collect::<Vec<_>>()
-        .join(",");
-    let by_state = if states.is_empty() {
-        String::new()
-    } else {
-        format!("AND state IN ({states})")
-    };
-
-    let by_server = match filter.server {
-        Some(_) => "id IN (SELECT job_id FROM job_targets WHERE server_id = ?1)",
-        None => "?1 IS NULL",
-    };
-
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM jobs WHERE {by_server} {by_state} ORDER BY id DESC LIMIT ?2 OFFSET \
-         ?3"
-    ))?;
-
-    let rows = statement.query_map(
-        params![filter.server.map(|id| id.0), filter.limit, filter.offset],
-        from_row,
-    )?;
-
-    all_of(connection, rows.collect::<rusqlite::Result<_>>()?)
+    with_ids(connection, &job_filter::ids(connection, filter)?)
 }
 
 /// The jobs with these ids, with their tasks. `ids` must descend; ids without a row are left out.

@@ -26,10 +26,11 @@ pub mod error;
 pub mod events;
 mod file;
 pub mod identity;
+mod job_filter;
+pub mod job_rows;
 pub mod jobs;
 mod launch_upgrade;
 pub mod links;
-pub mod listing;
 pub mod lists;
 pub mod logs;
 pub mod maintenance;
@@ -40,6 +41,7 @@ mod names_upgrade;
 pub mod observations;
 pub mod overlays;
 pub mod overview;
+mod paging;
 pub mod poll;
 pub mod ports;
 pub mod queue;
@@ -60,7 +62,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Params, Row, Transaction, TransactionBehavior};
 
 use crate::base::Result;
 use identity::Identity;
@@ -268,13 +270,26 @@ impl Db {
     }
 }
 
+/// The rows of a cached statement, as `read` returns them.
+fn query<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement
+        .query_map(params, read)?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
 /// Reads a text column with any bytes: one damaged row must not stop the reading of the others.
-fn text(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
+fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(String::from_utf8_lossy(row.get_ref(column)?.as_bytes()?).into_owned())
 }
 
 /// The same for a column that may be NULL.
-fn text_or_null(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+fn text_or_null(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
     match row.get_ref(column)? {
         rusqlite::types::ValueRef::Null => Ok(None),
         _ => text(row, column).map(Some),

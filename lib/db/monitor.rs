@@ -2,11 +2,12 @@
 //! by the servers, the running jobs or `limit`, and depends neither on the queue's length nor on
 //! ended jobs.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
 use crate::db::drift::{Drifted, drifted};
+use crate::db::job_rows::{self, JobRow};
 use crate::db::jobs::parse_state;
 use crate::db::{text, text_or_null};
 use crate::domain::job::JobState;
@@ -113,92 +114,19 @@ pub fn counts(connection: &Connection, most: u32) -> Result<(i64, i64)> {
         .query_row([most], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
-/// A job as the monitor shows it.
-#[derive(Clone, Debug)]
-pub struct JobRow {
-    pub id: JobId,
-    pub operation: String,
-    pub state: JobState,
-    pub requested_by: String,
-    /// Unix ms.
-    pub created_at: i64,
-    /// Unix ms.
-    pub started_at: Option<i64>,
-    /// Unix ms.
-    pub finished_at: Option<i64>,
-    pub error: Option<String>,
-    /// The names of its first three servers.
-    pub first_servers: Vec<String>,
-    /// How many servers it has.
-    pub servers: i64,
-}
-
-macro_rules! select {
-    ($tail:literal) => {
-        concat!(
-            "SELECT j.id, j.operation, j.state, j.requested_by, j.created_at, j.started_at, \
-             j.finished_at, j.error,
-                    (SELECT count(*) FROM job_targets t WHERE t.job_id = j.id) ",
-            $tail
-        )
-    };
-}
-
-fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
-    Ok(JobRow {
-        id: JobId(row.get(0)?),
-        operation: text(row, 1)?,
-        state: parse_state(row, 2)?,
-        requested_by: text(row, 3)?,
-        created_at: row.get(4)?,
-        started_at: row.get(5)?,
-        finished_at: row.get(6)?,
-        error: text_or_null(row, 7)?,
-        first_servers: Vec::new(),
-        servers: row.get(8)?,
-    })
-}
-
-fn job_rows(
-    connection: &Connection,
-    sql: &str,
-    limits: impl rusqlite::Params,
-) -> Result<Vec<JobRow>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut jobs = statement
-        .query_map(limits, job_row)?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut names = connection.prepare_cached(
-        "SELECT coalesce(s.name, '#' || t.server_id) FROM job_targets t LEFT JOIN servers s ON \
-         s.id = t.server_id
-         WHERE t.job_id = ?1 ORDER BY t.server_id LIMIT 3",
-    )?;
-
-    for job in jobs.iter_mut().filter(|job| job.servers > 0) {
-        job.first_servers = names
-            .query_map([job.id.0], |row| text(row, 0))?
-            .collect::<rusqlite::Result<_>>()?;
-    }
-
-    Ok(jobs)
-}
+/// The jobs that are running or being cancelled, oldest first.
+const LIVE: &str = "FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id LIMIT ?3";
+/// The head of the queue, next one first.
+const QUEUED: &str = "FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?3";
 
 /// The jobs that are running or being cancelled, oldest first.
 pub fn live(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
-    job_rows(
-        connection,
-        select!("FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id LIMIT ?1"),
-        [limit],
-    )
+    job_rows::select(connection, None, None, LIVE, &[&limit])
 }
 
 /// The head of the queue, next one first.
 pub fn queued(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
-    job_rows(
-        connection,
-        select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"),
-        [limit],
-    )
+    job_rows::select(connection, None, None, QUEUED, &[&limit])
 }
 
 /// Ended jobs, ordered by the event of their end, newest first, so that a clock that is set back
@@ -206,24 +134,18 @@ pub fn queued(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
 /// those that are older than every job that has not ended. A job that ended earlier may be missed
 /// behind a long queue or in a long history.
 pub fn ended(connection: &Connection, limit: u32, among: u32) -> Result<Vec<JobRow>> {
-    job_rows(
-        connection,
-        select!(
-            "FROM (SELECT * FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT ?2)
-                   UNION
-                   SELECT * FROM (SELECT id FROM jobs WHERE id < (SELECT min(id) FROM (
-                           SELECT min(id) AS id FROM jobs WHERE state = 'queued'
-                           UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', \
-                           'cancelling')))
-                       ORDER BY id DESC LIMIT ?2)) near
-             CROSS JOIN jobs j ON j.id = near.id
-             WHERE j.finished_at IS NOT NULL
-             ORDER BY (SELECT max(e.id) FROM events e WHERE e.job_id = j.id
-                           AND e.kind IN ('job.succeeded', 'job.failed', 'job.cancelled')) DESC,
-                 j.finished_at DESC, j.id DESC LIMIT ?1"
-        ),
-        params![limit, among],
-    )
+    let tail = "FROM (SELECT * FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT ?4)
+               UNION
+               SELECT * FROM (SELECT id FROM jobs WHERE id < (SELECT min(id) FROM (
+                       SELECT min(id) AS id FROM jobs WHERE state = 'queued'
+                       UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', 'cancelling')))
+                   ORDER BY id DESC LIMIT ?4)) candidates
+         CROSS JOIN jobs j ON j.id = candidates.id
+         WHERE j.finished_at IS NOT NULL
+         ORDER BY (SELECT max(e.id) FROM events e WHERE e.job_id = j.id
+                       AND e.kind IN ('job.succeeded', 'job.failed', 'job.cancelled')) DESC,
+             j.finished_at DESC, j.id DESC LIMIT ?3";
+    job_rows::select(connection, None, None, tail, &[&limit, &among])
 }
 
 /// The progress of a job.
@@ -260,10 +182,18 @@ pub fn tasks(connection: &Connection, job: JobId) -> Result<Tasks> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::job_rows::Target;
     use crate::db::with_servers;
 
     fn ids(jobs: &[JobRow]) -> Vec<i64> {
         jobs.iter().map(|job| job.id.0).collect()
+    }
+
+    fn named((name, id): (&str, i64)) -> Target {
+        Target {
+            id: ServerId(id),
+            name: Some(name.to_owned()),
+        }
     }
 
     /// Three ended jobs, one running, two queued, and one that ended out of order.
@@ -299,8 +229,11 @@ mod tests {
         let queue = queued(&db, 9).unwrap();
         assert_eq!(ids(&queue), [5, 6]);
         assert_eq!(
-            (queue[0].servers, queue[0].first_servers.join(" ")),
-            (5, "S0 S1 S2".to_owned())
+            (queue[0].more, queue[0].servers.clone()),
+            (
+                2,
+                ["S0", "S1", "S2"].into_iter().zip(1..).map(named).collect()
+            )
         );
 
         assert_eq!(ids(&queued(&db, 1).unwrap()), [5]);
@@ -367,19 +300,8 @@ mod tests {
             rows.collect::<rusqlite::Result<_>>().unwrap()
         };
 
-        for (sql, index) in [
-            (
-                select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"),
-                "jobs_queued",
-            ),
-            (
-                select!(
-                    "FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id LIMIT ?1"
-                ),
-                "jobs_live",
-            ),
-        ] {
-            let plan = plans(sql);
+        for (tail, index) in [(QUEUED, "jobs_queued"), (LIVE, "jobs_live")] {
+            let plan = plans(&format!("SELECT j.id {tail}"));
             assert!(
                 plan[0].contains(index) && !plan.iter().any(|step| step.contains("TEMP B-TREE")),
                 "{plan:?}"

@@ -17,7 +17,7 @@ use super::extract::{self, Body, Id, Limit, Nothing, Offset, Query};
 use super::list::List;
 use crate::base::names::{BadName, JobId, ServerId, ServerRef};
 use crate::base::{Error, Result, clock};
-use crate::db::jobs::{self, Job};
+use crate::db::jobs::{self, Filter, Job};
 use crate::db::{access, lists, servers};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
@@ -70,15 +70,18 @@ pub async fn list(
     Query(which): Query<JobFilters>,
 ) -> std::result::Result<Response, Failure> {
     let part = extract::part(which.limit, which.offset);
-    let which = lists::Jobs {
+    let filter = Filter {
         viewer: viewer.all_or_own(),
         states: which.state,
         operation: which.operation,
         server: which.server,
+        limit: part.limit,
+        offset: part.offset,
+        ..Filter::default()
     };
 
     json::answer(&app, viewer.id, move |db| {
-        Ok(List::new(lists::jobs(db, &which, part)?, part))
+        Ok(List::new(lists::jobs(db, &filter)?, part))
     })
     .await
 }

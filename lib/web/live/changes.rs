@@ -15,7 +15,8 @@ use super::sse;
 use super::stream::Source;
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, UserId};
-use crate::db::change_feed::{self, JobMark, Owners, ServerMark};
+use crate::db::access;
+use crate::db::change_feed::{self, JobMark, ServerMark};
 use crate::db::queue;
 use crate::domain::steam;
 
@@ -38,18 +39,11 @@ pub enum Viewer {
 }
 
 impl Viewer {
-    /// Whether it may see a server of `owner`.
-    #[must_use]
-    pub fn sees_server(self, owner: UserId) -> bool {
-        self == Viewer::Admin || self == Viewer::User(owner)
-    }
-
-    /// A user sees a job if all its servers are the user's, or the user requested it.
-    #[must_use]
-    pub fn sees_job(self, owners: Owners) -> bool {
+    /// Whether it may see what `users` may see.
+    fn is_among(self, users: &[UserId]) -> bool {
         match self {
             Viewer::Admin => true,
-            Viewer::User(user) => owners.servers == Some(user) || owners.asked == Some(user),
+            Viewer::User(user) => users.contains(&user),
         }
     }
 }
@@ -59,7 +53,7 @@ impl Viewer {
 struct ChangeSet {
     all: bool,
     servers: Vec<(ServerId, UserId)>,
-    jobs: Vec<(JobId, Owners)>,
+    jobs: Vec<(JobId, Vec<UserId>)>,
     queue: bool,
 }
 
@@ -242,11 +236,14 @@ impl TableMarks {
             .filter_map(|event| servers.get(&event.server?));
         changed_servers.extend(by_event.map(|mark| (mark.id, mark.owner)));
 
-        let owned = |id: JobId| change_feed::owners(connection, id).map(|owners| (id, owners));
+        let with_viewers = |id: JobId| Ok((id, access::viewers(connection, id)?));
         let change = ChangeSet {
             all: false,
             servers: changed_servers.into_iter().collect(),
-            jobs: changed_jobs.into_iter().map(owned).collect::<Result<_>>()?,
+            jobs: changed_jobs
+                .into_iter()
+                .map(with_viewers)
+                .collect::<Result<_>>()?,
             queue: pause != self.pause || events.iter().any(|event| event.kind.starts_with("job.")),
         };
 
@@ -321,12 +318,12 @@ impl ChangesSource {
             let servers = change
                 .servers
                 .iter()
-                .filter(|(_, owner)| self.viewer.sees_server(*owner))
+                .filter(|(_, owner)| self.viewer.is_among(&[*owner]))
                 .map(|(id, _)| *id);
             let jobs = change
                 .jobs
                 .iter()
-                .filter(|(_, owners)| self.viewer.sees_job(*owners))
+                .filter(|(_, users)| self.viewer.is_among(users))
                 .map(|(id, _)| *id);
             (servers.collect::<Vec<_>>(), jobs.collect::<Vec<_>>())
         };

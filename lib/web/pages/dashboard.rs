@@ -18,7 +18,7 @@ use crate::base::{Result, secret};
 use crate::db::poll::{self, Poll};
 use crate::db::queue::{self, Pause};
 use crate::db::servers::{self, Server};
-use crate::db::{access, listing, monitor};
+use crate::db::{access, job_rows, monitor};
 use crate::domain::server::ActualState;
 use crate::web::app::App;
 use crate::web::failure::Failure;
@@ -94,7 +94,7 @@ struct DashboardData {
     pause: Option<Pause>,
     counts: (i64, i64),
     poll: Poll,
-    jobs: Vec<listing::Listed>,
+    jobs: Vec<job_rows::JobRow>,
 }
 
 /// The unfinished job of each server; a running one before queued ones. A job that the viewer may
@@ -133,7 +133,7 @@ fn load(db: &Connection, viewer: &Viewer) -> Result<DashboardData> {
         pause: queue::pause(db)?,
         counts: monitor::counts(db, MANY)?,
         poll: poll::last(db)?,
-        jobs: listing::recent(db, only, JOBS)?,
+        jobs: job_rows::recent(db, only, JOBS)?,
     })
 }
 

@@ -3,7 +3,7 @@
 
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId};
-use crate::db::listing::{Listed, Target};
+use crate::db::job_rows::{JobRow, Target};
 use crate::domain::job::JobState;
 
 const SECOND: i64 = 1000;
@@ -117,7 +117,7 @@ pub struct JobLine {
 
 impl JobLine {
     #[must_use]
-    pub fn of(job: Listed, now: i64) -> Self {
+    pub fn of(job: JobRow, now: i64) -> Self {
         Self {
             id: job.id,
             took: took(job.started_at, job.finished_at, now),
@@ -139,7 +139,7 @@ impl JobLine {
     }
 
     #[must_use]
-    pub fn all(jobs: Vec<Listed>, now: i64) -> Vec<Self> {
+    pub fn all(jobs: Vec<JobRow>, now: i64) -> Vec<Self> {
         jobs.into_iter().map(|job| Self::of(job, now)).collect()
     }
 }

@@ -18,7 +18,7 @@ mod tests {
 
     use super::{HOSTILE, must_be_text};
     use crate::base::names::{JobId, ServerId};
-    use crate::db::listing::Target;
+    use crate::db::job_rows::Target;
     use crate::domain::job::JobState;
     use crate::domain::server::{ActualState, DesiredState};
     use crate::web::pages::parts::{Elapsed, JobLine, Pager};

@@ -22,7 +22,7 @@ use crate::db::blueprints::{self, Blueprint};
 use crate::db::events::{self, ServerEvent};
 use crate::db::samples::{self, DAY, MONTH, Sample};
 use crate::db::servers::{self, Server};
-use crate::db::{access, listing};
+use crate::db::{access, job_rows, jobs};
 use crate::domain::server::ActualState;
 use crate::web::app::App;
 use crate::web::failure::Failure;
@@ -72,7 +72,7 @@ struct Loaded {
     day: Vec<Sample>,
     month: Vec<Sample>,
     events: Vec<EventRow>,
-    jobs: Vec<listing::Listed>,
+    jobs: Vec<job_rows::JobRow>,
     total: i64,
     blueprints: Vec<Blueprint>,
     refused: Option<String>,
@@ -82,14 +82,13 @@ struct Loaded {
 fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Loaded> {
     let server = viewer.server(db, id)?;
     let only = viewer.all_or_own();
-    let filter = listing::Filter {
-        viewer: only,
+    let filter = jobs::Filter {
         server: Some(id),
         limit: RECENT,
-        ..listing::Filter::default()
+        ..jobs::Filter::default()
     };
 
-    let (jobs, total) = listing::page(db, &filter)?;
+    let (jobs, total) = job_rows::page(db, &filter, only)?;
     let mut events = Vec::new();
     for event in events::of_server(db, id, RECENT)? {
         let open = event
@@ -257,15 +256,14 @@ pub async fn jobs(
     let loaded = app.store.read(move |db| {
         let server = who.server(db, id)?;
         let only = who.all_or_own();
-        let filter = listing::Filter {
-            viewer: only,
+        let filter = jobs::Filter {
             server: Some(id),
             limit,
             offset,
-            ..listing::Filter::default()
+            ..jobs::Filter::default()
         };
 
-        Ok((server, listing::page(db, &filter)?))
+        Ok((server, job_rows::page(db, &filter, only)?))
     });
 
     let (server, (jobs, total)) = loaded.await?;

@@ -11,7 +11,7 @@ use crate::base::clock;
 use crate::base::table::Tone;
 use crate::cli::monitor::snapshot::{JobProgress, Snapshot};
 use crate::cli::monitor::state::{MonitorState, Pane};
-use crate::db::monitor::JobRow;
+use crate::db::job_rows::JobRow;
 use crate::domain::job::JobState;
 
 /// Draws the running jobs with their progress, and the finished ones below.
@@ -200,14 +200,25 @@ pub fn draw_queue(
 
 /// The servers' names, shortened to fit the column.
 fn servers_of(job: &JobRow) -> String {
-    let names = clean(&job.first_servers.join(", "));
-    match usize::try_from(job.servers)
-        .unwrap_or(0)
-        .saturating_sub(job.first_servers.len())
-    {
-        0 if names.is_empty() => "-".to_owned(),
-        0 => names,
-        more => format!("{} servers: {names} and {more} more", job.servers),
+    let names: Vec<String> = job
+        .servers
+        .iter()
+        .map(|server| {
+            server
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("#{}", server.id))
+        })
+        .collect();
+    let shown = clean(&names.join(", "));
+
+    match job.more {
+        0 if shown.is_empty() => "-".to_owned(),
+        0 => shown,
+        more => format!(
+            "{} servers: {shown} and {more} more",
+            names.len() as i64 + more
+        ),
     }
 }
 

@@ -10,8 +10,9 @@ use crate::cli::monitor::keys::Key;
 use crate::cli::monitor::log::Log;
 use crate::cli::monitor::snapshot::JobProgress;
 use crate::db::drift::Drifted;
+use crate::db::job_rows::JobRow;
 use crate::db::logs;
-use crate::db::monitor::{JobRow, ServerRow, Tasks};
+use crate::db::monitor::{ServerRow, Tasks};
 use crate::db::queue::Pause;
 use crate::domain::drift::Drift;
 use crate::domain::job::JobState;
@@ -33,8 +34,9 @@ fn job(id: i64, state: JobState) -> JobRow {
         started_at: (state != JobState::Queued).then_some(1_000),
         finished_at: state.is_terminal().then_some(2_000),
         error: None,
-        first_servers: Vec::new(),
-        servers: 0,
+        servers: Vec::new(),
+        more: 0,
+        open: true,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::db::drift::Drifted;
-use crate::db::monitor::{Busy, JobRow, ServerRow};
+use crate::db::job_rows::JobRow;
+use crate::db::monitor::{Busy, ServerRow};
 use crate::db::queue::Pause;
 use crate::domain::server::ActualState;
 
@@ -16,8 +17,9 @@ fn job(id: i64, state: JobState) -> JobRow {
         started_at: None,
         finished_at: None,
         error: None,
-        first_servers: Vec::new(),
-        servers: 0,
+        servers: Vec::new(),
+        more: 0,
+        open: true,
     }
 }
 

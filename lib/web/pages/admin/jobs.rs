@@ -10,8 +10,9 @@ use super::super::frame::{Frame, page};
 use super::super::parts::{JobLine, Pager};
 use crate::base::clock;
 use crate::base::names::{ServerId, UserName};
+use crate::db::job_rows;
+use crate::db::jobs::Filter;
 use crate::db::links::{self, Linked};
-use crate::db::listing::{self, Filter};
 use crate::db::users;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
@@ -97,7 +98,7 @@ pub(super) async fn list(
 
     let found = app.store.read(move |db| {
         let users = users::all(db)?.into_iter().map(|user| user.name).collect();
-        Ok((listing::page(db, &filter)?, links::all(db)?, users))
+        Ok((job_rows::page(db, &filter, None)?, links::all(db)?, users))
     });
 
     let ((jobs, total), servers, users) = found.await?;

@@ -14,7 +14,7 @@ use crate::base::{clock, secret};
 use crate::db::overview::{self, Servers, Shared};
 use crate::db::poll::{self, Orphan, Poll};
 use crate::db::queue::{self, Pause};
-use crate::db::{jobs, listing};
+use crate::db::{job_rows, jobs};
 use crate::domain::job::JobState;
 use crate::web::app::App;
 use crate::web::disk;
@@ -73,7 +73,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
             poll: poll::last(db)?,
             orphans: poll::orphans(db)?,
             shared,
-            recent: JobLine::all(listing::recent(db, None, RECENT)?, now),
+            recent: JobLine::all(job_rows::recent(db, None, RECENT)?, now),
         })
     });
 

@@ -1,17 +1,17 @@
-//! Pages of jobs for the web: one query for the rows, one for the total.
+//! Jobs as the pages and the monitor list them, without their tasks.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, ToSql, params_from_iter};
 
 use crate::base::Result;
-use crate::base::names::{JobId, ServerId, UserId, UserName};
+use crate::base::names::{JobId, ServerId, UserId};
+use crate::db::job_filter::Filter;
 use crate::db::jobs::parse_state;
-use crate::db::{access, text, text_or_null};
+use crate::db::{access, job_filter, query, text, text_or_null};
 use crate::domain::job::JobState;
-use crate::domain::operation::Operation;
 
 /// A job as lists show it.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct JobRow {
     pub id: JobId,
     pub operation: String,
     pub state: JobState,
@@ -41,34 +41,15 @@ pub struct Target {
     pub name: Option<String>,
 }
 
-/// Which jobs to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// The user who views the list; none for an admin. Without a server, only jobs that this user
-    /// may see are listed.
-    pub viewer: Option<UserId>,
-    /// Only jobs for this server.
-    pub server: Option<ServerId>,
-    /// Only jobs in one of these states; empty means all.
-    pub states: Vec<JobState>,
-    /// Only jobs of this operation.
-    pub operation: Option<Operation>,
-    /// Only jobs requested by this user, on the command line, over the web or over the API.
-    pub requester: Option<UserName>,
-    /// The most rows to return.
-    pub limit: u32,
-    /// How many to skip.
-    pub offset: u32,
-}
-
 /// A condition: user ?1 may see job j. An admin (NULL) may see all.
 fn open() -> String {
     format!("(?1 IS NULL OR {})", access::may_see("j", "?1"))
 }
 
-/// The last ?3 jobs requested by user ?1, and the last ?3 of each server of that user. The overall
+/// Candidates for a list of ?3 jobs: the last ?3 jobs requested by user ?1, and the last ?3 of each server of that user. The overall
 /// last ones are always among them.
-const NEAR: &str = "j.id IN (SELECT * FROM (SELECT id FROM jobs WHERE user_id = ?1 ORDER BY id \
+const CANDIDATES: &str =
+    "j.id IN (SELECT * FROM (SELECT id FROM jobs WHERE user_id = ?1 ORDER BY id \
                    DESC LIMIT ?3)
      UNION SELECT t.job_id FROM servers s CROSS JOIN job_targets t ON t.server_id = s.id AND \
      t.job_id IN
@@ -89,95 +70,51 @@ fn columns() -> String {
     )
 }
 
-impl Filter {
-    /// The conditions after WHERE; ?1 is the viewer, ?2 the server.
-    fn conditions(&self) -> String {
-        let mut all = vec![match self.server {
-            Some(_) => "j.id IN (SELECT job_id FROM job_targets WHERE server_id = ?2)".to_owned(),
-            None if self.viewer.is_none() => "?1 IS NULL AND ?2 IS NULL".to_owned(),
-            None => format!("{CONCERNS} AND {} AND ?2 IS NULL", open()),
-        }];
-
-        if !self.states.is_empty() {
-            let words: Vec<String> = self
-                .states
-                .iter()
-                .map(|state| format!("'{}'", state.as_str()))
-                .collect();
-            all.push(format!("j.state IN ({})", words.join(",")));
-        }
-
-        if let Some(operation) = self.operation {
-            all.push(format!("j.operation = '{operation}'"));
-        }
-
-        if let Some(requester) = &self.requester {
-            let names = ["", "web:", "api:"].map(|way| literal(&format!("{way}{requester}")));
-            all.push(format!("j.requested_by IN ({})", names.join(", ")));
-        }
-
-        all.join(" AND ")
-    }
-}
-
-/// `text` as an SQL literal, for a user's name, which is free text. It contains no NUL, which would
-/// end the statement.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-/// Jobs that user ?1 requested, or that have a server of that user. This uses indexes instead of a
-/// scan of all jobs.
-const CONCERNS: &str = "j.id IN (SELECT id FROM jobs WHERE user_id = ?1
-     UNION SELECT t.job_id FROM servers s CROSS JOIN job_targets t ON t.server_id = s.id WHERE \
-     s.user_id = ?1)";
-
-/// A page of jobs, newest first, and the total.
-pub fn page(connection: &Connection, filter: &Filter) -> Result<(Vec<Listed>, i64)> {
-    let (viewer, server) = (filter.viewer.map(|id| id.0), filter.server.map(|id| id.0));
-    let conditions = filter.conditions();
-    let total = connection
-        .prepare_cached(&format!("SELECT count(*) FROM jobs j WHERE {conditions}"))?
-        .query_row(params![viewer, server], |row| row.get(0))?;
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {} FROM jobs j WHERE {conditions} ORDER BY j.id DESC LIMIT ?3 OFFSET ?4",
-        columns()
-    ))?;
-
-    let rows = statement.query_map(
-        params![viewer, server, filter.limit, filter.offset],
-        |row| read(row, filter),
-    )?;
-
-    Ok((rows.collect::<rusqlite::Result<_>>()?, total))
+/// A page of jobs as `viewer` (none for an admin) may see them, newest first, and the total. Only
+/// `filter.viewer` limits the list to what a user may open.
+pub fn page(
+    connection: &Connection,
+    filter: &Filter,
+    viewer: Option<UserId>,
+) -> Result<(Vec<JobRow>, i64)> {
+    let (ids, total) = job_filter::page(connection, filter)?;
+    let ids = serde_json::to_string(&ids).unwrap_or_default();
+    let tail = "FROM jobs j WHERE j.id IN (SELECT value FROM json_each(?3)) ORDER BY j.id DESC";
+    let rows = select(connection, viewer, filter.server, tail, &[&ids])?;
+    Ok((rows, total))
 }
 
 /// The last jobs that `viewer` may see (none for an admin), newest first. The cost grows with the
 /// viewer's servers and with `limit`, not with the history.
-pub fn recent(connection: &Connection, viewer: Option<UserId>, limit: u32) -> Result<Vec<Listed>> {
-    let near = match viewer {
-        None => "?1 IS NULL",
-        Some(_) => NEAR,
-    };
-
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {} FROM jobs j WHERE ?2 IS NULL AND {near} AND {} ORDER BY j.id DESC LIMIT ?3",
-        columns(),
-        open()
-    ))?;
-
-    let filter = Filter {
-        viewer,
-        ..Filter::default()
-    };
-
-    let rows = statement.query_map(params![viewer.map(|id| id.0), None::<i64>, limit], |row| {
-        read(row, &filter)
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+pub fn recent(connection: &Connection, viewer: Option<UserId>, limit: u32) -> Result<Vec<JobRow>> {
+    let candidates = viewer.map_or("TRUE", |_| CANDIDATES);
+    let open = open();
+    let tail = format!("FROM jobs j WHERE {candidates} AND {open} ORDER BY j.id DESC LIMIT ?3");
+    select(connection, viewer, None, &tail, &[&limit])
 }
 
-fn read(row: &Row<'_>, filter: &Filter) -> rusqlite::Result<Listed> {
+/// Reads jobs as `viewer` may see them. In `tail`, which begins with FROM, ?1 is the viewer, ?2 the
+/// server of the list, and `more` follows.
+pub(super) fn select(
+    connection: &Connection,
+    viewer: Option<UserId>,
+    server: Option<ServerId>,
+    tail: &str,
+    more: &[&dyn ToSql],
+) -> Result<Vec<JobRow>> {
+    let (viewer, id) = (viewer.map(|user| user.0), server.map(|server| server.0));
+    let params = [&viewer as &dyn ToSql, &id]
+        .into_iter()
+        .chain(more.iter().copied());
+    query(
+        connection,
+        &format!("SELECT {} {tail}", columns()),
+        params_from_iter(params),
+        |row| read(row, server),
+    )
+}
+
+fn read(row: &Row<'_>, server: Option<ServerId>) -> rusqlite::Result<JobRow> {
     let open: bool = row.get(8)?;
     let count: i64 = row.get(9)?;
     let first: Vec<(i64, Option<String>)> =
@@ -191,19 +128,13 @@ fn read(row: &Row<'_>, filter: &Filter) -> rusqlite::Result<Listed> {
         .collect();
     servers.sort_unstable_by_key(|target| target.id);
 
-    let more = count - i64::try_from(servers.len()).unwrap_or(0);
-    let (servers, more) = match filter.server {
-        Some(id) if !open => (
-            vec![Target {
-                id,
-                name: text_or_null(row, 11)?,
-            }],
-            0,
-        ),
-        _ => (servers, more),
-    };
+    let mut more = count - i64::try_from(servers.len()).unwrap_or(0);
+    if let Some(id) = server.filter(|_| !open) {
+        let name = text_or_null(row, 11)?;
+        (servers, more) = (vec![Target { id, name }], 0);
+    }
 
-    Ok(Listed {
+    Ok(JobRow {
         id: JobId(row.get(0)?),
         operation: text(row, 1)?,
         state: parse_state(row, 2)?,
@@ -222,6 +153,7 @@ fn read(row: &Row<'_>, filter: &Filter) -> rusqlite::Result<Listed> {
 mod tests {
     use super::*;
     use crate::db::with_servers;
+    use crate::domain::operation::Operation;
 
     /// Servers 1 to 4 are user 1's, 5 is user 2's. Job 1 is an admin's for all servers, 2 is user
     /// 1's, 3 is an install of user 1, 4 is for server 5.
@@ -256,7 +188,7 @@ mod tests {
         )
     }
 
-    fn ids(jobs: &[Listed]) -> Vec<i64> {
+    fn ids(jobs: &[JobRow]) -> Vec<i64> {
         jobs.iter().map(|job| job.id.0).collect()
     }
 
@@ -272,6 +204,7 @@ mod tests {
                     offset,
                     ..Filter::default()
                 },
+                viewer,
             )
             .unwrap();
 
@@ -297,11 +230,11 @@ mod tests {
             page(
                 &db,
                 &Filter {
-                    viewer,
                     server: Some(ServerId(5)),
                     limit: 9,
                     ..Filter::default()
                 },
+                viewer,
             )
         };
 
@@ -337,7 +270,7 @@ mod tests {
             ..Filter::default()
         };
 
-        let (jobs, total) = page(&db, &filter).unwrap();
+        let (jobs, total) = page(&db, &filter, None).unwrap();
         assert_eq!((ids(&jobs), total), (vec![4, 2], 2));
         assert_eq!(
             jobs[1].servers[1],
@@ -353,7 +286,7 @@ mod tests {
     fn the_last_jobs_are_found_without_reading_the_history() {
         let db = history();
         let sql = format!(
-            "EXPLAIN QUERY PLAN SELECT j.id FROM jobs j WHERE {NEAR} AND {} ORDER BY j.id DESC \
+            "EXPLAIN QUERY PLAN SELECT j.id FROM jobs j WHERE {CANDIDATES} AND {} ORDER BY j.id DESC \
             LIMIT ?3",
             open()
         );

@@ -1,0 +1,166 @@
+//! Which jobs a list shows: the filter of all lists of jobs, and the only place that makes SQL of it.
+
+use rusqlite::Connection;
+
+use crate::base::Result;
+use crate::base::names::{JobId, ServerId, UserId, UserName};
+use crate::db::access;
+use crate::db::paging::{self, Part, words};
+use crate::domain::job::JobState;
+use crate::domain::operation::Operation;
+
+/// Which jobs to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only jobs that this user may see; none for an admin, who sees all.
+    pub viewer: Option<UserId>,
+    /// Only jobs for this server, alone or among others.
+    pub server: Option<ServerId>,
+    /// Only jobs in one of these states; empty means all.
+    pub states: Vec<JobState>,
+    /// Only jobs of this operation.
+    pub operation: Option<Operation>,
+    /// Only jobs requested by this user, on the command line, over the web or over the API.
+    pub requester: Option<UserName>,
+    /// The most rows to return.
+    pub limit: u32,
+    /// How many to skip.
+    pub offset: u32,
+}
+
+impl Filter {
+    fn part(&self) -> Part {
+        Part {
+            limit: self.limit,
+            offset: self.offset,
+        }
+    }
+
+    /// Whether only queued and running jobs can match. They are few, so each of them is checked.
+    fn is_live(&self) -> bool {
+        !self.states.is_empty() && self.states.iter().all(|state| !state.is_terminal())
+    }
+
+    /// `FROM jobs WHERE …`, in arms of which a job matches at most one.
+    fn arms(&self) -> Vec<String> {
+        let mut rule = String::new();
+        match self.viewer {
+            Some(user) if self.is_live() => {
+                rule += &format!(" AND {}", access::may_see("jobs", user))
+            }
+            Some(user) => rule += &format!(" AND id IN ({})", access::jobs_of(user)),
+            None => {}
+        }
+
+        if let Some(server) = self.server {
+            rule +=
+                &format!(" AND id IN (SELECT job_id FROM job_targets WHERE server_id = {server})");
+        }
+
+        if let Some(operation) = self.operation {
+            rule += &format!(" AND operation = '{operation}'");
+        }
+
+        if let Some(requester) = &self.requester {
+            let names = ["", "web:", "api:"].map(|way| literal(&format!("{way}{requester}")));
+            rule += &format!(" AND requested_by IN ({})", names.join(", "));
+        }
+
+        let arms = arms_of(&self.states).into_iter();
+        arms.map(|arm| format!("FROM jobs WHERE {arm}{rule}"))
+            .collect()
+    }
+}
+
+/// `text` as an SQL literal, for a user's name, which is free text. It contains no NUL, which would
+/// end the statement.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Conditions of which a job fulfils at most one. Queued and running jobs have an index each, which
+/// SQLite uses only if its condition is repeated literally.
+fn arms_of(states: &[JobState]) -> Vec<String> {
+    use JobState::Queued;
+
+    if states.is_empty() {
+        return vec!["TRUE".to_owned()];
+    }
+
+    if states.iter().any(|state| state.is_terminal()) {
+        return vec![format!("state IN ({})", words(states))];
+    }
+
+    let mut arms = Vec::new();
+    if states.contains(&Queued) {
+        arms.push("state = 'queued'".to_owned());
+    }
+
+    let live: Vec<JobState> = states
+        .iter()
+        .copied()
+        .filter(|state| *state != Queued)
+        .collect();
+    if !live.is_empty() {
+        arms.push(format!(
+            "state IN ('running', 'cancelling') AND state IN ({})",
+            words(&live)
+        ));
+    }
+
+    arms
+}
+
+/// The ids of the jobs, newest first.
+pub(super) fn ids(connection: &Connection, filter: &Filter) -> Result<Vec<JobId>> {
+    let ids = paging::ids(connection, &filter.arms(), "DESC", filter.part())?;
+    Ok(ids.into_iter().map(JobId).collect())
+}
+
+/// The same with the total.
+pub(super) fn page(connection: &Connection, filter: &Filter) -> Result<(Vec<JobId>, i64)> {
+    let (arms, part) = (filter.arms(), filter.part());
+    let (ids, total) = match filter.viewer {
+        Some(_) if !filter.is_live() => {
+            paging::part_of_few(connection, &arms.join(" UNION ALL SELECT id "), part)?
+        }
+        _ => paging::part_of(connection, &arms, "DESC", part)?,
+    };
+
+    Ok((ids.into_iter().map(JobId).collect(), total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::with_servers;
+
+    #[test]
+    fn what_is_queued_or_runs_is_found_by_its_index() {
+        let db = with_servers(0);
+        for states in [
+            vec![JobState::Queued],
+            vec![JobState::Running],
+            vec![JobState::Queued, JobState::Running],
+        ] {
+            for arm in arms_of(&states) {
+                let mut plan = db
+                    .prepare(&format!(
+                        "EXPLAIN QUERY PLAN SELECT count(*) FROM jobs WHERE {arm}"
+                    ))
+                    .unwrap();
+                let steps: Vec<String> = plan
+                    .query_map([], |row| row.get(3))
+                    .unwrap()
+                    .map(Result::unwrap)
+                    .collect();
+                assert!(
+                    steps
+                        .iter()
+                        .all(|step| step.contains("jobs_queued") || step.contains("jobs_live")),
+                    "{steps:?}"
+                );
+            }
+        }
+    }
+}
