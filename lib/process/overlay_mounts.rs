@@ -9,7 +9,7 @@ use crate::process::mounts;
 /// The instances with a mount on ROOT/runtime/NAME/merged, ordered by name.
 ///
 /// Fails with 1 when the list of mounts cannot be read.
-pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
+pub fn mounted(root: &Path) -> Result<Vec<InstanceName>> {
     let root = match fs_err::canonicalize(root) {
         Ok(root) => root,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -17,7 +17,7 @@ pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
     };
 
     let runtime = root.join("runtime");
-    let all = mounts::all().map_err(untold)?;
+    let all = mounts::all().map_err(unreadable)?;
     let mut names: Vec<InstanceName> = all
         .iter()
         .filter_map(|mount| instance_of(&runtime, &mount.point))
@@ -30,12 +30,12 @@ pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
 }
 
 /// Whether ROOT/runtime/INSTANCE/merged is a mount point. `root` must be canonical.
-pub(super) fn is_mounted(root: &Path, instance: &InstanceName) -> Result<bool> {
+pub fn is_mounted(root: &Path, instance: &InstanceName) -> Result<bool> {
     let merged = root.join("runtime").join(instance.as_str()).join("merged");
-    Ok(!mounts::at(&merged).map_err(untold)?.is_empty())
+    Ok(!mounts::at(&merged).map_err(unreadable)?.is_empty())
 }
 
-fn untold(error: Error) -> Error {
+fn unreadable(error: Error) -> Error {
     error.within("what is mounted cannot be read")
 }
 
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_root_without_mounts_and_a_missing_root_have_none() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(overlays_mounted(root.path()).unwrap(), []);
-        assert_eq!(overlays_mounted(&root.path().join("missing")).unwrap(), []);
+        assert_eq!(mounted(root.path()).unwrap(), []);
+        assert_eq!(mounted(&root.path().join("missing")).unwrap(), []);
     }
 }
