@@ -11,8 +11,8 @@ use crate::cancel::cleaner::clean_up;
 use crate::cancel::journal::JournalMessage;
 use crate::cancel::tracker::Tracker;
 use crate::db::{Db, cancellations, candidates, logs};
+use crate::host::operation::HostPaths;
 use crate::queue::active::ActiveJob;
-use crate::queue::context::TaskPaths;
 use crate::queue::tick_result::TickResult;
 use crate::wire::Stream;
 
@@ -23,7 +23,7 @@ const ROUNDS: usize = 5;
 /// between slow steps.
 pub fn recover(
     db: &mut Db,
-    paths: &TaskPaths,
+    paths: &HostPaths,
     pauses: &Pauses,
     meanwhile: impl Fn(),
 ) -> Result<(Vec<JobId>, Vec<ServerId>)> {

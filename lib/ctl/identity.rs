@@ -3,7 +3,7 @@
 use nix::unistd::{User, geteuid};
 
 use super::PROGRAM;
-use super::client::print_stderr;
+use super::context::print_stderr;
 use crate::base::names::shown;
 use crate::base::users::LEFT4ME;
 use crate::base::{Error, Result, users};

@@ -1,7 +1,7 @@
 //! l4d2ctl: controls instances without the queue, for repairs and experiments. It uses the same two
 //! sockets as the worker and writes the same files.
 
-mod client;
+mod context;
 mod identity;
 mod spec;
 mod verbs;
@@ -16,6 +16,8 @@ use crate::base::config::{CommandSockets, Logging, Paths, parse};
 use crate::base::names::InstanceName;
 use crate::base::{Result, journal, undumpable};
 use crate::host::instance;
+use crate::host::operation::HostPaths;
+use context::CtlContext;
 
 const PROGRAM: &str = "l4d2ctl";
 
@@ -26,7 +28,7 @@ struct CtlCli {
     #[command(flatten)]
     paths: Paths,
     #[command(flatten)]
-    hands: CommandSockets,
+    sockets: CommandSockets,
     #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
@@ -131,9 +133,12 @@ fn run(cli: CtlCli) -> Result<()> {
     };
 
     identity::become_left4me()?;
-    let ctl = verbs::Control {
-        root: cli.paths.root,
-        hands: cli.hands,
+    let ctl = CtlContext {
+        paths: HostPaths {
+            root: cli.paths.root,
+            helper: cli.sockets.helper_socket,
+            runner: cli.sockets.runner_socket,
+        },
     };
 
     match (cli.verb, spec) {

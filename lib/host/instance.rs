@@ -12,7 +12,8 @@ use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::domain::blueprint::Spec;
 use crate::host::layer::{self, Node};
-use crate::host::{configs, mounts, overlay, rendering};
+use crate::host::{configs, overlay, rendering};
+use crate::process::overlay_mounts;
 
 /// The umask for the modes of an instance's directories. Programs that initialize set it when they
 /// start.
@@ -50,7 +51,7 @@ pub fn initialize(
 
     // A program that mounts the overlay takes this lock too, so it finds either the old files or
     // the new ones.
-    if mounts::is_mounted(&root, instance)? {
+    if overlay_mounts::is_mounted(&root, instance)? {
         return Ok(Initialized::InUse);
     }
 
@@ -89,7 +90,7 @@ pub fn remove(
     may_remove: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let root = fs_err::canonicalize(root)?;
-    if mounts::is_mounted(&root, instance)? {
+    if overlay_mounts::is_mounted(&root, instance)? {
         return Err(Error::conflict(format!(
             "server {instance} has its overlay mounted: stop it first"
         )));

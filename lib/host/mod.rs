@@ -8,7 +8,7 @@ pub mod enablement;
 pub mod installation;
 pub mod instance;
 pub mod layer;
-pub mod mounts;
+pub mod operation;
 pub mod overlay;
 pub mod rendering;
 pub mod units;

@@ -1,24 +1,16 @@
-//! Requests to the helper (a server's unit) and to the runner (external commands): one call is one
-//! connection. Output goes to a [`Sink`] as it arrives.
+//! What systemd reports of a server's unit, and what its journal says, from the helper.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
-
-use serde::Serialize;
+use std::time::{Duration, Instant};
 
 use crate::base::clock::Moment;
 use crate::base::names::InstanceName;
 use crate::base::output::printable;
 use crate::base::{Error, Result};
-use crate::db::runners::End;
 use crate::domain::server::ActualState;
 use crate::domain::unit::{self, Unit};
-use crate::wire::client::{Canceller, Connection};
-use crate::wire::{HelperRequest, JournalEntry, LINE_LIMIT, Stream};
-
-/// At most this many lines are passed on at once.
-const CHUNK: usize = 256;
+use crate::wire::client::{Connection, Output};
+use crate::wire::{HelperRequest, JournalEntry, Observation, Stream};
 
 /// How many bytes of a reply are kept. The longest reply requested, a page of a journal, is a
 /// fraction of that.
@@ -41,78 +33,11 @@ impl Kept {
             }
         }
     }
-}
 
-/// Receives the output of a command.
-pub trait Sink {
-    /// The connection is open; another thread can end the command through `canceller`.
-    fn opened(&mut self, canceller: Canceller);
-    /// A command runs in `unit`, as the other side reports it. `server` is the process that serves
-    /// the connection, as the kernel reports it.
-    fn started(&mut self, unit: &str, server: Option<u32>);
-    /// The command printed these lines.
-    fn lines(&mut self, lines: Vec<(Stream, String)>);
-    /// systemd reported this about the unit: only for a request with `observe`.
-    fn observed(&mut self, _: Observed) {}
-}
-
-/// Sends one request and passes on the replies until the end. `Ok` even when the command failed:
-/// check the returned end.
-///
-/// Fails with 69 or 77 when nothing listens, or the connection broke before the end arrived; 1 when
-/// the request was refused.
-pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Result<End> {
-    let mut connection = Connection::open(socket, request)?;
-    sink.opened(connection.canceller());
-
-    let mut lines: Vec<(Stream, String)> = Vec::new();
-    let mut refused = None;
-    loop {
-        let Some(answer) = connection.next_answer()? else {
-            return Err(Error::failed(format!(
-                "{} ended without a word about how",
-                socket.display()
-            )));
-        };
-
-        if let Some(text) = answer.stdout {
-            lines.push((Stream::Stdout, printable(&text).into_owned()));
-        } else if let Some(text) = answer.stderr {
-            lines.push((Stream::Stderr, printable(&text).into_owned()));
-        } else if let Some(observation) = answer.observed {
-            let unit = Unit::from_properties(observation.properties.iter().map(String::as_str));
-            sink.observed(Observed {
-                unit,
-                at: observation.at,
-            });
-        } else if let Some(started) = answer.started {
-            sink.started(&started.unit, connection.server_pid());
-        } else if let Some(error) = answer.error {
-            refused = Some(
-                printable(&error)
-                    .chars()
-                    .take(LINE_LIMIT)
-                    .collect::<String>(),
-            );
-        } else if let Some(exit) = answer.exit {
-            let end = End {
-                exit: Some(exit),
-                ended_by: answer.ended_by,
-                tree: answer.tree,
-            };
-
-            if !lines.is_empty() {
-                sink.lines(lines);
-            }
-            return match refused {
-                Some(why) => Err(Error::failed(why)),
-                None => Ok(end),
-            };
-        }
-
-        if lines.len() >= CHUNK || (!lines.is_empty() && !connection.has_buffered()) {
-            sink.lines(std::mem::take(&mut lines));
-        }
+    /// The lines of standard output.
+    pub fn stdout(&self) -> impl Iterator<Item = &str> {
+        let stdout = self.lines.iter();
+        stdout.filter_map(|(stream, line)| (*stream == Stream::Stdout).then_some(line.as_str()))
     }
 }
 
@@ -122,6 +47,13 @@ pub struct Observed {
     pub unit: Unit,
     /// Just before systemd was asked.
     pub at: Moment,
+}
+
+impl From<Observation> for Observed {
+    fn from(Observation { at, properties }: Observation) -> Self {
+        let unit = Unit::from_properties(properties.iter().map(String::as_str));
+        Self { unit, at }
+    }
 }
 
 /// The timeout for systemd's report on a unit.
@@ -138,26 +70,19 @@ impl Observed {
     #[must_use]
     pub fn ask(socket: &Path, server: &InstanceName) -> Self {
         let at = Moment::now();
-        let (lines, end) = ask_within(
-            socket,
-            &HelperRequest::Show {
-                server: server.clone(),
-            },
-            SHOW,
-        );
+        let request = HelperRequest::Show {
+            server: server.clone(),
+        };
 
-        if let Err(error) = end {
-            tracing::warn!("server {server} cannot be checked: {error}");
-            return Self {
-                unit: Unit::default(),
-                at,
-            };
-        }
+        let unit = match ask_within(socket, &request, SHOW) {
+            Ok(reply) => Unit::from_properties(reply.stdout()),
+            Err(error) => {
+                tracing::warn!("the state of server {server} cannot be read: {error}");
+                Unit::default()
+            }
+        };
 
-        Self {
-            unit: Unit::from_properties(lines.iter().map(|(_, line)| line.as_str())),
-            at,
-        }
+        Self { unit, at }
     }
 }
 
@@ -183,62 +108,49 @@ pub fn why_failed(mut show: impl FnMut() -> Result<Unit>) -> Option<unit::End> {
     None
 }
 
-/// Collects lines until the timeout.
-struct TimedLines {
-    kept: Kept,
-    patience: Duration,
-    /// Ends the waiting thread when the reply is complete.
-    done: Option<Receiver<()>>,
+/// The reply to a request that only reads, within `limit`.
+fn ask_within(socket: &Path, request: &HelperRequest, limit: Duration) -> Result<Kept> {
+    let mut connection = Connection::open(socket, request)?;
+    connection.set_deadline(Instant::now() + limit);
+
+    let mut kept = Kept::default();
+    let end = connection.run(|output| {
+        if let Output::Lines(lines) = output {
+            kept.add(printable_lines(lines));
+        }
+        Ok(())
+    })?;
+
+    match end.refused {
+        Some(why) => Err(Error::failed(why)),
+        None if end.exit != 0 => Err(Error::failed(format!(
+            "{} failed with exit code {}",
+            request.verb(),
+            end.exit
+        ))),
+        None => Ok(kept),
+    }
 }
 
-impl Sink for TimedLines {
-    fn opened(&mut self, canceller: Canceller) {
-        let (patience, Some(done)) = (self.patience, self.done.take()) else {
-            return;
-        };
-        let closer = canceller.clone();
-        let wait = move || {
-            if done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-                closer.close();
-            }
-        };
-
-        if std::thread::Builder::new().spawn(wait).is_err() {
-            // Without that thread there is no timeout, so no reply is better.
-            canceller.close();
+/// Makes lines of a command safe to show.
+#[must_use]
+pub fn printable_lines(mut lines: Vec<(Stream, String)>) -> Vec<(Stream, String)> {
+    for (_, line) in &mut lines {
+        if let std::borrow::Cow::Owned(shown) = printable(line) {
+            *line = shown;
         }
     }
-    fn started(&mut self, _: &str, _: Option<u32>) {}
-    fn lines(&mut self, lines: Vec<(Stream, String)>) {
-        self.kept.add(lines);
-    }
-}
 
-/// [`ask`] with a timeout: the lines, and the end.
-fn ask_within(
-    socket: &Path,
-    request: &HelperRequest,
-    patience: Duration,
-) -> (Vec<(Stream, String)>, Result<End>) {
-    let (answered, done) = channel();
-    let mut sink = TimedLines {
-        kept: Kept::default(),
-        patience,
-        done: Some(done),
-    };
-
-    let end = ask(socket, request, &mut sink);
-    drop(answered);
-    (sink.kept.lines, end)
+    lines
 }
 
 /// The last entries of a server's journal, including those of its overlay, from the helper, within
-/// `patience`.
+/// `limit`.
 pub fn last_entries(
     socket: &Path,
     server: &InstanceName,
     lines: u32,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<Vec<JournalEntry>> {
     let request = HelperRequest::Journal {
         server: server.clone(),
@@ -248,47 +160,23 @@ pub fn last_entries(
         after: None,
     };
 
-    let lines = answer(socket, server, &request, patience)?;
-
-    Ok(lines
-        .iter()
+    let reply = ask_within(socket, &request, limit)?;
+    Ok(reply
+        .stdout()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect())
 }
 
-/// The last lines of a server's journal, from the helper, within `patience`.
+/// The last lines of a server's journal, from the helper, within `limit`.
 pub fn last_lines(
     socket: &Path,
     server: &InstanceName,
     lines: u32,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<Vec<String>> {
-    answer(
-        socket,
-        server,
-        &HelperRequest::journal(server.clone(), lines, false),
-        patience,
-    )
-}
-
-fn answer(
-    socket: &Path,
-    server: &InstanceName,
-    request: &HelperRequest,
-    patience: Duration,
-) -> Result<Vec<String>> {
-    let (kept, end) = ask_within(socket, request, patience);
-    if end?.exit != Some(0) {
-        return Err(Error::failed(format!(
-            "the journal of server {server} could not be read"
-        )));
-    }
-
-    Ok(kept
-        .into_iter()
-        .filter(|(stream, _)| *stream == Stream::Stdout)
-        .map(|(_, line)| line)
-        .collect())
+    let request = HelperRequest::journal(server.clone(), lines, false);
+    let reply = ask_within(socket, &request, limit)?;
+    Ok(reply.stdout().map(str::to_owned).collect())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod escalation;
 pub mod handshake;
 pub mod lines;
 pub mod mounts;
+pub mod overlay_mounts;
 mod peer;
 mod reexec;
 mod running;

@@ -3,34 +3,19 @@
 //! are listed, so that they can be ended.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
-
-use crate::base::clock::Moment;
 use crate::base::names::{InstanceName, JobId, TaskId, purge_unit};
-use crate::base::{Error, Exit, Result};
+use crate::base::{Error, Result};
 use crate::db::runners::End;
-use crate::domain::unit::Unit;
-use crate::host::units::{self, Kept, Observed, Sink};
+use crate::host::operation::{HostPaths, OperationContext, Reply, verdict};
+use crate::host::units::printable_lines;
 use crate::process::unit_group::{served_by, served_in};
 use crate::queue::log::{Log, RunnerToken};
 use crate::queue::settling::Settling;
 use crate::queue::work::Ended;
-use crate::wire::client::Canceller;
-use crate::wire::{Cancel, EndedBy, HelperRequest, RunnerRequest, Stream, Tree};
-
-/// The paths that tasks use.
-#[derive(Clone, Debug)]
-pub struct TaskPaths {
-    /// LEFT4ME_ROOT.
-    pub root: PathBuf,
-    /// The path of the helper's socket.
-    pub helper: PathBuf,
-    /// The path of the runner's socket.
-    pub runner: PathBuf,
-}
+use crate::wire::client::{Canceller, Connection, Output};
+use crate::wire::{Cancel, HelperRequest, Request, Stream};
 
 /// The open connections, so that their commands can be ended, and the tasks that may open no more.
 #[derive(Clone, Default)]
@@ -125,7 +110,7 @@ impl Connections {
 /// Sends a request to end. A connection that is already closed needs none.
 fn request_end(canceller: &Canceller, how: Cancel) {
     if let Err(error) = canceller.send(how) {
-        tracing::debug!(%error, "a connection had ended before it was told to");
+        tracing::debug!(%error, "a command had ended before it was cancelled");
     }
 }
 
@@ -133,7 +118,7 @@ fn request_end(canceller: &Canceller, how: Cancel) {
 #[derive(Clone)]
 pub struct WorkerContext {
     /// The paths of runner, helper and data.
-    pub paths: Arc<TaskPaths>,
+    pub paths: Arc<HostPaths>,
     pub log: Log<Ended>,
     pub connections: Connections,
     /// The tasks that only wait.
@@ -160,22 +145,9 @@ impl WorkerContext {
 }
 
 impl TaskContext<'_> {
-    /// The data directory, LEFT4ME_ROOT.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.context.paths.root
-    }
-
     /// Why no new command may be started, if so.
     fn refusal(&self) -> Option<&'static str> {
         self.context.connections.refusal(self.task)
-    }
-
-    /// Fails if the task should not continue.
-    ///
-    /// Fails with 1 if it is being cancelled or the worker is stopping.
-    pub fn may_go_on(&self) -> Result<()> {
-        self.refusal().map_or(Ok(()), |why| Err(Error::failed(why)))
     }
 
     /// Writes a line of left4me itself to the job's log.
@@ -185,66 +157,16 @@ impl TaskContext<'_> {
             .note(self.job, self.task, stream, format!("left4me: {line}"));
     }
 
-    /// Enables and starts the unit. Also gives what systemd reports about it afterwards.
-    ///
-    /// Errors: The command's own code if it failed; 69 if the helper cannot be reached.
-    pub fn enable(&self, server: &InstanceName) -> (Result<()>, Result<Observed>) {
-        self.observed(
-            "enable",
-            &HelperRequest::Enable {
-                server: server.clone(),
-                observe: true,
-            },
-            server,
-        )
-    }
-
-    /// Disables and stops the unit, and unmounts its overlay. Also gives what systemd reports about
-    /// it afterwards.
-    pub fn disable(&self, server: &InstanceName) -> (Result<()>, Result<Observed>) {
-        self.observed(
-            "disable",
-            &HelperRequest::Disable {
-                server: server.clone(),
-                observe: true,
-            },
-            server,
-        )
-    }
-
-    /// Empties the upper layer. Removes everything if the instance is gone.
-    pub fn purge(&self, server: &InstanceName) -> Result<()> {
-        let request = HelperRequest::Purge {
-            server: server.clone(),
-        };
-        self.ask(
-            "purge",
-            &self.context.paths.helper,
-            &request,
-            Keep::Log {
-                also: Some(purge_unit(server)),
-            },
-        )
-    }
-
     /// Copies the unit's last lines to the job's log, and gives the last one that the game itself
     /// printed.
     pub fn journal(&self, server: &InstanceName, lines: u32) -> Result<Option<String>> {
-        let mut kept = Kept::default();
-        let request = HelperRequest::journal(server.clone(), lines, false);
-        self.ask(
-            "journal",
-            &self.context.paths.helper,
-            &request,
-            Keep::Lines(&mut kept),
-        )?;
-
+        let kept = self.lines(HelperRequest::journal(server.clone(), lines, false))?;
         let last = kept
             .lines
             .iter()
             .rev()
             .find_map(|(_, line)| line.split_once(" srcds: "))
-            .map(|(_, said)| said.chars().take(REASON).collect());
+            .map(|(_, message)| message.chars().take(REASON).collect());
 
         self.context.log.lines(self.job, self.task, kept.lines);
         Ok(last)
@@ -260,100 +182,96 @@ impl TaskContext<'_> {
         self.context.settling.end(self.task);
     }
 
-    /// What systemd reports about the unit. The output is an answer to the worker and does not go
-    /// to the job's log.
-    pub fn show(&self, server: &InstanceName) -> Result<Observed> {
-        let at = Moment::now();
-        let mut properties = Kept::default();
-        let request = HelperRequest::Show {
-            server: server.clone(),
-        };
-        self.ask(
-            "show",
-            &self.context.paths.helper,
-            &request,
-            Keep::Lines(&mut properties),
-        )?;
-
-        Ok(Observed {
-            unit: Unit::from_properties(properties.lines.iter().map(|(_, line)| line.as_str())),
-            at,
-        })
-    }
-
-    /// Installs or updates the game.
-    ///
-    /// Errors: steamcmd's own code if it failed; 69 if the runner cannot be reached.
-    pub fn install(&self) -> Result<()> {
-        self.ask(
-            "install",
-            &self.context.paths.runner,
-            &RunnerRequest::Install {},
-            Keep::Log { also: None },
-        )
-    }
-
-    /// Sends a request that changes the unit, and gives what the helper reports about the unit
-    /// afterwards. If the helper does not report it, asks for it.
-    fn observed(
+    /// Logs what a command sends, except for what `reply` takes.
+    fn receive(
         &self,
-        verb: &'static str,
-        request: &HelperRequest,
-        server: &InstanceName,
-    ) -> (Result<()>, Result<Observed>) {
-        let mut seen = None;
-        let done = self.ask(
-            verb,
-            &self.context.paths.helper,
-            request,
-            Keep::Observed(&mut seen),
-        );
+        output: Output,
+        token: RunnerToken,
+        passed_on_to: Option<&str>,
+        reply: &mut Reply,
+        last_error: &mut Option<String>,
+    ) {
+        match output {
+            Output::Started { unit, server } => {
+                let other = (passed_on_to == Some(&*unit)).then(|| served_in(&unit));
+                let served = other.flatten().unwrap_or_else(|| served_by(server));
+                self.context.log.runner_started(token, served);
+            }
+            Output::Observed(observation) => reply.observed = Some(observation.into()),
+            Output::Lines(lines) => {
+                let lines = printable_lines(lines);
+                let is_error = |(stream, line): &&(Stream, String)| {
+                    *stream == Stream::Stderr && !line.is_empty()
+                };
+                if let Some((_, line)) = lines.iter().rfind(is_error) {
+                    *last_error = Some(without_pointer(line).chars().take(REASON).collect());
+                }
 
-        let seen = seen.map_or_else(|| self.show(server), Ok);
-        (done, seen)
+                match &mut reply.kept {
+                    Some(kept) => kept.add(lines),
+                    None => self.context.log.lines(self.job, self.task, lines),
+                }
+            }
+        }
+    }
+}
+
+impl OperationContext for TaskContext<'_> {
+    const INSTANCE: &'static str = "server";
+    const OBSERVE: bool = true;
+
+    fn paths(&self) -> &HostPaths {
+        &self.context.paths
+    }
+
+    /// Fails with 1 if the task is being cancelled or the worker is stopping.
+    fn may_continue(&self) -> Result<()> {
+        self.refusal().map_or(Ok(()), |why| Err(Error::failed(why)))
     }
 
     /// Handles one connection: its row, its lines and its end. If the command does not exit with 0,
-    /// the error has its last line on standard error.
-    fn ask(
-        &self,
-        verb: &'static str,
-        socket: &Path,
-        request: &impl Serialize,
-        keep: Keep<'_>,
-    ) -> Result<()> {
+    /// the error has its last line on standard error. A refused request fails with 1: only a
+    /// command's exit code becomes the task's.
+    fn send(&self, request: &Request, reply: &mut Reply) -> Result<()> {
+        let (
+            verb,
+            WorkerContext {
+                log, connections, ..
+            },
+        ) = (request.verb(), self.context);
         if let Some(why) = self.refusal() {
-            return Err(Error::failed(format!("{verb} was not begun: {why}")));
+            return Err(Error::failed(format!("{verb} was not started: {why}")));
         }
 
-        let token = self.context.log.runner_began(self.task, verb);
-        let mut sink = LogSink {
-            context: self,
-            token,
-            keep,
-            last_error: None,
+        // The one other unit that the helper may pass the request on to.
+        let purge = match request {
+            Request::Helper(HelperRequest::Purge { server }) => Some(purge_unit(server)),
+            _ => None,
         };
 
-        let end = units::ask(socket, request, &mut sink);
-        let last_error = sink.last_error.take();
-        self.context.connections.forget(token);
+        let token = log.runner_began(self.task, verb);
+        let mut last_error = None;
+        let end = Connection::open(self.paths().socket(request), request).and_then(|mut opened| {
+            connections.keep(self.task, token, opened.canceller());
+            opened.run(|output| {
+                self.receive(output, token, purge.as_deref(), reply, &mut last_error);
+                Ok(())
+            })
+        });
 
-        let told = end.as_ref().map_or(
-            End {
-                exit: None,
-                ended_by: None,
-                tree: None,
-            },
-            |end| *end,
-        );
+        connections.forget(token);
+        let end_row = End {
+            exit: end.as_ref().ok().map(|end| end.exit),
+            ended_by: end.as_ref().ok().and_then(|end| end.ended_by),
+            tree: end.as_ref().ok().and_then(|end| end.tree),
+        };
 
-        self.context.log.runner_ended(token, told);
-        verdict(
-            verb,
-            end.map_err(|error| error.within(verb))?,
-            last_error,
-            self.refusal(),
-        )
+        log.runner_ended(token, end_row);
+        let mut end = end.map_err(|error| error.within(verb))?;
+        match end.refused.take() {
+            Some(why) => Err(Error::failed(why).within(verb)),
+            None => verdict(verb, &end, last_error, self.refusal()),
+        }
     }
 }
 
@@ -375,96 +293,4 @@ fn without_pointer(line: &str) -> &str {
         .filter(|&at| at > 0)
         .min();
     end.map_or(line, |end| &line[..end])
-}
-
-/// Converts the end of a command to a result.
-fn verdict(verb: &str, end: End, last_error: Option<String>, why: Option<&str>) -> Result<()> {
-    let code = end.exit.unwrap_or(1);
-
-    if end.tree == Some(Tree::Left) {
-        return Err(Error::failed(format!(
-            "{verb}: a process of it could not be ended; see `systemctl status` of its unit"
-        )));
-    }
-
-    if code == 0 && end.ended_by != Some(EndedBy::Terminate) && end.ended_by != Some(EndedBy::Kill)
-    {
-        return Ok(());
-    }
-
-    let exit = Exit::Foreign(
-        u8::try_from(code)
-            .ok()
-            .filter(|&code| code != 0)
-            .unwrap_or(1),
-    );
-
-    let why = why.map_or_else(String::new, |why| format!(" because {why}"));
-    let how = match end.ended_by {
-        Some(EndedBy::Terminate) => format!("was ended{why}"),
-        Some(EndedBy::Kill) => format!("was killed{why}"),
-        _ => format!("failed with exit code {code}"),
-    };
-
-    let words = last_error.map_or_else(String::new, |line| format!(": {line}"));
-    Err(Error::new(exit, format!("{verb} {how}{words}")))
-}
-
-/// Where the lines of an answer go.
-enum Keep<'a> {
-    /// To the job's log. `also`: the one other unit that the request may be passed on to.
-    Log { also: Option<String> },
-    /// To the caller.
-    Lines(&'a mut Kept),
-    /// To the job's log; the state that systemd reports goes to the caller.
-    Observed(&'a mut Option<Observed>),
-}
-
-struct LogSink<'a, 'b> {
-    context: &'a TaskContext<'a>,
-    token: RunnerToken,
-    keep: Keep<'b>,
-    last_error: Option<String>,
-}
-
-impl Sink for LogSink<'_, '_> {
-    fn opened(&mut self, canceller: Canceller) {
-        self.context
-            .context
-            .connections
-            .keep(self.context.task, self.token, canceller);
-    }
-
-    fn started(&mut self, unit: &str, server: Option<u32>) {
-        let passed_on = matches!(&self.keep, Keep::Log { also: Some(other) } if other == unit);
-        let other = if passed_on { served_in(unit) } else { None };
-        let served = other.unwrap_or_else(|| served_by(server));
-        self.context.context.log.runner_started(self.token, served);
-    }
-
-    fn lines(&mut self, lines: Vec<(Stream, String)>) {
-        if let Some((_, line)) = lines
-            .iter()
-            .rev()
-            .find(|(stream, line)| *stream == Stream::Stderr && !line.is_empty())
-        {
-            self.last_error = Some(without_pointer(line).chars().take(REASON).collect());
-        }
-
-        match &mut self.keep {
-            Keep::Lines(kept) => kept.add(lines),
-            Keep::Log { .. } | Keep::Observed(_) => {
-                self.context
-                    .context
-                    .log
-                    .lines(self.context.job, self.context.task, lines);
-            }
-        }
-    }
-
-    fn observed(&mut self, observed: Observed) {
-        if let Keep::Observed(seen) = &mut self.keep {
-            **seen = Some(observed);
-        }
-    }
 }

@@ -12,12 +12,12 @@ use crate::domain::server::ActualState;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::content;
 use crate::host::instance::{self, Initialized};
-use crate::host::units::{self};
-use crate::host::{installation, mounts};
+use crate::host::operation::{self, OperationContext as _, Reply};
+use crate::host::units::Observed;
 use crate::queue::context::{TaskContext, WorkerContext};
 use crate::queue::stay_up;
 use crate::queue::work::{Ended, Work};
-use crate::wire::Stream;
+use crate::wire::{HelperRequest, Request, Stream};
 
 /// Runs one task to its end, and passes on the [`Ended`] after its last line. A panic fails only
 /// this task.
@@ -31,9 +31,9 @@ pub fn run(context: &WorkerContext, work: &Work) {
 
     let _inside = span.enter();
     let mut ended = Ended::succeeded(work.job, work.task);
-    let task_hands = context.of_task(work.job, work.task);
+    let task_context = context.of_task(work.job, work.task);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        carry_out(&task_hands, work, &mut ended)
+        carry_out(&task_context, work, &mut ended)
     }))
     .unwrap_or_else(|_| {
         Err(Error::failed(
@@ -42,7 +42,7 @@ pub fn run(context: &WorkerContext, work: &Work) {
     });
 
     if let Err(error) = result {
-        task_hands.note(Stream::Stderr, &error);
+        task_context.note(Stream::Stderr, &error);
         ended.state = TaskState::Failed;
         ended.exit_code = match error.exit {
             Exit::Foreign(code) => code.into(),
@@ -62,7 +62,7 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
         Err(word) => return Err(Error::failed(format!("unknown task '{}'", shown(word)))),
     };
 
-    context.may_go_on()?;
+    context.may_continue()?;
     failpoint::panic_at("task.panics");
 
     let server = work
@@ -86,30 +86,14 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
     }
 }
 
-/// Installs the game. Nothing may be mounted, because the kernel leaves changes to a lower layer
-/// under a mount undefined.
 fn install(context: &TaskContext<'_>, work: &Work) -> Result<()> {
-    let mounted = mounts::overlays_mounted(context.root())?;
-    if !mounted.is_empty() {
-        let told = |instance: &InstanceName| {
-            let known = work
-                .names
-                .iter()
-                .find(|(id, _)| InstanceName::from(*id) == *instance);
-            known.map_or_else(
-                || instance.to_string(),
-                |(id, name)| format!("{id} ({name})"),
-            )
-        };
-
-        let names = mounted.iter().map(told).collect::<Vec<_>>().join(", ");
-        return Err(Error::failed(format!(
-            "the overlay of server {names} is mounted: stop it first, or enqueue update, which \
-            stops, installs and starts again"
-        )));
-    }
-
-    context.install()
+    operation::install(context, |instance| {
+        let mut names = work.names.iter();
+        match names.find(|(id, _)| InstanceName::from(*id) == *instance) {
+            Some((id, name)) => format!("server {id} ({name})"),
+            None => format!("server {instance}"),
+        }
+    })
 }
 
 fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Result<()> {
@@ -122,8 +106,8 @@ fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Resul
         }
     };
 
-    match instance::initialize(context.root(), &server.into(), &spec, || {
-        context.may_go_on()
+    match instance::initialize(&context.paths().root, &server.into(), &spec, || {
+        context.may_continue()
     })? {
         Initialized::Written => context.note(
             Stream::Stdout,
@@ -147,78 +131,34 @@ fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Resul
         }
     }
 
-    tell_content(context, server, &spec);
+    note_content(context, server, &spec);
     Ok(())
 }
 
 /// Logs which content the game will ignore. It is no reason not to start.
-fn tell_content(context: &TaskContext<'_>, server: ServerId, spec: &Spec) {
+fn note_content(context: &TaskContext<'_>, server: ServerId, spec: &Spec) {
     for notice in notices::of(&spec.arguments, &spec.config) {
         context.note(Stream::Stderr, format!("server {server}: {notice}"));
     }
-    match content::inspect(context.root(), &spec.overlays, &[]) {
+    match content::inspect(&context.paths().root, &spec.overlays, &[]) {
         Ok(found) => found
             .messages()
             .for_each(|line| context.note(Stream::Stderr, line)),
         Err(error) => context.note(
             Stream::Stderr,
-            format!("the overlays cannot be looked through: {error}"),
+            format!("the overlays cannot be inspected: {error}"),
         ),
     }
 }
 
 fn start(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
-    installation::refuse_unfinished(context.root())
-        .map_err(|error| error.within(format!("server {server}")))?;
+    let mut seen = None;
+    let started = operation::start(context, &instance, &mut seen)
+        .and_then(|observed| stay_up(context, &instance, observed, &mut seen));
+    ended.observed = seen.map(|observed| (server, observed));
 
-    let (enabled, observed) = context.enable(&instance);
-    if let Ok(observed) = &observed {
-        ended.observed = Some((server, observed.clone()));
-    }
-
-    let is_up = match (&enabled, &observed) {
-        (Ok(()), Ok(observed)) if !observed.unit.is_up() => Err(Error::failed(format!(
-            "server {server} is not up after its start ({}); its last lines stand above",
-            observed.unit.why_not_up()
-        ))),
-        _ => Ok(()),
-    };
-
-    let mut said = None;
-    if enabled.is_err() || is_up.is_err() {
-        // The last line of the game says more than left4me's own message.
-        said = context.journal(&instance, 20).ok().flatten();
-    }
-
-    // systemctl reports that the start failed; the unit has the reason.
-    if let Err(error) = enabled {
-        let why = units::why_failed(|| {
-            let observed = context.show(&instance)?;
-            ended.observed = Some((server, observed.clone()));
-            Ok(observed.unit)
-        });
-
-        return Err(match why {
-            Some(end) => error.because(end),
-            None => error,
-        });
-    }
-
-    is_up.map_err(|error| match said {
-        Some(line) => Error::new(error.exit, format!("{error}: {line}")),
-        None => error,
-    })?;
-
-    let observed = observed?;
-    context.settle();
-
-    let stays = stay_up::stays_up(&observed, || context.may_go_on());
-    context.settled();
-    if !stays? {
-        return Err(ended_at_once(context, server, ended));
-    }
-
+    let observed = started.map_err(|error| with_last_line(context, &instance, error))?;
     context.note(
         Stream::Stdout,
         format!(
@@ -231,28 +171,43 @@ fn start(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Resu
     Ok(())
 }
 
-/// The error for a server that ended right after its start: the reason and its last line.
-fn ended_at_once(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Error {
-    let instance = InstanceName::from(server);
-    let end = units::why_failed(|| {
-        let observed = context.show(&instance)?;
-        ended.observed = Some((server, observed.clone()));
-        Ok(observed.unit)
-    });
+/// Waits until the server has stayed up for a moment. `seen` becomes its newest state.
+fn stay_up(
+    context: &TaskContext<'_>,
+    instance: &InstanceName,
+    observed: Observed,
+    seen: &mut Option<Observed>,
+) -> Result<Observed> {
+    context.settle();
+    let stays_up = stay_up::stays_up(&observed, || context.may_continue());
+    context.settled();
 
-    let how = end.map_or_else(
-        || "how it ended is not known".to_owned(),
-        |end| end.to_string(),
-    );
+    if stays_up? {
+        return Ok(observed);
+    }
 
-    let said = match context.journal(&instance, 20) {
-        Ok(Some(line)) => format!("; its last line: {line}"),
-        _ => String::new(),
+    let how = match context.why_failed(instance, seen) {
+        Some(end) => end.to_string(),
+        None => "how it ended is not known".to_owned(),
     };
+    Err(Error::failed(format!(
+        "server {instance} started and ended within moments: {how}"
+    )))
+}
 
-    Error::failed(format!(
-        "server {server} started and ended within moments: {how}{said}"
-    ))
+/// Copies the last lines of a server that failed to start to the job's log, and adds the game's
+/// last one to the error.
+fn with_last_line(context: &TaskContext<'_>, instance: &InstanceName, error: Error) -> Error {
+    // It was not tried.
+    if error.exit == Exit::Conflict {
+        return error;
+    }
+
+    match (context.journal(instance, 20), error.exit) {
+        // The helper has put the cause into the message of systemctl's failure.
+        (_, Exit::Foreign(_)) | (Ok(None) | Err(_), _) => error,
+        (Ok(Some(line)), exit) => Error::new(exit, format!("{error}; its last line: {line}")),
+    }
 }
 
 fn stop(context: &TaskContext<'_>, work: &Work, server: ServerId, ended: &mut Ended) -> Result<()> {
@@ -269,12 +224,18 @@ fn stop(context: &TaskContext<'_>, work: &Work, server: ServerId, ended: &mut En
         ActualState::Running | ActualState::Starting | ActualState::Stopping
     );
 
-    ended.was_running = Some(ran || work.wanted);
+    ended.was_running = Some(ran || work.should_run);
 
-    let (disabled, observed) = context.disable(&instance);
-    if let Ok(observed) = observed {
-        ended.observed = Some((server, observed));
-    }
+    let mut reply = Reply::default();
+    let request = HelperRequest::Disable {
+        server: instance.clone(),
+        observe: true,
+    };
+    let disabled = context.send(&Request::Helper(request), &mut reply);
+
+    // An older helper does not report the state.
+    let observed = reply.observed.or_else(|| context.show(&instance).ok());
+    ended.observed = observed.map(|observed| (server, observed));
 
     disabled?;
     context.note(Stream::Stdout, format!("server {server} is stopped"));
@@ -286,7 +247,7 @@ fn can_come_back(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Re
     let checked = match &work.spec {
         Some(spec) => spec
             .clone()
-            .and_then(|spec| instance::check(context.root(), &server.into(), &spec)),
+            .and_then(|spec| instance::check(&context.paths().root, &server.into(), &spec)),
         None => Ok(()),
     };
 
@@ -297,12 +258,8 @@ fn can_come_back(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Re
     })
 }
 
-/// Removes the instance first, then the runtime files: the purge unit removes the runtime directory
-/// only if the instance is gone.
 fn purge_instance(context: &TaskContext<'_>, server: ServerId) -> Result<()> {
-    let instance = InstanceName::from(server);
-    instance::remove(context.root(), &instance, || context.may_go_on())?;
-    context.purge(&instance)?;
+    operation::remove(context, &server.into())?;
     context.note(
         Stream::Stdout,
         format!("server {server}: instance and runtime files are removed"),

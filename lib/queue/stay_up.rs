@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Waits until the main process of the unit has been up for a moment. False if it has ended. True
 /// if its control group is not known.
-pub(super) fn stays_up(seen: &Observed, may_go_on: impl Fn() -> Result<()>) -> Result<bool> {
+pub(super) fn stays_up(seen: &Observed, may_continue: impl Fn() -> Result<()>) -> Result<bool> {
     let unit = &seen.unit;
     let (Some(pid), Some(group)) = (unit.main_pid, &unit.control_group) else {
         return Ok(true);
@@ -46,18 +46,18 @@ pub(super) fn stays_up(seen: &Observed, may_go_on: impl Fn() -> Result<()>) -> R
     let processes = PathBuf::from(format!("{CGROUPS}{group}/cgroup.procs"));
 
     // A server that has run longer already passes.
-    watch(&processes, pid, MOMENT.saturating_sub(up), may_go_on)
+    watch(&processes, pid, MOMENT.saturating_sub(up), may_continue)
 }
 
 fn watch(
     processes: &Path,
     pid: u32,
     moment: Duration,
-    may_go_on: impl Fn() -> Result<()>,
+    may_continue: impl Fn() -> Result<()>,
 ) -> Result<bool> {
     let begun = Instant::now();
     loop {
-        may_go_on()?;
+        may_continue()?;
 
         let listed = fs_err::read_to_string(processes).unwrap_or_default();
         if !listed.lines().any(|line| line.parse() == Ok(pid)) {

@@ -344,7 +344,7 @@ fn work(tx: &Connection, job: &ActiveJob, at: usize) -> Work {
 
     // An interrupted update leaves its servers stopped, and its retry must start them. So for an
     // update, a server that should be running counts as one that was running.
-    let wanted = matches!((&job.operation, &task.kind, task.server), (Ok(Operation::Update), Ok(TaskKind::Stop), Some(server))
+    let should_run = matches!((&job.operation, &task.kind, task.server), (Ok(Operation::Update), Ok(TaskKind::Stop), Some(server))
         if servers::should_run(tx, server).unwrap_or(false));
 
     Work {
@@ -354,7 +354,7 @@ fn work(tx: &Connection, job: &ActiveJob, at: usize) -> Work {
         kind: task.kind.clone(),
         server: task.server,
         spec,
-        wanted,
+        should_run,
         names,
         // A stop that was cancelled early has found nothing; then the desired state decides.
         was_running: stop

@@ -20,7 +20,7 @@ pub struct Work {
     /// For `initialize` and `stop`: the blueprint of the server, read when the task started.
     pub spec: Option<Result<Spec>>,
     /// For a `stop` of an update: the server should be running, whatever its actual state.
-    pub wanted: bool,
+    pub should_run: bool,
     /// For `install-runtime`: the names of all servers, for a message about mounted overlays.
     pub names: Vec<(ServerId, String)>,
     /// For `start-if-ran`: whether the server was running, as the stop task of the same server

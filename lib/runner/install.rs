@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,10 +17,11 @@ use nix::unistd::{AccessFlags, access};
 use super::installation::Installation;
 use super::retry::RetryPolicy;
 use super::{RunnerSettings, account, client_library};
+use crate::base::names::InstanceName;
 use crate::base::overlay_check::Checked;
 use crate::base::{Error, Exit, Result, files, filesystem, untrusted_file};
 use crate::domain::steam::{self, Cause, Failure, Heard, Pass, Retry, Success, Verdict, after};
-use crate::process::{self, Outcome, Silence, Spec, Supervisor, Terminal, mounts};
+use crate::process::{self, Outcome, Silence, Spec, Supervisor, Terminal, overlay_mounts};
 use crate::wire::{EndedBy, LINE_LIMIT, Stream, Tree};
 
 struct Install<'a> {
@@ -455,29 +455,14 @@ fn lock(supervisor: &mut Supervisor, root: &Path, patience: Duration) -> Result<
 /// Refuses while an overlay is mounted: changing the lower layer of a mounted overlay is undefined
 /// behaviour (the kernel's overlayfs documentation).
 fn refuse_while_mounted(root: &Path) -> Result<()> {
-    // The kernel lists mount points with symbolic links resolved.
-    let runtime = fs::canonicalize(root)
-        .unwrap_or_else(|_| root.to_owned())
-        .join("runtime");
-    let instance = |mount: mounts::Mount| {
-        let below = mount
-            .point
-            .strip_prefix(&runtime)
-            .ok()?
-            .as_os_str()
-            .as_bytes();
-        let name = below.strip_suffix(b"/merged")?;
-        (mount.kind == "overlay").then(|| String::from_utf8_lossy(name).into_owned())
-    };
-
-    let mut mounted: Vec<String> = mounts::all()?.into_iter().filter_map(instance).collect();
-    mounted.dedup();
+    let mounted = overlay_mounts::mounted(root)?;
     if mounted.is_empty() {
         return Ok(());
     }
 
-    let servers = mounted.join(", ");
+    let names: Vec<&str> = mounted.iter().map(InstanceName::as_str).collect();
     Err(Error::conflict(format!(
-        "the game is in use by server {servers}: stop it first, or use update"
+        "the game is in use by server {}: stop it first, or use update",
+        names.join(", ")
     )))
 }

@@ -114,6 +114,18 @@ impl HelperRequest {
             | HelperRequest::Purge { .. } => grace,
         }
     }
+
+    /// The request's name, for logs and messages.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            HelperRequest::Enable { .. } => "enable",
+            HelperRequest::Disable { .. } => "disable",
+            HelperRequest::Show { .. } => "show",
+            HelperRequest::Journal { .. } => "journal",
+            HelperRequest::Purge { .. } => "purge",
+        }
+    }
 }
 
 /// The requests that the runner accepts over its socket.
@@ -123,6 +135,25 @@ pub enum RunnerRequest {
     /// Installs or updates the game with steamcmd: both platform passes, retries, and the
     /// verification of the manifest.
     Install {},
+}
+
+/// A request to either of the two.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Request {
+    Helper(HelperRequest),
+    Runner(RunnerRequest),
+}
+
+impl Request {
+    /// The request's name, for logs and messages.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Request::Helper(request) => request.verb(),
+            Request::Runner(RunnerRequest::Install {}) => "install",
+        }
+    }
 }
 
 /// A control line from the client while the command runs.

@@ -17,7 +17,7 @@ use crate::base::{Result, clock, journal, lock, notify, undumpable, users};
 use crate::cancel;
 use crate::db::Db;
 use crate::host::instance;
-use crate::queue::context::TaskPaths;
+use crate::host::operation::HostPaths;
 use crate::queue::recover::{self, wait_for_orphans};
 use scheduler::{STOP_MARGIN, Scheduler};
 use wake::Wake;
@@ -33,7 +33,7 @@ struct WorkerCli {
     #[command(flatten)]
     worker: WorkerSocket,
     #[command(flatten)]
-    context: CommandSockets,
+    sockets: CommandSockets,
     #[command(flatten)]
     grace: Grace,
     #[command(flatten)]
@@ -49,11 +49,11 @@ const EXAMPLES: &str = "Examples:
   left4me-worker --idle-seconds 0            in the foreground, until the queue is empty";
 
 impl WorkerCli {
-    fn paths(&self) -> TaskPaths {
-        TaskPaths {
+    fn paths(&self) -> HostPaths {
+        HostPaths {
             root: self.paths.root.clone(),
-            helper: self.context.helper_socket.clone(),
-            runner: self.context.runner_socket.clone(),
+            helper: self.sockets.helper_socket.clone(),
+            runner: self.sockets.runner_socket.clone(),
         }
     }
 }

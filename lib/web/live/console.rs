@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Sleep;
 
-use super::console_pages::{self, LinePage, PageFuture};
+use super::console_pages::{LinePage, PageFuture};
 use super::feed::{Feed, Subscriber};
 use super::ring::{Piece, Ring, RingRead};
 use super::stream::{Source, Stream};
@@ -188,27 +188,14 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
         console.canceller = Some(connection.canceller());
     }
 
-    let mut entries = Vec::new();
-    while let Some(answer) = connection.next_answer()? {
-        let ended = answer.exit.is_some();
-        entries.extend(entry::of(&answer)?);
-
-        // Send everything that has already arrived in one piece.
-        if connection.has_buffered() && entries.len() < console_pages::LINES as usize {
-            continue;
-        }
-
+    entry::read(&mut connection, |entries| {
         let mut console = feed.state();
-        if !ended {
-            console.set_broken(false, RESUMED);
-        }
-
-        console.push(std::mem::take(&mut entries));
+        console.set_broken(false, RESUMED);
+        console.push(entries);
         drop(console);
         feed.wake();
-    }
-
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Where a subscriber continues.

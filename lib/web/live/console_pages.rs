@@ -189,23 +189,20 @@ fn read(inner: &Inner, request: &PageRequest) -> Result<LinePage> {
     }
 
     let (mut piece, mut last, mut position) = (Piece::default(), None, 0);
-    let mut fill = || -> Result<()> {
-        while let Some(answer) = connection.next_answer()? {
-            let Some(entry) = entry::of(&answer)? else {
-                continue;
-            };
+    let filled = entry::read(&mut connection, |entries| {
+        for entry in entries {
             position += 1;
             entry::push(&mut piece, position, &entry);
             last = Some(entry.cursor);
             if piece.is_full() {
-                break;
+                return Err(Error::failed("the page is full"));
             }
         }
 
         Ok(())
-    };
+    });
 
-    match (fill(), last) {
+    match (filled, last) {
         (Err(error), None) => Err(error),
         (_, last) => Ok((piece, last)),
     }

@@ -5,24 +5,43 @@ use serde_json::json;
 use super::ring::Piece;
 use super::sse;
 use crate::base::{Error, Result};
-use crate::wire::{Answer, JournalEntry};
+use crate::wire::client::{Connection, Output};
+use crate::wire::{JournalEntry, Stream};
 
-/// The entry in an answer.
-pub fn of(answer: &Answer<'_>) -> Result<Option<JournalEntry>> {
-    if let Some(error) = &answer.error {
-        return Err(Error::unavailable(error.to_string()));
-    }
+/// Passes on the entries of a journal that arrive together, until its end.
+pub fn read(
+    connection: &mut Connection,
+    mut each: impl FnMut(Vec<JournalEntry>) -> Result<()>,
+) -> Result<()> {
+    let end = connection.run(|output| {
+        let lines = match output {
+            Output::Lines(lines) => lines,
+            Output::Started { .. } | Output::Observed(_) => Vec::new(),
+        };
 
-    if let Some(message) = &answer.stderr {
-        tracing::warn!(words = %message, "message of the helper on a journal");
-    }
+        let mut entries = Vec::with_capacity(lines.len());
+        let mut invalid = None;
+        for (stream, line) in lines {
+            if stream == Stream::Stderr {
+                tracing::warn!(words = %line, "message of the helper on a journal");
+                continue;
+            }
 
-    let Some(line) = &answer.stdout else {
-        return Ok(None);
-    };
-    serde_json::from_str(line)
-        .map(Some)
-        .map_err(|error| Error::failed(format!("not a journal entry: {error}")))
+            match serde_json::from_str(&line) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => {
+                    invalid = Some(Error::failed(format!("not a journal entry: {error}")));
+                    break;
+                }
+            }
+        }
+
+        each(entries)?;
+        invalid.map_or(Ok(()), Err)
+    })?;
+
+    end.refused
+        .map_or(Ok(()), |why| Err(Error::unavailable(why)))
 }
 
 /// Appends an entry as an event.

@@ -9,7 +9,7 @@ use crate::process::mounts;
 /// The instances with a mount on ROOT/runtime/NAME/merged, ordered by name.
 ///
 /// Fails with 1 when the list of mounts cannot be read.
-pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
+pub fn mounted(root: &Path) -> Result<Vec<InstanceName>> {
     let root = match fs_err::canonicalize(root) {
         Ok(root) => root,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -30,7 +30,7 @@ pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
 }
 
 /// Whether ROOT/runtime/INSTANCE/merged is a mount point. `root` must be canonical.
-pub(super) fn is_mounted(root: &Path, instance: &InstanceName) -> Result<bool> {
+pub fn is_mounted(root: &Path, instance: &InstanceName) -> Result<bool> {
     let merged = root.join("runtime").join(instance.as_str()).join("merged");
     Ok(!mounts::at(&merged).map_err(unreadable)?.is_empty())
 }
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_root_without_mounts_and_a_missing_root_have_none() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(overlays_mounted(root.path()).unwrap(), []);
-        assert_eq!(overlays_mounted(&root.path().join("missing")).unwrap(), []);
+        assert_eq!(mounted(root.path()).unwrap(), []);
+        assert_eq!(mounted(&root.path().join("missing")).unwrap(), []);
     }
 }

@@ -1,0 +1,203 @@
+//! The operations on the host that the worker's tasks and l4d2ctl have in common. What differs is
+//! the [`OperationContext`]: where the output goes, and whether the operation may continue.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use crate::base::clock::Moment;
+use crate::base::names::InstanceName;
+use crate::base::{Error, Exit, Result};
+use crate::domain::unit::{End, Unit};
+use crate::host::units::{Kept, Observed, why_failed};
+use crate::host::{installation, instance};
+use crate::process::overlay_mounts;
+use crate::wire::client::CommandEnd;
+use crate::wire::{EndedBy, HelperRequest, Request, RunnerRequest, Tree};
+
+/// The paths that operations use.
+#[derive(Clone, Debug)]
+pub struct HostPaths {
+    /// The data directory, LEFT4ME_ROOT.
+    pub root: PathBuf,
+    /// The helper's socket.
+    pub helper: PathBuf,
+    /// The runner's socket.
+    pub runner: PathBuf,
+}
+
+impl HostPaths {
+    /// The socket behind which this request is carried out.
+    #[must_use]
+    pub fn socket(&self, request: &Request) -> &Path {
+        match request {
+            Request::Helper(_) => &self.helper,
+            Request::Runner(_) => &self.runner,
+        }
+    }
+}
+
+/// What goes to the caller of a request instead of to the context's output.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// The lines, when the caller needs them.
+    pub kept: Option<Kept>,
+    /// What systemd reported of the unit after the command: only for a request with `observe`.
+    pub observed: Option<Observed>,
+}
+
+/// Carries out requests for an operation: a task of the worker, or a command of l4d2ctl.
+pub trait OperationContext {
+    /// What messages call an instance.
+    const INSTANCE: &'static str;
+
+    /// Whether enabling a unit also reports its state. It saves a second request.
+    const OBSERVE: bool;
+
+    fn paths(&self) -> &HostPaths;
+
+    /// Fails when the operation must not continue.
+    fn may_continue(&self) -> Result<()>;
+
+    /// Sends a request and shows its output, except for what `reply` takes.
+    ///
+    /// Errors: The command's own code if it failed; 69 if no service listens.
+    fn send(&self, request: &Request, reply: &mut Reply) -> Result<()>;
+
+    /// Sends a request to the helper and shows its output.
+    fn ask_helper(&self, request: HelperRequest) -> Result<()> {
+        self.send(&Request::Helper(request), &mut Reply::default())
+    }
+
+    /// The lines of an answer, which are not shown.
+    fn lines(&self, request: HelperRequest) -> Result<Kept> {
+        let mut reply = Reply {
+            kept: Some(Kept::default()),
+            observed: None,
+        };
+        self.send(&Request::Helper(request), &mut reply)?;
+        Ok(reply.kept.unwrap_or_default())
+    }
+
+    /// What systemd reports about the unit.
+    fn show(&self, instance: &InstanceName) -> Result<Observed> {
+        let at = Moment::now();
+        let server = instance.clone();
+        let properties = self.lines(HelperRequest::Show { server })?;
+        let unit = Unit::from_properties(properties.lines.iter().map(|(_, line)| line.as_str()));
+        Ok(Observed { unit, at })
+    }
+
+    /// Why the unit failed, as far as it shows. `seen` becomes its newest state.
+    fn why_failed(&self, instance: &InstanceName, seen: &mut Option<Observed>) -> Option<End> {
+        why_failed(|| Ok(seen.insert(self.show(instance)?).unit.clone()))
+    }
+
+    /// Empties the upper layer. Removes everything if the instance is gone.
+    fn purge(&self, instance: &InstanceName) -> Result<()> {
+        let server = instance.clone();
+        self.ask_helper(HelperRequest::Purge { server })
+    }
+}
+
+/// Installs or updates the game. Nothing may be mounted, because the kernel leaves changes to a
+/// lower layer under a mount undefined. `label` names an instance for the message.
+pub fn install<L: Display>(
+    context: &impl OperationContext,
+    label: impl Fn(&InstanceName) -> L,
+) -> Result<()> {
+    let mounted = overlay_mounts::mounted(&context.paths().root)?;
+    if !mounted.is_empty() {
+        let names: Vec<String> = mounted.iter().map(|name| label(name).to_string()).collect();
+        return Err(Error::conflict(format!(
+            "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue update`, \
+             which stops, installs and starts again",
+            names.join(", ")
+        )));
+    }
+
+    let request = Request::Runner(RunnerRequest::Install {});
+    context.send(&request, &mut Reply::default())
+}
+
+/// Enables and starts the unit. `seen` becomes the newest state that was read, also on failure.
+///
+/// Fails with 4 over an unfinished installation; 1 when the unit is not up; the command's own code
+/// and the cause, as far as the unit shows it, when systemctl failed.
+pub fn start<C: OperationContext>(
+    context: &C,
+    instance: &InstanceName,
+    seen: &mut Option<Observed>,
+) -> Result<Observed> {
+    let label = format!("{} {instance}", C::INSTANCE);
+    installation::refuse_unfinished(&context.paths().root).map_err(|error| error.within(&label))?;
+
+    let request = Request::Helper(HelperRequest::Enable {
+        server: instance.clone(),
+        observe: C::OBSERVE,
+    });
+    let mut reply = Reply::default();
+    let enabled = context.send(&request, &mut reply);
+    *seen = reply.observed;
+
+    // systemctl reports that the start failed; the unit has the reason.
+    if let Err(error) = enabled {
+        return Err(match context.why_failed(instance, seen) {
+            Some(end) => error.because(end),
+            None => error,
+        });
+    }
+
+    let observed = match seen {
+        Some(observed) => observed,
+        None => seen.insert(context.show(instance)?),
+    };
+
+    if !observed.unit.is_up() {
+        return Err(Error::failed(format!(
+            "{label} is not up after its start ({})",
+            observed.unit.why_not_up()
+        )));
+    }
+
+    Ok(observed.clone())
+}
+
+/// Removes the instance first, then the runtime files: the purge unit removes the runtime directory
+/// only if the instance is gone.
+pub fn remove(context: &impl OperationContext, instance: &InstanceName) -> Result<()> {
+    instance::remove(&context.paths().root, instance, || context.may_continue())?;
+    context.purge(instance)
+}
+
+/// The result of a request that was not refused. `last_error`: the command's last line on standard
+/// error. `ended_why`: why this program has ended it, if so.
+pub fn verdict(
+    verb: &str,
+    end: &CommandEnd,
+    last_error: Option<String>,
+    ended_why: Option<&str>,
+) -> Result<()> {
+    if end.tree == Some(Tree::Left) {
+        return Err(Error::failed(format!(
+            "{verb}: a process of it could not be ended; see `systemctl status` of its unit"
+        )));
+    }
+
+    let because = ended_why.map_or_else(String::new, |why| format!(" because {why}"));
+    let how = match (end.ended_by, end.exit) {
+        (Some(EndedBy::Terminate), _) => format!("was ended{because}"),
+        (Some(EndedBy::Kill), _) => format!("was killed{because}"),
+        (_, 0) => return Ok(()),
+        (_, code) => format!("failed with exit code {code}"),
+    };
+
+    let line = last_error.map_or_else(String::new, |line| format!(": {line}"));
+    let message = format!("{verb} {how}{line}");
+    Err(Error::new(foreign(end.exit), message))
+}
+
+/// A failed command's own exit code; 1 where that is 0 or no exit code.
+#[must_use]
+pub fn foreign(code: i32) -> Exit {
+    Exit::Foreign(u8::try_from(code).unwrap_or(1).max(1))
+}
