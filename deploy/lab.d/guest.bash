@@ -2,7 +2,9 @@
 # shellcheck disable=SC2154  # $state, $cache, $self and die are deploy/lab's
 # One lab. Its directory is $state/NAME:
 #   suite, network   how it was asked for
-#   rootfs/          its own copy of the image
+#   image            the image that it is made from
+#   rootfs/, disk/   its root file system and what that is on, mounted in the boot loop's mount namespace
+#   inode            the root file system's device and inode, by which nspawn locks it
 #   cgroup           its base cgroup: loop/ holds the boot loop, guest/ nspawn and the guest
 #   log              what nspawn, apt and the guest's console said
 
@@ -46,12 +48,41 @@ host_name() { printf '%s-%s' "$1" "$(printf '%s' "$state" | cksum | cut -d' ' -f
 make_guest() {
     local name=$1 dir=$state/$1
     printf '%s\n' "$4" >"$dir/network"
+    printf '%s\n' "$3" >"$dir/image"
     : >"$dir/log"
-    # A plain copy, not an overlay over the image: overlayfs refuses another overlay as its upper
-    # layer, and left4me puts overlays below the guest's /var/lib.
-    cp -a --reflink=auto "$3" "$dir/rootfs"
-    printf '%s\n' "$name" >"$dir/rootfs/etc/hostname"
-    printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name" >"$dir/rootfs/etc/hosts"
+    mkdir "$dir/rootfs" "$dir/disk"
+}
+
+# mount_rootfs NAME: its root file system, in the mount namespace of this process alone: it ends with the lab's last
+# process. Nearly all of the image is /usr, which an overlay shares. The rest is a plain copy: overlayfs refuses
+# another overlay as its upper layer, and left4me puts overlays below the guest's /var/lib.
+mount_rootfs() {
+    local name=$1 dir=$state/$1 disk=$state/$1/disk image
+    image=$(<"$dir/image")
+    mount_disk "$disk"
+    mkdir "$disk/rootfs" "$disk/usr" "$disk/work"
+    tar --create --directory="$image" --xattrs --exclude=./usr/* . |
+        tar --extract --directory="$disk/rootfs" --xattrs --preserve-permissions --numeric-owner
+    printf '%s\n' "$name" >"$disk/rootfs/etc/hostname"
+    printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name" >"$disk/rootfs/etc/hosts"
+    mount --bind "$disk/rootfs" "$dir/rootfs"
+    mount -t overlay left4me-lab -o "lowerdir=$image/usr,upperdir=$disk/usr,workdir=$disk/work" "$dir/rootfs/usr"
+    stat -c %d:%i "$dir/rootfs" >"$dir/inode"
+}
+
+# mount_disk DIRECTORY: an ext4 of its own, as servers have it, in memory. A lab then waits for no other program's
+# writes, and its end is the end of its files. With little memory, or without loop devices, it is a directory.
+mount_disk() {
+    local free
+    free=$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)
+    ((free > 4 << 20)) || return 0
+    mount -t tmpfs -o mode=755 left4me-lab "$1" || return 0
+    # Nothing of it outlives a crash of this machine, so no journal is needed.
+    {
+        truncate --size=16G "$1/disk" &&
+            mke2fs -q -t ext4 -O ^has_journal -E nodiscard,lazy_itable_init=1 -m 0 "$1/disk" &&
+            mount -o loop,nodiscard "$1/disk" "$1"
+    } || rm -f "$1/disk"
 }
 
 # start_guest NAME: the boot loop outlives this command, and holds none of its descriptors. On
@@ -62,7 +93,8 @@ start_guest() {
     if on_systemd; then
         systemd-run --quiet --collect --unit="$unit" --property=Delegate=yes \
             --property="StandardOutput=append:$dir/log" --property="StandardError=append:$dir/log" \
-            --setenv=LEFT4ME_LAB_STATE="$state" -- "$self" _supervise "$name"
+            --setenv=LEFT4ME_LAB_STATE="$state" -- \
+            unshare --mount --propagation slave "$self" _supervise "$name"
         base=/sys/fs/cgroup$(systemctl show --property=ControlGroup --value "$unit")
         printf '%s\n' "$base" >"$dir/cgroup"
         return
@@ -73,7 +105,7 @@ start_guest() {
     share_controllers "$(cgroup_root)"
     (
         echo "$BASHPID" >"$base/cgroup.procs"
-        setsid "$self" _supervise "$name" </dev/null >>"$dir/log" 2>&1 &
+        setsid unshare --mount --propagation slave "$self" _supervise "$name" </dev/null >>"$dir/log" 2>&1 &
     )
 }
 
@@ -123,6 +155,7 @@ cgroup_root() {
 supervise() {
     local name=$1 base status=133
     close_inherited
+    mount_rootfs "$name"
     base=$(cgroup_of_self)
     # A group with controllers may hold no process of its own: the loop and the guest get one each.
     mkdir "$base/loop" "$base/guest"
@@ -179,29 +212,31 @@ boot() (
 
 # ---- a look and a step inside -----------------------------------------------------------------
 
-# guest_pid NAME: the host's pid of its PID 1; fails while there is none.
+# guest_pid NAME: the host's pid of its PID 1; fails while there is none. Tests enter labs thousands of times, so
+# this and enter start no process that they can do without.
 guest_pid() {
-    local base pid
-    base=$(cat "$state/$1/cgroup" 2>/dev/null) || return 1
+    local base pid line
+    { read -r base <"$state/$1/cgroup"; } 2>/dev/null || return 1
     while read -r pid; do
-        if grep -Eqs '^NSpid:.*[[:space:]]1$' "/proc/$pid/status"; then
-            echo "$pid"
-            return
-        fi
-    done < <(cat "$base/guest/payload/init.scope/cgroup.procs" 2>/dev/null)
+        while read -r line; do
+            [[ $line != NSpid:*[[:space:]]1 ]] || { echo "$pid" && return; }
+        done <"/proc/$pid/status"
+    done 2>/dev/null <"$base/guest/payload/init.scope/cgroup.procs"
     return 1
 }
 
 # enter NAME USER COMMAND...: becomes COMMAND inside, in a cgroup of the guest, with a clean
 # environment. Ends with COMMAND's status; 125 when the lab is at fault.
 enter() {
-    local name=$1 user=$2 pid uid gid home payload
+    local name=$1 user=$2 pid entry='' uid gid home payload
     shift 2
     pid=$(guest_pid "$name") || die 125 "$name is not running"
-    IFS=: read -r _ _ uid gid _ home _ < <(grep "^$user:" "$state/$name/rootfs/etc/passwd") ||
-        die 125 "$name has no user '$user'"
+    while IFS=: read -r entry _ uid gid _ home _; do
+        [[ $entry != "$user" ]] || break
+    done <"/proc/$pid/root/etc/passwd"
+    [[ $entry == "$user" ]] || die 125 "$name has no user '$user'"
     payload=$(<"$state/$name/cgroup")/guest/payload
-    mkdir -p "$payload/lab-exec"
+    [[ -d $payload/lab-exec ]] || mkdir -p "$payload/lab-exec"
     echo "$BASHPID" >"$payload/lab-exec/cgroup.procs"
     # pdeathsig: who kills this command from outside shall not leave its other half inside.
     exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
@@ -273,7 +308,8 @@ abandon() {
 
 # remove_guest NAME: no process, no mount, no cgroup, no file of it is left.
 remove_guest() {
-    local name=$1 dir=$state/$1 base part lock n
+    local name=$1 dir=$state/$1 machine base part lock
+    machine=$(host_name "$name")
     base=$(cat "$dir/cgroup" 2>/dev/null) || base=
     if [[ $base ]]; then
         # From the inside out: nspawn tidies up after its guest, the boot loop reaps nspawn.
@@ -284,15 +320,10 @@ remove_guest() {
         until_empty "$base" 0 || die 1 "$name: processes in $base do not end"
         find "$base" -depth -type d -exec rmdir {} + 2>/dev/null || true
     fi
-    # What an nspawn that was killed itself would leave.
-    lock=/run/systemd/nspawn/locks/inode-$(stat -c %d:%i "$dir/rootfs" 2>/dev/null || echo none)
-    # An `up` killed outright may still be copying for a moment.
-    for ((n = 0; n < 50; n++)); do
-        ! rm -rf --one-file-system "${state:?}/$name/rootfs" 2>/dev/null || break
-        sleep 0.1
-    done
-    rm -rf --one-file-system "${state:?}/$name" "$lock" "/run/systemd/nspawn/propagate/$name" \
-        "/run/systemd/nspawn/unix-export/$name"
+    # The lock is what an nspawn that was killed itself would leave.
+    lock=/run/systemd/nspawn/locks/inode-$(cat "$dir/inode" 2>/dev/null || echo none)
+    rm -rf --one-file-system "${state:?}/$name" "$lock" "/run/systemd/nspawn/propagate/$machine" \
+        "/run/systemd/nspawn/unix-export/$machine"
 }
 
 # until_empty CGROUP TENTHS: waits for its last process to be gone.

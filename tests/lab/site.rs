@@ -305,7 +305,7 @@ impl Lab {
     #[track_caller]
     pub fn mounts(&self) -> Vec<String> {
         let found =
-            self.sh("awk '$3 == \"overlay\" && $2 != \"/\" { print $2 }' /proc/mounts | sort");
+            self.sh("awk '$3 == \"overlay\" && $2 != \"/usr\" { print $2 }' /proc/mounts | sort");
         found.lines().map(str::to_owned).collect()
     }
 
