@@ -1,12 +1,12 @@
 #!/bin/sh
 # Installs a package of left4me on the machine that runs this. As root.
 #
-#   apply.sh FILE LOCK-TIMEOUT [HOST]     HOST: how people reach this machine, when not here
+#   apply.sh FILE LOCK-TIMEOUT [HOST]     HOST: the name of this machine, if installed remotely
 #
-# apt works in a unit of its own, with the package in a directory of root's: a terminal or a
-# connection that goes away in the middle leaves no half of it.
-# Exit codes: 0 installed, 40 apt is busy, 41 no space, 42 apt failed, 43 it could not begin. 1 is
-# sudo's, which did not run this at all.
+# apt runs in its own unit, with the package in a directory of root: it completes even if the
+# terminal or the connection is lost.
+# Exit codes: 0 installed, 40 apt is busy, 41 no space, 42 apt failed, 43 it could not start. 1 is
+# sudo's, which did not run this script.
 
 unit=left4me-install.service reason=
 lock_timeout=$2 host=$3
@@ -14,8 +14,8 @@ lock_timeout=$2 host=$3
 LC_ALL=C DEBIAN_FRONTEND=noninteractive HOME=/root
 export LC_ALL DEBIAN_FRONTEND HOME
 
-# fail CODE TEXT: one line, as deploy/install would print it. The unit has no standard error of its
-# own: who started it prints what is in the file.
+# fail CODE TEXT: one line, as deploy/install prints it. The unit has no standard error: the script
+# that started it prints the file.
 fail() {
     if [ "$reason" ]; then
         echo "install: ${host:+$host: }$2" >"$reason"
@@ -25,7 +25,7 @@ fail() {
     exit "$1"
 }
 
-# ---- what stands outside of the unit ----------------------------------------------------------
+# ---- outside the unit -------------------------------------------------------------------------
 
 start() {
     [ "$(id -u)" = 0 ] || fail 43 "apply.sh needs root"
@@ -46,17 +46,17 @@ start() {
     wait "$running"
     status=$?
     cat <&4 >&2
-    # It did not get to its own end.
+    # The unit did not finish.
     case $status in 0 | 40 | 41 | 42) ;; *) fail 43 "the unit $unit ended with $status" ;; esac
     return "$status"
 }
 
-# Of a connection that was lost, or of another admin.
+# Started over a lost connection, or by another admin.
 wait_for_another() {
     left=600
     while systemctl --quiet is-active "$unit"; do
         [ "$left" != 600 ] ||
-            echo "install: ${host:+$host: }waits for an installation under way" >&2
+            echo "install: ${host:+$host: }waiting for a running installation" >&2
         left=$((left - 1))
         [ "$left" -gt 0 ] || fail 40 "another installation is under way: systemctl status $unit"
         sleep 1
@@ -65,7 +65,7 @@ wait_for_another() {
 
 # ---- in the unit ------------------------------------------------------------------------------
 
-# get ARGUMENT...: a changed setting stays as it is, without a question.
+# get ARGUMENT...: keeps changed settings without a question.
 get() {
     apt-get --yes --quiet -o DPkg::Lock::Timeout="$lock_timeout" \
         -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
@@ -76,13 +76,13 @@ has_lists() {
     return 1
 }
 
-# since: what apt has printed since the last try.
+# since: what apt has printed since the last attempt.
 since() { tail -n +"$from" "$work/log"; }
 
-# printed PATTERN: whether it is among that.
+# printed PATTERN: whether that output matches.
 printed() { since | grep -Eq "$1"; }
 
-# cause: one line. apt's own says only that dpkg failed, or that something is broken.
+# cause: one line. apt's own last line only says that dpkg failed, or that something is broken.
 cause() {
     last=$(since | sed -En 's/^(E|Error): //p' | tail -n 1) own=
     if printed 'dpkg returned an error'; then
@@ -100,11 +100,11 @@ try() {
 }
 
 install_package() {
-    # A fresh host may know no packages at all: then what is recommended would be left out.
+    # A fresh host may have no package lists; recommended packages would then be left out.
     has_lists || get update || true
     try && return
     if printed 'to fetch|(unmet|Unsatisfied) dependencies|not installable|Unable to locate'; then
-        echo "The lists of packages may be too old."
+        echo "The package lists may be out of date."
         get update && try && return
     fi
     if printed 'Could not get lock|Unable to acquire the dpkg frontend lock'; then
@@ -116,7 +116,7 @@ install_package() {
     fail 42 "apt-get failed: $(cause)"
 }
 
-# address: where the web front can be opened on this machine; nothing when its socket is off.
+# address: the web front's address on this machine; nothing if its socket is off.
 address() {
     systemctl --quiet is-active left4me-web.socket || return 0
     systemctl show --value --property Listen left4me-web.socket | sed -n 's/ (Stream)$//p' |
@@ -125,12 +125,12 @@ address() {
 
 what_next() {
     echo
-    # Its findings are no failure of the installation.
+    # Its findings do not fail the installation.
     timeout 120 left4me doctor
     echo
     echo "left4me $(dpkg-query -W -f '${Version}' left4me) is installed${host:+ on $host}."
     [ "$(timeout 20 left4me user list --json 2>/dev/null | tr -d ' \n')" != '[]' ] ||
-        echo "Make yourself an account${host:+ there}: sudo left4me user add NAME --admin"
+        echo "Create an account${host:+ there}: sudo left4me user add NAME --admin"
     at=$(address) origin=$(sed -n 's/^LEFT4ME_WEB_ORIGIN=//p' /etc/left4me/left4me.env | tail -n 1)
     if [ "$origin" ]; then
         echo "Open $origin"

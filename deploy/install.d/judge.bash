@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # variables that the parts of deploy/install share
-# Why a machine or a package does not do. What is known of the machine is in the array `facts`.
+# Decides whether a machine and a package are suitable. The array `facts` describes the machine.
 
 declare -A facts
 heard=''
@@ -22,7 +22,7 @@ learn() {
 
 facts_here() {
     { sh "$here/install.d/facts.sh" >"$work/facts" && learn <"$work/facts"; } ||
-        die 1 "cannot look at this machine: see above"
+        die 1 "cannot inspect this machine: see above"
 }
 
 # older VERSION THAN: by Debian's order of versions.
@@ -41,12 +41,12 @@ judge_machine() {
     [[ ! $first ]] || exit "$first"
 }
 
-# lacks: "CODE reason" a line; nothing for a machine that does.
+# lacks: one line "CODE reason" for each reason; nothing for a suitable machine.
 lacks() {
     local debian='' version=${facts[sudo_version]:-}
     [[ ${facts[os]:-} != debian || ! ${facts[os_version]:-} =~ ^1[23]$ ]] || debian=yes
     if [[ ${facts[apt]:-} != yes ]]; then
-        echo "4 this is no Debian (${facts[os_name]:-unknown}): dpkg and apt-get are needed"
+        echo "4 this is not Debian (${facts[os_name]:-unknown}): dpkg and apt-get are needed"
         return
     fi
     [[ $debian || ! $host ]] ||
@@ -81,7 +81,7 @@ lacks_root() {
     local user=${facts[user]:-this user}
     case ${facts[sudo]:-none} in
         none)
-            echo "77 $user is not root, and there is no sudo: install it, or be root"
+            echo "77 $user is not root, and there is no sudo: install it, or run this as root"
             ;;
         password)
             has_terminal ||
@@ -98,27 +98,27 @@ field() { dpkg-deb --field "$deb" "$1" 2>/dev/null; }
 
 # check_file: dies unless $deb is a package of left4me.
 check_file() {
-    [[ -f $deb ]] || die 3 "no file $deb"
+    [[ -f $deb ]] || die 3 "no such file: $deb"
     deb=$(realpath -- "$deb")
     command -v dpkg-deb >/dev/null || die 4 "dpkg-deb is missing here: install dpkg"
-    [[ $(field Package) == left4me ]] || die 4 "$deb is no package of left4me"
+    [[ $(field Package) == left4me ]] || die 4 "$deb is not a package of left4me"
 }
 
-# judge_package: whether this package can come onto that machine.
+# judge_package: whether this package can be installed on that machine.
 judge_package() {
     local lack version installed=${facts[installed]:-} at=${host:+$host: }
-    # Only a package that was built just now has not been compared with the machine.
+    # Only a package that was just built has not been compared with the machine.
     lack=$(lacks_architecture | sed -n 's/^4 //p;q')
     [[ ! $lack ]] || die 4 "$at$lack"
     version=$(field Version)
     [[ ! $installed ]] || ! older "$version" "$installed" ||
-        die 4 "${at}left4me $installed is installed, newer than this $version, and its data with it"
+        die 4 "${at}left4me $installed is installed, newer than this $version: its data cannot be downgraded"
     local size unpacked
     size=$((($(stat -c %s -- "$deb") >> 20) + 1))
     unpacked=$(field Installed-Size)
     [[ $unpacked =~ ^[0-9]+$ ]] || unpacked=0
     unpacked=$((unpacked >> 10))
-    # Beside the package, apt needs some for its lists and what left4me depends on.
+    # apt also needs space for its lists and for dependencies.
     [[ ! $host ]] || enough "${facts[tmp]}" "${facts[free_tmp]:-}" $((size + 1))
     enough /var/tmp "${facts[free_var]:-}" $((size + 32))
     enough /usr "${facts[free_usr]:-}" $((unpacked + 32))

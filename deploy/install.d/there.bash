@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # variables that the parts of deploy/install share
-# The other machine. One ssh makes the connection and is a shell there, which this program writes
-# commands to; copies and the installation go through it (ControlMaster). When this program ends,
-# however it ends, that shell reads the end of its input and removes the directory that it made.
+# The remote machine. One ssh opens the connection and runs a shell there, to which this program
+# writes commands; copies and the installation share the connection (ControlMaster). When this
+# program ends for any reason, the shell reads the end of its input and removes its directory.
 
-# host_name TEXT: prints it when ssh can take it for a host and for nothing else.
+# host_name TEXT: prints it if ssh can only understand it as a host.
 host_name() {
     local name='[A-Za-z0-9_][A-Za-z0-9._-]*' user='[A-Za-z0-9_][A-Za-z0-9._+@-]*@'
     local v6='[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?' LC_ALL=C
@@ -28,16 +28,16 @@ ssh_options() {
     # A socket's path has at most 107 bytes, of which ssh needs 17 for itself, and no blanks.
     sockets=$work
     [[ $work =~ ^[A-Za-z0-9/._-]{1,60}$ ]] || sockets=$(mktemp -d /tmp/left4me-install.XXXXXX)
-    # The user's own configuration counts, but for what would disturb a program.
+    # The user's configuration applies, except for settings that would disturb a program.
     ssh=(ssh -a -x -o "ControlPath=$sockets/ssh.sock" -o ControlPersist=no -o RemoteCommand=none
         -o ClearAllForwardings=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=4)
     grep -qi '^connecttimeout [0-9]' <<<"$config" || ssh+=(-o ConnectTimeout=20)
     strict=$(sed -n 's/^stricthostkeychecking //ip' <<<"$config")
     case ${strict,,} in
-        # These take a key that the user has not seen.
+        # These would accept a key that the user has not seen.
         no | off | false | accept-new) ssh+=(-o StrictHostKeyChecking=ask) ;;
     esac
-    # Without the connection they fail, and make none of their own.
+    # If the connection is gone they fail and do not open another.
     shared=("${ssh[@]}" -o LogLevel=ERROR -o ControlMaster=no -o ProxyCommand=false)
     ssh+=(-o LogLevel=INFO -o ControlMaster=yes)
 }
@@ -51,7 +51,7 @@ connect() {
     exec {to_there}>"$work/in" {from_there}<"$work/out"
 }
 
-# tell: writes standard input to the shell there. That it has gone shows in what it answers.
+# tell: writes standard input to the remote shell. Its answers show whether it is still there.
 tell() { { cat >&"$to_there"; } 2>/dev/null || true; }
 
 facts_there() {
@@ -60,10 +60,10 @@ facts_there() {
     learn <&"$from_there" && return
     wait "$there" || status=$?
     ((status == 255)) && no_connection
-    die 4 "$host: it is no shell that answers there: ${heard:-$(last_line "$work/ssh")}"
+    die 4 "$host: the login does not start a shell: ${heard:-$(last_line "$work/ssh")}"
 }
 
-# last_line FILE: the last one that says something, without what would steer a terminal.
+# last_line FILE: the last line with text, without control sequences.
 last_line() {
     tr -d '\r' <"$1" | sed '/^ *$/d' | tail -n 1 | tr -d '\000-\037\177' | sed 's/^ssh: //'
 }
@@ -86,7 +86,7 @@ no_connection() {
 disconnect() {
     [[ ! ${to_there:-} ]] || exec {to_there}>&-
     if [[ ${there:-} ]]; then
-        # The shell there removes its directory. A connection that hangs is not waited for.
+        # The remote shell removes its directory. A hanging connection is not waited for.
         for _ in {1..50}; do
             [[ ${dir:-} ]] || break
             kill -0 "$there" 2>/dev/null || break
@@ -98,7 +98,7 @@ disconnect() {
     [[ ! ${sockets:-} ]] || rm -rf "$sockets"
 }
 
-# lost DOING: dies; what had begun there goes on.
+# lost DOING: dies; commands that have started on the host continue.
 lost() {
     die 69 "$host: the connection was lost while $1: run the same command again"
 }
@@ -115,7 +115,7 @@ printf 'left4me:dir=%s\nleft4me:complete=yes\n' "$dir"
 THERE
     learn <&"$from_there" || lost "the copy began"
     dir=${facts[dir]:-}
-    [[ $dir =~ ^/[A-Za-z0-9/._-]+$ ]] || die 4 "$host: no directory can be made in ${facts[tmp]}"
+    [[ $dir =~ ^/[A-Za-z0-9/._-]+$ ]] || die 4 "$host: no directory can be created in ${facts[tmp]}"
     send "$here/install.d/apply.sh"
     send "$deb" left4me.deb
 }

@@ -419,7 +419,7 @@ fn a_connection_that_is_lost_loses_nothing(lab: &Lab) {
     lab.sh("systemd-run --quiet --on-active=3 systemctl stop lock.service");
     let again = install(lab, options).ends_with(0);
     assert!(
-        again.stderr.contains("waits for an installation under way"),
+        again.stderr.contains("waiting for a running installation"),
         "{again}"
     );
 

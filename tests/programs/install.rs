@@ -121,6 +121,6 @@ fn options_that_make_no_sense_are_refused() {
     let (code, message) = install(&["--host", "root@host", "--deb", "/nowhere/left4me.deb"]);
     assert_eq!(
         (code, message.as_str()),
-        (3, "install: no file /nowhere/left4me.deb\n")
+        (3, "install: no such file: /nowhere/left4me.deb\n")
     );
 }
