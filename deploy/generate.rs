@@ -2,7 +2,7 @@
 //! command lines:
 //!
 //! ```text
-//! cargo run --release --example generate -- DIRECTORY
+//! cargo run --features tools --bin generate -- DIRECTORY
 //! ```
 //!
 //! DIRECTORY gets man1/, bash/, zsh/ and fish/, with the file names each of them is looked up by.
