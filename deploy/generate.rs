@@ -2,7 +2,7 @@
 //! command lines:
 //!
 //! ```text
-//! cargo run --release --example generate -- DIRECTORY
+//! cargo run --features tools --bin generate -- DIRECTORY
 //! ```
 //!
 //! It creates man1/, bash/, zsh/ and fish/ in DIRECTORY.

@@ -3,10 +3,11 @@
 # The whole product in one command: package, lab, stand-ins, install, two running servers.
 
 lab_demo() {
-    local suite=bookworm keep=yes network=(--host-network)
+    local suite=bookworm keep=yes network=(--host-network) profile=quick package=(--quick)
     while (($#)); do
         case $1 in
             --suite) value "$1" $#; suite=$2; shift 2 ;;
+            --release) profile=release package=(); shift ;;
             --exit) keep='' network=(); shift ;;
             *) usage "demo: unknown argument '$1'" ;;
         esac
@@ -14,11 +15,9 @@ lab_demo() {
 
     local deb standin lab password
     cd "$here/.." || die 1 "no checkout around $here"
-    say "building the package"
-    deb=$(deploy/package | tail -n 1)
-    say "building the stand-ins for steamcmd and the game"
-    cargo build --quiet --release --examples
-    standin=${CARGO_TARGET_DIR:-target}/release/examples
+    say "building the package, and the stand-ins for steamcmd and the game"
+    deb=$(deploy/package "${package[@]}" --standins | tail -n 1)
+    standin=${CARGO_TARGET_DIR:-target}/$profile
 
     lab=$("$self" up --suite "$suite" --deb "$deb" --standin "$standin" "${network[@]}")
     say "$lab is up"

@@ -6,7 +6,7 @@
 //! hand:
 //!
 //! ```text
-//! LEFT4ME_TEST_DEB=target/debian/left4me_….deb LEFT4ME_TEST_STANDIN=target/release/examples \
+//! LEFT4ME_TEST_DEB=target/debian/left4me_….deb LEFT4ME_TEST_STANDIN=target/release \
 //!     cargo nextest run --test lab -E 'test(bookworm::a_queued_start)'
 //! ```
 //!
