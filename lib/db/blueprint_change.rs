@@ -4,9 +4,9 @@ use rusqlite::{Connection, params};
 
 use crate::base::names::{BlueprintId, BlueprintName, OverlayName, ServerId, UserId};
 use crate::base::{Error, Result};
-use crate::db::blueprints::{self, Blueprint, Content, gone, json};
+use crate::db::blueprints::{self, Blueprint, Content, json, no_such_blueprint};
 use crate::db::events::{self, NewEvent};
-use crate::db::{error, overlays, ports};
+use crate::db::{error, execute, overlays, ports};
 use crate::domain::blueprint::{Argument, ConfigLine, check};
 
 /// What an edit replaces; a part that is none stays unchanged.
@@ -50,7 +50,7 @@ pub fn create(
     let id = BlueprintId(tx.last_insert_rowid());
     stack(tx, id, &content.overlays)?;
     add_event(tx, now, actor, "blueprint.created", id, name.as_str())?;
-    blueprints::get(tx, id)?.ok_or_else(|| gone(id))
+    blueprints::get(tx, id)?.ok_or_else(|| no_such_blueprint(id))
 }
 
 /// Replaces parts of a blueprint, and adds an event. The change applies to linked servers at their
@@ -108,7 +108,7 @@ pub fn edit(
         params![id.0, now],
     )?;
 
-    let blueprint = blueprints::get(tx, id)?.ok_or_else(|| gone(id))?;
+    let blueprint = blueprints::get(tx, id)?.ok_or_else(|| no_such_blueprint(id))?;
     let servers: Vec<ServerId> = blueprint.servers.iter().copied().map(ServerId).collect();
     ports::none_added(tx, &before, &servers)?;
     add_event(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
@@ -119,7 +119,7 @@ pub fn edit(
 ///
 /// Fails with 3 when it does not exist; 4 with the names of the servers that are linked to it.
 pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result<Blueprint> {
-    let blueprint = blueprints::get(tx, id)?.ok_or_else(|| gone(id))?;
+    let blueprint = blueprints::get(tx, id)?.ok_or_else(|| no_such_blueprint(id))?;
     let mut statement =
         tx.prepare_cached("SELECT id, name FROM servers WHERE blueprint_id = ?1 ORDER BY id")?;
     let linked = statement.query_map([id.0], |row| {
@@ -138,8 +138,7 @@ pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result
         )));
     }
 
-    tx.prepare_cached("DELETE FROM blueprints WHERE id = ?1")?
-        .execute([id.0])?;
+    execute(tx, "DELETE FROM blueprints WHERE id = ?1", [id.0])?;
     add_event(tx, now, actor, "blueprint.deleted", id, &blueprint.name)?;
     Ok(blueprint)
 }

@@ -106,12 +106,10 @@ pub(super) fn select(
     let params = [&viewer as &dyn ToSql, &id]
         .into_iter()
         .chain(more.iter().copied());
-    query(
-        connection,
-        &format!("SELECT {} {tail}", columns()),
-        params_from_iter(params),
-        |row| read(row, server),
-    )
+    let sql = format!("SELECT {} {tail}", columns());
+    query(connection, &sql, params_from_iter(params), |row| {
+        read(row, server)
+    })
 }
 
 fn read(row: &Row<'_>, server: Option<ServerId>) -> rusqlite::Result<JobRow> {

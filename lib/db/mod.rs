@@ -62,7 +62,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, Params, Row, Transaction, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension as _, Params, Row, Transaction, TransactionBehavior,
+};
 
 use crate::base::Result;
 use identity::Identity;
@@ -281,6 +283,32 @@ fn query<T>(
     Ok(statement
         .query_map(params, read)?
         .collect::<rusqlite::Result<_>>()?)
+}
+
+/// The first row of a cached statement, if there is one.
+fn first<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row(params, read).optional()?)
+}
+
+/// The only row of a cached statement.
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<T> {
+    Ok(connection.prepare_cached(sql)?.query_row(params, read)?)
+}
+
+/// How many rows a cached statement changed.
+fn execute(connection: &Connection, sql: &str, params: impl Params) -> Result<usize> {
+    Ok(connection.prepare_cached(sql)?.execute(params)?)
 }
 
 /// Reads a text column with any bytes: one damaged row must not stop the reading of the others.

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 
 use crate::base::config::PortRange;
 use crate::base::names::{ServerId, UserId};
 use crate::base::{Error, Result};
+use crate::db::first;
 use crate::domain::notices;
 
 /// One port of one server.
@@ -207,16 +208,14 @@ pub(super) fn usable_port(
         )));
     }
 
-    let other = connection
-        .prepare_cached("SELECT id, name, user_id FROM servers WHERE port = ?1")?
-        .query_row([port], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, String>(1)?,
-                UserId(row.get(2)?),
-            ))
-        })
-        .optional()?;
+    let sql = "SELECT id, name, user_id FROM servers WHERE port = ?1";
+    let other = first(connection, sql, [port], |row| {
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, String>(1)?,
+            UserId(row.get(2)?),
+        ))
+    })?;
 
     match other {
         None => Ok(port),

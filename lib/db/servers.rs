@@ -1,6 +1,6 @@
 //! Servers: name, port and blueprint, desired and actual state.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::config::PortRange;
@@ -8,7 +8,7 @@ use crate::base::names::{BlueprintId, ServerId, ServerName, ServerRef, UserId, s
 use crate::base::{Error, Result};
 use crate::db::drift::{Drifted, drifted};
 use crate::db::events::{self, NewEvent};
-use crate::db::{blueprints, error, observations, ports};
+use crate::db::{blueprints, error, execute, first, observations, ports, query};
 use crate::domain::blueprint::Spec;
 use crate::domain::server::{ActualState, DesiredState};
 
@@ -154,9 +154,10 @@ pub fn should_run(connection: &Connection, id: ServerId) -> Result<bool> {
 
 /// All servers' ids and display names, ascending by id.
 pub fn names(connection: &Connection) -> Result<Vec<(ServerId, String)>> {
-    let mut statement = connection.prepare_cached("SELECT id, name FROM servers ORDER BY id")?;
-    let rows = statement.query_map([], |row| Ok((ServerId(row.get(0)?), row.get(1)?)))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT id, name FROM servers ORDER BY id";
+    query(connection, sql, [], |row| {
+        Ok((ServerId(row.get(0)?), row.get(1)?))
+    })
 }
 
 /// All servers' ids, ascending.
@@ -239,7 +240,7 @@ pub fn create(
     };
 
     events::add(tx, now, &event)?;
-    get(tx, id)?.ok_or_else(|| gone(id))
+    get(tx, id)?.ok_or_else(|| no_such_server(id))
 }
 
 /// Links the server to another blueprint of its owner, and adds an event. It applies at the next
@@ -254,15 +255,15 @@ pub fn assign(
     id: ServerId,
     blueprint: BlueprintId,
 ) -> Result<Server> {
-    let server = get(tx, id)?.ok_or_else(|| gone(id))?;
+    let server = get(tx, id)?.ok_or_else(|| no_such_server(id))?;
     blueprints::must_belong(tx, blueprint, server.user_id)?;
 
     let before = ports::shared(tx)?;
-    tx.prepare_cached("UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1")?
-        .execute(params![id.0, blueprint.0, now])?;
+    let sql = "UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1";
+    execute(tx, sql, params![id.0, blueprint.0, now])?;
     ports::none_added(tx, &before, &[id])?;
 
-    let server = get(tx, id)?.ok_or_else(|| gone(id))?;
+    let server = get(tx, id)?.ok_or_else(|| no_such_server(id))?;
     let detail = format!("to blueprint '{}'", server.blueprint);
     let event = NewEvent {
         kind: "server.assigned",
@@ -282,7 +283,7 @@ pub fn assign(
 /// Fails with 3 when it does not exist; 4 with what to do while its desired state is running, it
 /// runs, has an unfinished job, or may have files.
 pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Server> {
-    let server = get(tx, id)?.ok_or_else(|| gone(id))?;
+    let server = get(tx, id)?.ok_or_else(|| no_such_server(id))?;
     let first = format!("first run `left4me-job enqueue delete --server {id} --wait`");
 
     let still = |why: String| {
@@ -313,8 +314,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
         return still(format!("may have files under instances/{id}: {first}"));
     }
 
-    tx.prepare_cached("DELETE FROM servers WHERE id = ?1")?
-        .execute([id.0])?;
+    execute(tx, "DELETE FROM servers WHERE id = ?1", [id.0])?;
 
     let detail = format!("'{}' on port {}", server.name, server.port);
     let event = NewEvent {
@@ -331,12 +331,9 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
 
 /// Sets the desired state. False when it is the same already, or when the server does not exist.
 pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i64) -> Result<bool> {
-    let changed = tx
-        .prepare_cached(
-            "UPDATE servers SET version = version + 1, desired_state = ?2, updated_at = ?3
-             WHERE id = ?1 AND desired_state <> ?2",
-        )?
-        .execute(params![id.0, desired.as_str(), now])?;
+    let sql = "UPDATE servers SET version = version + 1, desired_state = ?2, updated_at = ?3
+             WHERE id = ?1 AND desired_state <> ?2";
+    let changed = execute(tx, sql, params![id.0, desired.as_str(), now])?;
     Ok(changed > 0)
 }
 
@@ -348,11 +345,9 @@ pub fn set_last_error(
     last_error: Option<&str>,
     now: i64,
 ) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3 \
-                       WHERE id = ?1 AND last_error IS NOT ?2",
-    )?
-    .execute(params![id.0, last_error, now])?;
+    let sql = "UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3 \
+                       WHERE id = ?1 AND last_error IS NOT ?2";
+    execute(tx, sql, params![id.0, last_error, now])?;
     Ok(())
 }
 
@@ -361,11 +356,11 @@ pub fn set_last_error(
 /// Fails with 3 when the server does not exist; 1 with the blueprint's name when its row is
 /// invalid.
 pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
-    let (port, blueprint) = connection
-        .prepare_cached("SELECT port, blueprint_id FROM servers WHERE id = ?1")?
-        .query_row([id.0], |row| Ok((row.get(0)?, BlueprintId(row.get(1)?))))
-        .optional()?
-        .ok_or_else(|| gone(id))?;
+    let sql = "SELECT port, blueprint_id FROM servers WHERE id = ?1";
+    let (port, blueprint) = first(connection, sql, [id.0], |row| {
+        Ok((row.get(0)?, BlueprintId(row.get(1)?)))
+    })?
+    .ok_or_else(|| no_such_server(id))?;
     blueprints::spec(connection, blueprint, port)
 }
 
@@ -383,28 +378,21 @@ pub fn all_that_should_run(connection: &Connection) -> Result<Vec<ServerId>> {
 /// Whether a task began to write the server's files after the last one that removed them. The ids
 /// give the order of a server's tasks, because the clock may go back between two of them.
 pub fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
-    let last: Option<String> = connection
-        .prepare_cached(
-            "SELECT k.kind FROM job_targets t JOIN tasks k ON k.job_id = t.job_id
+    let sql = "SELECT k.kind FROM job_targets t JOIN tasks k ON k.job_id = t.job_id
              WHERE t.server_id = ?1 AND k.server_id = ?1 AND k.started_at IS NOT NULL
                AND (k.kind = 'initialize' OR (k.kind = 'purge-instance' AND k.state = 'succeeded'))
-             ORDER BY k.id DESC LIMIT 1",
-        )?
-        .query_row([id.0], |row| row.get(0))
-        .optional()?;
+             ORDER BY k.id DESC LIMIT 1";
+    let last: Option<String> = first(connection, sql, [id.0], |row| row.get(0))?;
 
     Ok(last.is_some_and(|kind| kind == "initialize"))
 }
 
-fn gone(id: ServerId) -> Error {
+fn no_such_server(id: ServerId) -> Error {
     Error::not_found(format!("server {id} does not exist any more"))
 }
 
 fn rows(connection: &Connection, sql: &str, by: impl rusqlite::Params) -> Result<Vec<Server>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement
-        .query_map(by, read)?
-        .collect::<rusqlite::Result<_>>()?)
+    query(connection, sql, by, read)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Server> {

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::base::names::{SessionId, UserId};
 use crate::base::{Result, secret};
+use crate::db::execute;
 
 /// A session expires after this long without a request, ms.
 pub const IDLE: i64 = 24 * 3600 * 1000;
@@ -35,17 +36,17 @@ pub fn begin(
     now: i64,
     expires_at: i64,
 ) -> Result<SessionId> {
-    tx.prepare_cached(
-        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY \
-         id LIMIT 20)",
-    )?
-    .execute([now - RETENTION])?;
+    let sql = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY \
+         id LIMIT 20)";
+    execute(tx, sql, [now - RETENTION])?;
 
-    tx.prepare_cached(
-        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, \
-         ?2, ?3, ?3, ?4)",
-    )?
-    .execute(params![user.0, secret::digest(text), now, expires_at])?;
+    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, \
+         ?2, ?3, ?3, ?4)";
+    execute(
+        tx,
+        sql,
+        params![user.0, secret::digest(text), now, expires_at],
+    )?;
 
     Ok(SessionId(tx.last_insert_rowid()))
 }
@@ -87,18 +88,15 @@ pub fn is_good(connection: &Connection, id: SessionId, is_admin: bool, now: i64)
 
 /// Records that the session is in use, also after the clock was set back.
 pub fn touch(tx: &Connection, id: SessionId, now: i64) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at <> ?2",
-    )?
-    .execute(params![id.0, now])?;
+    let sql = "UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at <> ?2";
+    execute(tx, sql, params![id.0, now])?;
     Ok(())
 }
 
 /// Ends a session. False when it had ended already.
 pub fn end(tx: &Connection, id: SessionId, now: i64) -> Result<bool> {
-    let ended = tx
-        .prepare_cached("UPDATE sessions SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL")?
-        .execute(params![id.0, now])?;
+    let sql = "UPDATE sessions SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL";
+    let ended = execute(tx, sql, params![id.0, now])?;
     Ok(ended > 0)
 }
 
