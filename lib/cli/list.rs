@@ -34,7 +34,7 @@ pub struct ListArgs {
 }
 
 pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
-    let (jobs, pause, undying, nonsense) = context.db.read(|tx| {
+    let (jobs, pause, unkillable, invalid) = context.db.read(|tx| {
         let server = args
             .server
             .as_ref()
@@ -75,14 +75,14 @@ pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
         eprintln!("{}", output::printable(&message));
     }
 
-    for runner in undying {
+    for runner in unkillable {
         eprintln!(
             "{}: jobs for the same servers wait until it is gone",
             runner.unkillable()
         );
     }
 
-    for row in nonsense {
+    for row in invalid {
         eprintln!("{}", output::printable(&row));
     }
 

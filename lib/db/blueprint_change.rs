@@ -39,7 +39,7 @@ pub fn create(
              VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         )?
         .execute(params![
-            user.0,
+            user,
             name.as_str(),
             json(&content.arguments)?,
             json(&content.config)?,
@@ -70,7 +70,7 @@ pub fn edit(
         named(
             tx.execute(
                 "UPDATE blueprints SET name = ?2 WHERE id = ?1",
-                params![id.0, name.as_str()],
+                params![id, name.as_str()],
             ),
             name,
         )?;
@@ -80,7 +80,7 @@ pub fn edit(
         check::<OverlayName>(&[], arguments, &[])?;
         tx.execute(
             "UPDATE blueprints SET arguments = ?2 WHERE id = ?1",
-            params![id.0, json(arguments)?],
+            params![id, json(arguments)?],
         )?;
     }
 
@@ -88,7 +88,7 @@ pub fn edit(
         check::<OverlayName>(&[], &[], config)?;
         tx.execute(
             "UPDATE blueprints SET config = ?2 WHERE id = ?1",
-            params![id.0, json(config)?],
+            params![id, json(config)?],
         )?;
     }
 
@@ -105,7 +105,7 @@ pub fn edit(
     // The time always grows: by it an editor detects that another user has changed the blueprint.
     tx.execute(
         "UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1",
-        params![id.0, now],
+        params![id, now],
     )?;
 
     let blueprint = blueprints::get(tx, id)?.ok_or_else(|| no_such_blueprint(id))?;
@@ -138,7 +138,7 @@ pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result
         )));
     }
 
-    execute(tx, "DELETE FROM blueprints WHERE id = ?1", [id.0])?;
+    execute(tx, "DELETE FROM blueprints WHERE id = ?1", [id])?;
     add_event(tx, now, actor, "blueprint.deleted", id, &blueprint.name)?;
     Ok(blueprint)
 }
@@ -151,9 +151,9 @@ fn stack(tx: &Connection, id: BlueprintId, names: &[OverlayName]) -> Result<()> 
     for (position, name) in names.iter().enumerate() {
         let overlay = overlays::find(tx, name)?;
         statement.execute(params![
-            id.0,
+            id,
             i64::try_from(position).unwrap_or(i64::MAX),
-            overlay.id.0
+            overlay.id
         ])?;
     }
 

@@ -93,7 +93,7 @@ pub fn find(
     user: Option<UserId>,
 ) -> Result<Blueprint> {
     let mut found = match blueprint {
-        BlueprintRef::Id(id) => rows(connection, select!("WHERE b.id = ?1"), [id.0])?,
+        BlueprintRef::Id(id) => rows(connection, select!("WHERE b.id = ?1"), [id])?,
         BlueprintRef::Name(name) => rows(
             connection,
             select!("WHERE b.name = ?1 ORDER BY b.id"),
@@ -129,7 +129,7 @@ pub fn find(
 
 /// The blueprint with this id, if there is one.
 pub fn get(connection: &Connection, id: BlueprintId) -> Result<Option<Blueprint>> {
-    Ok(rows(connection, select!("WHERE b.id = ?1"), [id.0])?.pop())
+    Ok(rows(connection, select!("WHERE b.id = ?1"), [id])?.pop())
 }
 
 /// All blueprints by id.
@@ -248,7 +248,7 @@ pub fn spec(connection: &Connection, id: BlueprintId, port: u16) -> Result<Spec>
     let (name, arguments, config) = texts(connection, id)?;
     let sql = "SELECT o.ref FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id WHERE \
          l.blueprint_id = ?1 ORDER BY l.position";
-    let overlays: Vec<String> = query(connection, sql, [id.0], |row| row.get(0))?;
+    let overlays: Vec<String> = query(connection, sql, [id], |row| row.get(0))?;
     let bad = |what: &str, why: String| damaged(id, &name, what, &why);
     let spec = Spec {
         port,
@@ -280,13 +280,13 @@ pub(super) fn must_belong(connection: &Connection, id: BlueprintId, user: UserId
 fn overlay_names(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
     let sql = "SELECT o.name FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id
          WHERE l.blueprint_id = ?1 ORDER BY l.position";
-    query(connection, sql, [id.0], |row| row.get(0))
+    query(connection, sql, [id], |row| row.get(0))
 }
 
 /// Name, arguments and config, as stored.
 fn texts(connection: &Connection, id: BlueprintId) -> Result<(String, String, String)> {
     let sql = "SELECT name, arguments, config FROM blueprints WHERE id = ?1";
-    first(connection, sql, [id.0], |row| {
+    first(connection, sql, [id], |row| {
         Ok((row.get(0)?, row.get(1)?, row.get(2)?))
     })?
     .ok_or_else(|| no_such_blueprint(id))
@@ -333,10 +333,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Blueprint> {
     servers.sort_unstable();
 
     Ok(Blueprint {
-        id: BlueprintId(row.get(0)?),
+        id: row.get(0)?,
         name: row.get(1)?,
         user: row.get(2)?,
-        user_id: UserId(row.get(3)?),
+        user_id: row.get(3)?,
         created_at: row.get(4)?,
         updated_at: row.get(5)?,
         overlay_count: row.get(6)?,

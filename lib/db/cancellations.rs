@@ -49,9 +49,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
     let state = text(row, 8)?;
 
     Ok(Cancellation {
-        id: CancellationId(row.get(0)?),
-        job_id: JobId(row.get(1)?),
-        task_id: row.get::<_, Option<i64>>(2)?.map(TaskId),
+        id: row.get(0)?,
+        job_id: row.get(1)?,
+        task_id: row.get(2)?,
         requested_by: text(row, 3)?,
         reason: text(row, 4)?,
         force: row.get(5)?,
@@ -97,8 +97,8 @@ pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId
         tx,
         sql,
         params![
-            new.job.0,
-            new.task.map(|id| id.0),
+            new.job,
+            new.task,
             new.requested_by,
             new.reason,
             new.force,
@@ -116,7 +116,7 @@ pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId
 /// Fails with 3 when there is none; 69 when the database cannot be read.
 pub fn get(connection: &Connection, id: CancellationId) -> Result<Cancellation> {
     let sql = format!("SELECT {COLUMNS} FROM cancellations WHERE id = ?1");
-    let found = first(connection, &sql, [id.0], from_row)?;
+    let found = first(connection, &sql, [id], from_row)?;
     found.ok_or_else(|| {
         Error::not_found(format!(
             "no such cancellation: {id}; see `left4me-job cancellations`"
@@ -134,12 +134,7 @@ pub fn live_of(
         "SELECT {COLUMNS} FROM cancellations
              WHERE job_id = ?1 AND task_id IS ?2 AND state IN ('requested', 'running')"
     );
-    let found = first(
-        connection,
-        &sql,
-        params![job.0, task.map(|id| id.0)],
-        from_row,
-    )?;
+    let found = first(connection, &sql, params![job, task], from_row)?;
 
     Ok(found)
 }
@@ -190,7 +185,7 @@ pub fn list(connection: &Connection, filter: &CancellationFilter) -> Result<Vec<
     query(
         connection,
         &sql,
-        params![filter.job.map(|id| id.0), filter.limit, filter.offset],
+        params![filter.job, filter.limit, filter.offset],
         from_row,
     )
 }
@@ -198,28 +193,28 @@ pub fn list(connection: &Connection, filter: &CancellationFilter) -> Result<Vec<
 /// All cancellations of a job, in the order of their requests.
 pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Cancellation>> {
     let sql = format!("SELECT {COLUMNS} FROM cancellations WHERE job_id = ?1 ORDER BY id");
-    query(connection, &sql, [job.0], from_row)
+    query(connection, &sql, [job], from_row)
 }
 
 /// Escalates to SIGKILL. False when that was done before, or when the cancellation has ended.
 pub fn escalate(tx: &Connection, id: CancellationId, now: i64) -> Result<bool> {
     let sql = "UPDATE cancellations SET force = 1, escalated_at = ?2
              WHERE id = ?1 AND force = 0 AND state IN ('requested', 'running')";
-    let changed = execute(tx, sql, params![id.0, now])?;
+    let changed = execute(tx, sql, params![id, now])?;
     Ok(changed > 0)
 }
 
 /// Records that a command outlived its grace without --force.
 pub fn set_timed_out(tx: &Connection, id: CancellationId) -> Result<()> {
     let sql = "UPDATE cancellations SET timed_out = 1 WHERE id = ?1 AND timed_out = 0";
-    execute(tx, sql, [id.0])?;
+    execute(tx, sql, [id])?;
     Ok(())
 }
 
 /// Leaves the journal entry about it to the next worker.
 pub fn leave_for_journal(tx: &Connection, id: CancellationId) -> Result<()> {
     let sql = "UPDATE cancellations SET for_journal = 1 WHERE id = ?1";
-    execute(tx, sql, [id.0])?;
+    execute(tx, sql, [id])?;
     Ok(())
 }
 
@@ -243,7 +238,7 @@ pub fn take_for_journal(tx: &Connection) -> Result<Vec<Cancellation>> {
 /// requested -> running.
 pub fn begin(tx: &Connection, id: CancellationId) -> Result<()> {
     let sql = "UPDATE cancellations SET state = 'running' WHERE id = ?1 AND state = 'requested'";
-    execute(tx, sql, [id.0])?;
+    execute(tx, sql, [id])?;
     Ok(())
 }
 
@@ -257,7 +252,7 @@ pub fn finish(
 ) -> Result<bool> {
     let sql = "UPDATE cancellations SET state = ?2, message = ?3, finished_at = ?4
              WHERE id = ?1 AND state IN ('requested', 'running')";
-    let changed = execute(tx, sql, params![id.0, state.as_str(), message, now])?;
+    let changed = execute(tx, sql, params![id, state.as_str(), message, now])?;
     Ok(changed > 0)
 }
 
@@ -298,7 +293,7 @@ pub fn begin_step(tx: &Connection, id: CancellationId, step: Step, now: i64) -> 
     let sql = "INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT ?1, ?2, ?3
          WHERE NOT EXISTS (SELECT 1 FROM cancellation_steps WHERE cancellation_id = ?1 AND step = \
          ?2)";
-    execute(tx, sql, params![id.0, step.as_str(), now])?;
+    execute(tx, sql, params![id, step.as_str(), now])?;
     Ok(())
 }
 
@@ -313,7 +308,7 @@ pub fn end_step(
 ) -> Result<()> {
     let sql = "UPDATE cancellation_steps SET finished_at = ?3, ok = ?4, detail = ?5
          WHERE cancellation_id = ?1 AND step = ?2 AND finished_at IS NULL";
-    execute(tx, sql, params![id.0, step.as_str(), now, ok, detail])?;
+    execute(tx, sql, params![id, step.as_str(), now, ok, detail])?;
     Ok(())
 }
 
@@ -321,7 +316,7 @@ pub fn end_step(
 pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>> {
     let sql = "SELECT step, started_at, finished_at, ok, detail FROM cancellation_steps WHERE \
          cancellation_id = ?1 ORDER BY id";
-    query(connection, sql, [id.0], |row| {
+    query(connection, sql, [id], |row| {
         let step = Step::parse(row.get_ref(0)?.as_str()?);
 
         Ok(StepRow {
@@ -366,7 +361,7 @@ pub fn touch(
         "INSERT OR IGNORE INTO cancellation_tasks (cancellation_id, task_id, previous_state, \
          caused_by)
          SELECT ?1, id, state, ?3 FROM tasks WHERE id = ?2";
-    execute(tx, sql, params![id.0, task.0, caused_by.map(|id| id.0)])?;
+    execute(tx, sql, params![id, task, caused_by])?;
     Ok(())
 }
 
@@ -375,14 +370,14 @@ pub fn affected(connection: &Connection, id: CancellationId) -> Result<Vec<Affec
     let sql = "SELECT t.id, t.kind, t.server_id, c.previous_state, t.state, c.caused_by
          FROM cancellation_tasks c JOIN tasks t ON t.id = c.task_id WHERE c.cancellation_id = ?1 \
          ORDER BY t.id";
-    query(connection, sql, [id.0], |row| {
+    query(connection, sql, [id], |row| {
         Ok(Affected {
-            id: TaskId(row.get(0)?),
+            id: row.get(0)?,
             kind: text(row, 1)?,
-            server: row.get::<_, Option<i64>>(2)?.map(ServerId),
+            server: row.get(2)?,
             previous_state: text(row, 3)?,
             state: text(row, 4)?,
-            caused_by: row.get::<_, Option<i64>>(5)?.map(TaskId),
+            caused_by: row.get(5)?,
         })
     })
 }

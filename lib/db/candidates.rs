@@ -22,7 +22,7 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
     };
 
     Ok(Candidate {
-        id: JobId(row.get(0)?),
+        id: row.get(0)?,
         exclusive: operation.is_ok_and(Operation::is_exclusive),
         servers,
     })
@@ -53,7 +53,7 @@ pub fn queued(connection: &Connection, after: JobId, limit: u32) -> Result<Vec<C
         "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.id > ?1 ORDER BY j.id LIMIT \
          ?2"
     );
-    query(connection, &sql, params![after.0, limit], candidate)
+    query(connection, &sql, params![after, limit], candidate)
 }
 
 /// For the rest of a long queue: the first exclusive job after `after`, and each server's first
@@ -80,7 +80,7 @@ pub fn queue_heads(
 
     for server in servers {
         heads.extend(
-            head.query_map(params![server.0, after.0], candidate)?
+            head.query_map(params![server, after], candidate)?
                 .collect::<rusqlite::Result<Vec<_>>>()?,
         );
     }

@@ -24,9 +24,8 @@ pub fn replay(connection: &Connection, job: JobId, after: i64, most: u32) -> Res
     let after = after.clamp(0, last);
     let sql = "SELECT seq FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq DESC \
                          LIMIT 1 OFFSET ?3";
-    let before_kept: Option<i64> = first(connection, sql, params![job.0, after, most], |row| {
-        row.get(0)
-    })?;
+    let before_kept: Option<i64> =
+        first(connection, sql, params![job, after, most], |row| row.get(0))?;
 
     Ok(match before_kept {
         Some(seq) => Replay {
@@ -40,7 +39,7 @@ pub fn replay(connection: &Connection, job: JobId, after: i64, most: u32) -> Res
 /// The seq of a job's last line.
 pub fn last_line(connection: &Connection, job: JobId) -> Result<Option<String>> {
     let sql = "SELECT line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC LIMIT 1";
-    first(connection, sql, [job.0], |row| text(row, 0))
+    first(connection, sql, [job], |row| text(row, 0))
 }
 
 /// A snapshot of what can end a subscriber's right to read.
@@ -102,7 +101,7 @@ pub fn server_versions(connection: &Connection) -> Result<Vec<ServerVersion>> {
     let mut statement =
         connection.prepare_cached("SELECT id, user_id, version, updated_at FROM servers")?;
     let rows = statement.query_map([], |row| {
-        let (id, owner) = (ServerId(row.get(0)?), UserId(row.get(1)?));
+        let (id, owner) = (row.get(0)?, row.get(1)?);
         Ok(ServerVersion {
             id,
             owner,
@@ -136,7 +135,7 @@ pub fn job_versions(connection: &Connection) -> Result<Vec<JobVersion>> {
     query(connection, sql, [], |row| {
         let tasks = (row.get(3)?, row.get(4)?, row.get(5)?);
         Ok(JobVersion {
-            id: JobId(row.get(0)?),
+            id: row.get(0)?,
             installs: row.get(1)?,
             state: text(row, 2)?,
             tasks,

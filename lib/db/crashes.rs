@@ -15,14 +15,14 @@ const MOST: u32 = 50;
 /// future: their true time is unknown, so they count as of now.
 pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()> {
     let sql = "DELETE FROM server_crashes WHERE server_id = ?1 AND at < ?2";
-    execute(tx, sql, params![server.0, now - DAY])?;
+    execute(tx, sql, params![server, now - DAY])?;
     let sql = "UPDATE server_crashes SET at = ?2 WHERE server_id = ?1 AND at > ?2";
-    execute(tx, sql, params![server.0, now])?;
+    execute(tx, sql, params![server, now])?;
 
     let mut insert =
         tx.prepare_cached("INSERT INTO server_crashes (server_id, at) VALUES (?1, ?2)")?;
     for _ in 0..count.min(MOST) {
-        insert.execute(params![server.0, now])?;
+        insert.execute(params![server, now])?;
     }
 
     Ok(())
@@ -31,7 +31,7 @@ pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()
 /// Deletes the crashes of a server that was started deliberately: the count begins at 0.
 pub fn forget(tx: &Connection, server: ServerId) -> Result<()> {
     let sql = "DELETE FROM server_crashes WHERE server_id = ?1";
-    execute(tx, sql, [server.0])?;
+    execute(tx, sql, [server])?;
     Ok(())
 }
 
@@ -44,7 +44,7 @@ pub fn count(connection: &Connection, server: ServerId, now: i64) -> Result<Cras
     one(
         connection,
         sql,
-        params![server.0, now - RECENT, now - DAY],
+        params![server, now - RECENT, now - DAY],
         |row| {
             Ok(Crashes {
                 recent: row.get(0)?,

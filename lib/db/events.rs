@@ -42,9 +42,9 @@ pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()
             now,
             event.kind,
             event.actor,
-            event.job.map(|id| id.0),
-            event.task.map(|id| id.0),
-            event.server.map(|id| id.0),
+            event.job,
+            event.task,
+            event.server,
             event.detail,
             event.reason
         ],
@@ -86,9 +86,9 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         at: row.get(1)?,
         kind: text(row, 2)?,
         actor: text(row, 3)?,
-        job_id: row.get::<_, Option<i64>>(4)?.map(JobId),
-        task_id: row.get::<_, Option<i64>>(5)?.map(TaskId),
-        server_id: row.get::<_, Option<i64>>(6)?.map(ServerId),
+        job_id: row.get(4)?,
+        task_id: row.get(5)?,
+        server_id: row.get(6)?,
         detail: text(row, 7)?,
         reason: text(row, 8)?,
     })
@@ -108,12 +108,7 @@ pub fn after(
     };
 
     let sql = format!("SELECT {EVENT} FROM events WHERE {whose} AND id > ?2 ORDER BY id LIMIT ?3");
-    query(
-        connection,
-        &sql,
-        params![job.map(|id| id.0), after, limit],
-        event,
-    )
+    query(connection, &sql, params![job, after, limit], event)
 }
 
 /// The last `limit` events, oldest first, of one job or of all.
@@ -128,7 +123,7 @@ pub fn last(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<V
         "SELECT {EVENT} FROM (SELECT {EVENT} FROM events WHERE {whose} ORDER BY id DESC LIMIT ?2) \
          ORDER BY id"
     );
-    query(connection, &sql, params![job.map(|id| id.0), limit], event)
+    query(connection, &sql, params![job, limit], event)
 }
 
 /// Something that happened to a server.
@@ -161,8 +156,8 @@ pub fn of_server(
     let sql = "SELECT e.id, e.at, e.kind, e.actor, e.job_id, e.detail, j.lines
          FROM events e LEFT JOIN event_journal j ON j.event_id = e.id
          WHERE e.server_id = ?1 AND e.kind LIKE 'server.%' ORDER BY e.id DESC LIMIT ?2";
-    query(connection, sql, params![server.0, limit], |row| {
-        let job_id = row.get::<_, Option<i64>>(4)?.map(JobId);
+    query(connection, sql, params![server, limit], |row| {
+        let job_id: Option<JobId> = row.get(4)?;
         let actor = text(row, 3)?;
         let lines: Option<String> = row.get(6)?;
 
@@ -195,7 +190,7 @@ pub fn without_journal(
            AND NOT EXISTS (SELECT 1 FROM event_journal j WHERE j.event_id = events.id)
          ORDER BY id DESC LIMIT ?2";
     query(connection, sql, params![since, limit], |row| {
-        Ok((row.get(0)?, ServerId(row.get(1)?)))
+        Ok((row.get(0)?, row.get(1)?))
     })
 }
 
@@ -212,7 +207,7 @@ pub fn keep_journal(tx: &Connection, event: i64, server: ServerId, lines: &[Stri
     let sql = "UPDATE event_journal SET lines = '[]' WHERE lines <> '[]' AND event_id IN (
              SELECT e.id FROM events e JOIN event_journal j ON j.event_id = e.id
              WHERE e.server_id = ?1 ORDER BY e.id DESC LIMIT 64 OFFSET ?2)";
-    execute(tx, sql, params![server.0, RETENTION])?;
+    execute(tx, sql, params![server, RETENTION])?;
 
     Ok(())
 }

@@ -133,7 +133,7 @@ fn read(row: &Row<'_>, server: Option<ServerId>) -> rusqlite::Result<JobRow> {
     }
 
     Ok(JobRow {
-        id: JobId(row.get(0)?),
+        id: row.get(0)?,
         operation: text(row, 1)?,
         state: parse_state(row, 2)?,
         requested_by: text(row, 3)?,

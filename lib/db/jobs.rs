@@ -78,8 +78,8 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
         params![
             job.operation.as_str(),
             job.requested_by,
-            job.user.map(|id| id.0),
-            job.retry_of.map(|id| id.0),
+            job.user,
+            job.retry_of,
             now
         ],
     )?;
@@ -88,7 +88,7 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
     let mut insert =
         tx.prepare_cached("INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)")?;
     for server in job.targets {
-        insert.execute(params![id.0, server.0])?;
+        insert.execute(params![id, server])?;
     }
 
     tasks::insert_plan(tx, id, plan)?;
@@ -123,7 +123,7 @@ pub fn find_live_twin(
 /// A job's servers, ascending.
 pub fn targets(connection: &Connection, id: JobId) -> Result<Vec<ServerId>> {
     let sql = "SELECT server_id FROM job_targets WHERE job_id = ?1 ORDER BY server_id";
-    query(connection, sql, [id.0], |row| row.get(0).map(ServerId))
+    query(connection, sql, [id], |row| row.get(0))
 }
 
 const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at, started_at, \
@@ -131,14 +131,14 @@ const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at,
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
-        id: JobId(row.get(0)?),
+        id: row.get(0)?,
         operation: text(row, 1)?,
         servers: Vec::new(),
         server_names: Vec::new(),
         state: parse_state(row, 2)?,
         queue_position: None,
         requested_by: text(row, 3)?,
-        retry_of: row.get::<_, Option<i64>>(4)?.map(JobId),
+        retry_of: row.get(4)?,
         created_at: row.get(5)?,
         started_at: row.get(6)?,
         finished_at: row.get(7)?,
@@ -170,7 +170,7 @@ fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
 
     let mut rows = statement.query([job.id.0])?;
     while let Some(row) = rows.next()? {
-        job.servers.push(ServerId(row.get(0)?));
+        job.servers.push(row.get(0)?);
         job.server_names.push(text_or_null(row, 1)?);
     }
 
@@ -242,7 +242,7 @@ pub(super) fn size(connection: &Connection, id: JobId) -> Result<usize> {
              job_id = ?1)
              + (SELECT 40 * count(*) FROM job_targets WHERE job_id = ?1)
          FROM jobs WHERE id = ?1";
-    let size: Option<i64> = first(connection, sql, [id.0], |row| row.get(0))?;
+    let size: Option<i64> = first(connection, sql, [id], |row| row.get(0))?;
     Ok(size.and_then(|size| size.try_into().ok()).unwrap_or(0))
 }
 
@@ -282,7 +282,7 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
 /// The number of queued jobs up to and including `id`: 1 for the next one. Derived, never stored.
 pub fn queue_position(connection: &Connection, id: JobId) -> Result<i64> {
     let sql = "SELECT count(*) FROM jobs WHERE state = 'queued' AND id <= ?1";
-    one(connection, sql, [id.0], |row| row.get(0))
+    one(connection, sql, [id], |row| row.get(0))
 }
 
 /// How many jobs are queued, and how many are running or being cancelled.
@@ -302,7 +302,7 @@ pub fn any_queued(connection: &Connection) -> Result<bool> {
 pub fn claim(tx: &Connection, id: JobId, worker: &str, now: i64) -> Result<bool> {
     let sql = "UPDATE jobs SET state = 'running', started_at = ?3, updated_at = ?3, worker_id = ?2
              WHERE id = ?1 AND state = 'queued'";
-    Ok(execute(tx, sql, params![id.0, worker, now])? > 0)
+    Ok(execute(tx, sql, params![id, worker, now])? > 0)
 }
 
 /// How a job ends.
@@ -331,7 +331,7 @@ pub fn finish(
         tx,
         sql,
         params![
-            id.0,
+            id,
             worker,
             finish.state.as_str(),
             finish.exit_code,
@@ -345,7 +345,7 @@ pub fn finish(
 pub fn set_cancelling(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
     let sql = "UPDATE jobs SET state = 'cancelling', updated_at = ?2 WHERE id = ?1 AND \
                          state = 'running'";
-    Ok(execute(tx, sql, params![id.0, now])? > 0)
+    Ok(execute(tx, sql, params![id, now])? > 0)
 }
 
 /// `from` -> cancelled. A queued job then never starts; a cancelling one is ended only by the
@@ -354,7 +354,7 @@ pub fn cancel(tx: &Connection, id: JobId, from: JobState, error: &str, now: i64)
     let sql = "UPDATE jobs SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3, \
              updated_at = ?3
              WHERE id = ?1 AND state = ?4";
-    Ok(execute(tx, sql, params![id.0, error, now, from.as_str()])? > 0)
+    Ok(execute(tx, sql, params![id, error, now, from.as_str()])? > 0)
 }
 
 /// Ends a job of a dead worker: running -> failed, cancelling -> cancelled. Returns the new state.
@@ -366,7 +366,7 @@ pub fn recover(tx: &Connection, id: JobId, error: &str, now: i64) -> Result<Opti
                     exit_code = 1, error = ?2, finished_at = ?3, updated_at = ?3
              WHERE id = ?1 AND state IN ('running', 'cancelling') RETURNING state",
         )?
-        .query_row(params![id.0, error, now], |row| parse_state(row, 0));
+        .query_row(params![id, error, now], |row| parse_state(row, 0));
 
     match state {
         Ok(state) => Ok(Some(state)),

@@ -17,8 +17,8 @@ pub struct Linked {
 
 fn linked(row: &Row<'_>) -> rusqlite::Result<Linked> {
     Ok(Linked {
-        blueprint: BlueprintId(row.get(0)?),
-        id: ServerId(row.get(1)?),
+        blueprint: row.get(0)?,
+        id: row.get(1)?,
         name: text(row, 2)?,
         port: row.get(3)?,
     })
@@ -28,7 +28,7 @@ fn linked(row: &Row<'_>) -> rusqlite::Result<Linked> {
 pub fn of_blueprint(connection: &Connection, id: BlueprintId) -> Result<Vec<Linked>> {
     let sql =
         "SELECT blueprint_id, id, name, port FROM servers WHERE blueprint_id = ?1 ORDER BY id";
-    query(connection, sql, [id.0], linked)
+    query(connection, sql, [id], linked)
 }
 
 /// All servers with their blueprints, ordered by id.

@@ -35,7 +35,7 @@ pub struct Line {
 /// The job's last seq; 0 without lines.
 pub fn last_seq(connection: &Connection, job: JobId) -> Result<i64> {
     let sql = "SELECT coalesce(max(seq), 0) FROM job_logs WHERE job_id = ?1";
-    one(connection, sql, [job.0], |row| row.get(0))
+    one(connection, sql, [job], |row| row.get(0))
 }
 
 /// Inserts a line at `seq`.
@@ -50,11 +50,7 @@ pub fn insert(
 ) -> Result<()> {
     let sql = "INSERT INTO job_logs (job_id, seq, at, stream, task_id, line) VALUES (?1, \
                        ?2, ?3, ?4, ?5, ?6)";
-    execute(
-        tx,
-        sql,
-        params![job.0, seq, at, stream.as_str(), task.map(|id| id.0), line],
-    )?;
+    execute(tx, sql, params![job, seq, at, stream.as_str(), task, line])?;
 
     Ok(())
 }
@@ -68,7 +64,7 @@ pub fn append(tx: &Connection, job: JobId, at: i64, stream: Stream, line: &str) 
 pub fn after(connection: &Connection, job: JobId, after: i64, limit: u32) -> Result<Vec<Line>> {
     let sql = "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER \
          BY seq LIMIT ?3";
-    query(connection, sql, params![job.0, after, limit], from_row)
+    query(connection, sql, params![job, after, limit], from_row)
 }
 
 /// The same, but the lines end once they have `bytes` of text.
@@ -84,7 +80,7 @@ pub fn page(
          BY seq LIMIT ?3",
     )?;
 
-    let mut rows = statement.query(params![job.0, after, limit])?;
+    let mut rows = statement.query(params![job, after, limit])?;
 
     let (mut lines, mut taken) = (Vec::new(), 0);
     while let (true, Some(row)) = (taken < bytes, rows.next()?) {
@@ -103,7 +99,7 @@ pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> R
          BY seq DESC LIMIT ?3",
     )?;
 
-    let rows = statement.query_map(params![job.0, before, limit], from_row)?;
+    let rows = statement.query_map(params![job, before, limit], from_row)?;
     let mut lines = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     lines.reverse();
     Ok(lines)
@@ -112,15 +108,15 @@ pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> R
 /// How many of a log's last lines are searched for the progress of an installation. While steamcmd
 /// works it reports its progress many times a second; the lines after it, about an update's
 /// servers, are few.
-const LOOKED_AT: u32 = 2000;
+const TAIL_LINES: u32 = 2000;
 
-/// The last of the log's `LOOKED_AT` last lines that looks like a progress line of steamcmd.
+/// The last of the log's `TAIL_LINES` last lines that looks like a progress line of steamcmd.
 pub fn last_progress(connection: &Connection, job: JobId) -> Result<Option<String>> {
     let sql =
         "SELECT line FROM (SELECT seq, line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC \
          LIMIT ?2)
          WHERE line LIKE '%Update state%progress:%' ORDER BY seq DESC LIMIT 1";
-    first(connection, sql, params![job.0, LOOKED_AT], |row| {
+    first(connection, sql, params![job, TAIL_LINES], |row| {
         text(row, 0)
     })
 }
@@ -134,7 +130,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Line> {
         } else {
             Stream::Stdout
         },
-        task_id: row.get::<_, Option<i64>>(3)?.map(TaskId),
+        task_id: row.get(3)?,
         line: text(row, 4)?,
     })
 }
@@ -181,7 +177,7 @@ pub fn find(
         }
     })?;
 
-    let mut rows = statement.query(params![job.0, from, page, words])?;
+    let mut rows = statement.query(params![job, from, page, words])?;
 
     let (mut looked_at, mut last) = (0, from);
     while let Some(row) = rows.next()? {
@@ -202,16 +198,16 @@ pub fn find(
 /// Removes the middle of a log that has grown past head and tail: the rows between the head and
 /// `tail_from` are deleted, and one line in their place says how many they were.
 pub fn leave_out_middle(tx: &Connection, job: JobId, tail_from: i64, now: i64) -> Result<()> {
-    let mark = KEEP_HEAD + 1;
+    let notice_seq = KEEP_HEAD + 1;
     let sql = "DELETE FROM job_logs WHERE job_id = ?1 AND seq >= ?2 AND seq < ?3";
-    execute(tx, sql, params![job.0, mark, tail_from])?;
+    execute(tx, sql, params![job, notice_seq, tail_from])?;
     let words = format!(
         "[… {} lines are left out here: the log passed {} lines …]",
-        tail_from - mark,
+        tail_from - notice_seq,
         KEEP_HEAD + KEEP_TAIL
     );
 
-    insert(tx, job, mark, now, Stream::Stderr, None, &words)
+    insert(tx, job, notice_seq, now, Stream::Stderr, None, &words)
 }
 
 #[cfg(test)]
@@ -269,7 +265,7 @@ mod tests {
 
         assert_eq!(last_progress(&db, JobId(1)).unwrap().as_deref(), Some(line));
         assert_eq!(last_progress(&db, JobId(2)).unwrap(), None);
-        for _ in 0..LOOKED_AT {
+        for _ in 0..TAIL_LINES {
             append(&db, JobId(1), 1, Stream::Stdout, "x").unwrap();
         }
 

@@ -216,7 +216,7 @@ fn drifted(connection: &Connection) -> Result<Vec<DriftedServer>> {
     let sql = "SELECT id, name, drift FROM servers WHERE drift IS NOT NULL ORDER BY id";
     query(connection, sql, [], |row| {
         Ok(DriftedServer {
-            id: ServerId(row.get(0)?),
+            id: row.get(0)?,
             name: text(row, 1)?,
             kind: row.get(2)?,
         })
@@ -230,7 +230,7 @@ fn crashes(connection: &Connection) -> Result<Vec<CrashedServer>> {
          ORDER BY s.id";
     query(connection, sql, [], |row| {
         Ok(CrashedServer {
-            id: ServerId(row.get(0)?),
+            id: row.get(0)?,
             name: text(row, 1)?,
             count: count(row, 2)?,
         })

@@ -26,6 +26,7 @@ pub mod error;
 pub mod events;
 mod file;
 pub mod identity;
+mod ids;
 mod job_filter;
 pub mod job_rows;
 pub mod jobs;
@@ -79,10 +80,10 @@ const PEEK_TIMEOUT: Duration = Duration::from_secs(5);
 /// SQLite's own busy_timeout begins with whole milliseconds; with it, an enqueue beside a busy
 /// worker would take ten times as long.
 const PAUSE: Duration = Duration::from_micros(100);
-/// The pause after [`BRISK`] short ones, when the lock is held for longer.
+/// The pause after [`SHORT_PAUSES`] short ones, when the lock is held for longer.
 const LONG_PAUSE: Duration = Duration::from_millis(10);
 /// How many short pauses come first.
-const BRISK: i32 = 200;
+const SHORT_PAUSES: i32 = 200;
 
 /// Pages in the write-ahead log before a checkpoint. A process that opens a file which no other has
 /// open reads the whole log first; a short log keeps that within a fraction of a millisecond.
@@ -327,9 +328,13 @@ fn text_or_null(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>
 /// SQLite calls this when another connection holds the lock. `before` is the number of earlier
 /// calls; false gives up.
 fn wait_for_lock(before: i32) -> bool {
-    let pause = if before < BRISK { PAUSE } else { LONG_PAUSE };
-    let waited = PAUSE.saturating_mul(before.clamp(0, BRISK).unsigned_abs())
-        + LONG_PAUSE.saturating_mul((before - BRISK).max(0).unsigned_abs());
+    let pause = if before < SHORT_PAUSES {
+        PAUSE
+    } else {
+        LONG_PAUSE
+    };
+    let waited = PAUSE.saturating_mul(before.clamp(0, SHORT_PAUSES).unsigned_abs())
+        + LONG_PAUSE.saturating_mul((before - SHORT_PAUSES).max(0).unsigned_abs());
     // An early wake-up is harmless: the count of pauses continues.
     std::thread::park_timeout(pause);
     waited < BUSY

@@ -36,7 +36,7 @@ pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
          FROM servers ORDER BY id";
     query(connection, sql, [], |row| {
         Ok(ServerRow {
-            id: ServerId(row.get(0)?),
+            id: row.get(0)?,
             name: text(row, 1)?,
             desired: row.get(2)?,
             actual: row.get(3)?,
@@ -90,8 +90,8 @@ pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
 
 fn busy_row(row: &Row<'_>) -> rusqlite::Result<Busy> {
     Ok(Busy {
-        server: ServerId(row.get(0)?),
-        job: JobId(row.get(1)?),
+        server: row.get(0)?,
+        job: row.get(1)?,
         operation: text(row, 2)?,
         state: parse_state(row, 3)?,
     })

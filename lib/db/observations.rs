@@ -47,7 +47,7 @@ const COLUMNS: &str = "id, version, desired_state, actual_state, actual_state_up
 
 fn watched(row: &Row<'_>) -> rusqlite::Result<Watched> {
     Ok(Watched {
-        id: ServerId(row.get(0)?),
+        id: row.get(0)?,
         version: row.get(1)?,
         desired: row.get(2)?,
         known: Known {
@@ -157,7 +157,7 @@ pub fn in_jobs(connection: &Connection, now: i64) -> Result<HashSet<ServerId>> {
             in_time!("?1", "?2", "?3")
         ),
         moments(now),
-        |row| row.get(0).map(ServerId),
+        |row| row.get(0),
     )?;
     Ok(servers.into_iter().collect())
 }
@@ -271,7 +271,7 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
         tx,
         sql,
         params![
-            id.0,
+            id,
             version,
             known.actual.as_str(),
             sub,
@@ -299,7 +299,7 @@ pub fn forget(tx: &Connection, rows: &[(ServerId, i64)], now: i64) -> Result<usi
 
     let mut known = 0;
     for (id, version) in rows {
-        known += statement.execute(params![id.0, now, version])?;
+        known += statement.execute(params![id, now, version])?;
     }
 
     Ok(known)
@@ -308,13 +308,13 @@ pub fn forget(tx: &Connection, rows: &[(ServerId, i64)], now: i64) -> Result<usi
 /// Records that a poll saw a change of a server that has a job; the server's row stays unchanged.
 pub fn miss(tx: &Connection, id: ServerId) -> Result<()> {
     let sql = "INSERT OR IGNORE INTO missed_looks (server_id) VALUES (?1)";
-    execute(tx, sql, [id.0])?;
+    execute(tx, sql, [id])?;
     Ok(())
 }
 
 /// Whether a poll saw a change of the server while it had a job. Clears that mark.
 pub fn take_missed(tx: &Connection, id: ServerId) -> Result<bool> {
-    Ok(execute(tx, "DELETE FROM missed_looks WHERE server_id = ?1", [id.0])? > 0)
+    Ok(execute(tx, "DELETE FROM missed_looks WHERE server_id = ?1", [id])? > 0)
 }
 
 /// Sets or clears a drift.
@@ -326,7 +326,7 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
 
     let sql = "UPDATE servers SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = ?4 \
          WHERE id = ?1";
-    execute(tx, sql, params![id.0, kind, since, why])?;
+    execute(tx, sql, params![id, kind, since, why])?;
 
     Ok(())
 }
@@ -334,7 +334,7 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
 /// The servers whose last run ended with exactly this text.
 pub fn ended_with(connection: &Connection, end: &str) -> Result<Vec<ServerId>> {
     let sql = "SELECT id FROM servers WHERE last_end = ?1 AND id > 0 ORDER BY id";
-    query(connection, sql, [end], |row| row.get(0).map(ServerId))
+    query(connection, sql, [end], |row| row.get(0))
 }
 
 /// Replaces the text about a server's last end by a fuller one, also in the reason of its drift,
@@ -351,7 +351,7 @@ pub fn explain(
              replace(drift_why, ?2, ?3),
                  last_error = ?4, updated_at = ?5
              WHERE id = ?1 AND last_end = ?2";
-    let replaced = execute(tx, sql, params![id.0, bare, full, error, now])?;
+    let replaced = execute(tx, sql, params![id, bare, full, error, now])?;
 
     Ok(replaced > 0)
 }

@@ -102,7 +102,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Res
         )));
     }
 
-    execute(tx, "DELETE FROM overlays WHERE id = ?1", [overlay.id.0])?;
+    execute(tx, "DELETE FROM overlays WHERE id = ?1", [overlay.id])?;
 
     let detail = format!("'{name}' at overlays/{}", overlay.reference);
     events::add(
@@ -123,7 +123,7 @@ fn used_by(connection: &Connection, id: OverlayId) -> Result<Vec<String>> {
     let sql = "SELECT b.id, b.name, coalesce(u.name, '?') FROM blueprint_overlays l JOIN blueprints b ON \
          b.id = l.blueprint_id
          LEFT JOIN users u ON u.id = b.user_id WHERE l.overlay_id = ?1 ORDER BY b.id";
-    query(connection, sql, [id.0], |row| {
+    query(connection, sql, [id], |row| {
         let (id, name, user): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(format!("{id} ('{name}' of {user})"))
     })
@@ -131,7 +131,7 @@ fn used_by(connection: &Connection, id: OverlayId) -> Result<Vec<String>> {
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Overlay> {
     Ok(Overlay {
-        id: OverlayId(row.get(0)?),
+        id: row.get(0)?,
         name: row.get(1)?,
         reference: row.get(2)?,
         created_at: row.get(3)?,

@@ -92,9 +92,9 @@ pub fn shared(connection: &Connection) -> Result<Vec<Clash>> {
         connection.prepare_cached("SELECT id, name, user_id, port FROM servers ORDER BY id")?;
     let games = statement.query_map([], |row| {
         Ok(Taken {
-            server: ServerId(row.get(0)?),
+            server: row.get(0)?,
             name: row.get(1)?,
-            user: UserId(row.get(2)?),
+            user: row.get(2)?,
             port: row.get(3)?,
             is_tv: false,
         })
@@ -156,7 +156,7 @@ fn tv(connection: &Connection) -> Result<Vec<Taken>> {
         let port = parsed.and_then(|(arguments, config): (Vec<_>, Vec<_>)| {
             notices::tv_port(&arguments, &config)
         });
-        let (server, name, user) = (ServerId(row.get(0)?), row.get(1)?, UserId(row.get(2)?));
+        let (server, name, user) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(port.map(|port| Taken {
             port,
             server,
@@ -213,7 +213,7 @@ pub(super) fn usable_port(
         Ok((
             row.get::<_, i64>(0)?,
             row.get::<_, String>(1)?,
-            UserId(row.get(2)?),
+            row.get::<_, UserId>(2)?,
         ))
     })?;
 

@@ -23,8 +23,8 @@ pub fn find(
     first(
         connection,
         sql,
-        params![user.0, key.as_str(), now - DAY],
-        |row| row.get(0).map(JobId),
+        params![user, key.as_str(), now - DAY],
+        |row| row.get(0),
     )
 }
 
@@ -33,6 +33,6 @@ pub fn add(tx: &Connection, user: UserId, key: &RequestKey, job: JobId, now: i64
     let sql = "DELETE FROM request_keys WHERE created_at < ?1";
     execute(tx, sql, [now - DAY])?;
     let sql = "INSERT INTO request_keys (user_id, key, job_id, created_at) VALUES (?1, ?2, ?3, ?4)";
-    execute(tx, sql, params![user.0, key.as_str(), job.0, now])?;
+    execute(tx, sql, params![user, key.as_str(), job, now])?;
     Ok(())
 }

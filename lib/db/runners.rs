@@ -93,7 +93,7 @@ pub struct End {
 /// Records a new connection; returns its row.
 pub fn begin(tx: &Connection, task: TaskId, verb: &str, now: i64) -> Result<i64> {
     let sql = "INSERT INTO runners (task_id, verb, started_at) VALUES (?1, ?2, ?3)";
-    execute(tx, sql, params![task.0, verb, now])?;
+    execute(tx, sql, params![task, verb, now])?;
     Ok(tx.last_insert_rowid())
 }
 
@@ -152,7 +152,7 @@ pub fn ended_by(tx: &Connection, cancellation: CancellationId, task: TaskId) -> 
     let sql = "UPDATE runners SET cancellation_id = ?1
          WHERE task_id = ?2 AND cancellation_id IS NULL AND ended_by IN ('terminate', 'kill', \
          'lost')";
-    execute(tx, sql, params![cancellation.0, task.0])?;
+    execute(tx, sql, params![cancellation, task])?;
     Ok(())
 }
 
@@ -162,7 +162,7 @@ const COLUMNS: &str = "r.id, r.task_id, r.verb, r.unit, r.pid, r.cgroup, r.start
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Runner> {
     Ok(Runner {
         id: row.get(0)?,
-        task_id: TaskId(row.get(1)?),
+        task_id: row.get(1)?,
         verb: text(row, 2)?,
         unit: text_or_null(row, 3)?,
         pid: row.get(4)?,

@@ -39,7 +39,7 @@ const PORTION: i64 = 20;
 /// back by an hour deletes nothing.
 pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
     let values = params![
-        server.0,
+        server,
         sample.at,
         sample.memory_bytes,
         sample.cpu_ns,
@@ -53,7 +53,7 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
     // The time is the start of the ten minutes, so the first sample stays and the later ones
     // conflict with it.
     let values = params![
-        server.0,
+        server,
         sample.at - sample.at.rem_euclid(COARSE),
         sample.memory_bytes,
         sample.cpu_ns,
@@ -82,7 +82,7 @@ fn drop_old(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
         execute(
             tx,
             &sql,
-            params![server.0, now - age, now + DAY, PORTION, now - COARSE, now],
+            params![server, now - age, now + DAY, PORTION, now - COARSE, now],
         )?;
     }
 
@@ -112,7 +112,7 @@ pub fn since(
         "SELECT at, memory_bytes, cpu_ns, restarts FROM {table}
          WHERE server_id = ?1 AND at > ?2 AND at <= ?3 ORDER BY at"
     );
-    query(connection, &sql, params![server.0, since, now], |row| {
+    query(connection, &sql, params![server, since, now], |row| {
         Ok(Sample {
             at: row.get(0)?,
             memory_bytes: row.get(1)?,

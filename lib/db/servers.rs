@@ -125,7 +125,7 @@ pub fn find(connection: &Connection, server: &ServerRef) -> Result<Server> {
 
 /// The server with this id, if there is one.
 pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Server>> {
-    Ok(rows(connection, select!("WHERE s.id = ?1"), [id.0])?.pop())
+    Ok(rows(connection, select!("WHERE s.id = ?1"), [id])?.pop())
 }
 
 /// All servers, ordered by id.
@@ -155,16 +155,13 @@ pub fn should_run(connection: &Connection, id: ServerId) -> Result<bool> {
 /// All servers' ids and display names, ascending by id.
 pub fn names(connection: &Connection) -> Result<Vec<(ServerId, String)>> {
     let sql = "SELECT id, name FROM servers ORDER BY id";
-    query(connection, sql, [], |row| {
-        Ok((ServerId(row.get(0)?), row.get(1)?))
-    })
+    query(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// All servers' ids, ascending.
 pub fn all_ids(connection: &Connection) -> Result<Vec<ServerId>> {
-    let mut statement = connection.prepare_cached("SELECT id FROM servers ORDER BY id")?;
-    let ids = statement.query_map([], |row| row.get(0).map(ServerId))?;
-    Ok(ids.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT id FROM servers ORDER BY id";
+    query(connection, sql, [], |row| row.get(0))
 }
 
 /// The servers of one user, ordered by id.
@@ -178,10 +175,8 @@ pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Server>> {
 
 /// The ids of one user's servers.
 pub fn ids_of_user(connection: &Connection, user: UserId) -> Result<Vec<ServerId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT id FROM servers WHERE user_id = ?1 ORDER BY id")?;
-    let ids = statement.query_map([user.0], |row| row.get(0).map(ServerId))?;
-    Ok(ids.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT id FROM servers WHERE user_id = ?1 ORDER BY id";
+    query(connection, sql, [user], |row| row.get(0))
 }
 
 /// Adds a server, with the desired state stopped, and its event. Call it in a write transaction, so
@@ -210,10 +205,10 @@ pub fn create(
              VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         )?
         .execute(params![
-            new.user.0,
+            new.user,
             new.name.as_str(),
             port,
-            new.blueprint.0,
+            new.blueprint,
             now
         ]);
 
@@ -260,7 +255,7 @@ pub fn assign(
 
     let before = ports::shared(tx)?;
     let sql = "UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1";
-    execute(tx, sql, params![id.0, blueprint.0, now])?;
+    execute(tx, sql, params![id, blueprint, now])?;
     ports::none_added(tx, &before, &[id])?;
 
     let server = get(tx, id)?.ok_or_else(|| no_such_server(id))?;
@@ -314,7 +309,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
         return still(format!("may have files under instances/{id}: {first}"));
     }
 
-    execute(tx, "DELETE FROM servers WHERE id = ?1", [id.0])?;
+    execute(tx, "DELETE FROM servers WHERE id = ?1", [id])?;
 
     let detail = format!("'{}' on port {}", server.name, server.port);
     let event = NewEvent {
@@ -333,7 +328,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
 pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i64) -> Result<bool> {
     let sql = "UPDATE servers SET version = version + 1, desired_state = ?2, updated_at = ?3
              WHERE id = ?1 AND desired_state <> ?2";
-    let changed = execute(tx, sql, params![id.0, desired.as_str(), now])?;
+    let changed = execute(tx, sql, params![id, desired.as_str(), now])?;
     Ok(changed > 0)
 }
 
@@ -347,7 +342,7 @@ pub fn set_last_error(
 ) -> Result<()> {
     let sql = "UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3 \
                        WHERE id = ?1 AND last_error IS NOT ?2";
-    execute(tx, sql, params![id.0, last_error, now])?;
+    execute(tx, sql, params![id, last_error, now])?;
     Ok(())
 }
 
@@ -357,22 +352,17 @@ pub fn set_last_error(
 /// invalid.
 pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
     let sql = "SELECT port, blueprint_id FROM servers WHERE id = ?1";
-    let (port, blueprint) = first(connection, sql, [id.0], |row| {
-        Ok((row.get(0)?, BlueprintId(row.get(1)?)))
-    })?
-    .ok_or_else(|| no_such_server(id))?;
+    let (port, blueprint) = first(connection, sql, [id], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .ok_or_else(|| no_such_server(id))?;
     blueprints::spec(connection, blueprint, port)
 }
 
 /// The servers that an update has to stop and start again: those that should be running, and those
 /// that are.
 pub fn all_that_should_run(connection: &Connection) -> Result<Vec<ServerId>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN ('running', \
-         'starting', 'stopping') ORDER BY id",
-    )?;
-    let ids = statement.query_map([], |row| row.get(0).map(ServerId))?;
-    Ok(ids.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN ('running', \
+         'starting', 'stopping') ORDER BY id";
+    query(connection, sql, [], |row| row.get(0))
 }
 
 /// Whether a task began to write the server's files after the last one that removed them. The ids
@@ -382,7 +372,7 @@ pub fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
              WHERE t.server_id = ?1 AND k.server_id = ?1 AND k.started_at IS NOT NULL
                AND (k.kind = 'initialize' OR (k.kind = 'purge-instance' AND k.state = 'succeeded'))
              ORDER BY k.id DESC LIMIT 1";
-    let last: Option<String> = first(connection, sql, [id.0], |row| row.get(0))?;
+    let last: Option<String> = first(connection, sql, [id], |row| row.get(0))?;
 
     Ok(last.is_some_and(|kind| kind == "initialize"))
 }
@@ -396,7 +386,7 @@ fn rows(connection: &Connection, sql: &str, by: impl rusqlite::Params) -> Result
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
-    let id = ServerId(row.get(0)?);
+    let id = row.get(0)?;
 
     Ok(Server {
         id,
@@ -411,8 +401,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         actual_state_updated_at: row.get(8)?,
         last_error: row.get(9)?,
         enabled: row.get(10)?,
-        user_id: UserId(row.get(11)?),
-        blueprint_id: BlueprintId(row.get(12)?),
+        user_id: row.get(11)?,
+        blueprint_id: row.get(12)?,
         actual_since: row.get(13)?,
         restarts: row.get(14)?,
         last_end: row.get(15)?,

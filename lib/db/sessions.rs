@@ -45,7 +45,7 @@ pub fn begin(
     execute(
         tx,
         sql,
-        params![user.0, secret::digest(text), now, expires_at],
+        params![user, secret::digest(text), now, expires_at],
     )?;
 
     Ok(SessionId(tx.last_insert_rowid()))
@@ -65,7 +65,7 @@ pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Sess
     let found = statement.query_row(params![secret::digest(text), now, IDLE], |row| {
         Ok(Session {
             id: SessionId(row.get(0)?),
-            user: UserId(row.get(1)?),
+            user: row.get(1)?,
             name: super::text(row, 2)?,
             is_admin: row.get(3)?,
             is_stale: (row.get::<_, i64>(4)? - now).abs() > SEEN_EVERY,
@@ -83,20 +83,20 @@ pub fn is_good(connection: &Connection, id: SessionId, is_admin: bool, now: i64)
              AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL \
              AND u.is_admin = ?4",
     )?;
-    Ok(statement.exists(params![id.0, now, IDLE, is_admin])?)
+    Ok(statement.exists(params![id, now, IDLE, is_admin])?)
 }
 
 /// Records that the session is in use, also after the clock was set back.
 pub fn touch(tx: &Connection, id: SessionId, now: i64) -> Result<()> {
     let sql = "UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at <> ?2";
-    execute(tx, sql, params![id.0, now])?;
+    execute(tx, sql, params![id, now])?;
     Ok(())
 }
 
 /// Ends a session. False when it had ended already.
 pub fn end(tx: &Connection, id: SessionId, now: i64) -> Result<bool> {
     let sql = "UPDATE sessions SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL";
-    let ended = execute(tx, sql, params![id.0, now])?;
+    let ended = execute(tx, sql, params![id, now])?;
     Ok(ended > 0)
 }
 

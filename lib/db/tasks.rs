@@ -81,12 +81,7 @@ pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
 
     let mut ids: Vec<i64> = Vec::with_capacity(plan.tasks.len());
     for (position, task) in (0_i64..).zip(&plan.tasks) {
-        task_row.execute(params![
-            job.0,
-            position,
-            task.kind.as_str(),
-            task.server.map(|id| id.0)
-        ])?;
+        task_row.execute(params![job, position, task.kind.as_str(), task.server])?;
 
         let id = tx.last_insert_rowid();
         for &(before, needs) in &task.after {
@@ -115,9 +110,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
         })?;
 
     Ok(Task {
-        id: TaskId(row.get(0)?),
+        id: row.get(0)?,
         kind: text(row, 1)?,
-        server: row.get::<_, Option<i64>>(2)?.map(ServerId),
+        server: row.get(2)?,
         state,
         depends_on: Vec::new(),
         started_at: row.get(4)?,
@@ -154,7 +149,7 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
 
     let mut rows = statement.query([&wanted])?;
     while let Some(row) = rows.next()? {
-        let (job, task) = (JobId(row.get(10)?), from_row(row)?);
+        let (job, task) = (row.get(10)?, from_row(row)?);
         let tasks = all.entry(job).or_default();
         places.insert(task.id, tasks.len());
         tasks.push(task);
@@ -168,13 +163,13 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
 
     let mut rows = statement.query([&wanted])?;
     while let Some(row) = rows.next()? {
-        let place = places.get(&TaskId(row.get(1)?));
-        let tasks = all.get_mut(&JobId(row.get(0)?));
+        let place = places.get(&row.get(1)?);
+        let tasks = all.get_mut(&row.get(0)?);
         if let Some(task) = tasks
             .zip(place)
             .and_then(|(tasks, place)| tasks.get_mut(*place))
         {
-            task.depends_on.push(TaskId(row.get(2)?));
+            task.depends_on.push(row.get(2)?);
             let is_end = row.get::<_, String>(3)? == Needs::End.as_str();
             task.needs
                 .push(if is_end { Needs::End } else { Needs::Success });
@@ -187,7 +182,7 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
 /// The job of a task, if the task exists.
 pub fn job_of(connection: &Connection, id: TaskId) -> Result<Option<JobId>> {
     let sql = "SELECT job_id FROM tasks WHERE id = ?1";
-    first(connection, sql, [id.0], |row| row.get(0).map(JobId))
+    first(connection, sql, [id], |row| row.get(0))
 }
 
 /// pending -> running. False when it is no longer pending or its job is not running.
@@ -195,7 +190,7 @@ pub fn start(tx: &Connection, id: TaskId, now: i64) -> Result<bool> {
     let sql =
         "UPDATE tasks SET state = 'running', started_at = ?2 WHERE id = ?1 AND state = 'pending'
              AND (SELECT state FROM jobs WHERE id = job_id) = 'running'";
-    Ok(execute(tx, sql, params![id.0, now])? > 0)
+    Ok(execute(tx, sql, params![id, now])? > 0)
 }
 
 /// How a task ends.
@@ -219,7 +214,7 @@ pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Res
         tx,
         sql,
         params![
-            id.0,
+            id,
             finish.state.as_str(),
             finish.exit_code,
             finish.error,
@@ -233,14 +228,14 @@ pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Res
 pub fn skip(tx: &Connection, id: TaskId, why: &str, now: i64) -> Result<bool> {
     let sql = "UPDATE tasks SET state = 'skipped', error = ?2, finished_at = ?3 WHERE id = ?1 AND \
              state = 'pending'";
-    Ok(execute(tx, sql, params![id.0, why, now])? > 0)
+    Ok(execute(tx, sql, params![id, why, now])? > 0)
 }
 
 /// running -> cancelling; from then on it can only become cancelled. False when it is no longer
 /// running.
 pub fn set_cancelling(tx: &Connection, id: TaskId) -> Result<bool> {
     let sql = "UPDATE tasks SET state = 'cancelling' WHERE id = ?1 AND state = 'running'";
-    Ok(execute(tx, sql, [id.0])? > 0)
+    Ok(execute(tx, sql, [id])? > 0)
 }
 
 /// How a cancelled task ends.
@@ -266,7 +261,7 @@ pub fn cancel(tx: &Connection, id: TaskId, end: &Cancelled<'_>, now: i64) -> Res
         tx,
         sql,
         params![
-            id.0,
+            id,
             end.state.as_str(),
             end.error,
             end.waived,
@@ -291,12 +286,8 @@ pub fn abandon(
                 ELSE 'skipped' END
          WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling') RETURNING id, \
          server_id, state";
-    query(tx, sql, params![job.0, why, now], |row| {
-        Ok((
-            TaskId(row.get(0)?),
-            row.get::<_, Option<i64>>(1)?.map(ServerId),
-            row.get(2)?,
-        ))
+    query(tx, sql, params![job, why, now], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
     })
 }
 
@@ -304,12 +295,12 @@ pub fn abandon(
 pub fn running_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
     let sql = "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND \
          state = 'running'";
-    query(connection, sql, [job.0], |row| row.get(0).map(ServerId))
+    query(connection, sql, [job], |row| row.get(0))
 }
 
 /// The servers of a job's tasks that have started: their state may have changed.
 pub fn started_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
     let sql = "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND \
          started_at IS NOT NULL";
-    query(connection, sql, [job.0], |row| row.get(0).map(ServerId))
+    query(connection, sql, [job], |row| row.get(0))
 }

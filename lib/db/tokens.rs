@@ -52,7 +52,7 @@ pub fn create(
     name: &TokenName,
 ) -> Result<(Token, String)> {
     let same = "SELECT id FROM tokens WHERE user_id = ?1 AND name = ?2 AND revoked_at IS NULL";
-    let same = first(tx, same, params![user.0, name.as_str()], |row| {
+    let same = first(tx, same, params![user, name.as_str()], |row| {
         row.get::<_, i64>(0)
     })?;
 
@@ -70,7 +70,7 @@ pub fn create(
     execute(
         tx,
         sql,
-        params![user.0, name.as_str(), secret::digest(&text), now],
+        params![user, name.as_str(), secret::digest(&text), now],
     )?;
 
     let token = get(tx, TokenId(tx.last_insert_rowid()))?;
@@ -97,7 +97,7 @@ pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Token>> {
 pub fn revoke(tx: &Connection, now: i64, actor: &str, id: TokenId) -> Result<bool> {
     let token = get(tx, id)?;
     let sql = "UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
-    let changed = execute(tx, sql, params![id.0, now])?;
+    let changed = execute(tx, sql, params![id, now])?;
 
     if changed > 0 {
         add_event(tx, now, actor, "token.revoked", &token)?;
@@ -133,19 +133,19 @@ pub fn is_good(connection: &Connection, id: TokenId, is_admin: bool) -> Result<b
         "SELECT 1 FROM tokens t JOIN users u ON u.id = t.user_id
          WHERE t.id = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL AND u.is_admin = ?2",
     )?;
-    Ok(statement.exists(params![id.0, is_admin])?)
+    Ok(statement.exists(params![id, is_admin])?)
 }
 
 /// Records that a token was used. Writes nothing when the last record is less than a minute old.
 pub fn touch(tx: &Connection, id: TokenId, now: i64) -> Result<()> {
     let sql = "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND abs(coalesce(last_used_at, 0) - ?2) \
          > 60000";
-    execute(tx, sql, params![id.0, now])?;
+    execute(tx, sql, params![id, now])?;
     Ok(())
 }
 
 fn get(connection: &Connection, id: TokenId) -> Result<Token> {
-    first(connection, select!("WHERE t.id = ?1"), [id.0], read)?.ok_or_else(|| {
+    first(connection, select!("WHERE t.id = ?1"), [id], read)?.ok_or_else(|| {
         Error::not_found(format!(
             "no token has the id {id}: see `left4me token list`"
         ))
@@ -168,12 +168,12 @@ fn add_event(tx: &Connection, now: i64, actor: &str, kind: &str, token: &Token) 
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Token> {
     Ok(Token {
-        id: TokenId(row.get(0)?),
+        id: row.get(0)?,
         user: row.get(1)?,
         name: row.get(2)?,
         created_at: row.get(3)?,
         last_used_at: row.get(4)?,
         revoked_at: row.get(5)?,
-        user_id: UserId(row.get(6)?),
+        user_id: row.get(6)?,
     })
 }

@@ -83,7 +83,7 @@ pub fn all(connection: &Connection) -> Result<Vec<UnderWay>> {
     query(connection, sql, [], |row| {
         let operation = text(row, 1)?.parse().ok();
         Ok(UnderWay {
-            id: JobId(row.get(0)?),
+            id: row.get(0)?,
             operation,
             started_at: row.get(2)?,
         })

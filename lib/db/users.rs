@@ -58,7 +58,7 @@ pub fn by_name(connection: &Connection, name: &str) -> Result<Option<User>> {
 
 /// The user with this id, if there is one.
 pub fn get(connection: &Connection, id: UserId) -> Result<Option<User>> {
-    first(connection, select!("WHERE id = ?1"), [id.0], read)
+    first(connection, select!("WHERE id = ?1"), [id], read)
 }
 
 /// All users, ordered by name.
@@ -124,7 +124,7 @@ pub fn set_password(
 ) -> Result<User> {
     let user = find(tx, name)?;
     let sql = "UPDATE users SET password_hash = ?2, updated_at = ?3 WHERE id = ?1";
-    execute(tx, sql, params![user.id.0, hash, now])?;
+    execute(tx, sql, params![user.id, hash, now])?;
     end_sessions(tx, now, user.id)?;
     add_event(tx, now, actor, "user.password-changed", name)?;
     tokens::revoke_all(tx, now, actor, user.id)?;
@@ -137,7 +137,7 @@ pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Resul
     let user = find(tx, name)?;
     let sql = "UPDATE users SET disabled_at = ?2, updated_at = ?2 WHERE id = ?1 AND \
                          disabled_at IS NULL";
-    let changed = execute(tx, sql, params![user.id.0, now])?;
+    let changed = execute(tx, sql, params![user.id, now])?;
 
     if changed > 0 {
         end_sessions(tx, now, user.id)?;
@@ -153,7 +153,7 @@ pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result
     let user = find(tx, name)?;
     let sql = "UPDATE users SET disabled_at = NULL, updated_at = ?2 WHERE id = ?1 AND disabled_at IS \
              NOT NULL";
-    let changed = execute(tx, sql, params![user.id.0, now])?;
+    let changed = execute(tx, sql, params![user.id, now])?;
 
     if changed > 0 {
         add_event(tx, now, actor, "user.enabled", name)?;
@@ -175,7 +175,7 @@ pub fn is_last_admin(connection: &Connection, id: UserId) -> Result<bool> {
 
 fn end_sessions(tx: &Connection, now: i64, user: UserId) -> Result<()> {
     let sql = "UPDATE sessions SET ended_at = ?2 WHERE user_id = ?1 AND ended_at IS NULL";
-    execute(tx, sql, params![user.0, now])?;
+    execute(tx, sql, params![user, now])?;
     Ok(())
 }
 
@@ -194,7 +194,7 @@ fn add_event(tx: &Connection, now: i64, actor: &str, kind: &str, name: &UserName
 
 fn read(row: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User {
-        id: UserId(row.get(0)?),
+        id: row.get(0)?,
         name: row.get(1)?,
         is_admin: row.get(2)?,
         created_at: row.get(3)?,
