@@ -6,9 +6,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::owner::owner;
-use super::{Context, facts, hint, when};
+use super::{Context, facts, hint, print_list, when};
 use crate::base::names::{BlueprintName, BlueprintRef, OverlayName, UserId, UserName};
-use crate::base::table::Table;
 use crate::base::{Error, Result, output, text};
 use crate::db::blueprint_change::{self, Change};
 use crate::db::blueprints::{self, Blueprint, Content, Stored};
@@ -237,29 +236,23 @@ fn list(context: &Context, args: &BlueprintListArgs) -> Result<()> {
         None => blueprints::all(db.connection())?,
     };
 
-    if args.json {
-        return output::json(&blueprints);
-    }
-    if blueprints.is_empty() {
-        hint("no blueprints yet: create one with `left4me blueprint create NAME`");
-        return Ok(());
-    }
-
-    let mut table = Table::new(["ID", "NAME", "USER", "OVERLAYS", "EDITED", "SERVERS"]);
-    for blueprint in blueprints {
-        let servers = servers(&blueprint);
-        table.row([
-            blueprint.id.to_string(),
-            blueprint.name,
-            blueprint.user,
-            blueprint.overlay_count.to_string(),
-            when(Some(blueprint.updated_at)),
-            servers,
-        ]);
-    }
-
-    table.times(&["EDITED"]);
-    table.print()
+    print_list(
+        &blueprints,
+        args.json,
+        "no blueprints yet: create one with `left4me blueprint create NAME`",
+        ["ID", "NAME", "USER", "OVERLAYS", "EDITED", "SERVERS"],
+        &["EDITED"],
+        |blueprint| {
+            [
+                blueprint.id.to_string(),
+                blueprint.name.clone(),
+                blueprint.user.clone(),
+                blueprint.overlay_count.to_string(),
+                when(Some(blueprint.updated_at)),
+                servers(blueprint),
+            ]
+        },
+    )
 }
 
 fn edit(context: &Context, args: EditArgs) -> Result<()> {

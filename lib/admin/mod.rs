@@ -22,6 +22,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::base::config::{
     CommandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse_lenient,
 };
+use crate::base::table::Table;
 use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
 use crate::db::{Db, migrate};
 
@@ -178,6 +179,38 @@ fn migrate(context: &Context) -> Result<()> {
 fn hint(text: &str) {
     use std::io::Write as _;
     writeln!(std::io::stderr(), "{PROGRAM}: {text}").ok();
+}
+
+/// A list without filters.
+#[derive(clap::Args)]
+struct ListArgs {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints rows as JSON or as a table with these headings. Columns in `times` hold times; `none` is
+/// the hint for an empty list.
+fn print_list<T: serde::Serialize, const N: usize>(
+    rows: &[T],
+    json: bool,
+    none: &str,
+    headings: [&'static str; N],
+    times: &[&str],
+    cells: impl Fn(&T) -> [String; N],
+) -> Result<()> {
+    if json {
+        return output::json(&rows);
+    }
+    if rows.is_empty() {
+        hint(none);
+        return Ok(());
+    }
+
+    let mut table = Table::new(headings);
+    rows.iter().for_each(|row| table.row(cells(row)));
+    table.times(times);
+    table.print()
 }
 
 /// A time in the local zone; empty for never.

@@ -2,9 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Context, hint, when};
+use super::{Context, ListArgs, hint, print_list, when};
 use crate::base::names::{OverlayName, OverlayRef};
-use crate::base::table::Table;
 use crate::base::{Error, Result, output};
 use crate::db::{Db, overlays};
 use crate::host::catalog::{self, Added};
@@ -21,7 +20,7 @@ pub(super) enum OverlayVerb {
     #[command(after_help = EXAMPLES)]
     Add(AddArgs),
     /// List overlays
-    List(OverlayListArgs),
+    List(ListArgs),
     /// Remove an overlay from the catalog; its directory is kept
     Remove(RemoveArgs),
 }
@@ -33,13 +32,6 @@ pub(super) struct AddArgs {
     /// Directory below LEFT4ME_ROOT/overlays [default: NAME]
     #[arg(long, value_name = "REF")]
     path: Option<OverlayRef>,
-}
-
-#[derive(Args)]
-pub(super) struct OverlayListArgs {
-    /// Print one JSON document
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -105,30 +97,24 @@ fn must_be_free(db: &Db, name: &OverlayName) -> Result<()> {
     }
 }
 
-fn list(context: &Context, args: &OverlayListArgs) -> Result<()> {
+fn list(context: &Context, args: &ListArgs) -> Result<()> {
     let overlays = overlays::all(context.db()?.connection())?;
-    if args.json {
-        return output::json(&overlays);
-    }
-    if overlays.is_empty() {
-        hint("no overlays yet: add one with `left4me overlay add NAME`");
-        return Ok(());
-    }
-
-    let mut table = Table::new(["ID", "NAME", "DIRECTORY", "CREATED", "USED BY BLUEPRINT"]);
-    for overlay in overlays {
-        let directory = format!("overlays/{}", overlay.reference);
-        table.row([
-            overlay.id.to_string(),
-            overlay.name,
-            directory,
-            when(Some(overlay.created_at)),
-            overlay.blueprints.join(", "),
-        ]);
-    }
-
-    table.times(&["CREATED"]);
-    table.print()
+    print_list(
+        &overlays,
+        args.json,
+        "no overlays yet: add one with `left4me overlay add NAME`",
+        ["ID", "NAME", "DIRECTORY", "CREATED", "USED BY BLUEPRINT"],
+        &["CREATED"],
+        |overlay| {
+            [
+                overlay.id.to_string(),
+                overlay.name.clone(),
+                format!("overlays/{}", overlay.reference),
+                when(Some(overlay.created_at)),
+                overlay.blueprints.join(", "),
+            ]
+        },
+    )
 }
 
 fn remove(context: &Context, name: &OverlayName) -> Result<()> {

@@ -3,9 +3,8 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Context, hint, when};
+use super::{Context, ListArgs, hint, print_list, when};
 use crate::base::names::{TokenId, TokenName, UserName};
-use crate::base::table::Table;
 use crate::base::{Result, output};
 use crate::db::tokens::{self, Token};
 use crate::db::users;
@@ -22,7 +21,7 @@ pub(super) enum TokenVerb {
     #[command(after_help = EXAMPLES)]
     Create(TokenCreateArgs),
     /// List tokens, without their secrets
-    List(TokenListArgs),
+    List(ListArgs),
     /// Revoke a token for good
     Revoke(RevokeArgs),
 }
@@ -34,13 +33,6 @@ pub(super) struct TokenCreateArgs {
     /// What the token is for
     #[arg(long, value_name = "TEXT")]
     name: TokenName,
-    /// Print one JSON document
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-pub(super) struct TokenListArgs {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -87,31 +79,25 @@ fn create(context: &Context, args: &TokenCreateArgs) -> Result<()> {
     output::line(&token)
 }
 
-fn list(context: &Context, args: &TokenListArgs) -> Result<()> {
+fn list(context: &Context, args: &ListArgs) -> Result<()> {
     let tokens = tokens::all(context.db()?.connection())?;
-    if args.json {
-        return output::json(&tokens);
-    }
-    if tokens.is_empty() {
-        hint("no tokens yet: create one with `left4me token create USER --name TEXT`");
-        return Ok(());
-    }
-
-    let mut table = Table::new(["ID", "USER", "NAME", "CREATED", "LAST USED", "REVOKED"]);
-    for token in tokens {
-        let created = when(Some(token.created_at));
-        table.row([
-            token.id.to_string(),
-            token.user,
-            token.name,
-            created,
-            when(token.last_used_at),
-            when(token.revoked_at),
-        ]);
-    }
-
-    table.times(&["CREATED", "LAST USED", "REVOKED"]);
-    table.print()
+    print_list(
+        &tokens,
+        args.json,
+        "no tokens yet: create one with `left4me token create USER --name TEXT`",
+        ["ID", "USER", "NAME", "CREATED", "LAST USED", "REVOKED"],
+        &["CREATED", "LAST USED", "REVOKED"],
+        |token| {
+            [
+                token.id.to_string(),
+                token.user.clone(),
+                token.name.clone(),
+                when(Some(token.created_at)),
+                when(token.last_used_at),
+                when(token.revoked_at),
+            ]
+        },
+    )
 }
 
 fn revoke(context: &Context, args: &RevokeArgs) -> Result<()> {

@@ -4,9 +4,8 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
 use clap::{Args, Subcommand};
 
-use super::{Context, hint, when};
+use super::{Context, ListArgs, print_list, when};
 use crate::base::names::UserName;
-use crate::base::table::Table;
 use crate::base::{Error, Result, output, password};
 use crate::db::users::{self, Role};
 
@@ -21,7 +20,7 @@ pub(super) enum UserVerb {
     #[command(after_help = EXAMPLES)]
     Add(AddArgs),
     /// List users
-    List(UserListArgs),
+    List(ListArgs),
     /// Set a new password; ends the user's sessions and revokes their tokens
     Passwd(PasswdArgs),
     /// Disable a user; ends their sessions and revokes their tokens
@@ -40,13 +39,6 @@ pub(super) struct AddArgs {
     /// Read the password from the first line of standard input
     #[arg(long)]
     password_stdin: bool,
-}
-
-#[derive(Args)]
-pub(super) struct UserListArgs {
-    /// Print one JSON document
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -96,30 +88,24 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
     ))
 }
 
-fn list(context: &Context, args: &UserListArgs) -> Result<()> {
+fn list(context: &Context, args: &ListArgs) -> Result<()> {
     let users = users::all(context.db()?.connection())?;
-    if args.json {
-        return output::json(&users);
-    }
-    if users.is_empty() {
-        hint("no users yet: add one with `left4me user add NAME --admin`");
-        return Ok(());
-    }
-
-    let mut table = Table::new(["ID", "NAME", "ROLE", "CREATED", "DISABLED"]);
-    for user in users {
-        let role = if user.is_admin { "admin" } else { "user" };
-        table.row([
-            user.id.to_string(),
-            user.name,
-            role.to_owned(),
-            when(Some(user.created_at)),
-            when(user.disabled_at),
-        ]);
-    }
-
-    table.times(&["CREATED", "DISABLED"]);
-    table.print()
+    print_list(
+        &users,
+        args.json,
+        "no users yet: add one with `left4me user add NAME --admin`",
+        ["ID", "NAME", "ROLE", "CREATED", "DISABLED"],
+        &["CREATED", "DISABLED"],
+        |user| {
+            [
+                user.id.to_string(),
+                user.name.clone(),
+                if user.is_admin { "admin" } else { "user" }.to_owned(),
+                when(Some(user.created_at)),
+                when(user.disabled_at),
+            ]
+        },
+    )
 }
 
 fn passwd(context: &Context, args: &PasswdArgs) -> Result<()> {

@@ -34,7 +34,7 @@ pub struct ListArgs {
 }
 
 pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
-    let (jobs, pause, unkillable, invalid_rows) = context.db.read(|tx| {
+    let (jobs, pause, unkillable, invalid) = context.db.read(|tx| {
         let server = args
             .server
             .as_ref()
@@ -82,7 +82,7 @@ pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
         );
     }
 
-    for row in invalid_rows {
+    for row in invalid {
         eprintln!("{}", output::printable(&row));
     }
 

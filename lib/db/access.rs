@@ -16,7 +16,7 @@ pub fn job(connection: &Connection, id: JobId, user: Option<UserId>) -> Result<b
     let mut statement = connection.prepare_cached(&format!(
         "SELECT 1 FROM jobs WHERE id = ?1 AND (?2 IS NULL OR {rule})"
     ))?;
-    Ok(statement.exists(params![id.0, user.map(|user| user.0)])?)
+    Ok(statement.exists(params![id, user])?)
 }
 
 /// The rule of [`job`] as a condition, never NULL, on a row of jobs with the alias `job`. For few
@@ -59,7 +59,7 @@ pub fn viewers(connection: &Connection, id: JobId) -> Result<Vec<UserId>> {
          WHERE j.id = ?1 AND u.id IS NOT NULL AND {}",
         may_see("j", "u.id")
     );
-    query(connection, &sql, [id.0], |row| row.get(0).map(UserId))
+    query(connection, &sql, [id], |row| row.get(0))
 }
 
 /// The server of `user` with this name. Other users' servers count as missing.
@@ -71,9 +71,7 @@ pub fn own_server(
     let mut statement =
         connection.prepare_cached("SELECT id FROM servers WHERE user_id = ?1 AND name = ?2")?;
     Ok(statement
-        .query_row(params![user.0, name.as_str()], |row| {
-            row.get(0).map(ServerId)
-        })
+        .query_row(params![user, name.as_str()], |row| row.get(0))
         .optional()?)
 }
 

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params_from_iter};
 use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::db::events::{self, Event};
-use crate::db::text_or_null;
+use crate::db::{query, text_or_null};
 
 /// Which events to list.
 #[derive(Clone, Debug, Default)]
@@ -81,20 +81,17 @@ pub fn page(connection: &Connection, filter: &ActivityFilter) -> Result<Vec<Entr
         .split(", ")
         .map(|name| format!("e.{name}"))
         .collect();
-    let mut statement = connection.prepare_cached(&format!(
+    let sql = format!(
         "SELECT {}, s.name FROM events e LEFT JOIN servers s ON s.id = e.server_id
          WHERE {conditions} ORDER BY e.id DESC LIMIT ?",
         columns.join(", ")
-    ))?;
-
-    let rows = statement.query_map(params_from_iter(values), |row| {
+    );
+    query(connection, &sql, params_from_iter(values), |row| {
         Ok(Entry {
             event: events::event(row)?,
             server_name: text_or_null(row, columns.len())?,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use rusqlite::{Connection, params};
 
 use crate::base::names::{BlueprintId, BlueprintName, OverlayName, ServerId, UserId};
 use crate::base::{Error, Result};
-use crate::db::blueprints::{self, Blueprint, Content, gone, json};
+use crate::db::blueprints::{self, Blueprint, Content, json, no_such_blueprint};
 use crate::db::events::{self, NewEvent};
-use crate::db::{error, overlays, ports};
+use crate::db::{error, execute, overlays, ports};
 use crate::domain::blueprint::{Argument, ConfigLine, check};
 
 /// What an edit replaces; a part that is none stays unchanged.
@@ -39,7 +39,7 @@ pub fn create(
              VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         )?
         .execute(params![
-            user.0,
+            user,
             name.as_str(),
             json(&content.arguments)?,
             json(&content.config)?,
@@ -50,7 +50,7 @@ pub fn create(
     let id = BlueprintId(tx.last_insert_rowid());
     stack(tx, id, &content.overlays)?;
     add_event(tx, now, actor, "blueprint.created", id, name.as_str())?;
-    blueprints::get(tx, id)?.ok_or_else(|| gone(id))
+    blueprints::get(tx, id)?.ok_or_else(|| no_such_blueprint(id))
 }
 
 /// Replaces parts of a blueprint, and adds an event. The change applies to linked servers at their
@@ -70,7 +70,7 @@ pub fn edit(
         named(
             tx.execute(
                 "UPDATE blueprints SET name = ?2 WHERE id = ?1",
-                params![id.0, name.as_str()],
+                params![id, name.as_str()],
             ),
             name,
         )?;
@@ -80,7 +80,7 @@ pub fn edit(
         check::<OverlayName>(&[], arguments, &[])?;
         tx.execute(
             "UPDATE blueprints SET arguments = ?2 WHERE id = ?1",
-            params![id.0, json(arguments)?],
+            params![id, json(arguments)?],
         )?;
     }
 
@@ -88,7 +88,7 @@ pub fn edit(
         check::<OverlayName>(&[], &[], config)?;
         tx.execute(
             "UPDATE blueprints SET config = ?2 WHERE id = ?1",
-            params![id.0, json(config)?],
+            params![id, json(config)?],
         )?;
     }
 
@@ -105,10 +105,10 @@ pub fn edit(
     // The time always grows: by it an editor detects that another user has changed the blueprint.
     tx.execute(
         "UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1",
-        params![id.0, now],
+        params![id, now],
     )?;
 
-    let blueprint = blueprints::get(tx, id)?.ok_or_else(|| gone(id))?;
+    let blueprint = blueprints::get(tx, id)?.ok_or_else(|| no_such_blueprint(id))?;
     let servers: Vec<ServerId> = blueprint.servers.iter().copied().map(ServerId).collect();
     ports::none_added(tx, &before, &servers)?;
     add_event(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
@@ -119,7 +119,7 @@ pub fn edit(
 ///
 /// Fails with 3 when it does not exist; 4 with the names of the servers that are linked to it.
 pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result<Blueprint> {
-    let blueprint = blueprints::get(tx, id)?.ok_or_else(|| gone(id))?;
+    let blueprint = blueprints::get(tx, id)?.ok_or_else(|| no_such_blueprint(id))?;
     let mut statement =
         tx.prepare_cached("SELECT id, name FROM servers WHERE blueprint_id = ?1 ORDER BY id")?;
     let linked = statement.query_map([id.0], |row| {
@@ -138,8 +138,7 @@ pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result
         )));
     }
 
-    tx.prepare_cached("DELETE FROM blueprints WHERE id = ?1")?
-        .execute([id.0])?;
+    execute(tx, "DELETE FROM blueprints WHERE id = ?1", [id])?;
     add_event(tx, now, actor, "blueprint.deleted", id, &blueprint.name)?;
     Ok(blueprint)
 }
@@ -152,9 +151,9 @@ fn stack(tx: &Connection, id: BlueprintId, names: &[OverlayName]) -> Result<()> 
     for (position, name) in names.iter().enumerate() {
         let overlay = overlays::find(tx, name)?;
         statement.execute(params![
-            id.0,
+            id,
             i64::try_from(position).unwrap_or(i64::MAX),
-            overlay.id.0
+            overlay.id
         ])?;
     }
 

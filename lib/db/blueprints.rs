@@ -4,11 +4,12 @@
 //! invalid one gives one clear error that names the blueprint. [`stored`] reads it anyway, so that
 //! it can be shown and corrected.
 
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{Connection, Row};
 use serde::Serialize;
 
 use crate::base::names::{BadName, BlueprintId, BlueprintRef, OverlayName, UserId, shown};
 use crate::base::{Error, Exit, Result};
+use crate::db::{first, query};
 use crate::domain::blueprint::{Argument, ConfigLine, Spec, check};
 use crate::domain::notices;
 
@@ -92,7 +93,7 @@ pub fn find(
     user: Option<UserId>,
 ) -> Result<Blueprint> {
     let mut found = match blueprint {
-        BlueprintRef::Id(id) => rows(connection, select!("WHERE b.id = ?1"), [id.0])?,
+        BlueprintRef::Id(id) => rows(connection, select!("WHERE b.id = ?1"), [id])?,
         BlueprintRef::Name(name) => rows(
             connection,
             select!("WHERE b.name = ?1 ORDER BY b.id"),
@@ -128,7 +129,7 @@ pub fn find(
 
 /// The blueprint with this id, if there is one.
 pub fn get(connection: &Connection, id: BlueprintId) -> Result<Option<Blueprint>> {
-    Ok(rows(connection, select!("WHERE b.id = ?1"), [id.0])?.pop())
+    Ok(rows(connection, select!("WHERE b.id = ?1"), [id])?.pop())
 }
 
 /// All blueprints by id.
@@ -245,14 +246,9 @@ pub fn refused(connection: &Connection) -> Result<Vec<(Blueprint, Vec<String>)>>
 /// The input for the files of a server on `port`.
 pub fn spec(connection: &Connection, id: BlueprintId, port: u16) -> Result<Spec> {
     let (name, arguments, config) = texts(connection, id)?;
-    let mut statement = connection.prepare_cached(
-        "SELECT o.ref FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id WHERE \
-         l.blueprint_id = ?1 ORDER BY l.position",
-    )?;
-
-    let overlays: Vec<String> = statement
-        .query_map([id.0], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
+    let sql = "SELECT o.ref FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id WHERE \
+         l.blueprint_id = ?1 ORDER BY l.position";
+    let overlays: Vec<String> = query(connection, sql, [id], |row| row.get(0))?;
     let bad = |what: &str, why: String| damaged(id, &name, what, &why);
     let spec = Spec {
         port,
@@ -269,7 +265,7 @@ pub fn spec(connection: &Connection, id: BlueprintId, port: u16) -> Result<Spec>
 
 /// Refuses another user's blueprint: blueprints are private.
 pub(super) fn must_belong(connection: &Connection, id: BlueprintId, user: UserId) -> Result<()> {
-    let blueprint = get(connection, id)?.ok_or_else(|| gone(id))?;
+    let blueprint = get(connection, id)?.ok_or_else(|| no_such_blueprint(id))?;
     if blueprint.user_id == user {
         return Ok(());
     }
@@ -282,22 +278,18 @@ pub(super) fn must_belong(connection: &Connection, id: BlueprintId, user: UserId
 
 /// The names of the overlays, topmost first.
 fn overlay_names(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT o.name FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id
-         WHERE l.blueprint_id = ?1 ORDER BY l.position",
-    )?;
-    Ok(statement
-        .query_map([id.0], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT o.name FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id
+         WHERE l.blueprint_id = ?1 ORDER BY l.position";
+    query(connection, sql, [id], |row| row.get(0))
 }
 
 /// Name, arguments and config, as stored.
 fn texts(connection: &Connection, id: BlueprintId) -> Result<(String, String, String)> {
-    connection
-        .prepare_cached("SELECT name, arguments, config FROM blueprints WHERE id = ?1")?
-        .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?
-        .ok_or_else(|| gone(id))
+    let sql = "SELECT name, arguments, config FROM blueprints WHERE id = ?1";
+    first(connection, sql, [id], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })?
+    .ok_or_else(|| no_such_blueprint(id))
 }
 
 fn list<T: TryFrom<String, Error = BadName>>(text: &str) -> Result<Vec<T>, String> {
@@ -328,10 +320,7 @@ fn damaged(id: BlueprintId, name: &str, what: &str, why: &str) -> Error {
 }
 
 fn rows(connection: &Connection, sql: &str, by: impl rusqlite::Params) -> Result<Vec<Blueprint>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement
-        .query_map(by, read)?
-        .collect::<rusqlite::Result<_>>()?)
+    query(connection, sql, by, read)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Blueprint> {
@@ -344,10 +333,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Blueprint> {
     servers.sort_unstable();
 
     Ok(Blueprint {
-        id: BlueprintId(row.get(0)?),
+        id: row.get(0)?,
         name: row.get(1)?,
         user: row.get(2)?,
-        user_id: UserId(row.get(3)?),
+        user_id: row.get(3)?,
         created_at: row.get(4)?,
         updated_at: row.get(5)?,
         overlay_count: row.get(6)?,
@@ -356,6 +345,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Blueprint> {
 }
 
 /// The error for a blueprint that does not exist.
-pub(super) fn gone(id: BlueprintId) -> Error {
+pub(super) fn no_such_blueprint(id: BlueprintId) -> Error {
     Error::not_found(format!("blueprint {id} does not exist any more"))
 }

@@ -1,12 +1,12 @@
 //! Cancellations: who requested the end of which job or task and why, the steps taken, and the
 //! result.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::names::{CancellationId, JobId, ServerId, TaskId};
 use crate::base::{Error, Result};
-use crate::db::{text, text_or_null};
+use crate::db::{execute, first, one, query, text, text_or_null};
 use crate::domain::cancellation::{Progress, Step, StepState};
 
 /// A cancellation and its state, as `--json` prints it.
@@ -49,9 +49,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
     let state = text(row, 8)?;
 
     Ok(Cancellation {
-        id: CancellationId(row.get(0)?),
-        job_id: JobId(row.get(1)?),
-        task_id: row.get::<_, Option<i64>>(2)?.map(TaskId),
+        id: row.get(0)?,
+        job_id: row.get(1)?,
+        task_id: row.get(2)?,
         requested_by: text(row, 3)?,
         reason: text(row, 4)?,
         force: row.get(5)?,
@@ -90,21 +90,23 @@ pub struct New<'a> {
 
 /// Records a cancellation.
 pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId> {
-    tx.prepare_cached(
-        "INSERT INTO cancellations (job_id, task_id, requested_by, reason, force, cascade, \
+    let sql = "INSERT INTO cancellations (job_id, task_id, requested_by, reason, force, cascade, \
          previous_state, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![
-        new.job.0,
-        new.task.map(|id| id.0),
-        new.requested_by,
-        new.reason,
-        new.force,
-        new.cascade,
-        new.previous_state,
-        now
-    ])?;
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    execute(
+        tx,
+        sql,
+        params![
+            new.job,
+            new.task,
+            new.requested_by,
+            new.reason,
+            new.force,
+            new.cascade,
+            new.previous_state,
+            now
+        ],
+    )?;
 
     Ok(CancellationId(tx.last_insert_rowid()))
 }
@@ -113,12 +115,8 @@ pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId
 ///
 /// Fails with 3 when there is none; 69 when the database cannot be read.
 pub fn get(connection: &Connection, id: CancellationId) -> Result<Cancellation> {
-    let found = connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM cancellations WHERE id = ?1"
-        ))?
-        .query_row([id.0], from_row)
-        .optional()?;
+    let sql = format!("SELECT {COLUMNS} FROM cancellations WHERE id = ?1");
+    let found = first(connection, &sql, [id], from_row)?;
     found.ok_or_else(|| {
         Error::not_found(format!(
             "no such cancellation: {id}; see `left4me-job cancellations`"
@@ -132,33 +130,27 @@ pub fn live_of(
     job: JobId,
     task: Option<TaskId>,
 ) -> Result<Option<Cancellation>> {
-    let found = connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM cancellations
+    let sql = format!(
+        "SELECT {COLUMNS} FROM cancellations
              WHERE job_id = ?1 AND task_id IS ?2 AND state IN ('requested', 'running')"
-        ))?
-        .query_row(params![job.0, task.map(|id| id.0)], from_row)
-        .optional()?;
+    );
+    let found = first(connection, &sql, params![job, task], from_row)?;
 
     Ok(found)
 }
 
 /// All active cancellations, oldest first.
 pub fn active(connection: &Connection) -> Result<Vec<Cancellation>> {
-    let mut statement = connection.prepare_cached(&format!(
+    let sql = format!(
         "SELECT {COLUMNS} FROM cancellations WHERE state IN ('requested', 'running') ORDER BY id"
-    ))?;
-    let rows = statement.query_map([], from_row)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    );
+    query(connection, &sql, [], from_row)
 }
 
 /// Whether any cancellation is active.
 pub fn any_live(connection: &Connection) -> Result<bool> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM cancellations WHERE state IN ('requested', 'running'))",
-        )?
-        .query_row([], |row| row.get(0))?)
+    let sql = "SELECT EXISTS (SELECT 1 FROM cancellations WHERE state IN ('requested', 'running'))";
+    one(connection, sql, [], |row| row.get(0))
 }
 
 /// Which cancellations to list.
@@ -186,58 +178,50 @@ pub fn list(connection: &Connection, filter: &CancellationFilter) -> Result<Vec<
     let by_state = filter
         .state
         .map_or_else(String::new, |state| format!("AND state = '{state}'"));
-    let mut statement = connection.prepare_cached(&format!(
+    let sql = format!(
         "SELECT {COLUMNS} FROM cancellations WHERE {by_job} {by_state} ORDER BY id DESC LIMIT ?2 \
          OFFSET ?3"
-    ))?;
-
-    let rows = statement.query_map(
-        params![filter.job.map(|id| id.0), filter.limit, filter.offset],
+    );
+    query(
+        connection,
+        &sql,
+        params![filter.job, filter.limit, filter.offset],
         from_row,
-    )?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    )
 }
 
 /// All cancellations of a job, in the order of their requests.
 pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Cancellation>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM cancellations WHERE job_id = ?1 ORDER BY id"
-    ))?;
-    let rows = statement.query_map([job.0], from_row)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = format!("SELECT {COLUMNS} FROM cancellations WHERE job_id = ?1 ORDER BY id");
+    query(connection, &sql, [job], from_row)
 }
 
 /// Escalates to SIGKILL. False when that was done before, or when the cancellation has ended.
 pub fn escalate(tx: &Connection, id: CancellationId, now: i64) -> Result<bool> {
-    let changed = tx
-        .prepare_cached(
-            "UPDATE cancellations SET force = 1, escalated_at = ?2
-             WHERE id = ?1 AND force = 0 AND state IN ('requested', 'running')",
-        )?
-        .execute(params![id.0, now])?;
+    let sql = "UPDATE cancellations SET force = 1, escalated_at = ?2
+             WHERE id = ?1 AND force = 0 AND state IN ('requested', 'running')";
+    let changed = execute(tx, sql, params![id, now])?;
     Ok(changed > 0)
 }
 
 /// Records that a command outlived its grace without --force.
 pub fn set_timed_out(tx: &Connection, id: CancellationId) -> Result<()> {
-    tx.prepare_cached("UPDATE cancellations SET timed_out = 1 WHERE id = ?1 AND timed_out = 0")?
-        .execute([id.0])?;
+    let sql = "UPDATE cancellations SET timed_out = 1 WHERE id = ?1 AND timed_out = 0";
+    execute(tx, sql, [id])?;
     Ok(())
 }
 
 /// Leaves the journal entry about it to the next worker.
 pub fn leave_for_journal(tx: &Connection, id: CancellationId) -> Result<()> {
-    tx.prepare_cached("UPDATE cancellations SET for_journal = 1 WHERE id = ?1")?
-        .execute([id.0])?;
+    let sql = "UPDATE cancellations SET for_journal = 1 WHERE id = ?1";
+    execute(tx, sql, [id])?;
     Ok(())
 }
 
 /// Whether a cancellation lacks its journal entry.
 pub fn any_for_journal(connection: &Connection) -> Result<bool> {
-    Ok(connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM cancellations WHERE for_journal = 1)")?
-        .query_row([], |row| row.get(0))?)
+    let sql = "SELECT EXISTS (SELECT 1 FROM cancellations WHERE for_journal = 1)";
+    one(connection, sql, [], |row| row.get(0))
 }
 
 /// Takes the cancellations that lack their journal entry, each only once.
@@ -253,10 +237,8 @@ pub fn take_for_journal(tx: &Connection) -> Result<Vec<Cancellation>> {
 
 /// requested -> running.
 pub fn begin(tx: &Connection, id: CancellationId) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE cancellations SET state = 'running' WHERE id = ?1 AND state = 'requested'",
-    )?
-    .execute([id.0])?;
+    let sql = "UPDATE cancellations SET state = 'running' WHERE id = ?1 AND state = 'requested'";
+    execute(tx, sql, [id])?;
     Ok(())
 }
 
@@ -268,12 +250,9 @@ pub fn finish(
     message: &str,
     now: i64,
 ) -> Result<bool> {
-    let changed = tx
-        .prepare_cached(
-            "UPDATE cancellations SET state = ?2, message = ?3, finished_at = ?4
-             WHERE id = ?1 AND state IN ('requested', 'running')",
-        )?
-        .execute(params![id.0, state.as_str(), message, now])?;
+    let sql = "UPDATE cancellations SET state = ?2, message = ?3, finished_at = ?4
+             WHERE id = ?1 AND state IN ('requested', 'running')";
+    let changed = execute(tx, sql, params![id, state.as_str(), message, now])?;
     Ok(changed > 0)
 }
 
@@ -311,12 +290,10 @@ impl StepRow {
 
 /// Begins a step. One that a worker began before it died is resumed.
 pub fn begin_step(tx: &Connection, id: CancellationId, step: Step, now: i64) -> Result<()> {
-    tx.prepare_cached(
-        "INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT ?1, ?2, ?3
+    let sql = "INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT ?1, ?2, ?3
          WHERE NOT EXISTS (SELECT 1 FROM cancellation_steps WHERE cancellation_id = ?1 AND step = \
-         ?2)",
-    )?
-    .execute(params![id.0, step.as_str(), now])?;
+         ?2)";
+    execute(tx, sql, params![id, step.as_str(), now])?;
     Ok(())
 }
 
@@ -329,22 +306,17 @@ pub fn end_step(
     detail: &str,
     now: i64,
 ) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE cancellation_steps SET finished_at = ?3, ok = ?4, detail = ?5
-         WHERE cancellation_id = ?1 AND step = ?2 AND finished_at IS NULL",
-    )?
-    .execute(params![id.0, step.as_str(), now, ok, detail])?;
+    let sql = "UPDATE cancellation_steps SET finished_at = ?3, ok = ?4, detail = ?5
+         WHERE cancellation_id = ?1 AND step = ?2 AND finished_at IS NULL";
+    execute(tx, sql, params![id, step.as_str(), now, ok, detail])?;
     Ok(())
 }
 
 /// A cancellation's steps, in the order they were taken.
 pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT step, started_at, finished_at, ok, detail FROM cancellation_steps WHERE \
-         cancellation_id = ?1 ORDER BY id",
-    )?;
-
-    let rows = statement.query_map([id.0], |row| {
+    let sql = "SELECT step, started_at, finished_at, ok, detail FROM cancellation_steps WHERE \
+         cancellation_id = ?1 ORDER BY id";
+    query(connection, sql, [id], |row| {
         let step = Step::parse(row.get_ref(0)?.as_str()?);
 
         Ok(StepRow {
@@ -357,9 +329,7 @@ pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>
             ok: row.get(3)?,
             detail: text_or_null(row, 4)?,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// A task that a cancellation settles.
@@ -387,33 +357,27 @@ pub fn touch(
     task: TaskId,
     caused_by: Option<TaskId>,
 ) -> Result<()> {
-    tx.prepare_cached(
+    let sql =
         "INSERT OR IGNORE INTO cancellation_tasks (cancellation_id, task_id, previous_state, \
          caused_by)
-         SELECT ?1, id, state, ?3 FROM tasks WHERE id = ?2",
-    )?
-    .execute(params![id.0, task.0, caused_by.map(|id| id.0)])?;
+         SELECT ?1, id, state, ?3 FROM tasks WHERE id = ?2";
+    execute(tx, sql, params![id, task, caused_by])?;
     Ok(())
 }
 
 /// The tasks that it settles, in the plan's order.
 pub fn affected(connection: &Connection, id: CancellationId) -> Result<Vec<Affected>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT t.id, t.kind, t.server_id, c.previous_state, t.state, c.caused_by
+    let sql = "SELECT t.id, t.kind, t.server_id, c.previous_state, t.state, c.caused_by
          FROM cancellation_tasks c JOIN tasks t ON t.id = c.task_id WHERE c.cancellation_id = ?1 \
-         ORDER BY t.id",
-    )?;
-
-    let rows = statement.query_map([id.0], |row| {
+         ORDER BY t.id";
+    query(connection, sql, [id], |row| {
         Ok(Affected {
-            id: TaskId(row.get(0)?),
+            id: row.get(0)?,
             kind: text(row, 1)?,
-            server: row.get::<_, Option<i64>>(2)?.map(ServerId),
+            server: row.get(2)?,
             previous_state: text(row, 3)?,
             state: text(row, 4)?,
-            caused_by: row.get::<_, Option<i64>>(5)?.map(TaskId),
+            caused_by: row.get(5)?,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }

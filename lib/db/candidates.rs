@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
-use crate::db::text;
+use crate::db::{query, text};
 use crate::domain::operation::Operation;
 use crate::domain::schedule::Candidate;
 
@@ -22,7 +22,7 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
     };
 
     Ok(Candidate {
-        id: JobId(row.get(0)?),
+        id: row.get(0)?,
         exclusive: operation.is_ok_and(Operation::is_exclusive),
         servers,
     })
@@ -30,33 +30,30 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
 
 /// The jobs that are running or being cancelled, as the schedule needs them.
 pub fn active(connection: &Connection) -> Result<Vec<Candidate>> {
-    let mut statement = connection.prepare_cached(&format!(
+    let sql = format!(
         "SELECT {CANDIDATE} FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id"
-    ))?;
-    let rows = statement.query_map([], candidate)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    );
+    query(connection, &sql, [], candidate)
 }
 
 /// The jobs, ended or not, with a process that survived SIGKILL. No other job may work on the same
 /// servers while it exists.
 pub fn held(connection: &Connection) -> Result<Vec<Candidate>> {
-    let mut statement = connection.prepare_cached(&format!(
+    let sql = format!(
         "SELECT {CANDIDATE} FROM jobs j WHERE j.id IN
              (SELECT t.job_id FROM runners r JOIN tasks t ON t.id = r.task_id WHERE r.tree = \
              'left') ORDER BY j.id"
-    ))?;
-    let rows = statement.query_map([], candidate)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    );
+    query(connection, &sql, [], candidate)
 }
 
 /// The first `limit` queued jobs after `after`, oldest first.
 pub fn queued(connection: &Connection, after: JobId, limit: u32) -> Result<Vec<Candidate>> {
-    let mut statement = connection.prepare_cached(&format!(
+    let sql = format!(
         "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.id > ?1 ORDER BY j.id LIMIT \
          ?2"
-    ))?;
-    let rows = statement.query_map(params![after.0, limit], candidate)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    );
+    query(connection, &sql, params![after, limit], candidate)
 }
 
 /// For the rest of a long queue: the first exclusive job after `after`, and each server's first
@@ -83,7 +80,7 @@ pub fn queue_heads(
 
     for server in servers {
         heads.extend(
-            head.query_map(params![server.0, after.0], candidate)?
+            head.query_map(params![server, after], candidate)?
                 .collect::<rusqlite::Result<Vec<_>>>()?,
         );
     }

@@ -2,11 +2,11 @@
 //! bounded by the servers, the running jobs and the new rows, and depends neither on the queue's
 //! length nor on ended jobs.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, UserId};
-use crate::db::text;
+use crate::db::{first, one, query, text};
 
 /// Where a reader of a job's log begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +22,10 @@ pub struct Replay {
 pub fn replay(connection: &Connection, job: JobId, after: i64, most: u32) -> Result<Replay> {
     let last = super::logs::last_seq(connection, job)?;
     let after = after.clamp(0, last);
-    let before_kept: Option<i64> = connection
-        .prepare_cached(
-            "SELECT seq FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq DESC \
-                         LIMIT 1 OFFSET ?3",
-        )?
-        .query_row(params![job.0, after, most], |row| row.get(0))
-        .optional()?;
+    let sql = "SELECT seq FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq DESC \
+                         LIMIT 1 OFFSET ?3";
+    let before_kept: Option<i64> =
+        first(connection, sql, params![job, after, most], |row| row.get(0))?;
 
     Ok(match before_kept {
         Some(seq) => Replay {
@@ -41,11 +38,8 @@ pub fn replay(connection: &Connection, job: JobId, after: i64, most: u32) -> Res
 
 /// The seq of a job's last line.
 pub fn last_line(connection: &Connection, job: JobId) -> Result<Option<String>> {
-    let mut statement = connection
-        .prepare_cached("SELECT line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC LIMIT 1")?;
-    Ok(statement
-        .query_row([job.0], |row| text(row, 0))
-        .optional()?)
+    let sql = "SELECT line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC LIMIT 1";
+    first(connection, sql, [job], |row| text(row, 0))
 }
 
 /// A snapshot of what can end a subscriber's right to read.
@@ -63,19 +57,19 @@ pub struct Rights {
 /// current snapshot too. A new session or token takes no right away. Reads the active sessions, all
 /// tokens and all users.
 pub fn rights_lost(connection: &Connection, known: Rights) -> Result<(bool, Rights)> {
-    let mut statement = connection.prepare_cached(
-        "SELECT s.newest, s.live, s.known, t.newest, t.live, t.known, u.* FROM
+    let sql = "SELECT s.newest, s.live, s.known, t.newest, t.live, t.known, u.* FROM
              (SELECT coalesce(max(id), 0) AS newest, count(*) AS live, count(*) FILTER (WHERE id \
              <= ?1) AS known
               FROM sessions WHERE ended_at IS NULL) s,
              (SELECT coalesce(max(id), 0) AS newest, count(*) AS live, count(*) FILTER (WHERE id \
              <= ?2) AS known
               FROM tokens WHERE revoked_at IS NULL) t,
-             (SELECT count(*), coalesce(sum(updated_at), 0) FROM users) u",
-    )?;
-
-    Ok(
-        statement.query_row(params![known.newest_session, known.newest_token], |row| {
+             (SELECT count(*), coalesce(sum(updated_at), 0) FROM users) u";
+    one(
+        connection,
+        sql,
+        params![known.newest_session, known.newest_token],
+        |row| {
             let now = Rights {
                 newest_session: row.get(0)?,
                 sessions: row.get(1)?,
@@ -89,26 +83,26 @@ pub fn rights_lost(connection: &Connection, known: Rights) -> Result<(bool, Righ
             let same = kept == (known.sessions, known.tokens)
                 && (now.users, now.changed) == (known.users, known.changed);
             Ok((!same, now))
-        })?,
+        },
     )
 }
 
 /// Detects changes of a server's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerMark {
+pub struct ServerVersion {
     pub id: ServerId,
     pub owner: UserId,
     version: i64,
     updated_at: i64,
 }
 
-/// The marks of all servers.
-pub fn server_marks(connection: &Connection) -> Result<Vec<ServerMark>> {
+/// The versions of all servers.
+pub fn server_versions(connection: &Connection) -> Result<Vec<ServerVersion>> {
     let mut statement =
         connection.prepare_cached("SELECT id, user_id, version, updated_at FROM servers")?;
     let rows = statement.query_map([], |row| {
-        let (id, owner) = (ServerId(row.get(0)?), UserId(row.get(1)?));
-        Ok(ServerMark {
+        let (id, owner) = (row.get(0)?, row.get(1)?);
+        Ok(ServerVersion {
             id,
             owner,
             version: row.get(2)?,
@@ -121,7 +115,7 @@ pub fn server_marks(connection: &Connection) -> Result<Vec<ServerMark>> {
 
 /// Detects changes of a running job and its tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobMark {
+pub struct JobVersion {
     pub id: JobId,
     /// Whether its log reports a percentage.
     pub installs: bool,
@@ -131,32 +125,27 @@ pub struct JobMark {
     tasks: (i64, i64, i64),
 }
 
-/// The marks of the jobs that are running or being cancelled.
-pub fn job_marks(connection: &Connection) -> Result<Vec<JobMark>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT j.id, j.operation IN ('install', 'update'), j.state,
+/// The versions of the jobs that are running or being cancelled.
+pub fn job_versions(connection: &Connection) -> Result<Vec<JobVersion>> {
+    let sql = "SELECT j.id, j.operation IN ('install', 'update'), j.state,
                 count(t.started_at), count(*) FILTER (WHERE t.state = 'cancelling'), \
                 count(t.finished_at)
          FROM jobs j LEFT JOIN tasks t ON t.job_id = j.id WHERE j.state IN ('running', \
-         'cancelling') GROUP BY j.id",
-    )?;
-
-    let rows = statement.query_map([], |row| {
+         'cancelling') GROUP BY j.id";
+    query(connection, sql, [], |row| {
         let tasks = (row.get(3)?, row.get(4)?, row.get(5)?);
-        Ok(JobMark {
-            id: JobId(row.get(0)?),
+        Ok(JobVersion {
+            id: row.get(0)?,
             installs: row.get(1)?,
             state: text(row, 2)?,
             tasks,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// What an event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct FeedEvent {
     pub id: i64,
     /// `job.queued`, `queue.paused`, …
     pub kind: String,
@@ -164,29 +153,25 @@ pub struct Mark {
     pub server: Option<ServerId>,
 }
 
-/// The marks of the events after `after`, oldest first, at most `limit`. Every transition of a job
+/// The events after `after`, oldest first, at most `limit`. Every transition of a job
 /// has its event.
-pub fn events_after(connection: &Connection, after: i64, limit: u32) -> Result<Vec<Mark>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, kind, job_id, server_id FROM events WHERE id > ?1 ORDER BY id LIMIT ?2",
-    )?;
-    let rows = statement.query_map(params![after, limit], |row| {
+pub fn events_after(connection: &Connection, after: i64, limit: u32) -> Result<Vec<FeedEvent>> {
+    let sql = "SELECT id, kind, job_id, server_id FROM events WHERE id > ?1 ORDER BY id LIMIT ?2";
+    query(connection, sql, params![after, limit], |row| {
         let (job, server) = (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<i64>>(3)?);
-        Ok(Mark {
+        Ok(FeedEvent {
             id: row.get(0)?,
             kind: text(row, 1)?,
             job: job.map(JobId),
             server: server.map(ServerId),
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// The last event's id; 0 without events.
 pub fn last_event(connection: &Connection) -> Result<i64> {
-    let mut statement = connection.prepare_cached("SELECT coalesce(max(id), 0) FROM events")?;
-    Ok(statement.query_row([], |row| row.get(0))?)
+    let sql = "SELECT coalesce(max(id), 0) FROM events";
+    one(connection, sql, [], |row| row.get(0))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::ServerId;
+use crate::db::{execute, one};
 use crate::domain::drift::{Crashes, DAY, RECENT};
 
 /// At most this many crashes between two polls are counted.
@@ -13,15 +14,15 @@ const MOST: u32 = 50;
 /// Records crashes, and deletes rows that are too old. A clock that was set back leaves rows in the
 /// future: their true time is unknown, so they count as of now.
 pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()> {
-    tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1 AND at < ?2")?
-        .execute(params![server.0, now - DAY])?;
-    tx.prepare_cached("UPDATE server_crashes SET at = ?2 WHERE server_id = ?1 AND at > ?2")?
-        .execute(params![server.0, now])?;
+    let sql = "DELETE FROM server_crashes WHERE server_id = ?1 AND at < ?2";
+    execute(tx, sql, params![server, now - DAY])?;
+    let sql = "UPDATE server_crashes SET at = ?2 WHERE server_id = ?1 AND at > ?2";
+    execute(tx, sql, params![server, now])?;
 
     let mut insert =
         tx.prepare_cached("INSERT INTO server_crashes (server_id, at) VALUES (?1, ?2)")?;
     for _ in 0..count.min(MOST) {
-        insert.execute(params![server.0, now])?;
+        insert.execute(params![server, now])?;
     }
 
     Ok(())
@@ -29,27 +30,29 @@ pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()
 
 /// Deletes the crashes of a server that was started deliberately: the count begins at 0.
 pub fn forget(tx: &Connection, server: ServerId) -> Result<()> {
-    tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1")?
-        .execute([server.0])?;
+    let sql = "DELETE FROM server_crashes WHERE server_id = ?1";
+    execute(tx, sql, [server])?;
     Ok(())
 }
 
 /// How often it crashed recently.
 pub fn count(connection: &Connection, server: ServerId, now: i64) -> Result<Crashes> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT count(*) FILTER (WHERE at > ?2), count(*),
+    let sql = "SELECT count(*) FILTER (WHERE at > ?2), count(*),
                     coalesce(max(at) FILTER (WHERE at > ?2) - min(at) FILTER (WHERE at > ?2), 0) \
                     FROM server_crashes
-             WHERE server_id = ?1 AND at > ?3",
-        )?
-        .query_row(params![server.0, now - RECENT, now - DAY], |row| {
+             WHERE server_id = ?1 AND at > ?3";
+    one(
+        connection,
+        sql,
+        params![server, now - RECENT, now - DAY],
+        |row| {
             Ok(Crashes {
                 recent: row.get(0)?,
                 day: row.get(1)?,
                 spread: row.get(2)?,
             })
-        })?)
+        },
+    )
 }
 
 #[cfg(test)]

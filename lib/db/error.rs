@@ -8,14 +8,14 @@ use crate::base::{Error, Exit};
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        described("the database", &error)
+        with_hint("the database", &error)
     }
 }
 
 /// An error of the database file at `path`.
 #[must_use]
 pub fn in_file(path: &Path, error: &rusqlite::Error) -> Error {
-    described(&format!("database {}", path.display()), error)
+    with_hint(&format!("database {}", path.display()), error)
 }
 
 /// A file that cannot be reached.
@@ -45,7 +45,7 @@ pub fn refused(path: &Path, why: &str) -> Error {
     ))
 }
 
-fn described(what: &str, error: &rusqlite::Error) -> Error {
+fn with_hint(what: &str, error: &rusqlite::Error) -> Error {
     let (exit, advice) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             Exit::Unavailable,

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::base::names::{JobId, ServerId, TaskId};
 use crate::base::{Error, Result};
-use crate::db::text;
+use crate::db::{execute, query, text};
 
 /// The actor of changes made outside left4me: by systemd itself, or with systemctl.
 pub const OUTSIDE: &str = "outside";
@@ -33,21 +33,22 @@ pub struct NewEvent<'a> {
 
 /// Adds one event, in the transaction of the change that it describes.
 pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO events (at, kind, actor, job_id, task_id, server_id, detail, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
+    let sql = "INSERT INTO events (at, kind, actor, job_id, task_id, server_id, detail, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    execute(
+        connection,
+        sql,
+        params![
             now,
             event.kind,
             event.actor,
-            event.job.map(|id| id.0),
-            event.task.map(|id| id.0),
-            event.server.map(|id| id.0),
+            event.job,
+            event.task,
+            event.server,
             event.detail,
             event.reason
-        ])?;
+        ],
+    )?;
 
     Ok(())
 }
@@ -85,9 +86,9 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         at: row.get(1)?,
         kind: text(row, 2)?,
         actor: text(row, 3)?,
-        job_id: row.get::<_, Option<i64>>(4)?.map(JobId),
-        task_id: row.get::<_, Option<i64>>(5)?.map(TaskId),
-        server_id: row.get::<_, Option<i64>>(6)?.map(ServerId),
+        job_id: row.get(4)?,
+        task_id: row.get(5)?,
+        server_id: row.get(6)?,
         detail: text(row, 7)?,
         reason: text(row, 8)?,
     })
@@ -106,11 +107,8 @@ pub fn after(
         "?1 IS NULL"
     };
 
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {EVENT} FROM events WHERE {whose} AND id > ?2 ORDER BY id LIMIT ?3"
-    ))?;
-    let rows = statement.query_map(params![job.map(|id| id.0), after, limit], event)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = format!("SELECT {EVENT} FROM events WHERE {whose} AND id > ?2 ORDER BY id LIMIT ?3");
+    query(connection, &sql, params![job, after, limit], event)
 }
 
 /// The last `limit` events, oldest first, of one job or of all.
@@ -121,13 +119,11 @@ pub fn last(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<V
         "?1 IS NULL"
     };
 
-    let mut statement = connection.prepare_cached(&format!(
+    let sql = format!(
         "SELECT {EVENT} FROM (SELECT {EVENT} FROM events WHERE {whose} ORDER BY id DESC LIMIT ?2) \
          ORDER BY id"
-    ))?;
-
-    let rows = statement.query_map(params![job.map(|id| id.0), limit], event)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    );
+    query(connection, &sql, params![job, limit], event)
 }
 
 /// Something that happened to a server.
@@ -157,14 +153,11 @@ pub fn of_server(
     server: ServerId,
     limit: u32,
 ) -> Result<Vec<ServerEvent>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT e.id, e.at, e.kind, e.actor, e.job_id, e.detail, j.lines
+    let sql = "SELECT e.id, e.at, e.kind, e.actor, e.job_id, e.detail, j.lines
          FROM events e LEFT JOIN event_journal j ON j.event_id = e.id
-         WHERE e.server_id = ?1 AND e.kind LIKE 'server.%' ORDER BY e.id DESC LIMIT ?2",
-    )?;
-
-    let rows = statement.query_map(params![server.0, limit], |row| {
-        let job_id = row.get::<_, Option<i64>>(4)?.map(JobId);
+         WHERE e.server_id = ?1 AND e.kind LIKE 'server.%' ORDER BY e.id DESC LIMIT ?2";
+    query(connection, sql, params![server, limit], |row| {
+        let job_id: Option<JobId> = row.get(4)?;
         let actor = text(row, 3)?;
         let lines: Option<String> = row.get(6)?;
 
@@ -180,9 +173,7 @@ pub fn of_server(
                 .and_then(|lines| serde_json::from_str(&lines).ok())
                 .unwrap_or_default(),
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// Crashes and failures after `since` that have no journal lines yet, newest first: event and
@@ -193,19 +184,14 @@ pub fn without_journal(
     limit: u32,
 ) -> Result<Vec<(i64, ServerId)>> {
     // Scans the primary key backwards, so that old events are not read.
-    let mut statement = connection.prepare_cached(
-        "SELECT id, server_id FROM events
+    let sql = "SELECT id, server_id FROM events
          WHERE id > (SELECT coalesce(max(id), 0) - 2000 FROM events) AND at >= ?1
            AND kind IN ('server.crashed', 'server.failed') AND server_id IS NOT NULL
            AND NOT EXISTS (SELECT 1 FROM event_journal j WHERE j.event_id = events.id)
-         ORDER BY id DESC LIMIT ?2",
-    )?;
-
-    let rows = statement.query_map(params![since, limit], |row| {
-        Ok((row.get(0)?, ServerId(row.get(1)?)))
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+         ORDER BY id DESC LIMIT ?2";
+    query(connection, sql, params![since, limit], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
 }
 
 /// Stores the last journal lines of a crash or failure. Those of the server's oldest ones are
@@ -213,19 +199,15 @@ pub fn without_journal(
 pub fn keep_journal(tx: &Connection, event: i64, server: ServerId, lines: &[String]) -> Result<()> {
     let lines = serde_json::to_string(lines)
         .map_err(|error| Error::failed(format!("lines of event {event}: {error}")))?;
-    tx.prepare_cached(
-        "INSERT OR IGNORE INTO event_journal (event_id, lines) SELECT id, ?2 FROM \
-                       events WHERE id = ?1",
-    )?
-    .execute(params![event, lines])?;
+    let sql = "INSERT OR IGNORE INTO event_journal (event_id, lines) SELECT id, ?2 FROM \
+                       events WHERE id = ?1";
+    execute(tx, sql, params![event, lines])?;
 
     // Without lines an empty list is stored, so that they are not requested again.
-    tx.prepare_cached(
-        "UPDATE event_journal SET lines = '[]' WHERE lines <> '[]' AND event_id IN (
+    let sql = "UPDATE event_journal SET lines = '[]' WHERE lines <> '[]' AND event_id IN (
              SELECT e.id FROM events e JOIN event_journal j ON j.event_id = e.id
-             WHERE e.server_id = ?1 ORDER BY e.id DESC LIMIT 64 OFFSET ?2)",
-    )?
-    .execute(params![server.0, RETENTION])?;
+             WHERE e.server_id = ?1 ORDER BY e.id DESC LIMIT 64 OFFSET ?2)";
+    execute(tx, sql, params![server, RETENTION])?;
 
     Ok(())
 }

@@ -106,12 +106,10 @@ pub(super) fn select(
     let params = [&viewer as &dyn ToSql, &id]
         .into_iter()
         .chain(more.iter().copied());
-    query(
-        connection,
-        &format!("SELECT {} {tail}", columns()),
-        params_from_iter(params),
-        |row| read(row, server),
-    )
+    let sql = format!("SELECT {} {tail}", columns());
+    query(connection, &sql, params_from_iter(params), |row| {
+        read(row, server)
+    })
 }
 
 fn read(row: &Row<'_>, server: Option<ServerId>) -> rusqlite::Result<JobRow> {
@@ -135,7 +133,7 @@ fn read(row: &Row<'_>, server: Option<ServerId>) -> rusqlite::Result<JobRow> {
     }
 
     Ok(JobRow {
-        id: JobId(row.get(0)?),
+        id: row.get(0)?,
         operation: text(row, 1)?,
         state: parse_state(row, 2)?,
         requested_by: text(row, 3)?,

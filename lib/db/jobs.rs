@@ -1,7 +1,7 @@
 //! Jobs and their targets. A state changes only by the guarded UPDATEs here; zero changed rows is a
 //! result.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::names::{JobId, ServerId, UserId};
@@ -9,7 +9,7 @@ use crate::base::{Error, Result};
 use crate::db::job_filter;
 pub use crate::db::job_filter::Filter;
 use crate::db::tasks::{self, Task};
-use crate::db::{text, text_or_null};
+use crate::db::{execute, first, one, query, text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::outcome::ServerOutcome;
@@ -68,24 +68,27 @@ pub struct NewJob<'a> {
 /// by created_at and id equals the order by id. Jobs that have left the queue do not count: one
 /// from a clock that was years ahead would pass its date to all later jobs.
 pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Result<JobId> {
-    tx.prepare_cached(
+    let sql =
         "INSERT INTO jobs (operation, requested_by, user_id, retry_of, created_at, updated_at)
          VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs WHERE state = \
-         'queued' ORDER BY id DESC LIMIT 1), 0)), ?5)",
-    )?
-    .execute(params![
-        job.operation.as_str(),
-        job.requested_by,
-        job.user.map(|id| id.0),
-        job.retry_of.map(|id| id.0),
-        now
-    ])?;
+         'queued' ORDER BY id DESC LIMIT 1), 0)), ?5)";
+    execute(
+        tx,
+        sql,
+        params![
+            job.operation.as_str(),
+            job.requested_by,
+            job.user,
+            job.retry_of,
+            now
+        ],
+    )?;
 
     let id = JobId(tx.last_insert_rowid());
     let mut insert =
         tx.prepare_cached("INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)")?;
     for server in job.targets {
-        insert.execute(params![id.0, server.0])?;
+        insert.execute(params![id, server])?;
     }
 
     tasks::insert_plan(tx, id, plan)?;
@@ -100,16 +103,11 @@ pub fn find_live_twin(
     targets: &[ServerId],
 ) -> Result<Option<JobId>> {
     // The second half repeats the partial index's states literally, or SQLite would not use it.
-    let mut statement = connection.prepare_cached(
-        "SELECT id FROM jobs WHERE state = 'queued' AND operation = ?1
+    let sql = "SELECT id FROM jobs WHERE state = 'queued' AND operation = ?1
          UNION ALL SELECT id FROM jobs WHERE state IN ('running', 'cancelling') AND state = \
          'running' AND operation = ?1
-         ORDER BY id",
-    )?;
-
-    let ids: Vec<i64> = statement
-        .query_map([operation.as_str()], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
+         ORDER BY id";
+    let ids: Vec<i64> = query(connection, sql, [operation.as_str()], |row| row.get(0))?;
     let mut wanted = targets.to_vec();
     wanted.sort_unstable();
 
@@ -124,10 +122,8 @@ pub fn find_live_twin(
 
 /// A job's servers, ascending.
 pub fn targets(connection: &Connection, id: JobId) -> Result<Vec<ServerId>> {
-    let mut statement = connection
-        .prepare_cached("SELECT server_id FROM job_targets WHERE job_id = ?1 ORDER BY server_id")?;
-    let rows = statement.query_map([id.0], |row| row.get(0).map(ServerId))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT server_id FROM job_targets WHERE job_id = ?1 ORDER BY server_id";
+    query(connection, sql, [id], |row| row.get(0))
 }
 
 const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at, started_at, \
@@ -135,14 +131,14 @@ const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at,
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
-        id: JobId(row.get(0)?),
+        id: row.get(0)?,
         operation: text(row, 1)?,
         servers: Vec::new(),
         server_names: Vec::new(),
         state: parse_state(row, 2)?,
         queue_position: None,
         requested_by: text(row, 3)?,
-        retry_of: row.get::<_, Option<i64>>(4)?.map(JobId),
+        retry_of: row.get(4)?,
         created_at: row.get(5)?,
         started_at: row.get(6)?,
         finished_at: row.get(7)?,
@@ -174,7 +170,7 @@ fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
 
     let mut rows = statement.query([job.id.0])?;
     while let Some(row) = rows.next()? {
-        job.servers.push(ServerId(row.get(0)?));
+        job.servers.push(row.get(0)?);
         job.server_names.push(text_or_null(row, 1)?);
     }
 
@@ -191,7 +187,7 @@ pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
     let mut job = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?
         .query_row([id.0], from_row)
-        .map_err(|error| missing(id, error))?;
+        .map_err(|error| no_such_job(id, error))?;
 
     complete(connection, &mut job)?;
     job.tasks = tasks::of_job(connection, id)?;
@@ -199,7 +195,7 @@ pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
     Ok(job)
 }
 
-fn missing(id: JobId, error: rusqlite::Error) -> Error {
+fn no_such_job(id: JobId, error: rusqlite::Error) -> Error {
     match error {
         rusqlite::Error::QueryReturnedNoRows => {
             Error::not_found(format!("no such job: {id}; see `left4me-job list`"))
@@ -215,7 +211,7 @@ pub fn state(connection: &Connection, id: JobId) -> Result<(JobState, Option<i64
     connection
         .prepare_cached("SELECT state, exit_code FROM jobs WHERE id = ?1")?
         .query_row([id.0], |row| Ok((parse_state(row, 0)?, row.get(1)?)))
-        .map_err(|error| missing(id, error))
+        .map_err(|error| no_such_job(id, error))
 }
 
 /// Jobs, newest first, with their tasks.
@@ -241,15 +237,12 @@ pub(super) fn with_ids(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job
 
 /// The approximate size of a job as JSON, in bytes, with its servers and tasks; 0 without a row.
 pub(super) fn size(connection: &Connection, id: JobId) -> Result<usize> {
-    let mut statement = connection.prepare_cached(
-        "SELECT 400 + coalesce(octet_length(error), 0)
+    let sql = "SELECT 400 + coalesce(octet_length(error), 0)
              + (SELECT 200 * count(*) + coalesce(sum(octet_length(error)), 0) FROM tasks WHERE \
              job_id = ?1)
              + (SELECT 40 * count(*) FROM job_targets WHERE job_id = ?1)
-         FROM jobs WHERE id = ?1",
-    )?;
-
-    let size: Option<i64> = statement.query_row([id.0], |row| row.get(0)).optional()?;
+         FROM jobs WHERE id = ?1";
+    let size: Option<i64> = first(connection, sql, [id], |row| row.get(0))?;
     Ok(size.and_then(|size| size.try_into().ok()).unwrap_or(0))
 }
 
@@ -288,37 +281,28 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
 
 /// The number of queued jobs up to and including `id`: 1 for the next one. Derived, never stored.
 pub fn queue_position(connection: &Connection, id: JobId) -> Result<i64> {
-    Ok(connection
-        .prepare_cached("SELECT count(*) FROM jobs WHERE state = 'queued' AND id <= ?1")?
-        .query_row([id.0], |row| row.get(0))?)
+    let sql = "SELECT count(*) FROM jobs WHERE state = 'queued' AND id <= ?1";
+    one(connection, sql, [id], |row| row.get(0))
 }
 
 /// How many jobs are queued, and how many are running or being cancelled.
 pub fn counts(connection: &Connection) -> Result<(i64, i64)> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT (SELECT count(*) FROM jobs WHERE state = 'queued'),
-                    (SELECT count(*) FROM jobs WHERE state IN ('running', 'cancelling'))",
-        )?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
+    let sql = "SELECT (SELECT count(*) FROM jobs WHERE state = 'queued'),
+                    (SELECT count(*) FROM jobs WHERE state IN ('running', 'cancelling'))";
+    one(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// Whether any job is queued; cheaper than [`counts`].
 pub fn any_queued(connection: &Connection) -> Result<bool> {
-    Ok(connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')")?
-        .query_row([], |row| row.get(0))?)
+    let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')";
+    one(connection, sql, [], |row| row.get(0))
 }
 
 /// queued -> running, for `worker`. False when it is no longer queued.
 pub fn claim(tx: &Connection, id: JobId, worker: &str, now: i64) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE jobs SET state = 'running', started_at = ?3, updated_at = ?3, worker_id = ?2
-             WHERE id = ?1 AND state = 'queued'",
-        )?
-        .execute(params![id.0, worker, now])?
-        > 0)
+    let sql = "UPDATE jobs SET state = 'running', started_at = ?3, updated_at = ?3, worker_id = ?2
+             WHERE id = ?1 AND state = 'queued'";
+    Ok(execute(tx, sql, params![id, worker, now])? > 0)
 }
 
 /// How a job ends.
@@ -339,45 +323,38 @@ pub fn finish(
     finish: &Finish<'_>,
     now: i64,
 ) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE jobs SET state = ?3, exit_code = ?4, error = ?5, finished_at = ?6, updated_at \
+    let sql =
+        "UPDATE jobs SET state = ?3, exit_code = ?4, error = ?5, finished_at = ?6, updated_at \
              = ?6
-             WHERE id = ?1 AND state = 'running' AND worker_id = ?2",
-        )?
-        .execute(params![
-            id.0,
+             WHERE id = ?1 AND state = 'running' AND worker_id = ?2";
+    Ok(execute(
+        tx,
+        sql,
+        params![
+            id,
             worker,
             finish.state.as_str(),
             finish.exit_code,
             finish.error,
             now
-        ])?
-        > 0)
+        ],
+    )? > 0)
 }
 
 /// running -> cancelling; it can then only become cancelled. False when it is no longer running.
 pub fn set_cancelling(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE jobs SET state = 'cancelling', updated_at = ?2 WHERE id = ?1 AND \
-                         state = 'running'",
-        )?
-        .execute(params![id.0, now])?
-        > 0)
+    let sql = "UPDATE jobs SET state = 'cancelling', updated_at = ?2 WHERE id = ?1 AND \
+                         state = 'running'";
+    Ok(execute(tx, sql, params![id, now])? > 0)
 }
 
 /// `from` -> cancelled. A queued job then never starts; a cancelling one is ended only by the
 /// worker that holds the lock. False when it is no longer in that state.
 pub fn cancel(tx: &Connection, id: JobId, from: JobState, error: &str, now: i64) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE jobs SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3, \
+    let sql = "UPDATE jobs SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3, \
              updated_at = ?3
-             WHERE id = ?1 AND state = ?4",
-        )?
-        .execute(params![id.0, error, now, from.as_str()])?
-        > 0)
+             WHERE id = ?1 AND state = ?4";
+    Ok(execute(tx, sql, params![id, error, now, from.as_str()])? > 0)
 }
 
 /// Ends a job of a dead worker: running -> failed, cancelling -> cancelled. Returns the new state.
@@ -389,7 +366,7 @@ pub fn recover(tx: &Connection, id: JobId, error: &str, now: i64) -> Result<Opti
                     exit_code = 1, error = ?2, finished_at = ?3, updated_at = ?3
              WHERE id = ?1 AND state IN ('running', 'cancelling') RETURNING state",
         )?
-        .query_row(params![id.0, error, now], |row| parse_state(row, 0));
+        .query_row(params![id, error, now], |row| parse_state(row, 0));
 
     match state {
         Ok(state) => Ok(Some(state)),

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row};
 
 use crate::base::Result;
 use crate::base::names::{BlueprintId, ServerId};
-use crate::db::text;
+use crate::db::{query, text};
 
 /// A server that is linked to a blueprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub struct Linked {
 
 fn linked(row: &Row<'_>) -> rusqlite::Result<Linked> {
     Ok(Linked {
-        blueprint: BlueprintId(row.get(0)?),
-        id: ServerId(row.get(1)?),
+        blueprint: row.get(0)?,
+        id: row.get(1)?,
         name: text(row, 2)?,
         port: row.get(3)?,
     })
@@ -26,19 +26,13 @@ fn linked(row: &Row<'_>) -> rusqlite::Result<Linked> {
 
 /// The servers of one blueprint, ordered by id.
 pub fn of_blueprint(connection: &Connection, id: BlueprintId) -> Result<Vec<Linked>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT blueprint_id, id, name, port FROM servers WHERE blueprint_id = ?1 ORDER BY id",
-    )?;
-    Ok(statement
-        .query_map([id.0], linked)?
-        .collect::<rusqlite::Result<_>>()?)
+    let sql =
+        "SELECT blueprint_id, id, name, port FROM servers WHERE blueprint_id = ?1 ORDER BY id";
+    query(connection, sql, [id], linked)
 }
 
 /// All servers with their blueprints, ordered by id.
 pub fn all(connection: &Connection) -> Result<Vec<Linked>> {
-    let mut statement = connection
-        .prepare_cached("SELECT blueprint_id, id, name, port FROM servers ORDER BY id")?;
-    Ok(statement
-        .query_map([], linked)?
-        .collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT blueprint_id, id, name, port FROM servers ORDER BY id";
+    query(connection, sql, [], linked)
 }

@@ -3,12 +3,12 @@
 //! While a job runs, only its worker's log writer adds lines. Before and after, the code that ends
 //! the job adds them, in the same transaction.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::{JobId, TaskId};
-use crate::db::text;
+use crate::db::{execute, first, one, query, text};
 use crate::wire::Stream;
 
 /// How many lines are kept from a log's beginning, once it has grown past [`KEEP_HEAD`] and
@@ -34,9 +34,8 @@ pub struct Line {
 
 /// The job's last seq; 0 without lines.
 pub fn last_seq(connection: &Connection, job: JobId) -> Result<i64> {
-    Ok(connection
-        .prepare_cached("SELECT coalesce(max(seq), 0) FROM job_logs WHERE job_id = ?1")?
-        .query_row([job.0], |row| row.get(0))?)
+    let sql = "SELECT coalesce(max(seq), 0) FROM job_logs WHERE job_id = ?1";
+    one(connection, sql, [job], |row| row.get(0))
 }
 
 /// Inserts a line at `seq`.
@@ -49,18 +48,9 @@ pub fn insert(
     task: Option<TaskId>,
     line: &str,
 ) -> Result<()> {
-    tx.prepare_cached(
-        "INSERT INTO job_logs (job_id, seq, at, stream, task_id, line) VALUES (?1, \
-                       ?2, ?3, ?4, ?5, ?6)",
-    )?
-    .execute(params![
-        job.0,
-        seq,
-        at,
-        stream.as_str(),
-        task.map(|id| id.0),
-        line
-    ])?;
+    let sql = "INSERT INTO job_logs (job_id, seq, at, stream, task_id, line) VALUES (?1, \
+                       ?2, ?3, ?4, ?5, ?6)";
+    execute(tx, sql, params![job, seq, at, stream.as_str(), task, line])?;
 
     Ok(())
 }
@@ -72,12 +62,9 @@ pub fn append(tx: &Connection, job: JobId, at: i64, stream: Stream, line: &str) 
 
 /// Lines after `after`, in order, at most `limit`.
 pub fn after(connection: &Connection, job: JobId, after: i64, limit: u32) -> Result<Vec<Line>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER \
-         BY seq LIMIT ?3",
-    )?;
-    let rows = statement.query_map(params![job.0, after, limit], from_row)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER \
+         BY seq LIMIT ?3";
+    query(connection, sql, params![job, after, limit], from_row)
 }
 
 /// The same, but the lines end once they have `bytes` of text.
@@ -93,7 +80,7 @@ pub fn page(
          BY seq LIMIT ?3",
     )?;
 
-    let mut rows = statement.query(params![job.0, after, limit])?;
+    let mut rows = statement.query(params![job, after, limit])?;
 
     let (mut lines, mut taken) = (Vec::new(), 0);
     while let (true, Some(row)) = (taken < bytes, rows.next()?) {
@@ -112,7 +99,7 @@ pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> R
          BY seq DESC LIMIT ?3",
     )?;
 
-    let rows = statement.query_map(params![job.0, before, limit], from_row)?;
+    let rows = statement.query_map(params![job, before, limit], from_row)?;
     let mut lines = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     lines.reverse();
     Ok(lines)
@@ -121,19 +108,17 @@ pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> R
 /// How many of a log's last lines are searched for the progress of an installation. While steamcmd
 /// works it reports its progress many times a second; the lines after it, about an update's
 /// servers, are few.
-const LOOKED_AT: u32 = 2000;
+const TAIL_LINES: u32 = 2000;
 
-/// The last of the log's `LOOKED_AT` last lines that looks like a progress line of steamcmd.
+/// The last of the log's `TAIL_LINES` last lines that looks like a progress line of steamcmd.
 pub fn last_progress(connection: &Connection, job: JobId) -> Result<Option<String>> {
-    let mut statement = connection.prepare_cached(
+    let sql =
         "SELECT line FROM (SELECT seq, line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC \
          LIMIT ?2)
-         WHERE line LIKE '%Update state%progress:%' ORDER BY seq DESC LIMIT 1",
-    )?;
-
-    Ok(statement
-        .query_row(params![job.0, LOOKED_AT], |row| text(row, 0))
-        .optional()?)
+         WHERE line LIKE '%Update state%progress:%' ORDER BY seq DESC LIMIT 1";
+    first(connection, sql, params![job, TAIL_LINES], |row| {
+        text(row, 0)
+    })
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Line> {
@@ -145,7 +130,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Line> {
         } else {
             Stream::Stdout
         },
-        task_id: row.get::<_, Option<i64>>(3)?.map(TaskId),
+        task_id: row.get(3)?,
         line: text(row, 4)?,
     })
 }
@@ -192,7 +177,7 @@ pub fn find(
         }
     })?;
 
-    let mut rows = statement.query(params![job.0, from, page, words])?;
+    let mut rows = statement.query(params![job, from, page, words])?;
 
     let (mut looked_at, mut last) = (0, from);
     while let Some(row) = rows.next()? {
@@ -213,16 +198,16 @@ pub fn find(
 /// Removes the middle of a log that has grown past head and tail: the rows between the head and
 /// `tail_from` are deleted, and one line in their place says how many they were.
 pub fn leave_out_middle(tx: &Connection, job: JobId, tail_from: i64, now: i64) -> Result<()> {
-    let mark = KEEP_HEAD + 1;
-    tx.prepare_cached("DELETE FROM job_logs WHERE job_id = ?1 AND seq >= ?2 AND seq < ?3")?
-        .execute(params![job.0, mark, tail_from])?;
+    let notice_seq = KEEP_HEAD + 1;
+    let sql = "DELETE FROM job_logs WHERE job_id = ?1 AND seq >= ?2 AND seq < ?3";
+    execute(tx, sql, params![job, notice_seq, tail_from])?;
     let words = format!(
         "[… {} lines are left out here: the log passed {} lines …]",
-        tail_from - mark,
+        tail_from - notice_seq,
         KEEP_HEAD + KEEP_TAIL
     );
 
-    insert(tx, job, mark, now, Stream::Stderr, None, &words)
+    insert(tx, job, notice_seq, now, Stream::Stderr, None, &words)
 }
 
 #[cfg(test)]
@@ -280,7 +265,7 @@ mod tests {
 
         assert_eq!(last_progress(&db, JobId(1)).unwrap().as_deref(), Some(line));
         assert_eq!(last_progress(&db, JobId(2)).unwrap(), None);
-        for _ in 0..LOOKED_AT {
+        for _ in 0..TAIL_LINES {
             append(&db, JobId(1), 1, Stream::Stdout, "x").unwrap();
         }
 

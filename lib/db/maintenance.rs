@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, params};
 use serde::Serialize;
 
 use crate::base::{Error, Result};
 use crate::db::error::in_file;
-use crate::db::{Db, file, migrate};
+use crate::db::{Db, execute, file, first, migrate};
 
 /// The approximate number of rows that one transaction deletes.
 const BATCH: i64 = 1000;
@@ -247,10 +247,7 @@ fn drop_jobs(
             if tasks == most {
                 break;
             }
-            done.jobs += rows(
-                tx.prepare_cached("DELETE FROM jobs WHERE id = ?1")?
-                    .execute([job])?,
-            );
+            done.jobs += rows(execute(tx, "DELETE FROM jobs WHERE id = ?1", [job])?);
         }
 
         last = job;
@@ -261,15 +258,11 @@ fn drop_jobs(
 
 /// The next job by id that ended before `before`.
 fn next_ended(tx: &Connection, before: i64, after: i64) -> Result<Option<i64>> {
-    let mut statement = tx.prepare_cached(
+    let sql =
         "SELECT id FROM jobs WHERE id > ?2 AND state IN ('succeeded', 'failed', 'cancelled') AND \
          finished_at < ?1
-         ORDER BY id LIMIT 1",
-    )?;
-
-    Ok(statement
-        .query_row([before, after], |row| row.get(0))
-        .optional()?)
+         ORDER BY id LIMIT 1";
+    first(tx, sql, [before, after], |row| row.get(0))
 }
 
 /// Deletes at most `most` of the first lines of a job.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row};
 use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::db::under_way::{self, UnderWay};
-use crate::db::{poll, queue, text};
+use crate::db::{poll, query, queue, text};
 use crate::domain::cancellation::Step;
 use crate::domain::drift::Drift;
 use crate::domain::job::JobState;
@@ -162,9 +162,8 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
 
 /// The upper bounds of the histograms in ms; the last is `i64::MAX`.
 fn bounds(connection: &Connection) -> Result<Vec<i64>> {
-    let mut statement = connection.prepare_cached("SELECT le FROM metric_bounds ORDER BY le")?;
-    let rows = statement.query_map([], |row| row.get(0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT le FROM metric_bounds ORDER BY le";
+    query(connection, sql, [], |row| row.get(0))
 }
 
 /// When the oldest queued job was accepted.
@@ -214,37 +213,28 @@ fn count_servers(connection: &Connection, snapshot: &mut Snapshot) -> Result<()>
 }
 
 fn drifted(connection: &Connection) -> Result<Vec<DriftedServer>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, name, drift FROM servers WHERE drift IS NOT NULL ORDER BY id",
-    )?;
-    let rows = statement.query_map([], |row| {
+    let sql = "SELECT id, name, drift FROM servers WHERE drift IS NOT NULL ORDER BY id";
+    query(connection, sql, [], |row| {
         Ok(DriftedServer {
-            id: ServerId(row.get(0)?),
+            id: row.get(0)?,
             name: text(row, 1)?,
             kind: row.get(2)?,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 fn crashes(connection: &Connection) -> Result<Vec<CrashedServer>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT s.id, s.name, coalesce(m.n, 0) FROM servers s LEFT JOIN metric_sums m
+    let sql = "SELECT s.id, s.name, coalesce(m.n, 0) FROM servers s LEFT JOIN metric_sums m
              ON m.metric = 'server_crashes' AND m.label = CAST(s.id AS TEXT) AND m.state = '' AND \
              m.le = 0
-         ORDER BY s.id",
-    )?;
-
-    let rows = statement.query_map([], |row| {
+         ORDER BY s.id";
+    query(connection, sql, [], |row| {
         Ok(CrashedServer {
-            id: ServerId(row.get(0)?),
+            id: row.get(0)?,
             name: text(row, 1)?,
             count: count(row, 2)?,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// Adds the sums that the triggers keep.

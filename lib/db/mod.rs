@@ -26,6 +26,7 @@ pub mod error;
 pub mod events;
 mod file;
 pub mod identity;
+mod ids;
 mod job_filter;
 pub mod job_rows;
 pub mod jobs;
@@ -62,7 +63,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, Params, Row, Transaction, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension as _, Params, Row, Transaction, TransactionBehavior,
+};
 
 use crate::base::Result;
 use identity::Identity;
@@ -77,10 +80,10 @@ const PEEK_TIMEOUT: Duration = Duration::from_secs(5);
 /// SQLite's own busy_timeout begins with whole milliseconds; with it, an enqueue beside a busy
 /// worker would take ten times as long.
 const PAUSE: Duration = Duration::from_micros(100);
-/// The pause after [`BRISK`] short ones, when the lock is held for longer.
+/// The pause after [`SHORT_PAUSES`] short ones, when the lock is held for longer.
 const LONG_PAUSE: Duration = Duration::from_millis(10);
 /// How many short pauses come first.
-const BRISK: i32 = 200;
+const SHORT_PAUSES: i32 = 200;
 
 /// Pages in the write-ahead log before a checkpoint. A process that opens a file which no other has
 /// open reads the whole log first; a short log keeps that within a fraction of a millisecond.
@@ -283,6 +286,32 @@ fn query<T>(
         .collect::<rusqlite::Result<_>>()?)
 }
 
+/// The first row of a cached statement, if there is one.
+fn first<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row(params, read).optional()?)
+}
+
+/// The only row of a cached statement.
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<T> {
+    Ok(connection.prepare_cached(sql)?.query_row(params, read)?)
+}
+
+/// How many rows a cached statement changed.
+fn execute(connection: &Connection, sql: &str, params: impl Params) -> Result<usize> {
+    Ok(connection.prepare_cached(sql)?.execute(params)?)
+}
+
 /// Reads a text column with any bytes: one damaged row must not stop the reading of the others.
 fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(String::from_utf8_lossy(row.get_ref(column)?.as_bytes()?).into_owned())
@@ -299,9 +328,13 @@ fn text_or_null(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>
 /// SQLite calls this when another connection holds the lock. `before` is the number of earlier
 /// calls; false gives up.
 fn wait_for_lock(before: i32) -> bool {
-    let pause = if before < BRISK { PAUSE } else { LONG_PAUSE };
-    let waited = PAUSE.saturating_mul(before.clamp(0, BRISK).unsigned_abs())
-        + LONG_PAUSE.saturating_mul((before - BRISK).max(0).unsigned_abs());
+    let pause = if before < SHORT_PAUSES {
+        PAUSE
+    } else {
+        LONG_PAUSE
+    };
+    let waited = PAUSE.saturating_mul(before.clamp(0, SHORT_PAUSES).unsigned_abs())
+        + LONG_PAUSE.saturating_mul((before - SHORT_PAUSES).max(0).unsigned_abs());
     // An early wake-up is harmless: the count of pauses continues.
     std::thread::park_timeout(pause);
     waited < BUSY

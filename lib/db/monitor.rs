@@ -9,7 +9,7 @@ use crate::base::names::{JobId, ServerId};
 use crate::db::drift::{Drifted, drifted};
 use crate::db::job_rows::{self, JobRow};
 use crate::db::jobs::parse_state;
-use crate::db::{text, text_or_null};
+use crate::db::{one, query, text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
 
@@ -31,15 +31,12 @@ pub struct ServerRow {
 
 /// All servers, ordered by id.
 pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, name, desired_state, actual_state, actual_since, drift, drift_since, \
+    let sql = "SELECT id, name, desired_state, actual_state, actual_since, drift, drift_since, \
          drift_why, last_error
-         FROM servers ORDER BY id",
-    )?;
-
-    let rows = statement.query_map([], |row| {
+         FROM servers ORDER BY id";
+    query(connection, sql, [], |row| {
         Ok(ServerRow {
-            id: ServerId(row.get(0)?),
+            id: row.get(0)?,
             name: text(row, 1)?,
             desired: row.get(2)?,
             actual: row.get(3)?,
@@ -47,9 +44,7 @@ pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
             drift: drifted(row, 5)?,
             last_error: text_or_null(row, 8)?,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// A job of a server.
@@ -95,8 +90,8 @@ pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
 
 fn busy_row(row: &Row<'_>) -> rusqlite::Result<Busy> {
     Ok(Busy {
-        server: ServerId(row.get(0)?),
-        job: JobId(row.get(1)?),
+        server: row.get(0)?,
+        job: row.get(1)?,
         operation: text(row, 2)?,
         state: parse_state(row, 3)?,
     })
@@ -105,13 +100,12 @@ fn busy_row(row: &Row<'_>) -> rusqlite::Result<Busy> {
 /// How many jobs are queued, and how many are running or being cancelled; each count stops at
 /// `most`.
 pub fn counts(connection: &Connection, most: u32) -> Result<(i64, i64)> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' LIMIT ?1)),
+    let sql = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' LIMIT ?1)),
                     (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state IN ('running', \
-                    'cancelling') LIMIT ?1))",
-        )?
-        .query_row([most], |row| Ok((row.get(0)?, row.get(1)?)))?)
+                    'cancelling') LIMIT ?1))";
+    one(connection, sql, [most], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
 }
 
 /// The jobs that are running or being cancelled, oldest first.

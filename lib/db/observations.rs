@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::db::drift::{Drifted, drifted};
+use crate::db::{execute, first, query};
 use crate::domain::drift::Drift;
 use crate::domain::history::Known;
 use crate::domain::server::DesiredState;
@@ -46,7 +47,7 @@ const COLUMNS: &str = "id, version, desired_state, actual_state, actual_state_up
 
 fn watched(row: &Row<'_>) -> rusqlite::Result<Watched> {
     Ok(Watched {
-        id: ServerId(row.get(0)?),
+        id: row.get(0)?,
         version: row.get(1)?,
         desired: row.get(2)?,
         known: Known {
@@ -141,22 +142,24 @@ macro_rules! in_time {
 /// The servers with an unfinished job that is within its time limit: the worker polls them itself.
 pub fn in_jobs(connection: &Connection, now: i64) -> Result<HashSet<ServerId>> {
     // A running job also has the servers of its tasks; an update has no others.
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT s.id FROM servers s WHERE EXISTS (
+    let servers: Vec<ServerId> = query(
+        connection,
+        concat!(
+            "SELECT s.id FROM servers s WHERE EXISTS (
              SELECT 1 FROM job_targets t CROSS JOIN jobs j ON j.id = t.job_id
              WHERE t.server_id = s.id AND t.job_id >= ",
-        oldest_live!(),
-        " AND j.state IN ('queued', 'running', 'cancelling') AND ",
-        in_time!("?1", "?2", "?3"),
-        ")
+            oldest_live!(),
+            " AND j.state IN ('queued', 'running', 'cancelling') AND ",
+            in_time!("?1", "?2", "?3"),
+            ")
          UNION SELECT k.server_id FROM jobs j CROSS JOIN tasks k ON k.job_id = j.id
                WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL AND ",
-        in_time!("?1", "?2", "?3")
-    ))?;
-
-    let rows = statement.query_map(moments(now), |row| row.get(0).map(ServerId))?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+            in_time!("?1", "?2", "?3")
+        ),
+        moments(now),
+        |row| row.get(0),
+    )?;
+    Ok(servers.into_iter().collect())
 }
 
 fn moments(now: i64) -> [i64; 3] {
@@ -187,14 +190,16 @@ pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<
     };
     let [waited, ran, installed] = moments(now);
 
-    Ok(connection
-        .prepare_cached(concat!(
+    first(
+        connection,
+        concat!(
             "SELECT j.id, j.operation, j.state = 'queued', iif(j.state = 'queued', j.created_at, \
              coalesce(j.started_at, j.created_at)), ",
             in_time!("?2", "?3", "?4"),
             " FROM jobs j WHERE j.id = ?1"
-        ))?
-        .query_row(params![job, waited, ran, installed], |row| {
+        ),
+        params![job, waited, ran, installed],
+        |row| {
             Ok(ActiveJob {
                 id: row.get(0)?,
                 operation: crate::db::text(row, 1)?,
@@ -202,14 +207,15 @@ pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<
                 since: row.get(3)?,
                 is_in_time: row.get(4)?,
             })
-        })
-        .optional()?)
+        },
+    )
 }
 
 /// A job of the server that has not ended.
 pub fn active_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> {
-    Ok(connection
-        .prepare_cached(concat!(
+    first(
+        connection,
+        concat!(
             "SELECT j.id FROM job_targets t CROSS JOIN jobs j ON j.id = t.job_id
              WHERE t.server_id = ?1 AND t.job_id >= ",
             oldest_live!(),
@@ -217,9 +223,10 @@ pub fn active_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> 
              UNION ALL
              SELECT j.id FROM jobs j CROSS JOIN tasks k ON k.job_id = j.id
              WHERE j.state IN ('running', 'cancelling') AND k.server_id = ?1 LIMIT 1"
-        ))?
-        .query_row([id.0], |row| row.get(0))
-        .optional()?)
+        ),
+        [id.0],
+        |row| row.get(0),
+    )
 }
 
 /// The result of one poll of a unit.
@@ -249,9 +256,7 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
         now,
     } = seen;
 
-    let written = tx
-        .prepare_cached(
-            "UPDATE servers SET
+    let sql = "UPDATE servers SET
                  version = version + (actual_state <> ?3 OR actual_sub_state IS NOT ?4 OR \
                  active_enter_us <> ?5 OR exit_us <> ?6
                      OR restarts <> ?7 OR last_end IS NOT ?9 OR enabled IS NOT ?8),
@@ -261,10 +266,12 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
                  actual_state = ?3, actual_sub_state = ?4, active_enter_us = ?5, exit_us = ?6, \
                  restarts = ?7,
                  enabled = ?8, last_end = ?9, actual_state_updated_at = ?11
-             WHERE id = ?1 AND version = ?2",
-        )?
-        .execute(params![
-            id.0,
+             WHERE id = ?1 AND version = ?2";
+    let written = execute(
+        tx,
+        sql,
+        params![
+            id,
             version,
             known.actual.as_str(),
             sub,
@@ -275,7 +282,8 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
             last_end,
             since,
             now
-        ])?;
+        ],
+    )?;
 
     Ok(written > 0)
 }
@@ -291,7 +299,7 @@ pub fn forget(tx: &Connection, rows: &[(ServerId, i64)], now: i64) -> Result<usi
 
     let mut known = 0;
     for (id, version) in rows {
-        known += statement.execute(params![id.0, now, version])?;
+        known += statement.execute(params![id, now, version])?;
     }
 
     Ok(known)
@@ -299,17 +307,14 @@ pub fn forget(tx: &Connection, rows: &[(ServerId, i64)], now: i64) -> Result<usi
 
 /// Records that a poll saw a change of a server that has a job; the server's row stays unchanged.
 pub fn miss(tx: &Connection, id: ServerId) -> Result<()> {
-    tx.prepare_cached("INSERT OR IGNORE INTO missed_looks (server_id) VALUES (?1)")?
-        .execute([id.0])?;
+    let sql = "INSERT OR IGNORE INTO missed_looks (server_id) VALUES (?1)";
+    execute(tx, sql, [id])?;
     Ok(())
 }
 
 /// Whether a poll saw a change of the server while it had a job. Clears that mark.
 pub fn take_missed(tx: &Connection, id: ServerId) -> Result<bool> {
-    Ok(tx
-        .prepare_cached("DELETE FROM missed_looks WHERE server_id = ?1")?
-        .execute([id.0])?
-        > 0)
+    Ok(execute(tx, "DELETE FROM missed_looks WHERE server_id = ?1", [id])? > 0)
 }
 
 /// Sets or clears a drift.
@@ -319,21 +324,17 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
         None => (None, None, None),
     };
 
-    tx.prepare_cached(
-        "UPDATE servers SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = ?4 \
-         WHERE id = ?1",
-    )?
-    .execute(params![id.0, kind, since, why])?;
+    let sql = "UPDATE servers SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = ?4 \
+         WHERE id = ?1";
+    execute(tx, sql, params![id, kind, since, why])?;
 
     Ok(())
 }
 
 /// The servers whose last run ended with exactly this text.
 pub fn ended_with(connection: &Connection, end: &str) -> Result<Vec<ServerId>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id FROM servers WHERE last_end = ?1 AND id > 0 ORDER BY id")?;
-    let rows = statement.query_map([end], |row| row.get(0).map(ServerId))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT id FROM servers WHERE last_end = ?1 AND id > 0 ORDER BY id";
+    query(connection, sql, [end], |row| row.get(0))
 }
 
 /// Replaces the text about a server's last end by a fuller one, also in the reason of its drift,
@@ -346,14 +347,11 @@ pub fn explain(
     error: &str,
     now: i64,
 ) -> Result<bool> {
-    let replaced = tx
-        .prepare_cached(
-            "UPDATE servers SET version = version + 1, last_end = ?3, drift_why = \
+    let sql = "UPDATE servers SET version = version + 1, last_end = ?3, drift_why = \
              replace(drift_why, ?2, ?3),
                  last_error = ?4, updated_at = ?5
-             WHERE id = ?1 AND last_end = ?2",
-        )?
-        .execute(params![id.0, bare, full, error, now])?;
+             WHERE id = ?1 AND last_end = ?2";
+    let replaced = execute(tx, sql, params![id, bare, full, error, now])?;
 
     Ok(replaced > 0)
 }

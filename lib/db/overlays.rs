@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::base::names::{OverlayId, OverlayName, OverlayRef};
 use crate::base::{Error, Result};
-use crate::db::error;
 use crate::db::events::{self, NewEvent};
+use crate::db::{error, execute, query};
 
 /// An overlay of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,11 +45,8 @@ pub fn find(connection: &Connection, name: &OverlayName) -> Result<Overlay> {
 
 /// All overlays by name.
 pub fn all(connection: &Connection) -> Result<Vec<Overlay>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id, name, ref, created_at FROM overlays ORDER BY name")?;
-    let mut overlays: Vec<Overlay> = statement
-        .query_map([], read)?
-        .collect::<rusqlite::Result<_>>()?;
+    let sql = "SELECT id, name, ref, created_at FROM overlays ORDER BY name";
+    let mut overlays: Vec<Overlay> = query(connection, sql, [], read)?;
     for overlay in &mut overlays {
         overlay.blueprints = used_by(connection, overlay.id)?;
     }
@@ -105,8 +102,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Res
         )));
     }
 
-    tx.prepare_cached("DELETE FROM overlays WHERE id = ?1")?
-        .execute([overlay.id.0])?;
+    execute(tx, "DELETE FROM overlays WHERE id = ?1", [overlay.id])?;
 
     let detail = format!("'{name}' at overlays/{}", overlay.reference);
     events::add(
@@ -124,23 +120,18 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Res
 }
 
 fn used_by(connection: &Connection, id: OverlayId) -> Result<Vec<String>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT b.id, b.name, coalesce(u.name, '?') FROM blueprint_overlays l JOIN blueprints b ON \
+    let sql = "SELECT b.id, b.name, coalesce(u.name, '?') FROM blueprint_overlays l JOIN blueprints b ON \
          b.id = l.blueprint_id
-         LEFT JOIN users u ON u.id = b.user_id WHERE l.overlay_id = ?1 ORDER BY b.id",
-    )?;
-
-    let rows = statement.query_map([id.0], |row| {
+         LEFT JOIN users u ON u.id = b.user_id WHERE l.overlay_id = ?1 ORDER BY b.id";
+    query(connection, sql, [id], |row| {
         let (id, name, user): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(format!("{id} ('{name}' of {user})"))
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Overlay> {
     Ok(Overlay {
-        id: OverlayId(row.get(0)?),
+        id: row.get(0)?,
         name: row.get(1)?,
         reference: row.get(2)?,
         created_at: row.get(3)?,

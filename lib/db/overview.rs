@@ -104,7 +104,7 @@ pub fn shared_job(connection: &Connection) -> Result<Option<Shared>> {
 
     let found = statement.query_row([], |row| {
         Ok(Shared {
-            id: JobId(row.get(0)?),
+            id: row.get(0)?,
             operation: text(row, 1)?,
             state: parse_state(row, 2)?,
         })

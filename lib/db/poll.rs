@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::server_unit;
-use crate::db::text;
+use crate::db::{execute, query, text};
 
 /// A unit of left4me-server@ without a server row that is enabled or runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,40 +58,33 @@ pub struct Poll {
 
 /// All orphans, ordered by instance.
 pub fn orphans(connection: &Connection) -> Result<Vec<Orphan>> {
-    let mut statement = connection
-        .prepare_cached("SELECT instance, enabled, state, since FROM orphans ORDER BY instance")?;
-    let rows = statement.query_map([], |row| {
+    let sql = "SELECT instance, enabled, state, since FROM orphans ORDER BY instance";
+    query(connection, sql, [], |row| {
         Ok(Orphan {
             instance: text(row, 0)?,
             enabled: row.get(1)?,
             state: text(row, 2)?,
             since: row.get(3)?,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// Adds an orphan, or updates its state. Writes nothing when the state is the same.
 pub fn set_orphan(tx: &Connection, orphan: &Orphan) -> Result<()> {
-    tx.prepare_cached(
-        "INSERT INTO orphans (instance, enabled, state, since) VALUES (?1, ?2, ?3, ?4)
+    let sql = "INSERT INTO orphans (instance, enabled, state, since) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (instance) DO UPDATE SET enabled = ?2, state = ?3 WHERE enabled <> ?2 OR \
-         state <> ?3",
-    )?
-    .execute(params![
-        orphan.instance,
-        orphan.enabled,
-        orphan.state,
-        orphan.since
-    ])?;
+         state <> ?3";
+    execute(
+        tx,
+        sql,
+        params![orphan.instance, orphan.enabled, orphan.state, orphan.since],
+    )?;
 
     Ok(())
 }
 
 pub fn remove_orphan(tx: &Connection, instance: &str) -> Result<()> {
-    tx.prepare_cached("DELETE FROM orphans WHERE instance = ?1")?
-        .execute([instance])?;
+    execute(tx, "DELETE FROM orphans WHERE instance = ?1", [instance])?;
     Ok(())
 }
 
@@ -109,9 +102,7 @@ pub fn last(connection: &Connection) -> Result<Poll> {
 
 /// Records that the poller read all units, or why it could not.
 pub fn finished(tx: &Connection, now: i64, error: Option<&str>) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE poll SET polled_at = iif(?2 IS NULL, ?1, polled_at), error = ?2 WHERE id = 1",
-    )?
-    .execute(params![now, error])?;
+    let sql = "UPDATE poll SET polled_at = iif(?2 IS NULL, ?1, polled_at), error = ?2 WHERE id = 1";
+    execute(tx, sql, params![now, error])?;
     Ok(())
 }

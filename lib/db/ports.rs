@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 
 use crate::base::config::PortRange;
 use crate::base::names::{ServerId, UserId};
 use crate::base::{Error, Result};
+use crate::db::first;
 use crate::domain::notices;
 
 /// One port of one server.
@@ -91,9 +92,9 @@ pub fn shared(connection: &Connection) -> Result<Vec<Clash>> {
         connection.prepare_cached("SELECT id, name, user_id, port FROM servers ORDER BY id")?;
     let games = statement.query_map([], |row| {
         Ok(Taken {
-            server: ServerId(row.get(0)?),
+            server: row.get(0)?,
             name: row.get(1)?,
-            user: UserId(row.get(2)?),
+            user: row.get(2)?,
             port: row.get(3)?,
             is_tv: false,
         })
@@ -155,7 +156,7 @@ fn tv(connection: &Connection) -> Result<Vec<Taken>> {
         let port = parsed.and_then(|(arguments, config): (Vec<_>, Vec<_>)| {
             notices::tv_port(&arguments, &config)
         });
-        let (server, name, user) = (ServerId(row.get(0)?), row.get(1)?, UserId(row.get(2)?));
+        let (server, name, user) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(port.map(|port| Taken {
             port,
             server,
@@ -207,16 +208,14 @@ pub(super) fn usable_port(
         )));
     }
 
-    let other = connection
-        .prepare_cached("SELECT id, name, user_id FROM servers WHERE port = ?1")?
-        .query_row([port], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, String>(1)?,
-                UserId(row.get(2)?),
-            ))
-        })
-        .optional()?;
+    let sql = "SELECT id, name, user_id FROM servers WHERE port = ?1";
+    let other = first(connection, sql, [port], |row| {
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, String>(1)?,
+            row.get::<_, UserId>(2)?,
+        ))
+    })?;
 
     match other {
         None => Ok(port),

@@ -1,10 +1,11 @@
 //! Idempotency keys of requests that created a job: a repeated key returns the same job. Keys are
 //! kept for a day.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, RequestKey, UserId};
+use crate::db::{execute, first};
 
 /// How long a key is kept, ms. No browser repeats a click after a day, and a form that stays open
 /// for longer counts as new.
@@ -17,23 +18,21 @@ pub fn find(
     key: &RequestKey,
     now: i64,
 ) -> Result<Option<JobId>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT job_id FROM request_keys WHERE user_id = ?1 AND key = ?2 AND created_at >= ?3",
-    )?;
-    Ok(statement
-        .query_row(params![user.0, key.as_str(), now - DAY], |row| {
-            row.get(0).map(JobId)
-        })
-        .optional()?)
+    let sql =
+        "SELECT job_id FROM request_keys WHERE user_id = ?1 AND key = ?2 AND created_at >= ?3";
+    first(
+        connection,
+        sql,
+        params![user, key.as_str(), now - DAY],
+        |row| row.get(0),
+    )
 }
 
 /// Stores the key, and deletes those that are older than a day.
 pub fn add(tx: &Connection, user: UserId, key: &RequestKey, job: JobId, now: i64) -> Result<()> {
-    tx.prepare_cached("DELETE FROM request_keys WHERE created_at < ?1")?
-        .execute([now - DAY])?;
-    tx.prepare_cached(
-        "INSERT INTO request_keys (user_id, key, job_id, created_at) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute(params![user.0, key.as_str(), job.0, now])?;
+    let sql = "DELETE FROM request_keys WHERE created_at < ?1";
+    execute(tx, sql, [now - DAY])?;
+    let sql = "INSERT INTO request_keys (user_id, key, job_id, created_at) VALUES (?1, ?2, ?3, ?4)";
+    execute(tx, sql, params![user, key.as_str(), job, now])?;
     Ok(())
 }

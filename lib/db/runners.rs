@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::Result;
 use crate::base::control_group::{BadGroup, ControlGroup, is_ours};
 use crate::base::names::{CancellationId, JobId, TaskId};
-use crate::db::{text, text_or_null};
+use crate::db::{execute, query, text, text_or_null};
 use crate::wire::{EndedBy, Served, Tree};
 
 /// A connection, as `left4me-job show` prints it.
@@ -92,18 +92,17 @@ pub struct End {
 
 /// Records a new connection; returns its row.
 pub fn begin(tx: &Connection, task: TaskId, verb: &str, now: i64) -> Result<i64> {
-    tx.prepare_cached("INSERT INTO runners (task_id, verb, started_at) VALUES (?1, ?2, ?3)")?
-        .execute(params![task.0, verb, now])?;
+    let sql = "INSERT INTO runners (task_id, verb, started_at) VALUES (?1, ?2, ?3)";
+    execute(tx, sql, params![task, verb, now])?;
     Ok(tx.last_insert_rowid())
 }
 
 /// Records which process serves it. A forwarded request reports more than one: the last one stays.
 pub fn started(tx: &Connection, id: i64, served: &Served) -> Result<()> {
     let group = served.group.as_ref().map(ControlGroup::as_str);
-    tx.prepare_cached(
-        "UPDATE runners SET unit = ?2, pid = ?3, cgroup = ?4 WHERE id = ?1 AND ended_at IS NULL",
-    )?
-    .execute(params![id, served.unit, served.pid, group])?;
+    let sql =
+        "UPDATE runners SET unit = ?2, pid = ?3, cgroup = ?4 WHERE id = ?1 AND ended_at IS NULL";
+    execute(tx, sql, params![id, served.unit, served.pid, group])?;
     Ok(())
 }
 
@@ -121,11 +120,9 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
         Tree::Left => "left",
     });
 
-    tx.prepare_cached(
-        "UPDATE runners SET ended_at = ?2, exit_code = ?3, ended_by = ?4, tree = ?5 WHERE id = ?1 \
-         AND ended_at IS NULL",
-    )?
-    .execute(params![id, now, end.exit, ended_by, tree])?;
+    let sql = "UPDATE runners SET ended_at = ?2, exit_code = ?3, ended_by = ?4, tree = ?5 WHERE id = ?1 \
+         AND ended_at IS NULL";
+    execute(tx, sql, params![id, now, end.exit, ended_by, tree])?;
 
     Ok(())
 }
@@ -133,11 +130,9 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
 /// Ends, as lost, a row that a dead worker left open. `left`: whether its processes still exist;
 /// none when that is unknown.
 pub fn lose(tx: &Connection, id: i64, left: Option<bool>, now: i64) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3 WHERE id = ?1 AND ended_at \
-         IS NULL",
-    )?
-    .execute(params![id, now, left.map(tree_word)])?;
+    let sql = "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3 WHERE id = ?1 AND ended_at \
+         IS NULL";
+    execute(tx, sql, params![id, now, left.map(tree_word)])?;
     Ok(())
 }
 
@@ -147,19 +142,17 @@ fn tree_word(left: bool) -> &'static str {
 
 /// Records whether processes of a lost connection are left.
 pub fn set_tree(tx: &Connection, id: i64, left: bool) -> Result<()> {
-    tx.prepare_cached("UPDATE runners SET tree = ?2 WHERE id = ?1 AND ended_at IS NOT NULL")?
-        .execute(params![id, tree_word(left)])?;
+    let sql = "UPDATE runners SET tree = ?2 WHERE id = ?1 AND ended_at IS NOT NULL";
+    execute(tx, sql, params![id, tree_word(left)])?;
     Ok(())
 }
 
 /// Records that this cancellation ended those commands of `task` that did not exit by themselves.
 pub fn ended_by(tx: &Connection, cancellation: CancellationId, task: TaskId) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE runners SET cancellation_id = ?1
+    let sql = "UPDATE runners SET cancellation_id = ?1
          WHERE task_id = ?2 AND cancellation_id IS NULL AND ended_by IN ('terminate', 'kill', \
-         'lost')",
-    )?
-    .execute(params![cancellation.0, task.0])?;
+         'lost')";
+    execute(tx, sql, params![cancellation, task])?;
     Ok(())
 }
 
@@ -169,7 +162,7 @@ const COLUMNS: &str = "r.id, r.task_id, r.verb, r.unit, r.pid, r.cgroup, r.start
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Runner> {
     Ok(Runner {
         id: row.get(0)?,
-        task_id: TaskId(row.get(1)?),
+        task_id: row.get(1)?,
         verb: text(row, 2)?,
         unit: text_or_null(row, 3)?,
         pid: row.get(4)?,
@@ -183,11 +176,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Runner> {
 }
 
 fn rows(connection: &Connection, which: &str, of: i64) -> Result<Vec<Runner>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM runners r WHERE {which} ORDER BY r.id"
-    ))?;
-    let rows = statement.query_map([of], from_row)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = format!("SELECT {COLUMNS} FROM runners r WHERE {which} ORDER BY r.id");
+    query(connection, &sql, [of], from_row)
 }
 
 /// The open connections: at its start, a worker finds here what a dead one may have left running.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::ServerId;
+use crate::db::{execute, query};
 
 /// How long every poll is kept, ms.
 pub const DAY: i64 = 24 * 3600 * 1000;
@@ -38,35 +39,30 @@ const PORTION: i64 = 20;
 /// back by an hour deletes nothing.
 pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
     let values = params![
-        server.0,
+        server,
         sample.at,
         sample.memory_bytes,
         sample.cpu_ns,
         sample.restarts
     ];
 
-    tx.prepare_cached(
-        "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts) VALUES \
-         (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute(values)?;
+    let sql = "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts) VALUES \
+         (?1, ?2, ?3, ?4, ?5)";
+    execute(tx, sql, values)?;
 
     // The time is the start of the ten minutes, so the first sample stays and the later ones
     // conflict with it.
     let values = params![
-        server.0,
+        server,
         sample.at - sample.at.rem_euclid(COARSE),
         sample.memory_bytes,
         sample.cpu_ns,
         sample.restarts
     ];
 
-    let first = tx
-        .prepare_cached(
-            "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts) \
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(values)?;
+    let sql = "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts) \
+             VALUES (?1, ?2, ?3, ?4, ?5)";
+    let first = execute(tx, sql, values)?;
 
     if first > 0 {
         drop_old(tx, server, sample.at)?;
@@ -77,20 +73,17 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
 
 fn drop_old(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
     for (table, age) in [("samples", DAY), ("samples_10min", MONTH)] {
-        tx.prepare_cached(&format!(
+        let sql = format!(
             "DELETE FROM {table} WHERE server_id = ?1 AND at IN
                  (SELECT at FROM {table} WHERE server_id = ?1 AND (at < ?2 OR at > ?3) ORDER BY at \
                  LIMIT ?4 + 2 *
                      (SELECT count(*) FROM {table} WHERE server_id = ?1 AND at > ?5 AND at <= ?6))"
-        ))?
-        .execute(params![
-            server.0,
-            now - age,
-            now + DAY,
-            PORTION,
-            now - COARSE,
-            now
-        ])?;
+        );
+        execute(
+            tx,
+            &sql,
+            params![server, now - age, now + DAY, PORTION, now - COARSE, now],
+        )?;
     }
 
     Ok(())
@@ -115,21 +108,18 @@ pub fn since(
         "samples_10min"
     };
 
-    let mut statement = connection.prepare_cached(&format!(
+    let sql = format!(
         "SELECT at, memory_bytes, cpu_ns, restarts FROM {table}
          WHERE server_id = ?1 AND at > ?2 AND at <= ?3 ORDER BY at"
-    ))?;
-
-    let rows = statement.query_map(params![server.0, since, now], |row| {
+    );
+    query(connection, &sql, params![server, since, now], |row| {
         Ok(Sample {
             at: row.get(0)?,
             memory_bytes: row.get(1)?,
             cpu_ns: row.get(2)?,
             restarts: row.get(3)?,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 #[cfg(test)]

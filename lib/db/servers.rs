@@ -1,6 +1,6 @@
 //! Servers: name, port and blueprint, desired and actual state.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::config::PortRange;
@@ -8,7 +8,7 @@ use crate::base::names::{BlueprintId, ServerId, ServerName, ServerRef, UserId, s
 use crate::base::{Error, Result};
 use crate::db::drift::{Drifted, drifted};
 use crate::db::events::{self, NewEvent};
-use crate::db::{blueprints, error, observations, ports};
+use crate::db::{blueprints, error, execute, first, observations, ports, query};
 use crate::domain::blueprint::Spec;
 use crate::domain::server::{ActualState, DesiredState};
 
@@ -125,7 +125,7 @@ pub fn find(connection: &Connection, server: &ServerRef) -> Result<Server> {
 
 /// The server with this id, if there is one.
 pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Server>> {
-    Ok(rows(connection, select!("WHERE s.id = ?1"), [id.0])?.pop())
+    Ok(rows(connection, select!("WHERE s.id = ?1"), [id])?.pop())
 }
 
 /// All servers, ordered by id.
@@ -154,16 +154,14 @@ pub fn should_run(connection: &Connection, id: ServerId) -> Result<bool> {
 
 /// All servers' ids and display names, ascending by id.
 pub fn names(connection: &Connection) -> Result<Vec<(ServerId, String)>> {
-    let mut statement = connection.prepare_cached("SELECT id, name FROM servers ORDER BY id")?;
-    let rows = statement.query_map([], |row| Ok((ServerId(row.get(0)?), row.get(1)?)))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT id, name FROM servers ORDER BY id";
+    query(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// All servers' ids, ascending.
 pub fn all_ids(connection: &Connection) -> Result<Vec<ServerId>> {
-    let mut statement = connection.prepare_cached("SELECT id FROM servers ORDER BY id")?;
-    let ids = statement.query_map([], |row| row.get(0).map(ServerId))?;
-    Ok(ids.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT id FROM servers ORDER BY id";
+    query(connection, sql, [], |row| row.get(0))
 }
 
 /// The servers of one user, ordered by id.
@@ -177,10 +175,8 @@ pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Server>> {
 
 /// The ids of one user's servers.
 pub fn ids_of_user(connection: &Connection, user: UserId) -> Result<Vec<ServerId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT id FROM servers WHERE user_id = ?1 ORDER BY id")?;
-    let ids = statement.query_map([user.0], |row| row.get(0).map(ServerId))?;
-    Ok(ids.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT id FROM servers WHERE user_id = ?1 ORDER BY id";
+    query(connection, sql, [user], |row| row.get(0))
 }
 
 /// Adds a server, with the desired state stopped, and its event. Call it in a write transaction, so
@@ -209,10 +205,10 @@ pub fn create(
              VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         )?
         .execute(params![
-            new.user.0,
+            new.user,
             new.name.as_str(),
             port,
-            new.blueprint.0,
+            new.blueprint,
             now
         ]);
 
@@ -239,7 +235,7 @@ pub fn create(
     };
 
     events::add(tx, now, &event)?;
-    get(tx, id)?.ok_or_else(|| gone(id))
+    get(tx, id)?.ok_or_else(|| no_such_server(id))
 }
 
 /// Links the server to another blueprint of its owner, and adds an event. It applies at the next
@@ -254,15 +250,15 @@ pub fn assign(
     id: ServerId,
     blueprint: BlueprintId,
 ) -> Result<Server> {
-    let server = get(tx, id)?.ok_or_else(|| gone(id))?;
+    let server = get(tx, id)?.ok_or_else(|| no_such_server(id))?;
     blueprints::must_belong(tx, blueprint, server.user_id)?;
 
     let before = ports::shared(tx)?;
-    tx.prepare_cached("UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1")?
-        .execute(params![id.0, blueprint.0, now])?;
+    let sql = "UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1";
+    execute(tx, sql, params![id, blueprint, now])?;
     ports::none_added(tx, &before, &[id])?;
 
-    let server = get(tx, id)?.ok_or_else(|| gone(id))?;
+    let server = get(tx, id)?.ok_or_else(|| no_such_server(id))?;
     let detail = format!("to blueprint '{}'", server.blueprint);
     let event = NewEvent {
         kind: "server.assigned",
@@ -282,7 +278,7 @@ pub fn assign(
 /// Fails with 3 when it does not exist; 4 with what to do while its desired state is running, it
 /// runs, has an unfinished job, or may have files.
 pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Server> {
-    let server = get(tx, id)?.ok_or_else(|| gone(id))?;
+    let server = get(tx, id)?.ok_or_else(|| no_such_server(id))?;
     let first = format!("first run `left4me-job enqueue delete --server {id} --wait`");
 
     let still = |why: String| {
@@ -313,8 +309,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
         return still(format!("may have files under instances/{id}: {first}"));
     }
 
-    tx.prepare_cached("DELETE FROM servers WHERE id = ?1")?
-        .execute([id.0])?;
+    execute(tx, "DELETE FROM servers WHERE id = ?1", [id])?;
 
     let detail = format!("'{}' on port {}", server.name, server.port);
     let event = NewEvent {
@@ -331,12 +326,9 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
 
 /// Sets the desired state. False when it is the same already, or when the server does not exist.
 pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i64) -> Result<bool> {
-    let changed = tx
-        .prepare_cached(
-            "UPDATE servers SET version = version + 1, desired_state = ?2, updated_at = ?3
-             WHERE id = ?1 AND desired_state <> ?2",
-        )?
-        .execute(params![id.0, desired.as_str(), now])?;
+    let sql = "UPDATE servers SET version = version + 1, desired_state = ?2, updated_at = ?3
+             WHERE id = ?1 AND desired_state <> ?2";
+    let changed = execute(tx, sql, params![id, desired.as_str(), now])?;
     Ok(changed > 0)
 }
 
@@ -348,11 +340,9 @@ pub fn set_last_error(
     last_error: Option<&str>,
     now: i64,
 ) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3 \
-                       WHERE id = ?1 AND last_error IS NOT ?2",
-    )?
-    .execute(params![id.0, last_error, now])?;
+    let sql = "UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3 \
+                       WHERE id = ?1 AND last_error IS NOT ?2";
+    execute(tx, sql, params![id, last_error, now])?;
     Ok(())
 }
 
@@ -361,54 +351,42 @@ pub fn set_last_error(
 /// Fails with 3 when the server does not exist; 1 with the blueprint's name when its row is
 /// invalid.
 pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
-    let (port, blueprint) = connection
-        .prepare_cached("SELECT port, blueprint_id FROM servers WHERE id = ?1")?
-        .query_row([id.0], |row| Ok((row.get(0)?, BlueprintId(row.get(1)?))))
-        .optional()?
-        .ok_or_else(|| gone(id))?;
+    let sql = "SELECT port, blueprint_id FROM servers WHERE id = ?1";
+    let (port, blueprint) = first(connection, sql, [id], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .ok_or_else(|| no_such_server(id))?;
     blueprints::spec(connection, blueprint, port)
 }
 
 /// The servers that an update has to stop and start again: those that should be running, and those
 /// that are.
 pub fn all_that_should_run(connection: &Connection) -> Result<Vec<ServerId>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN ('running', \
-         'starting', 'stopping') ORDER BY id",
-    )?;
-    let ids = statement.query_map([], |row| row.get(0).map(ServerId))?;
-    Ok(ids.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN ('running', \
+         'starting', 'stopping') ORDER BY id";
+    query(connection, sql, [], |row| row.get(0))
 }
 
 /// Whether a task began to write the server's files after the last one that removed them. The ids
 /// give the order of a server's tasks, because the clock may go back between two of them.
 pub fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
-    let last: Option<String> = connection
-        .prepare_cached(
-            "SELECT k.kind FROM job_targets t JOIN tasks k ON k.job_id = t.job_id
+    let sql = "SELECT k.kind FROM job_targets t JOIN tasks k ON k.job_id = t.job_id
              WHERE t.server_id = ?1 AND k.server_id = ?1 AND k.started_at IS NOT NULL
                AND (k.kind = 'initialize' OR (k.kind = 'purge-instance' AND k.state = 'succeeded'))
-             ORDER BY k.id DESC LIMIT 1",
-        )?
-        .query_row([id.0], |row| row.get(0))
-        .optional()?;
+             ORDER BY k.id DESC LIMIT 1";
+    let last: Option<String> = first(connection, sql, [id], |row| row.get(0))?;
 
     Ok(last.is_some_and(|kind| kind == "initialize"))
 }
 
-fn gone(id: ServerId) -> Error {
+fn no_such_server(id: ServerId) -> Error {
     Error::not_found(format!("server {id} does not exist any more"))
 }
 
 fn rows(connection: &Connection, sql: &str, by: impl rusqlite::Params) -> Result<Vec<Server>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement
-        .query_map(by, read)?
-        .collect::<rusqlite::Result<_>>()?)
+    query(connection, sql, by, read)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
-    let id = ServerId(row.get(0)?);
+    let id = row.get(0)?;
 
     Ok(Server {
         id,
@@ -423,8 +401,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         actual_state_updated_at: row.get(8)?,
         last_error: row.get(9)?,
         enabled: row.get(10)?,
-        user_id: UserId(row.get(11)?),
-        blueprint_id: BlueprintId(row.get(12)?),
+        user_id: row.get(11)?,
+        blueprint_id: row.get(12)?,
         actual_since: row.get(13)?,
         restarts: row.get(14)?,
         last_end: row.get(15)?,

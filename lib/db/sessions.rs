@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::base::names::{SessionId, UserId};
 use crate::base::{Result, secret};
+use crate::db::execute;
 
 /// A session expires after this long without a request, ms.
 pub const IDLE: i64 = 24 * 3600 * 1000;
@@ -35,17 +36,17 @@ pub fn begin(
     now: i64,
     expires_at: i64,
 ) -> Result<SessionId> {
-    tx.prepare_cached(
-        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY \
-         id LIMIT 20)",
-    )?
-    .execute([now - RETENTION])?;
+    let sql = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY \
+         id LIMIT 20)";
+    execute(tx, sql, [now - RETENTION])?;
 
-    tx.prepare_cached(
-        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, \
-         ?2, ?3, ?3, ?4)",
-    )?
-    .execute(params![user.0, secret::digest(text), now, expires_at])?;
+    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, \
+         ?2, ?3, ?3, ?4)";
+    execute(
+        tx,
+        sql,
+        params![user, secret::digest(text), now, expires_at],
+    )?;
 
     Ok(SessionId(tx.last_insert_rowid()))
 }
@@ -64,7 +65,7 @@ pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Sess
     let found = statement.query_row(params![secret::digest(text), now, IDLE], |row| {
         Ok(Session {
             id: SessionId(row.get(0)?),
-            user: UserId(row.get(1)?),
+            user: row.get(1)?,
             name: super::text(row, 2)?,
             is_admin: row.get(3)?,
             is_stale: (row.get::<_, i64>(4)? - now).abs() > SEEN_EVERY,
@@ -82,23 +83,20 @@ pub fn is_good(connection: &Connection, id: SessionId, is_admin: bool, now: i64)
              AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL \
              AND u.is_admin = ?4",
     )?;
-    Ok(statement.exists(params![id.0, now, IDLE, is_admin])?)
+    Ok(statement.exists(params![id, now, IDLE, is_admin])?)
 }
 
 /// Records that the session is in use, also after the clock was set back.
 pub fn touch(tx: &Connection, id: SessionId, now: i64) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at <> ?2",
-    )?
-    .execute(params![id.0, now])?;
+    let sql = "UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at <> ?2";
+    execute(tx, sql, params![id, now])?;
     Ok(())
 }
 
 /// Ends a session. False when it had ended already.
 pub fn end(tx: &Connection, id: SessionId, now: i64) -> Result<bool> {
-    let ended = tx
-        .prepare_cached("UPDATE sessions SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL")?
-        .execute(params![id.0, now])?;
+    let sql = "UPDATE sessions SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL";
+    let ended = execute(tx, sql, params![id, now])?;
     Ok(ended > 0)
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
-use crate::db::{text, text_or_null};
+use crate::db::{execute, first, query, text, text_or_null};
 use crate::domain::outcome::{self, Facts, ServerOutcome};
 use crate::domain::plan::Plan;
 use crate::domain::task::{Needs, TaskState};
@@ -81,12 +81,7 @@ pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
 
     let mut ids: Vec<i64> = Vec::with_capacity(plan.tasks.len());
     for (position, task) in (0_i64..).zip(&plan.tasks) {
-        task_row.execute(params![
-            job.0,
-            position,
-            task.kind.as_str(),
-            task.server.map(|id| id.0)
-        ])?;
+        task_row.execute(params![job, position, task.kind.as_str(), task.server])?;
 
         let id = tx.last_insert_rowid();
         for &(before, needs) in &task.after {
@@ -115,9 +110,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
         })?;
 
     Ok(Task {
-        id: TaskId(row.get(0)?),
+        id: row.get(0)?,
         kind: text(row, 1)?,
-        server: row.get::<_, Option<i64>>(2)?.map(ServerId),
+        server: row.get(2)?,
         state,
         depends_on: Vec::new(),
         started_at: row.get(4)?,
@@ -154,7 +149,7 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
 
     let mut rows = statement.query([&wanted])?;
     while let Some(row) = rows.next()? {
-        let (job, task) = (JobId(row.get(10)?), from_row(row)?);
+        let (job, task) = (row.get(10)?, from_row(row)?);
         let tasks = all.entry(job).or_default();
         places.insert(task.id, tasks.len());
         tasks.push(task);
@@ -168,13 +163,13 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
 
     let mut rows = statement.query([&wanted])?;
     while let Some(row) = rows.next()? {
-        let place = places.get(&TaskId(row.get(1)?));
-        let tasks = all.get_mut(&JobId(row.get(0)?));
+        let place = places.get(&row.get(1)?);
+        let tasks = all.get_mut(&row.get(0)?);
         if let Some(task) = tasks
             .zip(place)
             .and_then(|(tasks, place)| tasks.get_mut(*place))
         {
-            task.depends_on.push(TaskId(row.get(2)?));
+            task.depends_on.push(row.get(2)?);
             let is_end = row.get::<_, String>(3)? == Needs::End.as_str();
             task.needs
                 .push(if is_end { Needs::End } else { Needs::Success });
@@ -186,21 +181,16 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
 
 /// The job of a task, if the task exists.
 pub fn job_of(connection: &Connection, id: TaskId) -> Result<Option<JobId>> {
-    let mut statement = connection.prepare_cached("SELECT job_id FROM tasks WHERE id = ?1")?;
-    Ok(statement
-        .query_row([id.0], |row| row.get(0).map(JobId))
-        .optional()?)
+    let sql = "SELECT job_id FROM tasks WHERE id = ?1";
+    first(connection, sql, [id], |row| row.get(0))
 }
 
 /// pending -> running. False when it is no longer pending or its job is not running.
 pub fn start(tx: &Connection, id: TaskId, now: i64) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE tasks SET state = 'running', started_at = ?2 WHERE id = ?1 AND state = 'pending'
-             AND (SELECT state FROM jobs WHERE id = job_id) = 'running'",
-        )?
-        .execute(params![id.0, now])?
-        > 0)
+    let sql =
+        "UPDATE tasks SET state = 'running', started_at = ?2 WHERE id = ?1 AND state = 'pending'
+             AND (SELECT state FROM jobs WHERE id = job_id) = 'running'";
+    Ok(execute(tx, sql, params![id, now])? > 0)
 }
 
 /// How a task ends.
@@ -217,43 +207,35 @@ pub struct Finish<'a> {
 
 /// running -> succeeded, failed or cancelled. False when it has ended already.
 pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE tasks SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, \
+    let sql = "UPDATE tasks SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, \
              finished_at = ?6
-             WHERE id = ?1 AND state = 'running'",
-        )?
-        .execute(params![
-            id.0,
+             WHERE id = ?1 AND state = 'running'";
+    Ok(execute(
+        tx,
+        sql,
+        params![
+            id,
             finish.state.as_str(),
             finish.exit_code,
             finish.error,
             finish.was_running,
             now
-        ])?
-        > 0)
+        ],
+    )? > 0)
 }
 
 /// pending -> skipped, because a dependency did not succeed. False when it is not pending.
 pub fn skip(tx: &Connection, id: TaskId, why: &str, now: i64) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE tasks SET state = 'skipped', error = ?2, finished_at = ?3 WHERE id = ?1 AND \
-             state = 'pending'",
-        )?
-        .execute(params![id.0, why, now])?
-        > 0)
+    let sql = "UPDATE tasks SET state = 'skipped', error = ?2, finished_at = ?3 WHERE id = ?1 AND \
+             state = 'pending'";
+    Ok(execute(tx, sql, params![id, why, now])? > 0)
 }
 
 /// running -> cancelling; from then on it can only become cancelled. False when it is no longer
 /// running.
 pub fn set_cancelling(tx: &Connection, id: TaskId) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE tasks SET state = 'cancelling' WHERE id = ?1 AND state = 'running'",
-        )?
-        .execute([id.0])?
-        > 0)
+    let sql = "UPDATE tasks SET state = 'cancelling' WHERE id = ?1 AND state = 'running'";
+    Ok(execute(tx, sql, [id])? > 0)
 }
 
 /// How a cancelled task ends.
@@ -271,22 +253,22 @@ pub struct Cancelled<'a> {
 
 /// pending or cancelling -> cancelled or skipped. False when it has ended already.
 pub fn cancel(tx: &Connection, id: TaskId, end: &Cancelled<'_>, now: i64) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE tasks SET exit_code = CASE state WHEN 'cancelling' THEN 1 END, state = ?2, \
+    let sql = "UPDATE tasks SET exit_code = CASE state WHEN 'cancelling' THEN 1 END, state = ?2, \
              error = ?3, waived = ?4,
                     was_running = coalesce(?5, was_running), finished_at = ?6
-             WHERE id = ?1 AND state IN ('pending', 'cancelling')",
-        )?
-        .execute(params![
-            id.0,
+             WHERE id = ?1 AND state IN ('pending', 'cancelling')";
+    Ok(execute(
+        tx,
+        sql,
+        params![
+            id,
             end.state.as_str(),
             end.error,
             end.waived,
             end.was_running,
             now
-        ])?
-        > 0)
+        ],
+    )? > 0)
 }
 
 /// Ends the tasks of a job that a dead or stopping worker leaves: running -> failed, cancelling ->
@@ -297,42 +279,28 @@ pub fn abandon(
     why: &str,
     now: i64,
 ) -> Result<Vec<(TaskId, Option<ServerId>, String)>> {
-    let mut statement = tx.prepare_cached(
+    let sql =
         "UPDATE tasks SET exit_code = CASE state WHEN 'pending' THEN NULL ELSE 1 END, error = ?2, \
          finished_at = ?3,
                 state = CASE state WHEN 'running' THEN 'failed' WHEN 'cancelling' THEN 'cancelled' \
                 ELSE 'skipped' END
          WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling') RETURNING id, \
-         server_id, state",
-    )?;
-
-    let rows = statement.query_map(params![job.0, why, now], |row| {
-        Ok((
-            TaskId(row.get(0)?),
-            row.get::<_, Option<i64>>(1)?.map(ServerId),
-            row.get(2)?,
-        ))
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+         server_id, state";
+    query(tx, sql, params![job, why, now], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })
 }
 
 /// The servers of a job's running tasks.
 pub fn running_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND \
-         state = 'running'",
-    )?;
-    let rows = statement.query_map([job.0], |row| row.get(0).map(ServerId))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND \
+         state = 'running'";
+    query(connection, sql, [job], |row| row.get(0))
 }
 
 /// The servers of a job's tasks that have started: their state may have changed.
 pub fn started_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND \
-         started_at IS NOT NULL",
-    )?;
-    let rows = statement.query_map([job.0], |row| row.get(0).map(ServerId))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let sql = "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND \
+         started_at IS NOT NULL";
+    query(connection, sql, [job], |row| row.get(0))
 }

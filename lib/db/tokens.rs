@@ -1,11 +1,12 @@
 //! Tokens of the REST API: 256 random bits, shown once; only their SHA-256 is stored ([`secret`]).
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::names::{TokenId, TokenName, UserId};
 use crate::base::{Error, Result, secret};
 use crate::db::events::{self, NewEvent};
+use crate::db::{execute, first, query};
 
 /// The prefix of every token, by which people and secret scanners recognize it.
 pub const PREFIX: &str = "l4m_";
@@ -51,10 +52,9 @@ pub fn create(
     name: &TokenName,
 ) -> Result<(Token, String)> {
     let same = "SELECT id FROM tokens WHERE user_id = ?1 AND name = ?2 AND revoked_at IS NULL";
-    let same = tx
-        .prepare_cached(same)?
-        .query_row(params![user.0, name.as_str()], |row| row.get::<_, i64>(0))
-        .optional()?;
+    let same = first(tx, same, params![user, name.as_str()], |row| {
+        row.get::<_, i64>(0)
+    })?;
 
     if let Some(id) = same {
         let words = format!(
@@ -66,10 +66,12 @@ pub fn create(
     }
 
     let text = format!("{PREFIX}{}", secret::random()?);
-    tx.prepare_cached(
-        "INSERT INTO tokens (user_id, name, hash, created_at) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute(params![user.0, name.as_str(), secret::digest(&text), now])?;
+    let sql = "INSERT INTO tokens (user_id, name, hash, created_at) VALUES (?1, ?2, ?3, ?4)";
+    execute(
+        tx,
+        sql,
+        params![user, name.as_str(), secret::digest(&text), now],
+    )?;
 
     let token = get(tx, TokenId(tx.last_insert_rowid()))?;
     add_event(tx, now, actor, "token.created", &token)?;
@@ -78,26 +80,24 @@ pub fn create(
 
 /// All tokens, including revoked ones, ordered by id.
 pub fn all(connection: &Connection) -> Result<Vec<Token>> {
-    let mut statement = connection.prepare_cached(select!("ORDER BY t.id"))?;
-    Ok(statement
-        .query_map([], read)?
-        .collect::<rusqlite::Result<_>>()?)
+    query(connection, select!("ORDER BY t.id"), [], read)
 }
 
 /// A user's tokens, including revoked ones, ordered by id.
 pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Token>> {
-    let mut statement = connection.prepare_cached(select!("WHERE t.user_id = ?1 ORDER BY t.id"))?;
-    Ok(statement
-        .query_map([user.0], read)?
-        .collect::<rusqlite::Result<_>>()?)
+    query(
+        connection,
+        select!("WHERE t.user_id = ?1 ORDER BY t.id"),
+        [user.0],
+        read,
+    )
 }
 
 /// Revokes a token, and adds an event. False when it was revoked already.
 pub fn revoke(tx: &Connection, now: i64, actor: &str, id: TokenId) -> Result<bool> {
     let token = get(tx, id)?;
-    let changed = tx
-        .prepare_cached("UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")?
-        .execute(params![id.0, now])?;
+    let sql = "UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
+    let changed = execute(tx, sql, params![id, now])?;
 
     if changed > 0 {
         add_event(tx, now, actor, "token.revoked", &token)?;
@@ -119,12 +119,12 @@ pub fn revoke_all(tx: &Connection, now: i64, actor: &str, user: UserId) -> Resul
 
 /// The token with this text, if it is valid: not revoked, its owner not disabled.
 pub fn authenticate(connection: &Connection, text: &str) -> Result<Option<Token>> {
-    Ok(connection
-        .prepare_cached(select!(
-            "WHERE t.hash = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL"
-        ))?
-        .query_row([secret::digest(text)], read)
-        .optional()?)
+    first(
+        connection,
+        select!("WHERE t.hash = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL"),
+        [secret::digest(text)],
+        read,
+    )
 }
 
 /// Whether a token is still valid and its user unchanged.
@@ -133,29 +133,23 @@ pub fn is_good(connection: &Connection, id: TokenId, is_admin: bool) -> Result<b
         "SELECT 1 FROM tokens t JOIN users u ON u.id = t.user_id
          WHERE t.id = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL AND u.is_admin = ?2",
     )?;
-    Ok(statement.exists(params![id.0, is_admin])?)
+    Ok(statement.exists(params![id, is_admin])?)
 }
 
 /// Records that a token was used. Writes nothing when the last record is less than a minute old.
 pub fn touch(tx: &Connection, id: TokenId, now: i64) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND abs(coalesce(last_used_at, 0) - ?2) \
-         > 60000",
-    )?
-    .execute(params![id.0, now])?;
+    let sql = "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND abs(coalesce(last_used_at, 0) - ?2) \
+         > 60000";
+    execute(tx, sql, params![id, now])?;
     Ok(())
 }
 
 fn get(connection: &Connection, id: TokenId) -> Result<Token> {
-    connection
-        .prepare_cached(select!("WHERE t.id = ?1"))?
-        .query_row([id.0], read)
-        .optional()?
-        .ok_or_else(|| {
-            Error::not_found(format!(
-                "no token has the id {id}: see `left4me token list`"
-            ))
-        })
+    first(connection, select!("WHERE t.id = ?1"), [id], read)?.ok_or_else(|| {
+        Error::not_found(format!(
+            "no token has the id {id}: see `left4me token list`"
+        ))
+    })
 }
 
 fn add_event(tx: &Connection, now: i64, actor: &str, kind: &str, token: &Token) -> Result<()> {
@@ -174,12 +168,12 @@ fn add_event(tx: &Connection, now: i64, actor: &str, kind: &str, token: &Token) 
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Token> {
     Ok(Token {
-        id: TokenId(row.get(0)?),
+        id: row.get(0)?,
         user: row.get(1)?,
         name: row.get(2)?,
         created_at: row.get(3)?,
         last_used_at: row.get(4)?,
         revoked_at: row.get(5)?,
-        user_id: UserId(row.get(6)?),
+        user_id: row.get(6)?,
     })
 }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::JobId;
-use crate::db::text;
+use crate::db::{execute, query, text};
 use crate::domain::operation::Operation;
 
 /// A job that is running or being cancelled.
@@ -66,11 +66,11 @@ pub fn shift(tx: &Connection, step: Step) -> Result<()> {
         ("cancellations", "escalated_at", cancellations),
         ("cancellations", "created_at", cancellations),
     ] {
-        tx.prepare_cached(&format!(
+        let sql = format!(
             "UPDATE {table} SET {column} = {column} + ?1 WHERE {whose} AND NOT ({column} > ?2 AND \
              {column} <= ?3)"
-        ))?
-        .execute(params![step.by, step.after, step.now])?;
+        );
+        execute(tx, &sql, params![step.by, step.after, step.now])?;
     }
 
     Ok(())
@@ -78,19 +78,14 @@ pub fn shift(tx: &Connection, step: Step) -> Result<()> {
 
 /// All jobs that are running or being cancelled, ordered by id.
 pub fn all(connection: &Connection) -> Result<Vec<UnderWay>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, operation, coalesce(started_at, created_at) FROM jobs
-         WHERE state IN ('running', 'cancelling') ORDER BY id",
-    )?;
-
-    let rows = statement.query_map([], |row| {
+    let sql = "SELECT id, operation, coalesce(started_at, created_at) FROM jobs
+         WHERE state IN ('running', 'cancelling') ORDER BY id";
+    query(connection, sql, [], |row| {
         let operation = text(row, 1)?.parse().ok();
         Ok(UnderWay {
-            id: JobId(row.get(0)?),
+            id: row.get(0)?,
             operation,
             started_at: row.get(2)?,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::names::{UserId, UserName};
 use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
-use crate::db::{error, tokens};
+use crate::db::{error, execute, first, query, tokens};
 
 /// What a user may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,26 +53,17 @@ pub fn find(connection: &Connection, name: &UserName) -> Result<User> {
 
 /// The user with this name, if there is one. Accepts any text.
 pub fn by_name(connection: &Connection, name: &str) -> Result<Option<User>> {
-    Ok(connection
-        .prepare_cached(select!("WHERE name = ?1"))?
-        .query_row([name], read)
-        .optional()?)
+    first(connection, select!("WHERE name = ?1"), [name], read)
 }
 
 /// The user with this id, if there is one.
 pub fn get(connection: &Connection, id: UserId) -> Result<Option<User>> {
-    Ok(connection
-        .prepare_cached(select!("WHERE id = ?1"))?
-        .query_row([id.0], read)
-        .optional()?)
+    first(connection, select!("WHERE id = ?1"), [id], read)
 }
 
 /// All users, ordered by name.
 pub fn all(connection: &Connection) -> Result<Vec<User>> {
-    let mut statement = connection.prepare_cached(select!("ORDER BY name"))?;
-    Ok(statement
-        .query_map([], read)?
-        .collect::<rusqlite::Result<_>>()?)
+    query(connection, select!("ORDER BY name"), [], read)
 }
 
 /// The hash of a user's password, for signing in.
@@ -132,8 +123,8 @@ pub fn set_password(
     hash: &str,
 ) -> Result<User> {
     let user = find(tx, name)?;
-    tx.prepare_cached("UPDATE users SET password_hash = ?2, updated_at = ?3 WHERE id = ?1")?
-        .execute(params![user.id.0, hash, now])?;
+    let sql = "UPDATE users SET password_hash = ?2, updated_at = ?3 WHERE id = ?1";
+    execute(tx, sql, params![user.id, hash, now])?;
     end_sessions(tx, now, user.id)?;
     add_event(tx, now, actor, "user.password-changed", name)?;
     tokens::revoke_all(tx, now, actor, user.id)?;
@@ -144,12 +135,9 @@ pub fn set_password(
 /// not restore them. False when the user was disabled already.
 pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result<bool> {
     let user = find(tx, name)?;
-    let changed = tx
-        .prepare_cached(
-            "UPDATE users SET disabled_at = ?2, updated_at = ?2 WHERE id = ?1 AND \
-                         disabled_at IS NULL",
-        )?
-        .execute(params![user.id.0, now])?;
+    let sql = "UPDATE users SET disabled_at = ?2, updated_at = ?2 WHERE id = ?1 AND \
+                         disabled_at IS NULL";
+    let changed = execute(tx, sql, params![user.id, now])?;
 
     if changed > 0 {
         end_sessions(tx, now, user.id)?;
@@ -163,12 +151,9 @@ pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Resul
 /// Enables a user, and adds an event. False when the user was enabled already.
 pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result<bool> {
     let user = find(tx, name)?;
-    let changed = tx
-        .prepare_cached(
-            "UPDATE users SET disabled_at = NULL, updated_at = ?2 WHERE id = ?1 AND disabled_at IS \
-             NOT NULL",
-        )?
-        .execute(params![user.id.0, now])?;
+    let sql = "UPDATE users SET disabled_at = NULL, updated_at = ?2 WHERE id = ?1 AND disabled_at IS \
+             NOT NULL";
+    let changed = execute(tx, sql, params![user.id, now])?;
 
     if changed > 0 {
         add_event(tx, now, actor, "user.enabled", name)?;
@@ -189,8 +174,8 @@ pub fn is_last_admin(connection: &Connection, id: UserId) -> Result<bool> {
 }
 
 fn end_sessions(tx: &Connection, now: i64, user: UserId) -> Result<()> {
-    tx.prepare_cached("UPDATE sessions SET ended_at = ?2 WHERE user_id = ?1 AND ended_at IS NULL")?
-        .execute(params![user.0, now])?;
+    let sql = "UPDATE sessions SET ended_at = ?2 WHERE user_id = ?1 AND ended_at IS NULL";
+    execute(tx, sql, params![user, now])?;
     Ok(())
 }
 
@@ -209,7 +194,7 @@ fn add_event(tx: &Connection, now: i64, actor: &str, kind: &str, name: &UserName
 
 fn read(row: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User {
-        id: UserId(row.get(0)?),
+        id: row.get(0)?,
         name: row.get(1)?,
         is_admin: row.get(2)?,
         created_at: row.get(3)?,

@@ -9,7 +9,7 @@ use crate::base::names::ServerId;
 use crate::domain::server::{ActualState, DesiredState};
 
 /// How a server's actual state differs from its desired state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Drift {
     /// Should be running, but is stopped or failed.

@@ -9,7 +9,7 @@ use crate::base::names::{BadName, shown};
 use crate::domain::task::TaskState;
 
 /// The states of a job. Terminal states are final: no transition leaves them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
     /// Accepted, waiting to start.

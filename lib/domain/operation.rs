@@ -7,8 +7,7 @@ use crate::base::names::{BadName, shown};
 use crate::domain::server::DesiredState;
 
 /// An operation on no, one or many servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, utoipa::ToSchema)]
-#[schema(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Installs the game's files; refused while any overlay is mounted.
     Install,

@@ -6,7 +6,7 @@ use crate::base::names::ServerId;
 use crate::domain::task::TaskState;
 
 /// A job's outcome for one server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// None of its tasks has started.
@@ -38,7 +38,7 @@ impl Outcome {
 }
 
 /// A server and a job's outcome for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServerOutcome {
     /// The server.
     pub server: ServerId,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::base::names::{BadName, shown};
 
 /// The state that an admin requested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DesiredState {
     /// The server should be running, also after a reboot.
@@ -35,7 +35,7 @@ impl fmt::Display for DesiredState {
 }
 
 /// The state that systemd reported last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActualState {
     /// The game runs.

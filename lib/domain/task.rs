@@ -68,7 +68,7 @@ impl fmt::Display for TaskKind {
 }
 
 /// The states of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskState {
     /// Waits for its dependencies or a free slot.

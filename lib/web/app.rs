@@ -49,7 +49,7 @@ pub struct AppSettings {
     /// The runner's socket, for the doctor.
     pub runner_socket: PathBuf,
     /// Other paths that the doctor checks.
-    pub looks: DoctorSettings,
+    pub doctor: DoctorSettings,
     /// The range of servers' ports.
     pub ports: PortRange,
     /// How long a session lasts at most, ms.

@@ -99,7 +99,7 @@ struct WebCli {
     #[command(flatten)]
     logging: Logging,
     #[command(flatten)]
-    looks: DoctorSettings,
+    doctor: DoctorSettings,
     /// Address to listen at, if systemd passes no socket
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
@@ -237,7 +237,7 @@ fn app(cli: &WebCli, store: Store) -> Result<App> {
             worker_socket: cli.worker.worker_socket.clone(),
             helper_socket: cli.sockets.helper_socket.clone(),
             runner_socket: cli.sockets.runner_socket.clone(),
-            looks: cli.looks.clone(),
+            doctor: cli.doctor.clone(),
             ports: cli.ports.port_range,
             session: i64::from(cli.own.session_hours) * 3_600_000,
             replay_limit: cli.own.replay_limit,

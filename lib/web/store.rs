@@ -148,10 +148,10 @@ where
     T: Send + 'static,
     F: FnOnce() -> Result<T> + Send + 'static,
 {
-    permit.blocking(work).await.map_err(gone)?
+    permit.blocking(work).await.map_err(interrupted)?
 }
 
 /// The work panicked, or the program is exiting.
-fn gone(error: impl std::fmt::Display) -> Error {
+fn interrupted(error: impl std::fmt::Display) -> Error {
     Error::failed(format!("the request's work failed: {error}"))
 }

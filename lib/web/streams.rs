@@ -83,11 +83,11 @@ async fn changes(
     }
 
     // A topic that the viewer may not see is reported as over; the others are not affected.
-    let (asked, who) = (topics.clone(), viewer.clone());
+    let (asked, requester) = (topics.clone(), viewer.clone());
     let seen = app.store.read(move |db| {
         Ok(asked
             .iter()
-            .map(|topic| may_see(db, &who, topic).is_ok())
+            .map(|topic| may_see(db, &requester, topic).is_ok())
             .collect())
     });
 
@@ -105,10 +105,10 @@ async fn changes(
         .collect();
 
     let followed: Vec<Topic> = topics.iter().flatten().cloned().collect();
-    let reader = reader(&app, &viewer, "changes", move |db, who| {
+    let reader = reader(&app, &viewer, "changes", move |db, requester| {
         followed
             .iter()
-            .try_for_each(|topic| may_see(db, who, topic))
+            .try_for_each(|topic| may_see(db, requester, topic))
     })?;
 
     let sees = if viewer.is_admin {
@@ -125,10 +125,10 @@ async fn changes(
     ))))
 }
 
-fn may_see(db: &Connection, who: &Viewer, topic: &Topic) -> Result<()> {
+fn may_see(db: &Connection, requester: &Viewer, topic: &Topic) -> Result<()> {
     match topic {
-        Topic::Job(id, _) => who.may_see_job(db, *id),
-        Topic::Console(id, _) => who.server(db, *id).map(drop),
+        Topic::Job(id, _) => requester.may_see_job(db, *id),
+        Topic::Console(id, _) => requester.server(db, *id).map(drop),
     }
 }
 
@@ -165,7 +165,10 @@ async fn job(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id: JobId = id.parse().map_err(|_| Failure::no_page())?;
-    let reader = admitted(&app, &viewer, "job", move |db, who| who.may_see_job(db, id)).await?;
+    let reader = admitted(&app, &viewer, "job", move |db, requester| {
+        requester.may_see_job(db, id)
+    })
+    .await?;
 
     // A client that reconnects sends its position; the URL has the first one.
     let after = match last_id(&headers).or(since.get("after")) {
@@ -184,8 +187,8 @@ async fn console(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id: ServerId = id.parse().map_err(|_| Failure::no_page())?;
-    let reader = admitted(&app, &viewer, "console", move |db, who| {
-        who.server(db, id).map(drop)
+    let reader = admitted(&app, &viewer, "console", move |db, requester| {
+        requester.server(db, id).map(drop)
     })
     .await?;
 
@@ -211,8 +214,8 @@ async fn admitted(
     kind: &'static str,
     allowed: impl Fn(&Connection, &Viewer) -> Result<()> + Clone + Send + 'static,
 ) -> Result<Reader, Failure> {
-    let (ask, who) = (allowed.clone(), viewer.clone());
-    app.store.read(move |db| ask(db, &who)).await?;
+    let (ask, requester) = (allowed.clone(), viewer.clone());
+    app.store.read(move |db| ask(db, &requester)).await?;
     reader(app, viewer, kind, allowed)
 }
 

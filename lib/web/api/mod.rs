@@ -7,6 +7,7 @@
 //! | `jobs`, `cancel`, `servers` | the routes |
 //! | `health` | the health check |
 //! | `document` | the OpenAPI document, generated from them |
+//! | `schemas` | what the document says of types in domain/ |
 
 mod cancel;
 mod document;
@@ -14,6 +15,7 @@ mod extract;
 mod health;
 mod jobs;
 mod list;
+mod schemas;
 mod servers;
 
 use crate::web::access::Access;

@@ -110,11 +110,11 @@ pub struct Attempt<'a> {
     throttle: &'a Throttle,
     account: &'a str,
     sender: Sender,
-    marks: Vec<Mark>,
+    counted: Vec<CountedFailure>,
 }
 
 /// A key's entry before and after an attempt.
-struct Mark {
+struct CountedFailure {
     key: u64,
     before: Option<Failures>,
     after: Failures,
@@ -150,7 +150,7 @@ impl Throttle {
             return Err(Duration::from_millis(until - now));
         }
 
-        let marks = keys
+        let counted = keys
             .into_iter()
             .map(|(key, rule)| table.fail(key, &rule, now))
             .collect();
@@ -158,7 +158,7 @@ impl Throttle {
             throttle: self,
             account,
             sender,
-            marks,
+            counted,
         })
     }
 
@@ -199,12 +199,12 @@ impl Attempt<'_> {
     /// Makes the attempt count, because its password is checked now. It counts even if the client
     /// disconnects.
     pub fn count(&mut self) {
-        self.marks.clear();
+        self.counted.clear();
     }
 
     /// The password was right: clears the account's failures, and takes back one of the sender's.
     pub fn forgive(mut self) {
-        self.marks.clear();
+        self.counted.clear();
 
         let mut table = self.throttle.table();
         let hash = |key: Key<'_>| self.throttle.hasher.hash_one(key);
@@ -229,12 +229,12 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     /// The password was not checked, for instance because of a 503: the attempt does not count.
     fn drop(&mut self) {
-        if self.marks.is_empty() {
+        if self.counted.is_empty() {
             return;
         }
 
         let mut table = self.throttle.table();
-        for Mark { key, before, after } in self.marks.drain(..) {
+        for CountedFailure { key, before, after } in self.counted.drain(..) {
             match table.entries.get(&key).copied() {
                 Some(now) if now == after => table.set(key, before),
                 // Another attempt came meanwhile. Its wait stays.
@@ -285,7 +285,7 @@ impl FailureTable {
     }
 
     /// Counts one more failure.
-    fn fail(&mut self, key: u64, rule: &Rule, now: u64) -> Mark {
+    fn fail(&mut self, key: u64, rule: &Rule, now: u64) -> CountedFailure {
         let before = self.fresh(key, now);
         let times = match before {
             Some(before) => before.times,
@@ -310,7 +310,7 @@ impl FailureTable {
         };
 
         self.set(key, Some(after));
-        Mark { key, before, after }
+        CountedFailure { key, before, after }
     }
 
     /// Drops the key with the fewest failures and returns their number.

@@ -16,7 +16,7 @@ use super::stream::Source;
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, UserId};
 use crate::db::access;
-use crate::db::change_feed::{self, JobMark, ServerMark};
+use crate::db::change_feed::{self, JobVersion, ServerVersion};
 use crate::db::queue;
 use crate::domain::steam;
 
@@ -64,10 +64,10 @@ impl ChangeSet {
 }
 
 /// The tables as of the last read.
-struct TableMarks {
+struct TableVersions {
     event: i64,
-    servers: HashMap<ServerId, ServerMark>,
-    jobs: HashMap<JobId, JobMark>,
+    servers: HashMap<ServerId, ServerVersion>,
+    jobs: HashMap<JobId, JobVersion>,
     pause: Option<queue::Pause>,
     percents: HashMap<JobId, String>,
     percents_at: Instant,
@@ -77,7 +77,7 @@ struct TableMarks {
 pub struct Changes {
     /// Identifies this feed. A position of an earlier feed means nothing in this one.
     run: String,
-    snapshot: Option<TableMarks>,
+    snapshot: Option<TableVersions>,
     checked_at: Instant,
     /// The position of the last change.
     last: u64,
@@ -104,7 +104,7 @@ impl Changes {
 
     /// Whether the last read left out the percentages.
     pub fn has_pending_progress(&self) -> bool {
-        let is_pending = |snapshot: &TableMarks| {
+        let is_pending = |snapshot: &TableVersions| {
             snapshot.percents_at < self.checked_at && snapshot.jobs.values().any(|job| job.installs)
         };
         self.snapshot.as_ref().is_some_and(is_pending)
@@ -115,7 +115,7 @@ impl Changes {
         self.checked_at = now;
 
         let Some(before) = self.snapshot.take() else {
-            self.snapshot = Some(TableMarks::first(connection, now)?);
+            self.snapshot = Some(TableVersions::first(connection, now)?);
             return Ok(true);
         };
 
@@ -158,17 +158,17 @@ impl Changes {
     }
 }
 
-impl TableMarks {
+impl TableVersions {
     fn first(connection: &Connection, now: Instant) -> Result<Self> {
         let mut snapshot = Self {
             event: change_feed::last_event(connection)?,
-            servers: change_feed::server_marks(connection)?
+            servers: change_feed::server_versions(connection)?
                 .into_iter()
-                .map(|mark| (mark.id, mark))
+                .map(|version| (version.id, version))
                 .collect(),
-            jobs: change_feed::job_marks(connection)?
+            jobs: change_feed::job_versions(connection)?
                 .into_iter()
-                .map(|mark| (mark.id, mark))
+                .map(|version| (version.id, version))
                 .collect(),
             pause: queue::pause(connection)?,
             percents: HashMap::new(),
@@ -191,13 +191,13 @@ impl TableMarks {
             ));
         }
 
-        let servers: HashMap<_, _> = change_feed::server_marks(connection)?
+        let servers: HashMap<_, _> = change_feed::server_versions(connection)?
             .into_iter()
-            .map(|mark| (mark.id, mark))
+            .map(|version| (version.id, version))
             .collect();
-        let jobs: HashMap<_, _> = change_feed::job_marks(connection)?
+        let jobs: HashMap<_, _> = change_feed::job_versions(connection)?
             .into_iter()
-            .map(|mark| (mark.id, mark))
+            .map(|version| (version.id, version))
             .collect();
         let pause = queue::pause(connection)?;
 
@@ -206,8 +206,8 @@ impl TableMarks {
             events.iter().filter_map(|event| event.job).collect();
         changed_jobs.extend(
             jobs.values()
-                .filter(|mark| self.jobs.get(&mark.id) != Some(mark))
-                .map(|mark| mark.id),
+                .filter(|version| self.jobs.get(&version.id) != Some(version))
+                .map(|version| version.id),
         );
 
         changed_jobs.extend(self.jobs.keys().filter(|id| !jobs.contains_key(id)));
@@ -226,15 +226,15 @@ impl TableMarks {
         for (one, other) in [(&servers, &self.servers), (&self.servers, &servers)] {
             let different = one
                 .values()
-                .filter(|mark| other.get(&mark.id) != Some(mark));
-            changed_servers.extend(different.map(|mark| (mark.id, mark.owner)));
+                .filter(|version| other.get(&version.id) != Some(version));
+            changed_servers.extend(different.map(|version| (version.id, version.owner)));
         }
 
         // A server that changed its owner concerns both owners; an event concerns the current one.
         let by_event = events
             .iter()
             .filter_map(|event| servers.get(&event.server?));
-        changed_servers.extend(by_event.map(|mark| (mark.id, mark.owner)));
+        changed_servers.extend(by_event.map(|version| (version.id, version.owner)));
 
         let with_viewers = |id: JobId| Ok((id, access::viewers(connection, id)?));
         let change = ChangeSet {
@@ -264,7 +264,7 @@ impl TableMarks {
 /// The progress of running installs, in whole percents.
 fn percents(
     connection: &Connection,
-    jobs: &HashMap<JobId, JobMark>,
+    jobs: &HashMap<JobId, JobVersion>,
     mut known: HashMap<JobId, String>,
 ) -> Result<HashMap<JobId, String>> {
     known.retain(|id, _| jobs.contains_key(id));

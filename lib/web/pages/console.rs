@@ -91,8 +91,8 @@ pub async fn show(
     Path(path): Path<String>,
 ) -> Result<Response, Failure> {
     let id = id::<ServerId>(&path)?;
-    let who = viewer.clone();
-    let server = app.store.read(move |db| who.server(db, id)).await?;
+    let requester = viewer.clone();
+    let server = app.store.read(move |db| requester.server(db, id)).await?;
     let console = last_lines(&app, id, LINES, TIMEOUT).await;
     let frame = Frame::of(viewer, format!("Console of {}", server.name)).within("servers");
     page(&ConsolePage {

@@ -143,8 +143,8 @@ pub async fn show(
     headers: HeaderMap,
     QueryFields(query): QueryFields,
 ) -> Result<Response, Failure> {
-    let who = viewer.clone();
-    let mut loaded = app.store.read(move |db| load(db, &who)).await?;
+    let requester = viewer.clone();
+    let mut loaded = app.store.read(move |db| load(db, &requester)).await?;
     let filter = DashboardFilter {
         text: query.raw("q").chars().take(100).collect(),
         state: query.raw("state").to_owned(),

@@ -247,10 +247,10 @@ pub async fn show(
     IsRefresh(again): IsRefresh,
 ) -> Result<Response, Failure> {
     let id = id::<JobId>(&path)?;
-    let (who, now) = (viewer.clone(), clock::now_ms());
+    let (requester, now) = (viewer.clone(), clock::now_ms());
     let loaded = app
         .store
-        .read(move |db| load(db, &who, id, again, now))
+        .read(move |db| load(db, &requester, id, again, now))
         .await?;
     let Loaded {
         job,

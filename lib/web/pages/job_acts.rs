@@ -179,9 +179,9 @@ pub async fn download(
     Path(path): Path<String>,
 ) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
-    let who = viewer.clone();
+    let requester = viewer.clone();
     let last = app.store.read(move |db| {
-        who.may_see_job(db, job)?;
+        requester.may_see_job(db, job)?;
         logs::last_seq(db, job)
     });
 
@@ -215,12 +215,12 @@ async fn read(
         let Ok(room) = pages.reserve().await else {
             return;
         };
-        let (from, who) = (after, viewer.clone());
+        let (from, requester) = (after, viewer.clone());
         let page = app.store.read(move |db| {
-            if !is_good(db, &who, clock::now_ms())? {
+            if !is_good(db, &requester, clock::now_ms())? {
                 return Err(Error::not_permitted("the viewer is not signed in any more"));
             }
-            who.may_see_job(db, job)?;
+            requester.may_see_job(db, job)?;
             let lines = logs::page(db, job, from, LINES, BYTES)?;
             let text: String = lines
                 .iter()

@@ -115,7 +115,7 @@ fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) 
 
     let detail = if repeats { "" } else { event.detail.as_str() };
     match name {
-        "who" => vec![plain(&match who(&event.actor) {
+        "who" => vec![plain(&match actor_name(&event.actor) {
             ActorName::Named(name) => name.to_owned(),
             ActorName::Words(words) => first(words),
         })],
@@ -188,7 +188,7 @@ enum ActorName<'a> {
     Words(&'static str),
 }
 
-fn who(actor: &str) -> ActorName<'_> {
+fn actor_name(actor: &str) -> ActorName<'_> {
     match actor {
         OUTSIDE => ActorName::Words("someone outside left4me"),
         "" => ActorName::Words("someone"),
@@ -199,7 +199,7 @@ fn who(actor: &str) -> ActorName<'_> {
 }
 
 fn name_of(actor: &str) -> &str {
-    match who(actor) {
+    match actor_name(actor) {
         ActorName::Named(name) => name,
         ActorName::Words(words) => words,
     }

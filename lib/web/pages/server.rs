@@ -135,8 +135,11 @@ pub async fn show(
     IsRefresh(again): IsRefresh,
 ) -> Result<Response, Failure> {
     let id = id::<ServerId>(&path)?;
-    let (who, now) = (viewer.clone(), clock::now_ms());
-    let loaded = app.store.read(move |db| load(db, &who, id, now)).await?;
+    let (requester, now) = (viewer.clone(), clock::now_ms());
+    let loaded = app
+        .store
+        .read(move |db| load(db, &requester, id, now))
+        .await?;
     // A server that was never started has no console; and what moves by itself is not asked for
     // again.
     let has_console = !again && loaded.server.actual_since.is_some();
@@ -252,10 +255,10 @@ pub async fn jobs(
 ) -> Result<Response, Failure> {
     let id = id::<ServerId>(&path)?;
     let pager = Pager::new(format!("/servers/{id}/jobs"), asked.maybe("page"), PER_PAGE);
-    let (who, limit, offset) = (viewer.clone(), pager.limit(), pager.offset());
+    let (requester, limit, offset) = (viewer.clone(), pager.limit(), pager.offset());
     let loaded = app.store.read(move |db| {
-        let server = who.server(db, id)?;
-        let only = who.all_or_own();
+        let server = requester.server(db, id)?;
+        let only = requester.all_or_own();
         let filter = jobs::Filter {
             server: Some(id),
             limit,

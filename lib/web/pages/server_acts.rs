@@ -78,8 +78,10 @@ pub async fn assign(
 ) -> Result<Response, Failure> {
     let server = id::<ServerId>(&path)?;
     // Checked before the form: another user's server must not even show form errors.
-    let who = viewer.clone();
-    app.store.read(move |db| who.server(db, server)).await?;
+    let requester = viewer.clone();
+    app.store
+        .read(move |db| requester.server(db, server))
+        .await?;
 
     let blueprint: BlueprintId = form.required("blueprint")?;
     let assigned = app.store.write(move |tx| {

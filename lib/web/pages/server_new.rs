@@ -126,10 +126,10 @@ pub async fn create(
 ) -> Result<Response, Failure> {
     let made = match wanted(&fields) {
         Ok((name, blueprint, port)) => {
-            let (who, ports) = (viewer.clone(), app.settings.ports);
+            let (requester, ports) = (viewer.clone(), app.settings.ports);
             let made = app.store.write(move |tx| {
                 let found = blueprints::get(tx, blueprint)?
-                    .filter(|found| who.is_admin || found.user_id == who.id);
+                    .filter(|found| requester.is_admin || found.user_id == requester.id);
                 let user = found
                     .ok_or_else(|| Error::usage("choose one of the blueprints"))?
                     .user_id;
@@ -140,7 +140,7 @@ pub async fn create(
                     port,
                 };
 
-                servers::create(tx, clock::now_ms(), &who.actor(), &new, ports)
+                servers::create(tx, clock::now_ms(), &requester.actor(), &new, ports)
             });
 
             made.await.map_err(Failure::from)

@@ -45,7 +45,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
             helper_socket: settings.helper_socket.clone(),
             runner_socket: settings.runner_socket.clone(),
         },
-        looks: settings.looks.clone(),
+        looks: settings.doctor.clone(),
     };
 
     let mut report = disk::look(move || doctor::in_sandbox(&places, clock::now_ms())).await?;

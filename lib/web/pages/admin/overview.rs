@@ -52,7 +52,7 @@ struct Overview {
 
 pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     let (root, now) = (app.settings.root.clone(), clock::now_ms());
-    let steamcmd = app.settings.looks.place.steamcmd.clone();
+    let steamcmd = app.settings.doctor.place.steamcmd.clone();
 
     let found = app.store.read(move |db| {
         let (waiting, live) = jobs::counts(db)?;

@@ -166,9 +166,9 @@ async fn edit(
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;
-    let who = viewer.clone();
+    let requester = viewer.clone();
     let found = app.store.read(move |db| {
-        let blueprint = find(db, &who, id)?;
+        let blueprint = find(db, &requester, id)?;
         let stored = blueprints::stored(db, id)?;
         let draft = Draft::of(&blueprint.name, &stored);
         let draft = Draft {
@@ -215,8 +215,8 @@ async fn save(
         ..Draft::read(fields.into_pairs())
     };
 
-    let who = viewer.clone();
-    app.store.read(move |db| find(db, &who, id)).await?;
+    let requester = viewer.clone();
+    app.store.read(move |db| find(db, &requester, id)).await?;
 
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
@@ -233,9 +233,9 @@ async fn save(
     };
 
     // Refuse to overwrite a version that the user has not seen.
-    let (who, seen) = (viewer.clone(), draft.updated_at.parse::<i64>().ok());
+    let (requester, seen) = (viewer.clone(), draft.updated_at.parse::<i64>().ok());
     let saved = app.store.write(move |tx| {
-        let blueprint = find(tx, &who, id)?;
+        let blueprint = find(tx, &requester, id)?;
         if seen != Some(blueprint.updated_at) {
             return Ok(Saved::Changed(blueprint.updated_at));
         }
@@ -253,7 +253,7 @@ async fn save(
             config: Some(config),
         };
 
-        blueprint_change::edit(tx, clock::now_ms(), &who.actor(), id, &change)?;
+        blueprint_change::edit(tx, clock::now_ms(), &requester.actor(), id, &change)?;
         Ok(Saved::Done)
     });
 
@@ -290,10 +290,10 @@ async fn preview(
 
     let parsed = draft.parse();
 
-    let (who, settings) = (viewer.clone(), app.settings.clone());
+    let (requester, settings) = (viewer.clone(), app.settings.clone());
     let done = app.store.read(move |db| {
         let servers = match id {
-            Some(id) => links::of_blueprint(db, find(db, &who, id)?.id)?,
+            Some(id) => links::of_blueprint(db, find(db, &requester, id)?.id)?,
             None => Vec::new(),
         };
 
@@ -338,12 +338,12 @@ async fn delete(
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;
-    let who = viewer.clone();
+    let requester = viewer.clone();
     let in_use = app.store.write(move |tx| {
-        let blueprint = find(tx, &who, id)?;
+        let blueprint = find(tx, &requester, id)?;
         let servers = links::of_blueprint(tx, id)?;
         if servers.is_empty() {
-            blueprint_change::delete(tx, clock::now_ms(), &who.actor(), id)?;
+            blueprint_change::delete(tx, clock::now_ms(), &requester.actor(), id)?;
         }
         Ok((blueprint, servers))
     });

@@ -144,9 +144,9 @@ pub(super) async fn show(
     extract::Path(id): extract::Path<String>,
 ) -> Result<Response, Failure> {
     let id = path_id(&id)?;
-    let (who, settings) = (viewer.clone(), app.settings.clone());
+    let (requester, settings) = (viewer.clone(), app.settings.clone());
     let found = app.store.read(move |db| {
-        let blueprint = find(db, &who, id)?;
+        let blueprint = find(db, &requester, id)?;
         let servers = links::of_blueprint(db, id)?;
 
         // The page shows an invalid row, or a missing root, as an error.
