@@ -21,6 +21,19 @@ use super::Result;
 use super::output::printable;
 use super::visible::visible;
 
+/// Logs an event: a warning if something is wrong, info otherwise.
+macro_rules! info_or_warn {
+    ($is_wrong:expr, $($event:tt)+) => {
+        if $is_wrong {
+            tracing::warn!($($event)+);
+        } else {
+            tracing::info!($($event)+);
+        }
+    };
+}
+
+pub(crate) use info_or_warn;
+
 /// Starts logging for this process, at `level` and above. A second call does nothing.
 pub fn start(level: LevelFilter) {
     let registry = tracing_subscriber::registry().with(level);

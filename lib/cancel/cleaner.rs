@@ -86,7 +86,7 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
 
     let unknown = observed.iter().filter(|(_, observed)| !observed.is_known());
     wrong.extend(
-        unknown.map(|(server, _)| format!("systemd did not say what server {server} is now")),
+        unknown.map(|(server, _)| format!("systemd did not report the state of server {server}")),
     );
 
     let servers = observed.iter();
@@ -130,12 +130,17 @@ pub fn timed_out(id: CancellationId, now: i64) -> CleanUpReport {
 /// Removes the temporary files of the instances. Finished files and logs stay, and so does what
 /// steamcmd has downloaded: the next install resumes from there.
 fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
-    let (mut removed, mut tries) = (0, 0);
+    let (mut removed, mut count) = (0, 0);
     let mut left = work.servers.clone();
     let mut pauses = work.pauses.0.iter();
 
-    let failure = loop {
-        tries += 1;
+    loop {
+        count += 1;
+        let tries = if count == 1 {
+            "1 try".to_owned()
+        } else {
+            format!("{count} tries")
+        };
         let mut failures = Vec::new();
         left.retain(|&server| match instance::tidy(root, &server.into()) {
             Ok(paths) => {
@@ -148,38 +153,34 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
             }
         });
 
-        let (failure, pause) = match (failures.is_empty(), pauses.next()) {
-            (true, _) => break None,
-            (false, None) => break Some(failures.join("; ")),
-            (false, Some(pause)) => (failures.join("; "), *pause),
+        if failures.is_empty() {
+            let removed = match removed {
+                0 => "no temporary file was there".to_owned(),
+                1 => "1 temporary file removed".to_owned(),
+                more => format!("{more} temporary files removed"),
+            };
+            let after = if count == 1 {
+                String::new()
+            } else {
+                format!(", after {tries}")
+            };
+            return Ok(format!("{removed}{after}"));
+        }
+
+        let failure = failures.join("; ");
+        let Some(&pause) = pauses.next() else {
+            return Err(format!("after {tries}: {failure}"));
         };
 
-        let (cancellation_id, delay_ms) = (
-            work.id.0,
-            u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-        );
-
+        let (cancellation_id, delay_ms) = (work.id.0, pause.as_millis());
         tracing::warn!(
             cancellation_id,
-            attempt = tries,
+            attempt = count,
             delay_ms,
             "cancellation {cancellation_id}: cleaning failed, next try in {delay_ms} ms: {failure}"
         );
 
         std::thread::sleep(pause);
-    };
-
-    let removed = match removed {
-        0 => "no temporary file was there".to_owned(),
-        1 => "1 temporary file removed".to_owned(),
-        more => format!("{more} temporary files removed"),
-    };
-
-    match (failure, tries) {
-        (Some(failure), 1) => Err(format!("after 1 try: {failure}")),
-        (Some(failure), tries) => Err(format!("after {tries} tries: {failure}")),
-        (None, 1) => Ok(removed),
-        (None, tries) => Ok(format!("{removed}, after {tries} tries")),
     }
 }
 

@@ -1,12 +1,14 @@
-//! The journal's lines about a cancellation besides its steps: its beginning, the outcome of each
-//! signal, a later --force, and a job that was cancelled while it was queued.
+//! The journal's lines about a cancellation: its beginning, its steps, the outcome of each signal, a
+//! later --force, and a job that was cancelled while it was queued.
 
 use std::time::Duration;
 
+use crate::base::journal::info_or_warn;
 use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::cancel::messages;
 use crate::db::cancellations::Cancellation;
 use crate::db::runners::Runner;
+use crate::domain::cancellation::Step;
 
 /// A message for the journal.
 #[derive(Clone, Debug)]
@@ -17,6 +19,45 @@ pub enum JournalMessage {
     Escalated(Cancellation),
     /// A signal and its outcome.
     Signal(Signal),
+    /// A step ended.
+    Step(FinishedStep),
+}
+
+/// A finished step, for the journal.
+#[derive(Clone, Debug)]
+pub struct FinishedStep {
+    pub(super) job: JobId,
+    pub(super) task: Option<TaskId>,
+    pub(super) cancellation: CancellationId,
+    pub(super) step: Step,
+    pub(super) ok: bool,
+    pub(super) detail: String,
+    pub(super) signal: Option<&'static str>,
+    pub(super) duration_ms: i64,
+}
+
+impl FinishedStep {
+    fn log(&self) {
+        let Self {
+            job,
+            step,
+            detail,
+            duration_ms,
+            ..
+        } = self;
+
+        let failed = if self.ok { "" } else { " failed" };
+        info_or_warn!(
+            !self.ok,
+            job_id = job.0,
+            task_id = self.task.map(|id| id.0),
+            cancellation_id = self.cancellation.0,
+            step = step.as_str(),
+            signal = self.signal,
+            duration_ms,
+            "cancelling job {job}: {step}{failed}: {detail}"
+        );
+    }
 }
 
 /// A signal that was sent to a command, and its outcome.
@@ -73,6 +114,12 @@ impl Sent {
 }
 
 impl JournalMessage {
+    /// Whether the cancellation ends with it.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        matches!(self, JournalMessage::Step(step) if step.step == Step::Finish)
+    }
+
     /// Writes it to the journal.
     pub fn log(&self) {
         match self {
@@ -88,6 +135,7 @@ impl JournalMessage {
                 );
             }
             JournalMessage::Signal(signal) => signal.log(),
+            JournalMessage::Step(step) => step.log(),
         }
     }
 }
@@ -148,34 +196,18 @@ impl Signal {
         let message = format!(
             "cancelling job {job}: {signal} to {command}: {outcome} after {duration_ms} ms"
         );
-        let (job_id, task_id, cancellation_id) = (job.0, task.0, self.cancellation.0);
-        let (unit, pid) = (unit.as_deref(), self.pid);
-
-        if *outcome == ENDED {
-            tracing::info!(
-                job_id,
-                task_id,
-                cancellation_id,
-                unit,
-                pid,
-                signal,
-                outcome,
-                duration_ms,
-                "{message}"
-            );
-        } else {
-            tracing::warn!(
-                job_id,
-                task_id,
-                cancellation_id,
-                unit,
-                pid,
-                signal,
-                outcome,
-                duration_ms,
-                "{message}"
-            );
-        }
+        info_or_warn!(
+            *outcome != ENDED,
+            job_id = job.0,
+            task_id = task.0,
+            cancellation_id = self.cancellation.0,
+            unit = unit.as_deref(),
+            pid = self.pid,
+            signal,
+            outcome,
+            duration_ms,
+            "{message}"
+        );
     }
 }
 

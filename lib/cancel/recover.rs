@@ -5,61 +5,71 @@ use std::time::Duration;
 
 use crate::base::config::Pauses;
 use crate::base::names::{JobId, ServerId};
-use crate::base::{Result, clock, failpoint};
-use crate::cancel::action::Action;
+use crate::base::{Result, clock, failpoint, notify};
 use crate::cancel::cleaner::clean_up;
 use crate::cancel::journal::JournalMessage;
+use crate::cancel::tracked::Action;
 use crate::cancel::tracker::Tracker;
 use crate::db::{Db, cancellations, candidates, logs};
 use crate::host::operation::HostPaths;
 use crate::queue::active::ActiveJob;
-use crate::queue::tick_result::TickResult;
+use crate::queue::observe::StateReport;
+use crate::queue::tick_state::{Tick, TickResult};
 use crate::wire::Stream;
 
-/// How many times it checks for more: new requests may come in meanwhile.
+/// How many times it checks for more: new requests may come in while it works.
 const ROUNDS: usize = 5;
 
-/// Finishes them. Returns the jobs that ended, and the servers to check again. Calls `meanwhile`
-/// between slow steps.
+/// Finishes them. Returns the jobs that ended, and the servers to check again.
 pub fn recover(
     db: &mut Db,
     paths: &HostPaths,
     pauses: &Pauses,
-    meanwhile: impl Fn(),
 ) -> Result<(Vec<JobId>, Vec<ServerId>)> {
     if !cancellations::any_live(db.connection())? {
         return Ok((Vec::new(), Vec::new()));
     }
     failpoint::hit("cancel.recovering");
 
-    let mut active = Vec::new();
+    let mut jobs = Vec::new();
     for job in candidates::active(db.connection())? {
         // A job whose rows cannot be read is failed later, by queue/recover.rs.
         let Ok(mut job) = ActiveJob::load(db.connection(), job.id) else {
             continue;
         };
         for task in &mut job.tasks {
-            task.ended = true;
+            task.block();
+            task.end_thread();
         }
-        active.push(job);
+        jobs.push(job);
     }
 
     let mut tracker = Tracker::new(Duration::ZERO, pauses.clone());
-    let mut outcome = TickResult::default();
+    let mut result = TickResult::default();
     // The first round takes every step up to the cleanup, the second one finishes.
     for _ in 0..ROUNDS {
         if !cancellations::any_live(db.connection())? {
             break;
         }
 
-        db.write(|tx| tracker.advance(tx, &mut active, &mut outcome, clock::now_ms()))?;
-        for action in tracker.take_actions() {
-            meanwhile();
+        let actions = db.write(|tx| {
+            let mut tick = Tick {
+                tx,
+                now: clock::now_ms(),
+                jobs: std::mem::take(&mut jobs),
+                result: std::mem::take(&mut result),
+            };
+            let actions = tracker.advance(&mut tick)?;
+            (jobs, result) = (tick.jobs, tick.result);
+            Ok(actions)
+        })?;
+
+        for action in actions {
+            notify::watchdog();
             match action {
                 Action::CleanUp(work) => {
                     tracker.add_report(clean_up(&work, &paths.root, &paths.helper));
                 }
-                Action::LogStep(step) => step.log(),
                 // This worker has sent no signal.
                 Action::Log(JournalMessage::Signal(_)) | Action::CloseConnections(_) => {}
                 Action::Log(message) => message.log(),
@@ -73,16 +83,7 @@ pub fn recover(
     }
 
     failpoint::hit("cancel.recovered");
-    outcome
-        .reports
-        .iter()
-        .for_each(crate::queue::observe::StateReport::log);
-    Ok((
-        outcome
-            .finished
-            .into_iter()
-            .map(|ended| ended.job)
-            .collect(),
-        outcome.recheck,
-    ))
+    result.reports.iter().for_each(StateReport::log);
+    let ended = result.finished.iter().map(|ended| ended.job).collect();
+    Ok((ended, result.recheck))
 }

@@ -219,7 +219,7 @@ fn settle_queued(
 
         add_event(tx, &whole, "job.cancelled", "before execution", now)?;
         for server in job.all_servers() {
-            observe::settle(
+            observe::judge_server(
                 tx,
                 server,
                 &Cause::Job(request.job, request.requested_by),
@@ -237,7 +237,7 @@ fn settle_queued(
             Step::Settle => messages::settled(&outcomes),
             Step::Finish if job_ended => "job cancelled".to_owned(),
             Step::Finish => "the job stays queued".to_owned(),
-            Step::Terminate | Step::Clean | Step::Verify => "nothing had begun".to_owned(),
+            Step::Terminate | Step::Clean | Step::Verify => "nothing was running".to_owned(),
         };
 
         cancellations::end_step(tx, id, step, true, &detail, now)?;

@@ -171,7 +171,7 @@ fn message(record: &Cancellation, steps: &[StepRow]) -> String {
         (Some(message), _) => message.clone(),
         (None, Some(step)) => format!("being cancelled by {}: {}", record.requested_by, step.step),
         (None, None) => format!(
-            "requested by {}; the worker has not begun",
+            "requested by {}; the worker has not started on it",
             record.requested_by
         ),
     }

@@ -1,27 +1,49 @@
-//! One cancellation that the worker carries out, and how its tasks are settled.
+//! One cancellation that the worker carries out, and its first steps: `block` and `identify`. The
+//! others are in cancel/conclude.rs.
 
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::base::Result;
-use crate::base::config::Pauses;
 use crate::base::names::{CancellationId, JobId, ServerId, TaskId};
-use crate::cancel::action::Action;
-use crate::cancel::cleaner::CleanUp;
-use crate::cancel::journal::Sent;
+use crate::base::{Result, failpoint};
+use crate::cancel::cleaner::{CleanUp, CleanUpReport};
+use crate::cancel::journal::{FinishedStep, JournalMessage};
 use crate::cancel::{messages, outcome};
 use crate::db::cancellations::{self, Cancellation};
-use crate::db::events::{self, NewEvent};
-use crate::db::jobs;
-use crate::db::runners::Runner;
-use crate::domain::cancellation::{Scope, TaskOutcome, outcomes};
-use crate::domain::job::JobState;
+use crate::db::events::NewEvent;
+use crate::db::tasks;
+use crate::domain::cancellation::{Scope, Step, TaskOutcome, outcomes};
 use crate::domain::task::TaskState;
-use crate::queue::active::ActiveJob;
-use crate::queue::journal::Finished;
-use crate::queue::tick_result::TickResult;
+use crate::process::escalation;
+use crate::queue::active::{ActiveJob, CancelPhase};
+use crate::queue::tick_state::Tick;
 use crate::wire::Cancel;
+
+/// How much longer than the kill escalation the tracker waits before it closes the connection of a
+/// command that has not ended.
+pub(super) const MARGIN: Duration = Duration::from_secs(2);
+
+/// What the worker does for a cancellation outside the transaction, once that is committed.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// End the commands of these tasks.
+    EndCommands {
+        job: JobId,
+        tasks: Vec<TaskId>,
+        /// How urgently.
+        how: Cancel,
+        /// A line for the job's log.
+        message: String,
+    },
+    /// Close the connections of these tasks: their commands did not end in time.
+    CloseConnections(Vec<TaskId>),
+    /// Clean up and verify, in a thread of its own. The report goes to
+    /// [`super::tracker::Tracker::add_report`].
+    CleanUp(CleanUp),
+    /// Write to the journal.
+    Log(JournalMessage),
+}
 
 /// A cancellation under way.
 #[derive(Clone, Debug)]
@@ -29,6 +51,7 @@ pub(super) struct Tracked {
     pub id: CancellationId,
     pub job: JobId,
     pub task: Option<TaskId>,
+    pub phase: Phase,
     pub who: String,
     pub why: String,
     pub force: bool,
@@ -38,9 +61,10 @@ pub(super) struct Tracked {
     pub running: Vec<TaskId>,
     /// The first signal that their commands got.
     pub first: Cancel,
+    /// The time between SIGTERM and SIGKILL.
+    pub grace: Duration,
     /// When --force was added, unix ms.
     pub escalated_at: Option<i64>,
-    pub phase: Phase,
     /// When the current step began, unix ms.
     pub since: i64,
     /// Whether a step failed.
@@ -51,111 +75,159 @@ pub(super) struct Tracked {
 pub(super) enum Phase {
     /// Commands are ending. `closed`: their connections were closed.
     Terminating { deadline: Instant, closed: bool },
-    /// The cleaner is working.
-    Checking { deadline: Instant },
+    /// The cleaner is working, or has reported.
+    Checking {
+        deadline: Instant,
+        report: Option<CleanUpReport>,
+    },
 }
 
 impl Tracked {
-    pub(super) fn new(
+    /// The steps `block` and `identify`: from here on no further task of it starts. None when
+    /// nothing is left to cancel.
+    pub(super) fn begin(
+        tick: &mut Tick<'_>,
         record: &Cancellation,
-        scope: Scope,
-        outcomes: Vec<TaskOutcome>,
-        deadline: Instant,
-        now: i64,
-    ) -> Self {
-        Self {
-            id: record.id,
+        grace: Duration,
+        actions: &mut Vec<Action>,
+    ) -> Result<Option<Self>> {
+        failpoint::hit("cancel.found");
+        let (tx, now, id) = (tick.tx, tick.now, record.id);
+        cancellations::begin(tx, id)?;
+
+        let found = tick.job(record.job_id);
+        let found = found.and_then(|job| Some((scope_of(record, job)?, job)));
+        let outcomes = match &found {
+            Some((scope, job)) => all_outcomes(tx, id, job, *scope)?,
+            None => Vec::new(),
+        };
+
+        let is_empty = |scope: Scope| outcomes.is_empty() && scope != Scope::Job;
+        let Some((scope, job)) = found.filter(|(scope, _)| !is_empty(*scope)) else {
+            outcome::record_ended(tx, record, now)?;
+            return Ok(None);
+        };
+
+        let mut tracked = Self {
+            id,
             job: record.job_id,
             task: record.task_id,
+            phase: Phase::Terminating {
+                deadline: Instant::now() + time_limit(grace, record.force),
+                closed: false,
+            },
             who: record.requested_by.clone(),
             why: record.reason.clone(),
             force: record.force,
             scope,
             outcomes,
             running: Vec::new(),
-            first: if record.force {
-                Cancel::Kill
-            } else {
-                Cancel::Terminate
-            },
+            first: urgency(record.force),
+            grace,
             escalated_at: record.escalated_at,
-            phase: Phase::Terminating {
-                deadline,
-                closed: false,
-            },
             since: now,
             failed: false,
+        };
+
+        actions.push(Action::Log(JournalMessage::Begun(record.clone())));
+        job.cancellations += 1;
+        for outcome in &tracked.outcomes {
+            job.tasks[outcome.at].block();
+        }
+
+        tracked.end_step(tx, Step::Block, Ok(blocked(scope).to_owned()), now, actions)?;
+        failpoint::hit("cancel.blocked");
+
+        tracked.identify(tx, job, now, actions)?;
+        Ok(Some(tracked))
+    }
+
+    fn identify(
+        &mut self,
+        tx: &Connection,
+        job: &mut ActiveJob,
+        now: i64,
+        actions: &mut Vec<Action>,
+    ) -> Result<()> {
+        let is_terminal = |state: TaskState| state.is_terminal();
+        let states = job.tasks.iter().map(|task| task.state);
+        let ended = states.filter(|&state| is_terminal(state)).count();
+
+        for outcome in &self.outcomes {
+            let cause = outcome::cause(job, outcome);
+            let task = &mut job.tasks[outcome.at];
+            cancellations::touch(tx, self.id, task.id, cause)?;
+            if task.is_running() {
+                tasks::set_cancelling(tx, task.id)?;
+                task.state = TaskState::Cancelling;
+            }
+        }
+
+        let affected = cancellations::affected(tx, self.id)?;
+        let was_running = affected
+            .iter()
+            .filter(|task| ["running", "cancelling"].contains(&task.previous_state.as_str()));
+        self.running.extend(was_running.map(|task| task.id));
+
+        let running = self.running.len();
+        let pending = affected.len() - running;
+        let found = format!("{running} running, {pending} pending, {ended} ended");
+        self.end_step(tx, Step::Identify, Ok(found), now, actions)?;
+
+        cancellations::begin_step(tx, self.id, Step::Terminate, now)?;
+        if !self.running.is_empty() {
+            actions.push(self.end_commands(self.running.clone()));
+        }
+
+        Ok(())
+    }
+
+    /// When --force was added: kill what still runs.
+    pub(super) fn escalate(
+        &mut self,
+        tick: &mut Tick<'_>,
+        record: &Cancellation,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.force || !record.force {
+            return;
+        }
+        (self.force, self.escalated_at) = (true, record.escalated_at);
+        actions.push(Action::Log(JournalMessage::Escalated(record.clone())));
+
+        let limit = Instant::now() + time_limit(self.grace, true);
+        let not_ended = tick
+            .job(self.job)
+            .map_or_else(Vec::new, |job| self.not_ended(job));
+        if let (Phase::Terminating { deadline, .. }, false) =
+            (&mut self.phase, not_ended.is_empty())
+        {
+            *deadline = limit.min(*deadline);
+            actions.push(self.end_commands(not_ended));
         }
     }
 
     /// The tasks whose commands have not ended.
-    pub(super) fn not_ended(&self, active: &[ActiveJob]) -> Vec<TaskId> {
-        let Some(job) = active.iter().find(|job| job.id == self.job) else {
-            return Vec::new();
-        };
-
+    pub(super) fn not_ended(&self, job: &ActiveJob) -> Vec<TaskId> {
         let tasks = job
             .tasks
             .iter()
-            .filter(|task| self.running.contains(&task.id));
-        let not_ended = tasks.filter(|task| task.state == TaskState::Cancelling && !task.ended);
-        not_ended.map(|task| task.id).collect()
+            .filter(|task| task.cancel == CancelPhase::Ending);
+        tasks
+            .map(|task| task.id)
+            .filter(|id| self.running.contains(id))
+            .collect()
     }
 
-    pub(super) fn end_commands(&self, tasks: Vec<TaskId>) -> Action {
-        let how = if self.force {
-            Cancel::Kill
-        } else {
-            Cancel::Terminate
-        };
-
-        let urgency = if self.force { ", at once" } else { "" };
-        let message = format!(
-            "being cancelled{urgency} {}",
-            messages::by(&self.who, &self.why)
-        );
+    fn end_commands(&self, tasks: Vec<TaskId>) -> Action {
+        let at_once = if self.force { ", at once" } else { "" };
+        let by = messages::by(&self.who, &self.why);
 
         Action::EndCommands {
             job: self.job,
             tasks,
-            how,
-            message,
-        }
-    }
-
-    pub(super) fn sent(&self, grace: Duration) -> Sent {
-        Sent {
-            job: self.job,
-            cancellation: self.id,
-            at: self.since,
-            is_kill: self.first == Cancel::Kill,
-            grace,
-            force: self.force,
-            escalated_at: self.escalated_at,
-        }
-    }
-
-    /// What to clean up and verify after the commands of `runners` ended.
-    pub(super) fn clean_up(
-        &self,
-        job: &ActiveJob,
-        runners: Vec<Runner>,
-        pauses: Pauses,
-    ) -> CleanUp {
-        let ran = || {
-            job.tasks
-                .iter()
-                .filter(|task| self.running.contains(&task.id))
-        };
-
-        let changes_unit =
-            ran().filter(|task| task.kind.as_ref().is_ok_and(|kind| kind.changes_unit()));
-        CleanUp {
-            id: self.id,
-            runners,
-            servers: ran().filter_map(|task| task.server).collect(),
-            observe: changes_unit.filter_map(|task| task.server).collect(),
-            pauses,
+            how: urgency(self.force),
+            message: format!("being cancelled{at_once} {by}"),
         }
     }
 
@@ -166,101 +238,85 @@ impl Tracked {
         server: Option<ServerId>,
         detail: &'a str,
     ) -> NewEvent<'a> {
-        let (actor, reason) = (&self.who, &self.why);
         NewEvent {
             kind,
-            actor,
+            actor: &self.who,
             job: Some(self.job),
             task,
             server,
             detail,
-            reason,
+            reason: &self.why,
         }
     }
 
-    /// Gives one task the state that the cancellation decided, unless it has ended already.
-    pub(super) fn settle(
-        &self,
+    /// Records the end of a step, and logs it. `result`: its detail, or what went wrong.
+    pub(super) fn end_step(
+        &mut self,
         tx: &Connection,
-        job: &mut ActiveJob,
-        outcome: &TaskOutcome,
+        step: Step,
+        result: std::result::Result<String, String>,
         now: i64,
+        actions: &mut Vec<Action>,
     ) -> Result<()> {
-        if !outcome::settle(tx, job, outcome, self.scope, (&self.who, &self.why), now)? {
-            return Ok(());
-        }
+        let ok = result.is_ok();
+        let detail = result.unwrap_or_else(|wrong| wrong);
+        cancellations::begin_step(tx, self.id, step, self.since)?;
+        cancellations::end_step(tx, self.id, step, ok, &detail, now)?;
 
-        let (cause, task) = (outcome::cause(job, outcome), &job.tasks[outcome.at]);
-        let kind = format!("task.{}", outcome.end);
-        let what = task
-            .kind
-            .as_ref()
-            .map_or_else(Clone::clone, ToString::to_string);
+        let sent_signal = step == Step::Terminate && !self.running.is_empty();
+        let signal = sent_signal.then_some(match self.first {
+            Cancel::Terminate => "SIGTERM",
+            Cancel::Kill => "SIGKILL",
+        });
 
-        let detail = match cause {
-            Some(cause) => format!("{what}: goes with task {cause}"),
-            None => what,
-        };
+        actions.push(Action::Log(JournalMessage::Step(FinishedStep {
+            job: self.job,
+            task: self.task,
+            cancellation: self.id,
+            step,
+            ok,
+            detail,
+            signal,
+            duration_ms: (now - self.since).max(0),
+        })));
 
-        events::add(
-            tx,
-            now,
-            &self.event(&kind, Some(task.id), task.server, &detail),
-        )
-    }
-
-    /// Ends the job when it is cancelled as a whole. Returns the message for the record.
-    pub(super) fn finish_job(
-        &self,
-        tx: &Connection,
-        active: &mut Vec<ActiveJob>,
-        outcome: &mut TickResult,
-        now: i64,
-    ) -> Result<String> {
-        let by = messages::by(&self.who, &self.why);
-        let found = active.iter().position(|job| job.id == self.job);
-        if let (None, Some(found)) = (self.task, found) {
-            let job = active.remove(found);
-            if !jobs::cancel(
-                tx,
-                job.id,
-                JobState::Cancelling,
-                &format!("cancelled {by}"),
-                now,
-            )? {
-                tracing::warn!(
-                    job_id = job.id.0,
-                    "job {} was not ours to cancel any more",
-                    job.id
-                );
-            }
-
-            let detail = messages::settled(&self.outcomes);
-            let event = self.event("job.cancelled", None, job.only_server(), &detail);
-            events::add(tx, now, &event)?;
-            outcome.leave_servers(tx, &job, now)?;
-            outcome
-                .finished
-                .push(Finished::of(&job, JobState::Cancelled, 1, Some(by.clone())));
-            return Ok(format!(
-                "job {} cancelled {by}{}",
-                job.id,
-                messages::left_stopped(&job)
-            ));
-        }
-
-        if let Some(found) = found {
-            active[found].cancellations = active[found].cancellations.saturating_sub(1);
-        }
-        let task = self
-            .task
-            .map_or_else(String::new, |task| format!("task {task} of "));
-        Ok(format!("{task}job {} cancelled {by}", self.job))
+        self.since = now;
+        self.failed |= !ok;
+        Ok(())
     }
 }
 
+fn urgency(force: bool) -> Cancel {
+    if force {
+        Cancel::Kill
+    } else {
+        Cancel::Terminate
+    }
+}
+
+/// How long the end of a command may take.
+fn time_limit(grace: Duration, force: bool) -> Duration {
+    let grace = if force {
+        Duration::ZERO
+    } else {
+        grace + escalation::LINGER
+    };
+    grace + escalation::EMPTY_WAIT + MARGIN
+}
+
+/// What it applies to; none when the job has no such task.
+fn scope_of(record: &Cancellation, job: &ActiveJob) -> Option<Scope> {
+    let Some(task) = record.task_id else {
+        return Some(Scope::Job);
+    };
+    Some(Scope::Task {
+        at: job.position(task)?,
+        cascade: record.cascade,
+    })
+}
+
 /// The outcome of each task, with those that a dead worker has settled already.
-pub(super) fn all_outcomes(
+fn all_outcomes(
     tx: &Connection,
     id: CancellationId,
     job: &ActiveJob,
@@ -283,11 +339,10 @@ pub(super) fn all_outcomes(
 }
 
 /// The detail of the step `block`.
-pub(super) fn blocked(scope: Scope) -> String {
+fn blocked(scope: Scope) -> &'static str {
     match scope {
         Scope::Job => "no further task of the job starts",
         Scope::Task { cascade: true, .. } => "neither the task nor what depends on it starts",
         Scope::Task { cascade: false, .. } => "the task does not start",
     }
-    .to_owned()
 }

@@ -55,7 +55,7 @@ impl CtlContext {
             operation::start(self, name, &mut None).map_err(|error| match error.exit {
                 // The unit has failed, and its journal says more.
                 Exit::Failed | Exit::Foreign(_) => {
-                    error.because(format!("see `l4d2ctl logs {name}`"))
+                    Error::new(error.exit, format!("{error}; see `l4d2ctl logs {name}`"))
                 }
                 _ => error,
             })?;

@@ -104,7 +104,7 @@ fn server(
         servers::set_last_error(tx, id, None, observed.at.now)?;
     }
 
-    let told = observe::settle_drift(tx, &after, &Cause::Outside, observed.at.now)?;
+    let told = observe::update_drift(tx, &after, &Cause::Outside, observed.at.now)?;
     let at = observed.at.now;
 
     let unit = &observed.unit;
@@ -126,13 +126,7 @@ fn server(
         samples::prune_idle(tx, id, at)?;
     }
 
-    Ok(
-        (!changes.is_empty() || !told.is_empty()).then_some(StateReport {
-            server: id,
-            changes,
-            drifts: told,
-        }),
-    )
+    Ok(StateReport::new(id, changes, told))
 }
 
 /// Records the orphans. Gives those that are new and those that are gone.

@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
+use crate::db::events::NewEvent;
 use crate::db::jobs;
 use crate::domain::cancellation::Known;
 use crate::domain::operation::Operation;
@@ -27,19 +28,28 @@ pub struct ActiveTask {
     pub error: Option<String>,
     /// Whether the server was running, as a stop task found it.
     pub was_running: Option<bool>,
-    /// It was cancelled, and counts as succeeded for tasks that depend on it.
-    pub waived: bool,
-    /// It is being cancelled and must not start.
-    pub blocked: bool,
-    /// It is being cancelled, and its thread has ended.
-    pub ended: bool,
-    /// Its thread has not ended, but the worker no longer waits for it. The thread may still work
-    /// on the task's server or files.
-    pub abandoned: bool,
-    /// Who cancelled it, and why.
-    pub cancelled_by: Option<(String, String)>,
+    pub cancel: CancelPhase,
     /// The tasks that it depends on, by position in the job, each with the condition.
     pub after: Vec<(Needs, usize)>,
+}
+
+/// What a cancellation has done to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelPhase {
+    /// No cancellation affects it.
+    None,
+    /// It must not start; if it runs, its command is being ended.
+    Ending,
+    /// Its thread, if it had one, has ended.
+    Ended,
+    /// Its thread has not ended, but the worker no longer waits for it. The thread may still work
+    /// on the task's server or files.
+    Abandoned {
+        /// Whether it becomes `Waived` when its thread ends.
+        waived: bool,
+    },
+    /// It counts as succeeded for tasks that depend on it.
+    Waived,
 }
 
 /// A job that this worker runs.
@@ -51,6 +61,8 @@ pub struct ActiveJob {
     pub servers: Vec<ServerId>,
     pub requested_by: String,
     pub tasks: Vec<ActiveTask>,
+    /// Who cancelled the job or the first of its tasks, and why.
+    pub cancelled_by: Option<(String, String)>,
     /// How many cancellations of the job or its tasks are in progress. The job does not end before
     /// they do.
     pub cancellations: usize,
@@ -63,18 +75,48 @@ impl ActiveTask {
         matches!(self.state, TaskState::Running | TaskState::Cancelling)
     }
 
-    /// Whether its thread continues although the worker no longer waits for it.
+    /// Its kind's word.
     #[must_use]
-    pub fn is_left_behind(&self) -> bool {
-        self.abandoned && !self.ended
+    pub fn kind_name(&self) -> &str {
+        match &self.kind {
+            Ok(kind) => kind.as_str(),
+            Err(word) => word,
+        }
     }
 
-    /// Its state for tasks that depend on it. No task starts beside a thread that was left behind.
+    /// A cancellation begins: it must not start.
+    pub fn block(&mut self) {
+        if self.cancel == CancelPhase::None {
+            self.cancel = CancelPhase::Ending;
+        }
+    }
+
+    /// A cancellation has settled it. `waived`: it counts as succeeded for tasks that depend on it.
+    pub fn settle(&mut self, waived: bool) {
+        self.cancel = match self.cancel {
+            CancelPhase::Abandoned { .. } => CancelPhase::Abandoned { waived },
+            _ if waived => CancelPhase::Waived,
+            _ => CancelPhase::Ended,
+        };
+    }
+
+    /// Its thread has ended. False if no cancellation affects it: then its own outcome counts.
+    pub fn end_thread(&mut self) -> bool {
+        self.cancel = match self.cancel {
+            CancelPhase::None => return false,
+            CancelPhase::Ending | CancelPhase::Abandoned { waived: false } => CancelPhase::Ended,
+            CancelPhase::Abandoned { waived: true } => CancelPhase::Waived,
+            settled => settled,
+        };
+        true
+    }
+
+    /// Its state for tasks that depend on it. No task starts beside an abandoned thread.
     fn as_seen_by_dependents(&self) -> TaskState {
-        match (self.is_left_behind(), self.waived) {
-            (true, _) => TaskState::Cancelling,
-            (false, true) => TaskState::Succeeded,
-            (false, false) => self.state,
+        match self.cancel {
+            CancelPhase::Abandoned { .. } => TaskState::Cancelling,
+            CancelPhase::Waived => TaskState::Succeeded,
+            _ => self.state,
         }
     }
 }
@@ -98,11 +140,11 @@ impl ActiveJob {
                 exit_code: 0,
                 error: None,
                 was_running: task.was_running,
-                waived: task.waived,
-                blocked: false,
-                ended: false,
-                abandoned: false,
-                cancelled_by: None,
+                cancel: if task.waived {
+                    CancelPhase::Waived
+                } else {
+                    CancelPhase::None
+                },
                 after: task
                     .depends_on
                     .iter()
@@ -118,6 +160,7 @@ impl ActiveJob {
             servers: job.servers,
             requested_by: job.requested_by,
             tasks,
+            cancelled_by: None,
             cancellations: 0,
         })
     }
@@ -128,7 +171,7 @@ impl ActiveJob {
         let task = self
             .tasks
             .get(task)
-            .filter(|task| task.state == TaskState::Pending && !task.blocked)?;
+            .filter(|task| task.state == TaskState::Pending && task.cancel == CancelPhase::None)?;
         let states: Vec<_> = task
             .after
             .iter()
@@ -153,10 +196,7 @@ impl ActiveJob {
         let tasks = self.tasks.iter().filter(|task| task.server == Some(server));
         let facts: Vec<Facts<'_>> = tasks
             .map(|task| Facts {
-                kind: task
-                    .kind
-                    .as_ref()
-                    .map_or_else(String::as_str, |kind| kind.as_str()),
+                kind: task.kind_name(),
                 state: task.state,
                 error: task.error.as_deref(),
                 was_running: task.was_running,
@@ -166,32 +206,56 @@ impl ActiveJob {
         outcome::is_left_stopped(&facts)
     }
 
-    /// Its server, if it has exactly one.
+    /// Its operation's word.
     #[must_use]
-    pub fn only_server(&self) -> Option<ServerId> {
-        if let [one] = self.servers[..] {
-            Some(one)
-        } else {
-            None
+    pub fn operation_name(&self) -> &str {
+        match &self.operation {
+            Ok(operation) => operation.as_str(),
+            Err(word) => word,
         }
     }
 
-    /// What threads that were left behind still work on.
+    /// Its server, if it has exactly one.
     #[must_use]
-    pub fn left_behind(&self) -> Vec<(TaskId, Candidate)> {
-        let left = self.tasks.iter().filter(|task| task.is_left_behind());
-        left.map(|task| {
-            let servers = task.server.into_iter().collect::<Vec<_>>();
-            (
-                task.id,
-                Candidate {
-                    id: self.id,
-                    exclusive: servers.is_empty(),
-                    servers,
-                },
-            )
-        })
-        .collect()
+    pub fn only_server(&self) -> Option<ServerId> {
+        match self.servers[..] {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
+    /// An event about it, or about one of its tasks.
+    #[must_use]
+    pub fn event<'a>(
+        &'a self,
+        kind: &'a str,
+        task: Option<&ActiveTask>,
+        detail: &'a str,
+    ) -> NewEvent<'a> {
+        NewEvent {
+            kind,
+            actor: &self.requested_by,
+            job: Some(self.id),
+            task: task.map(|task| task.id),
+            server: task.map_or_else(|| self.only_server(), |task| task.server),
+            detail,
+            ..NewEvent::default()
+        }
+    }
+
+    /// The tasks whose threads the worker no longer waits for, and what they may still work on.
+    #[must_use]
+    pub fn abandoned(&self) -> Vec<(TaskId, Candidate)> {
+        let is_abandoned =
+            |task: &&ActiveTask| matches!(task.cancel, CancelPhase::Abandoned { .. });
+        let works_on = |task: &ActiveTask| Candidate {
+            id: self.id,
+            exclusive: task.server.is_none(),
+            servers: task.server.into_iter().collect(),
+        };
+
+        let tasks = self.tasks.iter().filter(is_abandoned);
+        tasks.map(|task| (task.id, works_on(task))).collect()
     }
 
     /// Its tasks in the form that cancellation needs.

@@ -17,12 +17,13 @@ use crate::domain::schedule::{Candidate, Schedule};
 const PAGE: u32 = 64;
 
 /// Claims at most `free` jobs for `worker`, oldest first, within the caller's transaction, and
-/// gives their ids. `at_work`: what tasks still work on although their jobs have ended.
+/// gives their ids. `abandoned`: what threads still work on although their jobs
+/// have ended.
 pub fn claim(
     tx: &Connection,
     worker: &str,
     free: usize,
-    at_work: &[(TaskId, Candidate)],
+    abandoned: &[(TaskId, Candidate)],
     now: i64,
 ) -> Result<Vec<JobId>> {
     if free == 0 || queue::pause(tx)?.is_some() {
@@ -36,41 +37,28 @@ pub fn claim(
 
     // What a process that cannot be killed works on is taken too, although its job has ended.
     let (active, held) = (candidates::active(tx)?, candidates::held(tx)?);
-    let at_work = at_work.iter().map(|(_, candidate)| candidate);
-    let mut schedule = Schedule::with_running(active.iter().chain(&held).chain(at_work));
+    let abandoned = abandoned.iter().map(|(_, candidate)| candidate);
+    let mut schedule = Schedule::with_running(active.iter().chain(&held).chain(abandoned));
     let mut claimed = Vec::new();
-    take(tx, &mut schedule, &page, worker, free, now, &mut claimed)?;
+    let mut claim_from = |schedule: &mut Schedule, queued: &[Candidate]| -> Result<usize> {
+        for job in queued {
+            if claimed.len() == free || schedule.is_closed() {
+                break;
+            }
+            if schedule.consider(job) && jobs::claim(tx, job.id, worker, now)? {
+                claimed.push(job.id);
+            }
+        }
+        Ok(claimed.len())
+    };
 
+    let count = claim_from(&mut schedule, &page)?;
     let last = page.last().map_or(JobId(0), |job| job.id);
-    if page.len() == PAGE as usize && claimed.len() < free && !schedule.is_closed() {
-        let open: Vec<_> = servers::all_ids(tx)?
-            .into_iter()
-            .filter(|&id| !schedule.is_taken(id))
-            .collect();
-        let heads = candidates::queue_heads(tx, last, &open)?;
-        take(tx, &mut schedule, &heads, worker, free, now, &mut claimed)?;
+    if page.len() == PAGE as usize && count < free && !schedule.is_closed() {
+        let mut open = servers::all_ids(tx)?;
+        open.retain(|&id| !schedule.is_taken(id));
+        claim_from(&mut schedule, &candidates::queue_heads(tx, last, &open)?)?;
     }
 
     Ok(claimed)
-}
-
-fn take(
-    tx: &Connection,
-    schedule: &mut Schedule,
-    candidates: &[Candidate],
-    worker: &str,
-    free: usize,
-    now: i64,
-    claimed: &mut Vec<JobId>,
-) -> Result<()> {
-    for job in candidates {
-        if claimed.len() == free || schedule.is_closed() {
-            break;
-        }
-        if schedule.consider(job) && jobs::claim(tx, job.id, worker, now)? {
-            claimed.push(job.id);
-        }
-    }
-
-    Ok(())
 }

@@ -3,6 +3,7 @@
 //! are listed, so that they can be ended.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::names::{InstanceName, JobId, TaskId, purge_unit};
@@ -12,7 +13,7 @@ use crate::host::operation::{HostPaths, OperationContext, Reply, verdict};
 use crate::host::units::printable_lines;
 use crate::process::unit_group::{served_by, served_in};
 use crate::queue::log::{Log, RunnerToken};
-use crate::queue::settling::Settling;
+use crate::queue::waiting::Waiting;
 use crate::queue::work::Ended;
 use crate::wire::client::{Canceller, Connection, Output};
 use crate::wire::{Cancel, HelperRequest, Request, Stream};
@@ -31,8 +32,10 @@ struct Registry {
 }
 
 impl Registry {
-    fn verdict(&self, task: TaskId) -> Option<Cancel> {
-        self.closed.max(self.cancelled.get(&task).copied())
+    /// The open connections of these tasks.
+    fn of<'a>(&'a self, tasks: &'a [TaskId]) -> impl Iterator<Item = &'a Canceller> {
+        let open = self.open.values().filter(|(task, _)| tasks.contains(task));
+        open.map(|(_, canceller)| canceller)
     }
 }
 
@@ -45,7 +48,7 @@ impl Connections {
         let mut registry = self.registry();
         // Under the lock: an earlier request to end is applied here, a later one finds the
         // connection in the list.
-        if let Some(how) = registry.verdict(task) {
+        if let Some(how) = registry.closed.max(registry.cancelled.get(&task).copied()) {
             request_end(&canceller, how);
         }
         registry.open.insert(token, (task, canceller));
@@ -59,10 +62,8 @@ impl Connections {
     pub fn end_all(&self, how: Cancel) {
         let mut registry = self.registry();
         registry.closed = registry.closed.max(Some(how));
-        registry
-            .open
-            .values()
-            .for_each(|(_, canceller)| request_end(canceller, how));
+        let open = registry.open.values();
+        open.for_each(|(_, canceller)| request_end(canceller, how));
     }
 
     /// Prevents these tasks from starting new commands, and ends all of theirs that run, at once.
@@ -72,22 +73,14 @@ impl Connections {
             let strongest = registry.cancelled.entry(task).or_insert(how);
             *strongest = how.max(*strongest);
         }
-        let theirs = registry
-            .open
-            .values()
-            .filter(|(task, _)| tasks.contains(task));
-        theirs.for_each(|(_, canceller)| request_end(canceller, how));
+        let open = registry.of(tasks);
+        open.for_each(|canceller| request_end(canceller, how));
     }
 
     /// Closes the connections of tasks whose commands did not end in time. The worker no longer
     /// waits for them.
     pub fn close(&self, tasks: &[TaskId]) {
-        let registry = self.registry();
-        registry
-            .open
-            .values()
-            .filter(|(task, _)| tasks.contains(task))
-            .for_each(|(_, canceller)| canceller.close());
+        self.registry().of(tasks).for_each(Canceller::close);
     }
 
     /// Forgets a task after its thread has ended.
@@ -122,7 +115,7 @@ pub struct WorkerContext {
     pub log: Log<Ended>,
     pub connections: Connections,
     /// The tasks that only wait.
-    pub settling: Settling,
+    pub waiting: Waiting,
 }
 
 /// The context of one task. Its lines go to the log of that task.
@@ -133,6 +126,11 @@ pub struct TaskContext<'a> {
 }
 
 impl WorkerContext {
+    /// Writes a line of left4me itself to a job's log.
+    pub fn note(&self, job: JobId, task: TaskId, stream: Stream, line: impl Display) {
+        self.log.note(job, task, stream, format!("left4me: {line}"));
+    }
+
     /// The context of one task.
     #[must_use]
     pub fn of_task(&self, job: JobId, task: TaskId) -> TaskContext<'_> {
@@ -151,10 +149,13 @@ impl TaskContext<'_> {
     }
 
     /// Writes a line of left4me itself to the job's log.
-    pub fn note(&self, stream: Stream, line: impl std::fmt::Display) {
-        self.context
-            .log
-            .note(self.job, self.task, stream, format!("left4me: {line}"));
+    pub fn note(&self, line: impl Display) {
+        self.context.note(self.job, self.task, Stream::Stdout, line);
+    }
+
+    /// Writes a problem to the job's log.
+    pub fn warn(&self, line: impl Display) {
+        self.context.note(self.job, self.task, Stream::Stderr, line);
     }
 
     /// Copies the unit's last lines to the job's log, and gives the last one that the game itself
@@ -173,13 +174,13 @@ impl TaskContext<'_> {
     }
 
     /// Frees the worker slot of the task, which from now on only waits.
-    pub fn settle(&self) {
-        self.context.settling.begin(self.task);
+    pub fn free_slot(&self) {
+        self.context.waiting.begin(self.task);
     }
 
     /// The task works again and takes its slot.
-    pub fn settled(&self) {
-        self.context.settling.end(self.task);
+    pub fn take_slot(&self) {
+        self.context.waiting.end(self.task);
     }
 
     /// Logs what a command sends, except for what `reply` takes.

@@ -201,7 +201,8 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
         }
         _ if operation.is_exclusive() => {
             return Err(Error::usage(format!(
-                "{operation} is for what all servers share: it takes no --server and no --all"
+                "{operation} is for the game files that all servers share: it takes no \
+                 --server and no --all"
             )));
         }
         Targets::All => servers::all_ids(tx)?,
@@ -213,7 +214,7 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
 
     if ids.is_empty() {
         return Err(Error::not_found(
-            "there is no server yet: `left4me server create NAME --blueprint B` makes one",
+            "there is no server yet: `left4me server create NAME --blueprint B` creates one",
         ));
     }
 

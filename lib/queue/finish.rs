@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::base::names::JobId;
+use crate::base::names::{JobId, shown};
 use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
 use crate::db::{jobs, tasks};
@@ -10,83 +10,75 @@ use crate::domain::job::{JobState, outcome};
 use crate::domain::task::TaskState;
 use crate::queue::active::{ActiveJob, ActiveTask};
 use crate::queue::journal::Finished;
-use crate::queue::tick_result::{TickResult, event};
+use crate::queue::tick_state::Tick;
 
 /// Why a job is not started any more.
-pub const STOPPED: &str = "worker stopped";
+const STOPPED: &str = "worker stopped";
+
+/// The actor of events without a requester.
+pub(super) const WORKER: &str = "left4me-worker";
 
 /// Ends jobs that have nothing left to do and, when the worker stops, jobs that cannot continue.
-pub(super) fn finish_jobs(
-    tx: &Connection,
-    active: &mut Vec<ActiveJob>,
-    worker: &str,
-    stopping: bool,
-    now: i64,
-    result: &mut TickResult,
-) -> Result<()> {
-    let mut finished = Vec::new();
-    for job in active.iter().filter(|job| job.cancellations == 0) {
+pub(super) fn finish_jobs(tick: &mut Tick<'_>, worker: &str, stopping: bool) -> Result<()> {
+    for job in std::mem::take(&mut tick.jobs) {
         let done = job.tasks.iter().all(|task| task.state.is_terminal());
-        let hopeless = stopping || job.operation.is_err();
+        let given_up = stopping || job.operation.is_err();
+        let stuck = given_up && !job.tasks.iter().any(ActiveTask::is_running);
 
-        let stuck = hopeless && !job.tasks.iter().any(ActiveTask::is_running);
-        if !done && !stuck {
-            continue;
+        if job.cancellations == 0 && (done || stuck) {
+            finish_job(tick, &job, worker, done, verdict(&job, done, stopping))?;
+        } else {
+            tick.jobs.push(job);
         }
-
-        let end = verdict(job, done, stopping);
-        if !done {
-            abandon(
-                tx,
-                job.id,
-                &job.requested_by,
-                end.error.as_deref().unwrap_or(STOPPED),
-                now,
-            )?;
-        }
-
-        let finish = jobs::Finish {
-            state: end.state,
-            exit_code: end.exit_code,
-            error: end.error.as_deref(),
-        };
-
-        if !jobs::finish(tx, job.id, worker, &finish, now)? {
-            // Another program has ended the job, or wants to. This worker holds the lock and no
-            // longer runs anything of it.
-            let state = jobs::recover(tx, job.id, "ended outside this worker while it ran", now)?;
-            tracing::warn!(
-                job_id = job.id.0,
-                ?state,
-                "job {} was not ours to finish",
-                job.id
-            );
-
-            finished.push(Finished::of(
-                job,
-                state.unwrap_or(end.state),
-                end.exit_code,
-                end.error,
-            ));
-
-            continue;
-        }
-
-        let kind = format!("job.{}", end.state);
-        let mut told = event(job, &kind, None, end.error.as_deref().unwrap_or(""));
-        if let Some((who, why)) = job.tasks.iter().find_map(|task| task.cancelled_by.as_ref())
-            && end.state == JobState::Cancelled
-        {
-            (told.actor, told.reason) = (who, why);
-        }
-
-        events::add(tx, now, &told)?;
-        result.leave_servers(tx, job, now)?;
-        finished.push(Finished::of(job, end.state, end.exit_code, end.error));
     }
 
-    active.retain(|job| !finished.iter().any(|ended| ended.job == job.id));
-    result.finished.extend(finished);
+    Ok(())
+}
+
+fn finish_job(
+    tick: &mut Tick<'_>,
+    job: &ActiveJob,
+    worker: &str,
+    done: bool,
+    end: JobEnd,
+) -> Result<()> {
+    let (tx, now) = (tick.tx, tick.now);
+    let error = end.error.as_deref();
+    if !done {
+        abandon(tx, job.id, &job.requested_by, error.unwrap_or(STOPPED), now)?;
+    }
+
+    let finish = jobs::Finish {
+        state: end.state,
+        exit_code: end.exit_code,
+        error,
+    };
+
+    let mut state = end.state;
+    if jobs::finish(tx, job.id, worker, &finish, now)? {
+        let kind = format!("job.{state}");
+        let mut event = job.event(&kind, None, error.unwrap_or(""));
+        if let (JobState::Cancelled, Some((who, why))) = (state, &job.cancelled_by) {
+            (event.actor, event.reason) = (who, why);
+        }
+
+        tick.add_event(&event)?;
+        tick.judge_servers(job)?;
+    } else {
+        // Another program has ended the job, or is about to. This worker holds the lock and no
+        // longer runs anything of it.
+        let ended = jobs::recover(tx, job.id, "ended outside this worker while it ran", now)?;
+        state = ended.unwrap_or(state);
+        tracing::warn!(
+            job_id = job.id.0,
+            state = ?ended,
+            "job {} was ended by another program while this worker ran it",
+            job.id
+        );
+    }
+
+    let finished = Finished::of(job, state, end.exit_code, end.error);
+    tick.result.finished.push(finished);
     Ok(())
 }
 
@@ -112,39 +104,32 @@ pub fn abandon(tx: &Connection, job: JobId, actor: &str, why: &str, now: i64) ->
 
 /// Fails a job whose rows cannot be read, so that it does not block the jobs behind it.
 pub(super) fn fail_unreadable(
-    tx: &Connection,
+    tick: &mut Tick<'_>,
     id: JobId,
     worker: &str,
     error: &Error,
-    now: i64,
-) -> Result<Finished> {
+) -> Result<()> {
+    let (tx, now) = (tick.tx, tick.now);
     let why = format!("its rows cannot be read: {error}");
-    abandon(tx, id, "left4me-worker", &why, now)?;
-    jobs::finish(
-        tx,
-        id,
-        worker,
-        &jobs::Finish {
-            state: JobState::Failed,
-            exit_code: 1,
-            error: Some(&why),
-        },
-        now,
-    )?;
+    abandon(tx, id, WORKER, &why, now)?;
 
-    events::add(
-        tx,
-        now,
-        &NewEvent {
-            kind: "job.failed",
-            actor: "left4me-worker",
-            job: Some(id),
-            detail: &why,
-            ..NewEvent::default()
-        },
-    )?;
+    let finish = jobs::Finish {
+        state: JobState::Failed,
+        exit_code: 1,
+        error: Some(&why),
+    };
+    jobs::finish(tx, id, worker, &finish, now)?;
 
-    Ok(Finished::unreadable(id, why))
+    tick.add_event(&NewEvent {
+        kind: "job.failed",
+        actor: WORKER,
+        job: Some(id),
+        detail: &why,
+        ..NewEvent::default()
+    })?;
+
+    tick.result.finished.push(Finished::unreadable(id, why));
+    Ok(())
 }
 
 struct JobEnd {
@@ -160,66 +145,46 @@ fn verdict(job: &ActiveJob, done: bool, stopping: bool) -> JobEnd {
         error: Some(error),
     };
 
-    if let Err(word) = &job.operation {
-        return failed(
-            1,
-            Error::failed(format!(
-                "unknown operation '{}'",
-                crate::base::names::shown(word)
-            ))
-            .to_string(),
-        );
-    }
+    let operation = match &job.operation {
+        Ok(operation) => operation,
+        // An error's text is one printable line.
+        Err(word) => {
+            let error = Error::failed(format!("unknown operation '{}'", shown(word)));
+            return failed(1, error.to_string());
+        }
+    };
 
     if !done {
         return failed(1, STOPPED.to_owned());
     }
-
-    if job.servers.is_empty()
-        && job
-            .operation
-            .as_ref()
-            .is_ok_and(|operation| !operation.is_exclusive())
-    {
+    if job.servers.is_empty() && !operation.is_exclusive() {
         return failed(1, "a server operation without a server".to_owned());
     }
-
     if job.tasks.is_empty() {
         return failed(1, "the job has no tasks".to_owned());
     }
 
     let states: Vec<_> = job.tasks.iter().map(|task| task.state).collect();
-    let first_failed = job
-        .tasks
-        .iter()
-        .find(|task| task.state == TaskState::Failed);
-    match (outcome(&states), first_failed) {
+    let first = |state| job.tasks.iter().find(|task| task.state == state);
+    match (outcome(&states), first(TaskState::Failed)) {
         (JobState::Failed, Some(task)) => {
             let why = task.error.clone().unwrap_or_default();
-            failed(
-                task.exit_code,
-                if stopping {
-                    format!("{STOPPED}: {why}")
-                } else {
-                    why
-                },
-            )
+            let prefix = if stopping {
+                format!("{STOPPED}: ")
+            } else {
+                String::new()
+            };
+            failed(task.exit_code, format!("{prefix}{why}"))
         }
         (JobState::Succeeded, _) => JobEnd {
             state: JobState::Succeeded,
             exit_code: 0,
             error: None,
         },
-        (state, _) => {
-            let error = job
-                .tasks
-                .iter()
-                .find(|task| task.state == TaskState::Cancelled);
-            JobEnd {
-                state,
-                exit_code: 1,
-                error: error.and_then(|task| task.error.clone()),
-            }
-        }
+        (state, _) => JobEnd {
+            state,
+            exit_code: 1,
+            error: first(TaskState::Cancelled).and_then(|task| task.error.clone()),
+        },
     }
 }

@@ -1,5 +1,6 @@
 //! Writes the start and the end of jobs to the journal.
 
+use crate::base::journal::info_or_warn;
 use crate::base::names::JobId;
 use crate::domain::job::JobState;
 use crate::queue::active::ActiveJob;
@@ -24,18 +25,12 @@ pub struct Finished {
     why: Option<String>,
 }
 
-fn operation(job: &ActiveJob) -> String {
-    job.operation
-        .as_ref()
-        .map_or_else(Clone::clone, ToString::to_string)
-}
-
 impl Started {
     #[must_use]
     pub fn of(job: &ActiveJob) -> Self {
         Self {
             job: job.id,
-            operation: operation(job),
+            operation: job.operation_name().to_owned(),
             requested_by: job.requested_by.clone(),
         }
     }
@@ -64,7 +59,7 @@ impl Finished {
         Self {
             job: job.id,
             state,
-            operation: operation(job),
+            operation: job.operation_name().to_owned(),
             exit_code,
             why,
         }
@@ -99,23 +94,13 @@ impl Finished {
             format!("job {job} {state}: {why}")
         };
 
-        let (job_id, state_name) = (job.0, state.as_str());
-        if *state == JobState::Failed {
-            tracing::warn!(
-                job_id,
-                operation,
-                state = state_name,
-                exit_code,
-                "{message}"
-            );
-        } else {
-            tracing::info!(
-                job_id,
-                operation,
-                state = state_name,
-                exit_code,
-                "{message}"
-            );
-        }
+        info_or_warn!(
+            *state == JobState::Failed,
+            job_id = job.0,
+            operation,
+            state = state.as_str(),
+            exit_code,
+            "{message}"
+        );
     }
 }

@@ -92,7 +92,7 @@ impl<E> Log<E> {
         });
     }
 
-    /// Writes one line of left4me itself about a task.
+    /// Writes one line about a task.
     pub fn note(&self, job: JobId, task: TaskId, stream: Stream, line: impl Into<String>) {
         self.lines(job, task, vec![(stream, line.into())]);
     }
@@ -252,7 +252,7 @@ impl<E> LogState<E> {
 
     /// Commits the batch. Tries again until it succeeds or the worker gives up.
     fn commit(&mut self) {
-        let mut told = false;
+        let mut is_reported = false;
         while !self.batch.is_empty() {
             let Err(error) = self.try_commit() else { break };
             if self.give_up.load(Ordering::Relaxed) {
@@ -260,7 +260,7 @@ impl<E> LogState<E> {
                 break;
             }
 
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut is_reported, true) {
                 tracing::error!(%error, "log lines cannot be written; the commands wait, the next \
                                         try is in a second");
             }
@@ -268,7 +268,7 @@ impl<E> LogState<E> {
             std::thread::park_timeout(RETRY);
         }
 
-        if told {
+        if is_reported {
             tracing::info!("log lines are written again");
         }
 

@@ -4,11 +4,12 @@
 //! runs one task with its context ([`context`]). [`tick`] is the scheduler's tick over its active
 //! jobs ([`active`]): it settles what ended, claims jobs and starts tasks. [`recover`] cleans up
 //! after a worker that died. [`log`] writes the lines of jobs. [`observe`] records the state of
-//! servers, for worker and poller. [`journal`] writes to the journal. [`steps`] keeps ages correct
+//! servers, for worker and poller. [`journal`] writes to the journal. [`clock_steps`] keeps ages correct
 //! when the host's clock is set.
 
 pub mod active;
 pub mod claim;
+pub mod clock_steps;
 pub mod context;
 pub mod enqueue;
 mod finish;
@@ -17,10 +18,9 @@ pub mod log;
 pub mod observe;
 pub mod recover;
 pub mod run;
-pub mod settling;
 mod stay_up;
-pub mod steps;
 pub mod tick;
-pub mod tick_result;
+pub mod tick_state;
+pub mod waiting;
 pub mod wake;
 pub mod work;

@@ -3,6 +3,7 @@
 
 use rusqlite::Connection;
 
+use crate::base::journal::info_or_warn;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Result, clock};
 use crate::db::crashes;
@@ -50,16 +51,24 @@ pub struct StateReport {
 }
 
 impl StateReport {
+    /// None if there is nothing to report.
+    #[must_use]
+    pub fn new(server: ServerId, changes: Vec<Change>, drifts: Vec<DriftReport>) -> Option<Self> {
+        let is_empty = changes.is_empty() && drifts.is_empty();
+        (!is_empty).then_some(Self {
+            server,
+            changes,
+            drifts,
+        })
+    }
+
     /// Writes it to the journal: problems as warnings, everything else as info.
     pub fn log(&self) {
         let (id, server_id) = (self.server, self.server.0);
         for change in &self.changes {
             let what = change.kind().trim_start_matches("server.");
-            if change.is_bad() {
-                tracing::warn!(server_id, "server {id} {what}: {}", change.message());
-            } else {
-                tracing::info!(server_id, "server {id} {what}: {}", change.message());
-            }
+            let message = change.message();
+            info_or_warn!(change.is_bad(), server_id, "server {id} {what}: {message}");
         }
 
         for drifts in &self.drifts {
@@ -116,14 +125,11 @@ pub fn record(
     let Some(watched) = observations::get(tx, server)? else {
         return Ok(None);
     };
-    match record_over(tx, &watched, observed, cause)? {
-        Written::Done(changes, _) if !changes.is_empty() => Ok(Some(StateReport {
-            server,
-            changes,
-            drifts: Vec::new(),
-        })),
-        _ => Ok(None),
-    }
+    let changes = match record_over(tx, &watched, observed, cause)? {
+        Written::Done(changes, _) => changes,
+        Written::Outdated => Vec::new(),
+    };
+    Ok(StateReport::new(server, changes, Vec::new()))
 }
 
 /// How late a state may be recorded, in ms.
@@ -151,7 +157,7 @@ pub fn record_outside(
     }
 
     let mut reports = Vec::from_iter(record(tx, server, observed, &Cause::Outside)?);
-    reports.extend(settle(tx, server, &Cause::Outside, observed.at.now)?);
+    reports.extend(judge_server(tx, server, &Cause::Outside, observed.at.now)?);
     Ok(reports)
 }
 
@@ -221,7 +227,7 @@ pub fn record_over(
 
 /// Judges whether the desired and the actual state of a server differ, and reports a change once. A
 /// server with an unfinished job is not judged, unless the job has waited or run for too long.
-pub fn settle(
+pub fn judge_server(
     tx: &Connection,
     server: ServerId,
     cause: &Cause<'_>,
@@ -233,16 +239,12 @@ pub fn settle(
     let Some(watched) = observations::get(tx, server)? else {
         return Ok(None);
     };
-    let drifts = settle_drift(tx, &watched, cause, now)?;
-    Ok((!drifts.is_empty()).then_some(StateReport {
-        server,
-        changes: Vec::new(),
-        drifts,
-    }))
+    let drifts = update_drift(tx, &watched, cause, now)?;
+    Ok(StateReport::new(server, Vec::new(), drifts))
 }
 
-/// Like [`settle`], for a row that was just read or written and whose server has no active job.
-pub fn settle_drift(
+/// Like [`judge_server`], for a row that was just read or written and whose server has no active job.
+pub fn update_drift(
     tx: &Connection,
     watched: &Watched,
     cause: &Cause<'_>,

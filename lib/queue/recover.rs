@@ -7,22 +7,19 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
+use crate::base::{Result, notify};
 use crate::db::events::{self, NewEvent};
 use crate::db::runners::{self, Runner};
 use crate::db::{Db, cancellations, candidates, jobs, logs, servers, tasks};
 use crate::domain::job::JobState;
 use crate::process::unit_group::UnitGroup;
-use crate::queue::finish;
+use crate::queue::finish::{self, WORKER};
 use crate::wire::Stream;
 
 /// The message for a job whose worker died.
 const WHY: &str =
     "the worker that ran this job died; it was not run again: `left4me-job retry` does that";
-
-/// The actor of these events.
-const WORKER: &str = "left4me-worker";
 
 /// The unit name prefix of the runner, which runs foreign commands.
 const RUNNERS: &str = "left4me-runner@";
@@ -41,7 +38,7 @@ pub struct Recovered {
 
 /// What a dead worker left behind.
 #[derive(Debug, Default)]
-pub struct Left {
+pub struct DeadWorker {
     /// Connections whose commands may still be ending.
     pub runners: Vec<Runner>,
     /// Connections whose processes could not be killed. What they work on is blocked, and waiting
@@ -51,21 +48,23 @@ pub struct Left {
     pub servers: Vec<ServerId>,
 }
 
-/// Reads what a dead worker left behind.
-pub fn left_behind(db: &Db) -> Result<Left> {
-    let connection = db.connection();
-    let mut left = Left {
-        runners: runners::open(connection)?,
-        held: runners::left(connection)?,
-        ..Left::default()
-    };
+impl DeadWorker {
+    /// Reads what it left behind.
+    pub fn find(db: &Db) -> Result<Self> {
+        let connection = db.connection();
+        let mut dead = Self {
+            runners: runners::open(connection)?,
+            held: runners::left(connection)?,
+            servers: Vec::new(),
+        };
 
-    for job in candidates::active(connection)? {
-        left.servers
-            .extend(tasks::started_servers(connection, job.id)?);
+        for job in candidates::active(connection)? {
+            let servers = tasks::started_servers(connection, job.id)?;
+            dead.servers.extend(servers);
+        }
+
+        Ok(dead)
     }
-
-    Ok(left)
 }
 
 /// Fails the running jobs of a dead worker, with a log line that says why. cancel/ has finished the
@@ -107,18 +106,14 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
 }
 
 /// Waits until no process is left in the control groups of a dead worker's commands, and gives the
-/// connections that still have processes after `patience`. The connections of the worker are
+/// connections that still have processes after `limit`. The connections of the worker are
 /// closed, so runner and helper are already ending the commands (kill escalation).
 ///
 /// A worker that died right after a command's start has not recorded its control group. So this
 /// waits for every runner on the host, except for those known to be stuck. It does not wait for
 /// helpers: running their verbs twice is harmless, and other programs use them too.
-pub fn wait_for_orphans(
-    dead: &Left,
-    patience: Duration,
-    mut meanwhile: impl FnMut(),
-) -> Vec<Runner> {
-    let deadline = Instant::now() + patience;
+pub fn wait_for_orphans(dead: &DeadWorker, limit: Duration) -> Vec<Runner> {
+    let deadline = Instant::now() + limit;
     let mut left: Vec<_> = dead
         .runners
         .iter()
@@ -138,7 +133,7 @@ pub fn wait_for_orphans(
         if left.is_empty() && unknown.is_empty() || Instant::now() >= deadline {
             return left.into_iter().map(|(runner, _)| runner.clone()).collect();
         }
-        meanwhile();
+        notify::watchdog();
         std::thread::park_timeout(RECHECK);
     }
 }
@@ -146,7 +141,7 @@ pub fn wait_for_orphans(
 /// Records what became of a dead worker's connections. This happens only after the wait, so that
 /// the next worker also waits if this one dies meanwhile. `left` are those that still have
 /// processes: what they work on is blocked.
-pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Result<()> {
+pub fn close_rows(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Result<()> {
     if runners.is_empty() {
         return Ok(());
     }

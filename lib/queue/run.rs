@@ -17,7 +17,7 @@ use crate::host::units::Observed;
 use crate::queue::context::{TaskContext, WorkerContext};
 use crate::queue::stay_up;
 use crate::queue::work::{Ended, Work};
-use crate::wire::{HelperRequest, Request, Stream};
+use crate::wire::{HelperRequest, Request};
 
 /// Runs one task to its end, and passes on the [`Ended`] after its last line. A panic fails only
 /// this task.
@@ -42,7 +42,7 @@ pub fn run(context: &WorkerContext, work: &Work) {
     });
 
     if let Err(error) = result {
-        task_context.note(Stream::Stderr, &error);
+        task_context.warn(&error);
         ended.state = TaskState::Failed;
         ended.exit_code = match error.exit {
             Exit::Foreign(code) => code.into(),
@@ -72,10 +72,10 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
         TaskKind::InstallRuntime => install(context, work),
         TaskKind::Initialize => initialize(context, work, server?),
         TaskKind::StartIfRan if work.was_running == Some(false) => {
-            context.note(
-                Stream::Stdout,
-                format!("server {} did not run before; it stays stopped", server?),
-            );
+            context.note(format!(
+                "server {} did not run before; it stays stopped",
+                server?
+            ));
 
             Ok(())
         }
@@ -99,29 +99,20 @@ fn install(context: &TaskContext<'_>, work: &Work) -> Result<()> {
 fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Result<()> {
     let spec = match &work.spec {
         Some(spec) => spec.clone()?,
-        None => {
-            return Err(Error::failed(format!(
-                "server {server}: its blueprint was not read"
-            )));
-        }
+        None => return Err(Error::failed("the blueprint of the server was not read")),
     };
 
     match instance::initialize(&context.paths().root, &server.into(), &spec, || {
         context.may_continue()
     })? {
-        Initialized::Written => context.note(
-            Stream::Stdout,
-            format!("server {server}: instance and config layer written"),
-        ),
-        Initialized::Unchanged => context.note(
-            Stream::Stdout,
-            format!("server {server}: instance is up to date"),
-        ),
+        Initialized::Written => context.note(format!(
+            "server {server}: instance and config layer written"
+        )),
+        Initialized::Unchanged => context.note(format!("server {server}: instance is up to date")),
         Initialized::InUse if work.operation == Some(Operation::Start) => {
-            context.note(
-                Stream::Stdout,
-                format!("server {server} runs: its changes apply at the next restart"),
-            );
+            context.note(format!(
+                "server {server} runs: its changes apply at the next restart"
+            ));
         }
         Initialized::InUse => {
             return Err(Error::failed(format!(
@@ -138,16 +129,11 @@ fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Resul
 /// Logs which content the game will ignore. It is no reason not to start.
 fn note_content(context: &TaskContext<'_>, server: ServerId, spec: &Spec) {
     for notice in notices::of(&spec.arguments, &spec.config) {
-        context.note(Stream::Stderr, format!("server {server}: {notice}"));
+        context.warn(format!("server {server}: {notice}"));
     }
     match content::inspect(&context.paths().root, &spec.overlays, &[]) {
-        Ok(found) => found
-            .messages()
-            .for_each(|line| context.note(Stream::Stderr, line)),
-        Err(error) => context.note(
-            Stream::Stderr,
-            format!("the overlays cannot be inspected: {error}"),
-        ),
+        Ok(found) => found.messages().for_each(|line| context.warn(line)),
+        Err(error) => context.warn(format!("the overlays cannot be inspected: {error}")),
     }
 }
 
@@ -159,14 +145,11 @@ fn start(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Resu
     ended.observed = seen.map(|observed| (server, observed));
 
     let observed = started.map_err(|error| with_last_line(context, &instance, error))?;
-    context.note(
-        Stream::Stdout,
-        format!(
-            "server {server} is {} ({})",
-            observed.unit.actual(),
-            observed.unit.message()
-        ),
-    );
+    context.note(format!(
+        "server {server} is {} ({})",
+        observed.unit.actual(),
+        observed.unit.message()
+    ));
 
     Ok(())
 }
@@ -178,9 +161,9 @@ fn stay_up(
     observed: Observed,
     seen: &mut Option<Observed>,
 ) -> Result<Observed> {
-    context.settle();
+    context.free_slot();
     let stays_up = stay_up::stays_up(&observed, || context.may_continue());
-    context.settled();
+    context.take_slot();
 
     if stays_up? {
         return Ok(observed);
@@ -238,7 +221,7 @@ fn stop(context: &TaskContext<'_>, work: &Work, server: ServerId, ended: &mut En
     ended.observed = observed.map(|observed| (server, observed));
 
     disabled?;
-    context.note(Stream::Stdout, format!("server {server} is stopped"));
+    context.note(format!("server {server} is stopped"));
     Ok(())
 }
 
@@ -253,17 +236,16 @@ fn can_come_back(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Re
 
     checked.map_err(|error| {
         error.within(format!(
-            "server {server} goes on as it ran, because it could not start again"
+            "server {server} was left running, because it could not start again"
         ))
     })
 }
 
 fn purge_instance(context: &TaskContext<'_>, server: ServerId) -> Result<()> {
     operation::remove(context, &server.into())?;
-    context.note(
-        Stream::Stdout,
-        format!("server {server}: instance and runtime files are removed"),
-    );
+    context.note(format!(
+        "server {server}: instance and runtime files are removed"
+    ));
 
     Ok(())
 }

@@ -1,5 +1,7 @@
-//! The scheduler's tick. One transaction settles what ended, continues or ends jobs, claims new
-//! ones and starts tasks. Threads start only after the commit.
+//! The scheduler's tick, in two halves: [`Engine::settle`] records what ended; [`Engine::schedule`]
+//! ends jobs, claims new ones and starts tasks. The worker calls both in one transaction, and
+//! between them lets the cancellations proceed (cancel/, a higher layer). Threads start only after
+//! the commit.
 //!
 //! The scheduler's state in memory is replaced only after the commit. If a tick fails (the database
 //! is locked, the disk is full), it is tried again.
@@ -8,8 +10,7 @@ use rusqlite::Connection;
 
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Exit, Result};
-use crate::db::events::{self};
-use crate::db::{Db, servers, tasks};
+use crate::db::{events, servers, tasks};
 use crate::domain::operation::Operation;
 use crate::domain::schedule::Candidate;
 use crate::domain::task::{Readiness, TaskKind, TaskState};
@@ -17,9 +18,9 @@ use crate::queue::active::ActiveJob;
 use crate::queue::claim;
 use crate::queue::finish::{fail_unreadable, finish_jobs};
 use crate::queue::journal::Started;
-use crate::queue::observe::{self, Cause, StateReport};
-use crate::queue::settling::Settling;
-use crate::queue::tick_result::{TickResult, event};
+use crate::queue::observe::{self, Cause};
+use crate::queue::tick_state::{Tick, TickResult};
+use crate::queue::waiting::Waiting;
 use crate::queue::work::{Ended, Work};
 
 /// What the worker remembers between ticks.
@@ -29,24 +30,24 @@ pub struct Engine {
     jobs: Vec<ActiveJob>,
     ended: Vec<Ended>,
     /// Tasks that only wait and take no slot.
-    settling: Settling,
+    waiting: Waiting,
     /// Threads of cancelled tasks that have not ended. What they work on stays taken until they
     /// have.
-    left_behind: Vec<(TaskId, Candidate)>,
+    abandoned: Vec<(TaskId, Candidate)>,
 }
 
 impl Engine {
     /// Creates a worker without jobs. `worker` is its fencing name: no other run of any worker has
     /// it.
     #[must_use]
-    pub fn new(worker: String, slots: usize, settling: Settling) -> Self {
+    pub fn new(worker: String, slots: usize, waiting: Waiting) -> Self {
         Self {
             worker,
             slots,
             jobs: Vec::new(),
             ended: Vec::new(),
-            settling,
-            left_behind: Vec::new(),
+            waiting,
+            abandoned: Vec::new(),
         }
     }
 
@@ -58,36 +59,32 @@ impl Engine {
     /// Threads that continue after their jobs have ended, given the jobs that are still active in
     /// `active`. They block what they work on but take no slot, so that a disk that hangs under one
     /// server does not stop the others.
-    fn left_behind_by(&self, active: &[ActiveJob]) -> Vec<(TaskId, Candidate)> {
-        let gone = self
-            .jobs
-            .iter()
-            .filter(|job| !active.iter().any(|other| other.id == job.id));
-        let all = self
-            .left_behind
-            .iter()
-            .cloned()
-            .chain(gone.flat_map(ActiveJob::left_behind));
-        all.filter(|(task, _)| !self.ended.iter().any(|ended| ended.task == *task))
-            .collect()
+    fn abandoned_by(&self, active: &[ActiveJob]) -> Vec<(TaskId, Candidate)> {
+        let mut gone = self.jobs.clone();
+        gone.retain(|job| !active.iter().any(|other| other.id == job.id));
+
+        let mut all = self.abandoned.clone();
+        all.extend(gone.iter().flat_map(ActiveJob::abandoned));
+        all.retain(|(task, _)| !self.ended.iter().any(|ended| ended.task == *task));
+        all
     }
 
     /// How many tasks take a slot.
     #[must_use]
     pub fn running_tasks(&self) -> usize {
-        running(&self.jobs, &self.settling)
+        running(&self.jobs, &self.waiting)
     }
 
-    /// Whether threads still work that the worker no longer waits for.
+    /// Whether jobs are active, or threads continue that the worker no longer waits for.
     #[must_use]
-    pub fn has_left_behind(&self) -> bool {
-        !self.left_behind.is_empty()
+    pub fn is_busy(&self) -> bool {
+        self.has_jobs() || !self.abandoned.is_empty()
     }
 
-    /// The number of active jobs.
+    /// Whether jobs are active.
     #[must_use]
-    pub fn running_jobs(&self) -> usize {
-        self.jobs.len()
+    pub fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
     }
 
     /// Whether a tick would have something to write, apart from claims.
@@ -102,119 +99,123 @@ impl Engine {
         self.running_tasks() < self.slots
     }
 
-    /// Runs one tick. With `stopping`, it starts nothing new and fails jobs that cannot continue.
-    /// `attend` handles cancellations (cancel/ is a higher layer). It runs after the settling and
-    /// before any start.
-    pub fn tick(
-        &mut self,
-        db: &mut Db,
-        stopping: bool,
-        now: i64,
-        mut attend: impl FnMut(&Connection, &mut Vec<ActiveJob>, &mut TickResult) -> Result<()>,
-    ) -> Result<TickResult> {
-        let mut active = self.jobs.clone();
-        let mut result = TickResult::default();
+    /// Begins a tick: records the tasks that ended since the last one.
+    pub fn settle<'t>(&self, tx: &'t Connection, now: i64) -> Result<Tick<'t>> {
+        let mut tick = Tick {
+            tx,
+            now,
+            jobs: self.jobs.clone(),
+            result: TickResult::default(),
+        };
 
-        db.write(|tx| {
-            for ended in &self.ended {
-                result
-                    .reports
-                    .extend(write_end(tx, &mut active, ended, now)?);
+        for ended in &self.ended {
+            write_end(&mut tick, ended)?;
+        }
+        Ok(tick)
+    }
+
+    /// Ends jobs, claims new ones, and starts tasks. With `stopping`, it starts nothing new and
+    /// fails jobs that cannot continue.
+    pub fn schedule(&self, tick: &mut Tick<'_>, stopping: bool) -> Result<()> {
+        skip_unreachable(tick)?;
+
+        // Jobs that are done free their slots before others are claimed.
+        finish_jobs(tick, &self.worker, stopping)?;
+        if stopping {
+            return Ok(());
+        }
+
+        self.claim(tick)?;
+        self.start_tasks(tick)?;
+
+        // A claimed job with nothing to do (an unknown operation) ends at once.
+        finish_jobs(tick, &self.worker, stopping)
+    }
+
+    /// Takes over the jobs of a tick that was committed.
+    pub fn commit(&mut self, jobs: Vec<ActiveJob>) {
+        self.abandoned = self.abandoned_by(&jobs);
+        self.jobs = jobs;
+        self.ended.clear();
+    }
+
+    fn claim(&self, tick: &mut Tick<'_>) -> Result<()> {
+        // Ready tasks of active jobs take free slots before new jobs do.
+        let taken = running(&tick.jobs, &self.waiting) + ready(&tick.jobs);
+        let free = self.slots.saturating_sub(taken);
+        let abandoned = self.abandoned_by(&tick.jobs);
+
+        for id in claim::claim(tick.tx, &self.worker, free, &abandoned, tick.now)? {
+            match load(tick, id) {
+                Ok(job) => {
+                    tick.result.started.push(Started::of(&job));
+                    tick.jobs.push(job);
+                }
+                // The database itself has failed: the whole tick is tried again.
+                Err(error) if error.exit == Exit::Unavailable => return Err(error),
+                Err(error) => fail_unreadable(tick, id, &self.worker, &error)?,
             }
+        }
 
-            attend(tx, &mut active, &mut result)?;
-            for job in &mut active {
-                skip_hopeless(tx, job, now)?;
-            }
+        Ok(())
+    }
 
-            // Jobs that are done free their slots before others are claimed.
-            finish_jobs(tx, &mut active, &self.worker, stopping, now, &mut result)?;
-
-            if !stopping {
-                // Ready tasks of active jobs take free slots before new jobs do.
-                let free = self
-                    .slots
-                    .saturating_sub(running(&active, &self.settling) + ready(&active));
-                for id in claim::claim(tx, &self.worker, free, &self.left_behind_by(&active), now)?
-                {
-                    match load(tx, id, now) {
-                        Ok(job) => {
-                            result.started.push(Started::of(&job));
-                            active.push(job);
-                        }
-                        // The database itself has failed: the whole tick is tried again.
-                        Err(error) if error.exit == Exit::Unavailable => return Err(error),
-                        Err(error) => result.finished.push(fail_unreadable(
-                            tx,
-                            id,
-                            &self.worker,
-                            &error,
-                            now,
-                        )?),
-                    }
+    /// Starts ready tasks in the order of their jobs, while slots are free. The input of a task is
+    /// read here, so changes of a blueprint count until then.
+    fn start_tasks(&self, tick: &mut Tick<'_>) -> Result<()> {
+        let mut free = self
+            .slots
+            .saturating_sub(running(&tick.jobs, &self.waiting));
+        // Nothing is known about an unknown operation, whatever tasks its job has.
+        for job in tick.jobs.iter_mut().filter(|job| job.operation.is_ok()) {
+            for at in 0..job.tasks.len() {
+                if free == 0 {
+                    return Ok(());
                 }
 
-                result.begin = begin(tx, &mut active, self.slots, &self.settling, now)?;
-
-                // A claimed job with nothing to do (an unknown operation) ends at once.
-                finish_jobs(tx, &mut active, &self.worker, stopping, now, &mut result)?;
+                if job.readiness(at) == Some(Readiness::Ready)
+                    && tasks::start(tick.tx, job.tasks[at].id, tick.now)?
+                {
+                    job.tasks[at].state = TaskState::Running;
+                    free -= 1;
+                    tick.result.to_start.push(work(tick.tx, job, at));
+                }
             }
+        }
 
-            Ok(())
-        })?;
-
-        self.left_behind = self.left_behind_by(&active);
-        self.jobs = active;
-        self.ended.clear();
-        Ok(result)
+        Ok(())
     }
 }
 
 /// The number of tasks that take a slot.
-fn running(jobs: &[ActiveJob], settling: &Settling) -> usize {
+fn running(jobs: &[ActiveJob], waiting: &Waiting) -> usize {
     let tasks = jobs.iter().flat_map(|job| &job.tasks);
     tasks
-        .filter(|task| task.is_running() && !settling.has(task.id))
+        .filter(|task| task.is_running() && !waiting.has(task.id))
         .count()
 }
 
 /// The number of tasks that could start if there were slots.
 fn ready(jobs: &[ActiveJob]) -> usize {
+    let is_ready = |job: &ActiveJob, task| job.readiness(task) == Some(Readiness::Ready);
     jobs.iter()
         .map(|job| {
             (0..job.tasks.len())
-                .filter(|&task| job.readiness(task) == Some(Readiness::Ready))
+                .filter(|&task| is_ready(job, task))
                 .count()
         })
         .sum()
 }
 
 /// Loads a job that was just claimed, with its tasks.
-fn load(tx: &Connection, id: JobId, now: i64) -> Result<ActiveJob> {
-    let job = ActiveJob::load(tx, id)?;
-    let detail = job
-        .operation
-        .as_ref()
-        .map_or_else(String::clone, ToString::to_string);
-    events::add(tx, now, &event(&job, "job.started", None, &detail))?;
+fn load(tick: &Tick<'_>, id: JobId) -> Result<ActiveJob> {
+    let job = ActiveJob::load(tick.tx, id)?;
+    tick.add_event(&job.event("job.started", None, job.operation_name()))?;
     Ok(job)
 }
 
-fn write_end(
-    tx: &Connection,
-    active: &mut [ActiveJob],
-    ended: &Ended,
-    now: i64,
-) -> Result<Option<StateReport>> {
-    let job = active.iter_mut().find(|job| job.id == ended.job);
-    if let Some(task) = job.and_then(|job| job.tasks.iter_mut().find(|task| task.id == ended.task))
-        && (task.state == TaskState::Cancelling || task.state.is_terminal())
-    {
-        // The cancellation decides the outcome of this task, or has already done so.
-        task.ended = true;
-        task.was_running = task.was_running.or(ended.was_running);
-    }
-
+fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
+    let (tx, now) = (tick.tx, tick.now);
     let finish = tasks::Finish {
         state: ended.state,
         exit_code: Some(ended.exit_code),
@@ -223,23 +224,25 @@ fn write_end(
     };
 
     let written = tasks::finish(tx, ended.task, &finish, now)?;
-    let Some(job) = active.iter_mut().find(|job| job.id == ended.job) else {
-        return Ok(None);
+    let Some(job) = tick.jobs.iter_mut().find(|job| job.id == ended.job) else {
+        return Ok(());
     };
-    let reports = match &ended.observed {
-        Some((server, observed)) => observe::record(
-            tx,
-            *server,
-            observed,
-            &Cause::Job(job.id, &job.requested_by),
-        )?,
-        None => None,
-    };
+    if let Some((server, observed)) = &ended.observed {
+        let cause = Cause::Job(job.id, &job.requested_by);
+        let report = observe::record(tx, *server, observed, &cause)?;
+        tick.result.reports.extend(report);
+    }
 
-    let Some(at) = job.position(ended.task).filter(|&at| !job.tasks[at].ended) else {
-        return Ok(reports);
+    let Some(at) = job.position(ended.task) else {
+        return Ok(());
     };
     let task = &mut job.tasks[at];
+
+    // The cancellation decides the outcome of this task, or has already done so.
+    if task.end_thread() {
+        task.was_running = task.was_running.or(ended.was_running);
+        return Ok(());
+    }
 
     task.state = ended.state;
     task.exit_code = ended.exit_code;
@@ -250,75 +253,42 @@ fn write_end(
         if let Some(server) = task.server {
             servers::set_last_error(tx, server, ended.error.as_deref(), now)?;
         }
-        record_task_end(tx, job, at, now)?;
-    }
-
-    Ok(reports)
-}
-
-/// Adds the event for the end of a task.
-fn record_task_end(tx: &Connection, job: &ActiveJob, at: usize, now: i64) -> Result<()> {
-    let task = &job.tasks[at];
-    let kind = format!("task.{}", task.state);
-    let what = task
-        .kind
-        .as_ref()
-        .map_or_else(Clone::clone, ToString::to_string);
-    let detail = task
-        .error
-        .as_ref()
-        .map_or_else(|| what.clone(), |error| format!("{what}: {error}"));
-    events::add(tx, now, &event(job, &kind, Some(task), &detail))
-}
-
-/// Skips tasks whose dependencies can no longer succeed. In the order of the plan, that also skips
-/// the tasks that depend on them.
-fn skip_hopeless(tx: &Connection, job: &mut ActiveJob, now: i64) -> Result<()> {
-    for at in 0..job.tasks.len() {
-        if job.readiness(at) == Some(Readiness::Skip) {
-            let task = &mut job.tasks[at];
-            let why = "a task that it depends on did not succeed";
-            tasks::skip(tx, task.id, why, now)?;
-            task.state = TaskState::Skipped;
-            task.error = Some(why.to_owned());
-            record_task_end(tx, job, at, now)?;
-        }
+        add_end_event(tx, job, at, now)?;
     }
 
     Ok(())
 }
 
-/// Starts ready tasks in the order of their jobs, while slots are free. The input of a task is read
-/// here, so changes of a blueprint count until then.
-fn begin(
-    tx: &Connection,
-    active: &mut [ActiveJob],
-    slots: usize,
-    settling: &Settling,
-    now: i64,
-) -> Result<Vec<Work>> {
-    let mut free = slots.saturating_sub(running(active, settling));
-    let mut begin = Vec::new();
-    // Nothing is known about an unknown operation, whatever tasks its job has.
-    for job in active.iter_mut().filter(|job| job.operation.is_ok()) {
-        for at in 0..job.tasks.len() {
-            if free == 0 {
-                return Ok(begin);
-            }
+/// Adds the event for the end of a task.
+fn add_end_event(tx: &Connection, job: &ActiveJob, at: usize, now: i64) -> Result<()> {
+    let task = &job.tasks[at];
+    let kind = format!("task.{}", task.state);
+    let detail = match &task.error {
+        Some(error) => format!("{}: {error}", task.kind_name()),
+        None => task.kind_name().to_owned(),
+    };
+    events::add(tx, now, &job.event(&kind, Some(task), &detail))
+}
 
-            if job.readiness(at) != Some(Readiness::Ready)
-                || !tasks::start(tx, job.tasks[at].id, now)?
-            {
+/// Skips tasks whose dependencies can no longer succeed. In the order of the plan, that also skips
+/// the tasks that depend on them.
+fn skip_unreachable(tick: &mut Tick<'_>) -> Result<()> {
+    for job in &mut tick.jobs {
+        for at in 0..job.tasks.len() {
+            if job.readiness(at) != Some(Readiness::Skip) {
                 continue;
             }
 
-            job.tasks[at].state = TaskState::Running;
-            free -= 1;
-            begin.push(work(tx, job, at));
+            let task = &mut job.tasks[at];
+            let why = "a task that it depends on did not succeed";
+            tasks::skip(tick.tx, task.id, why, tick.now)?;
+            task.state = TaskState::Skipped;
+            task.error = Some(why.to_owned());
+            add_end_event(tick.tx, job, at, tick.now)?;
         }
     }
 
-    Ok(begin)
+    Ok(())
 }
 
 fn work(tx: &Connection, job: &ActiveJob, at: usize) -> Work {

@@ -1,8 +1,13 @@
-//! The one-byte datagram that wakes the worker. Only the rows count: a lost datagram loses no job.
+//! What wakes the worker: from other processes a one-byte datagram, from its own threads a [`Waker`].
+//! Only the rows count: a lost datagram loses no job.
 
 use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::Arc;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::base::{Error, Result};
 
@@ -30,8 +35,36 @@ pub fn worker(socket: &Path) -> Result<()> {
              `left4me doctor`)"
         )),
         ErrorKind::PermissionDenied => Error::not_permitted(format!(
-            "{path} is closed to this user: be a member of group left4me"
+            "this user may not write to {path}: only members of group left4me may"
         )),
         _ => Error::unavailable(format!("{path}: {error}")),
     })
+}
+
+/// Wakes the worker from another thread of its process.
+#[derive(Clone)]
+pub struct Waker(Arc<EventFd>);
+
+impl Waker {
+    pub fn new() -> nix::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Self(Arc::new(EventFd::from_flags(flags)?)))
+    }
+
+    pub fn wake(&self) {
+        if let Err(error) = self.0.write(1) {
+            tracing::error!(%error, "cannot wake the worker");
+        }
+    }
+
+    /// Forgets the wake-ups so far. Without one the read returns EAGAIN.
+    pub fn clear(&self) {
+        self.0.read().ok();
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }

@@ -119,10 +119,10 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Res
 fn refuse_without_overlays(supervisor: &mut Supervisor, root: &Path) -> Result<()> {
     let why = match Checked::recent(root) {
         Some(checked) => {
-            if let Some(words) = checked.limits() {
+            if let Some(message) = checked.limits() {
                 supervisor.write_line(
                     Stream::Stderr,
-                    &format!("{words}; `sudo left4me doctor` says what to do"),
+                    &format!("{message}; `sudo left4me doctor` says what to do"),
                 );
             }
 
@@ -173,7 +173,7 @@ impl Install<'_> {
                 Attempt::Failed(failure, code) => (failure, code),
             };
 
-            let why = self.sentence(&failure);
+            let why = self.explain(&failure);
             let Some(wait) = policy.failed(failure.cause) else {
                 let message = match policy.count() {
                     1 => why,
@@ -205,7 +205,7 @@ impl Install<'_> {
     }
 
     /// The cause, what to do about it, and steamcmd's own message.
-    fn sentence(&self, failure: &Failure) -> String {
+    fn explain(&self, failure: &Failure) -> String {
         let advice = failure.cause.advice(self.account.is_some());
         let meaning = match failure.cause {
             Cause::DiskFull => format!("the disk is full: {}", self.free_space()),
@@ -413,8 +413,8 @@ enum Locking {
 }
 
 /// Takes the lock for one steamcmd at a time: two of the same user damage each other's state. After
-/// the death of a worker its steamcmd may still be ending; this waits for it, up to `patience`.
-fn lock(supervisor: &mut Supervisor, root: &Path, patience: Duration) -> Result<Locking> {
+/// the death of a worker its steamcmd may still be ending; this waits for it, up to `limit`.
+fn lock(supervisor: &mut Supervisor, root: &Path, limit: Duration) -> Result<Locking> {
     let path = root.join("steam/.left4me-install.lock");
     // steamcmd can replace the file: to wait for a FIFO would block this process and the queue.
     let flags = files::NO_FOLLOW.bits();
@@ -426,7 +426,7 @@ fn lock(supervisor: &mut Supervisor, root: &Path, patience: Duration) -> Result<
     let file = untrusted_file::require_regular(file.into_parts().0);
     let mut file = file.map_err(|error| Error::from(error).within(path.display()))?;
 
-    let until = Instant::now() + patience;
+    let until = Instant::now() + limit;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Locking::Acquired(lock)),

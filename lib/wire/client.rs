@@ -105,17 +105,15 @@ impl Connection {
     }
 
     fn over(socket: UnixStream, path: PathBuf) -> Self {
-        let (socket, lines) = (Arc::new(socket), LineReader::new(ANSWER_LIMIT));
-        let (deadline, server, opened) = (None, None, Instant::now());
         Self {
-            socket,
-            lines,
+            socket: Arc::new(socket),
+            lines: LineReader::new(ANSWER_LIMIT),
             path,
             over: false,
-            deadline,
-            server,
+            deadline: None,
+            server: None,
             started: 0,
-            opened,
+            opened: Instant::now(),
         }
     }
 
@@ -214,14 +212,9 @@ impl Connection {
             }
         };
 
-        let parsed = match self.lines.text(line) {
-            Ok(text) => {
-                serde_json::from_str::<Answer<'_>>(text).map_err(|error| self.broken(&error))
-            }
-            Err(bad) => Err(self.broken(&bad)),
-        };
-
-        let answer = parsed?;
+        let text = self.lines.text(line).map_err(|bad| self.broken(&bad))?;
+        let answer: Answer<'_> =
+            serde_json::from_str(text).map_err(|error| broken(&self.path, &error))?;
 
         self.started += usize::from(answer.started.is_some());
         if !answer.is_valid() || self.started > STARTED_LIMIT {

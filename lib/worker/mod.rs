@@ -18,7 +18,7 @@ use crate::cancel;
 use crate::db::Db;
 use crate::host::instance;
 use crate::host::operation::HostPaths;
-use crate::queue::recover::{self, wait_for_orphans};
+use crate::queue::recover::{self, DeadWorker};
 use scheduler::{STOP_MARGIN, Scheduler};
 use wake::Wake;
 
@@ -108,25 +108,24 @@ fn serve(cli: &WorkerCli) -> Result<()> {
 /// Waits for the commands of a dead worker, finishes its cancellations, and fails or requeues its
 /// other jobs. Returns the servers to check again.
 fn recover_from_dead_worker(cli: &WorkerCli, db: &mut Db) -> Result<Vec<ServerId>> {
-    let dead = recover::left_behind(db)?;
-    let patience = cli.grace.duration() + STOP_MARGIN;
-    let left = wait_for_orphans(&dead, patience, notify::watchdog);
+    let dead = DeadWorker::find(db)?;
+    let limit = cli.grace.duration() + STOP_MARGIN;
+    let left = recover::wait_for_orphans(&dead, limit);
 
     for runner in &left {
         let unit = runner.unit.as_deref().unwrap_or("a command");
         tracing::error!(
-            "{unit} still has processes of a dead worker's command: what it works on waits for its \
-            end"
+            "{unit} still has processes of a dead worker's command: other jobs on the same target \
+             wait until they are gone"
         );
     }
 
-    recover::lose(db, &dead.runners, &left, clock::now_ms())?;
+    recover::close_rows(db, &dead.runners, &left, clock::now_ms())?;
 
     let mut servers = dead.servers;
     let pauses = &cli.cleaning.clean_retry_seconds;
     loop {
-        let (cancelled, observe) =
-            cancel::recover::recover(db, &cli.paths(), pauses, notify::watchdog)?;
+        let (cancelled, observe) = cancel::recover::recover(db, &cli.paths(), pauses)?;
         for job in cancelled {
             tracing::warn!(
                 job_id = job.0,

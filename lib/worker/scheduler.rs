@@ -6,23 +6,24 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::WorkerCli;
-use super::wake::{Wake, WakeReason, Waker};
+use super::wake::{Wake, WakeReason};
 use crate::base::clock::Moment;
 use crate::base::names::ServerId;
 use crate::base::{Error, Result, clock, failpoint, notify};
-use crate::cancel::action::Action;
 use crate::cancel::cleaner::{self, CleanUp, CleanUpReport};
 use crate::cancel::journal::log_queued;
+use crate::cancel::tracked::Action;
 use crate::cancel::tracker::Tracker;
 use crate::db::{Db, cancellations, jobs, queue, runners};
 use crate::host::units::Observed;
+use crate::queue::clock_steps::ClockSteps;
 use crate::queue::context::{Connections, WorkerContext};
 use crate::queue::journal::Started;
 use crate::queue::log::{self, Writer};
 use crate::queue::observe::{self, StateReport};
-use crate::queue::settling::Settling;
-use crate::queue::steps::Steps;
 use crate::queue::tick::Engine;
+use crate::queue::waiting::Waiting;
+use crate::queue::wake::Waker;
 use crate::queue::work::{Ended, Work};
 use crate::queue::{recover, run};
 use crate::wire::{Cancel, Stream};
@@ -36,23 +37,43 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// How much longer than the grace a stopping worker waits for its commands.
 pub(super) const STOP_MARGIN: Duration = Duration::from_secs(10);
 
-/// A server and what systemd reported of it.
-type Observation = (ServerId, Observed);
+/// What other threads report to the scheduler.
+enum Report {
+    /// A task has ended.
+    Ended(Ended),
+    /// The cleaner of a cancellation is done.
+    CleanedUp(CleanUpReport),
+    /// What systemd reports of a server.
+    Observed(ServerId, Observed),
+}
+
+/// Sends reports to the scheduler, and wakes it.
+#[derive(Clone)]
+struct Reporter {
+    sender: Sender<Report>,
+    waker: Waker,
+}
+
+impl Reporter {
+    fn send(&self, report: Report) {
+        // The scheduler is gone only while the process exits.
+        drop(self.sender.send(report));
+        self.waker.wake();
+    }
+}
 
 pub(super) struct Scheduler {
     db: Db,
     engine: Engine,
     tracker: Tracker,
     context: WorkerContext,
-    ended: Receiver<Ended>,
-    reports: (Sender<CleanUpReport>, Receiver<CleanUpReport>),
-    observations: (Sender<Observation>, Receiver<Observation>),
-    /// Received, but not in the database yet.
-    unwritten: Vec<Observation>,
+    reporter: Reporter,
+    reports: Receiver<Report>,
+    /// What systemd reported of servers, and is not in the database yet.
+    unwritten: Vec<(ServerId, Observed)>,
     /// How many observations are under way or unwritten.
     observing: usize,
-    waker: Waker,
-    steps: Steps,
+    clock: ClockSteps,
     idle: Duration,
     grace: Duration,
     /// When STATUS was sent last.
@@ -70,36 +91,32 @@ enum Stopping {
 
 impl Scheduler {
     pub(super) fn start(cli: &WorkerCli, db: Db, wake: &Wake) -> Result<(Self, Writer)> {
-        let (sender, ended) = channel();
+        let (sender, reports) = channel();
         let waker = wake.waker();
-        let (log, writer) = log::start(&cli.paths.database(), move |end| {
-            drop(sender.send(end));
-            waker.wake();
+        let reporter = Reporter { sender, waker };
+        let of_tasks = reporter.clone();
+        let (log, writer) = log::start(&cli.paths.database(), move |ended| {
+            of_tasks.send(Report::Ended(ended));
         })?;
 
         let context = WorkerContext {
             paths: Arc::new(cli.paths()),
             log,
             connections: Connections::default(),
-            settling: Settling::default(),
+            waiting: Waiting::new(wake.waker()),
         };
-
-        let waker = wake.waker();
-        context.settling.wake_by(move || waker.wake());
 
         let pauses = cli.cleaning.clean_retry_seconds.clone();
         let scheduler = Self {
             db,
-            engine: Engine::new(worker_id(), cli.own.slots(), context.settling.clone()),
+            engine: Engine::new(worker_id(), cli.own.slots(), context.waiting.clone()),
             tracker: Tracker::new(cli.grace.duration(), pauses),
             context,
-            ended,
-            reports: channel(),
-            observations: channel(),
+            reporter,
+            reports,
             unwritten: Vec::new(),
             observing: 0,
-            waker: wake.waker(),
-            steps: Steps::new(Moment::now()),
+            clock: ClockSteps::new(Moment::now()),
             idle: Duration::from_secs(cli.own.idle_seconds.into()),
             grace: cli.grace.duration(),
             status_sent: None,
@@ -126,8 +143,7 @@ impl Scheduler {
                 tracing::warn!("{error}");
             }
 
-            let has_jobs = self.engine.running_jobs() > 0 || self.engine.has_left_behind();
-            let busy = failed || has_jobs || self.observing > 0;
+            let busy = failed || self.engine.is_busy() || self.observing > 0;
             if stopping != Stopping::No && !busy {
                 return Ok(());
             }
@@ -181,30 +197,25 @@ impl Scheduler {
     /// When a tick is due although nothing happens.
     fn time_to_next_tick(&self) -> Option<Duration> {
         let until = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-        let cancelling = match self.tracker.has_pending() {
-            true => Some(Duration::ZERO),
-            false => self.tracker.deadline().map(until),
-        };
-
-        cancelling
-            .into_iter()
-            .chain(self.held.then_some(STATUS_PAUSE))
-            .min()
+        let cancelling = self.tracker.deadline().map(until).into_iter();
+        cancelling.chain(self.held.then_some(STATUS_PAUSE)).min()
     }
 
     /// Collects what ended, and runs one tick of the queue. True when the database failed.
     fn tick(&mut self, stopping: bool) -> bool {
-        while let Ok(ended) = self.ended.try_recv() {
-            self.context.connections.forget_task(ended.task);
-            self.context.settling.end(ended.task);
-            self.engine.note(ended);
+        while let Ok(report) = self.reports.try_recv() {
+            match report {
+                Report::Ended(ended) => {
+                    self.context.connections.forget_task(ended.task);
+                    self.context.waiting.end(ended.task);
+                    self.engine.note(ended);
+                }
+                Report::CleanedUp(report) => self.tracker.add_report(report),
+                Report::Observed(server, observed) => self.unwritten.push((server, observed)),
+            }
         }
 
-        while let Ok(report) = self.reports.1.try_recv() {
-            self.tracker.add_report(report);
-        }
-
-        let clock = self.steps.attend(&mut self.db, Moment::now());
+        let clock = self.clock.apply(&mut self.db, Moment::now());
         let result = clock
             .and_then(|()| self.write_observations())
             .and_then(|()| self.log_queued_cancellations())
@@ -228,26 +239,30 @@ impl Scheduler {
 
         let now = clock::now_ms();
         let mut tracker = self.tracker.clone();
-        let outcome = self
-            .engine
-            .tick(&mut self.db, stopping, now, |tx, active, outcome| {
-                tracker.advance(tx, active, outcome, now)
-            })?;
+        let (jobs, result, actions) = self.db.write(|tx| {
+            let mut tick = self.engine.settle(tx, now)?;
+            let actions = tracker.advance(&mut tick)?;
+            self.engine.schedule(&mut tick, stopping)?;
+            Ok((tick.jobs, tick.result, actions))
+        })?;
+
+        // What is kept in memory changes only now: a tick that failed is tried again.
+        self.engine.commit(jobs);
         self.tracker = tracker;
 
-        self.run_actions();
-        outcome.started.iter().for_each(Started::log);
-        for ended in &outcome.finished {
+        self.run_actions(actions);
+        result.started.iter().for_each(Started::log);
+        for ended in &result.finished {
             ended.log();
             self.context.log.forget(ended.job);
         }
 
-        outcome.reports.iter().for_each(StateReport::log);
-        for work in outcome.begin {
+        result.reports.iter().for_each(StateReport::log);
+        for work in result.to_start {
             self.start_task(work);
         }
 
-        self.observe(outcome.recheck);
+        self.observe(result.recheck);
 
         // Not earlier: what is committed has to be started, even if this query fails.
         self.held = !runners::left(self.db.connection())?.is_empty();
@@ -257,18 +272,17 @@ impl Scheduler {
     fn has_work(&self, stopping: bool) -> Result<bool> {
         Ok(cancellations::any_live(self.db.connection())?
             || self.engine.has_pending()
-            || self.context.settling.take_changed()
-            || self.tracker.has_pending()
+            || self.context.waiting.take_freed_slot()
             || if stopping {
-                self.engine.running_jobs() > 0
+                self.engine.has_jobs()
             } else {
                 self.engine.has_room() && jobs::any_queued(self.db.connection())?
             })
     }
 
     /// Runs the actions of the cancellations, now that the tick is committed.
-    fn run_actions(&mut self) {
-        for action in self.tracker.take_actions() {
+    fn run_actions(&mut self, actions: Vec<Action>) {
+        for action in actions {
             match action {
                 Action::EndCommands {
                     job,
@@ -280,8 +294,7 @@ impl Scheduler {
                     // The log line comes first: a command that ends at once would otherwise log its
                     // end before it, and the job could be over by then.
                     for &task in &tasks {
-                        let line = format!("left4me: {message}");
-                        self.context.log.note(job, task, Stream::Stderr, line);
+                        self.context.note(job, task, Stream::Stderr, &message);
                     }
 
                     self.context.connections.end(&tasks, how);
@@ -292,10 +305,9 @@ impl Scheduler {
                     failpoint::hit("cancel.settled");
                     self.clean_up(work);
                 }
-                Action::Log(message) => message.log(),
-                Action::LogStep(step) => {
-                    step.log();
-                    if step.is_last() {
+                Action::Log(message) => {
+                    message.log();
+                    if message.is_last() {
                         failpoint::hit("cancel.finished");
                     }
                 }
@@ -305,21 +317,16 @@ impl Scheduler {
 
     fn clean_up(&mut self, work: CleanUp) {
         let id = work.id;
-        let (sender, waker) = (self.reports.0.clone(), self.waker.clone());
+        let reporter = self.reporter.clone();
         let paths = Arc::clone(&self.context.paths);
-
         let clean = move || {
-            drop(sender.send(cleaner::clean_up(&work, &paths.root, &paths.helper)));
-            waker.wake();
+            let report = cleaner::clean_up(&work, &paths.root, &paths.helper);
+            reporter.send(Report::CleanedUp(report));
         };
 
-        if std::thread::Builder::new()
-            .name("clean-up".to_owned())
-            .spawn(clean)
-            .is_err()
-        {
-            self.tracker
-                .add_report(cleaner::timed_out(id, clock::now_ms()));
+        if spawn("clean-up".to_owned(), clean).is_err() {
+            let report = cleaner::timed_out(id, clock::now_ms());
+            self.tracker.add_report(report);
         }
     }
 
@@ -336,11 +343,8 @@ impl Scheduler {
     fn start_task(&self, work: Work) {
         let context = self.context.clone();
         let (job, task) = (work.job, work.task);
-        let thread = std::thread::Builder::new()
-            .name(format!("task-{task}"))
-            .stack_size(512 * 1024);
-
-        if let Err(error) = thread.spawn(move || run::run(&context, &work)) {
+        let started = spawn(format!("task-{task}"), move || run::run(&context, &work));
+        if let Err(error) = started {
             let error = format!("no thread could be started: {error}");
             self.context.log.ended(Ended::failed(job, task, error));
         }
@@ -376,26 +380,20 @@ impl Scheduler {
 
         let count = servers.len();
         let helper = self.context.paths.helper.clone();
-        let (sender, waker) = (self.observations.0.clone(), self.waker.clone());
-
+        let reporter = self.reporter.clone();
         let observe = move || {
             for server in servers {
-                drop(sender.send((server, Observed::ask(&helper, &server.into()))));
-                waker.wake();
+                let observed = Observed::ask(&helper, &server.into());
+                reporter.send(Report::Observed(server, observed));
             }
         };
 
-        if std::thread::Builder::new()
-            .name("observe".to_owned())
-            .spawn(observe)
-            .is_ok()
-        {
+        if spawn("observe".to_owned(), observe).is_ok() {
             self.observing += count;
         }
     }
 
     fn write_observations(&mut self) -> Result<()> {
-        self.unwritten.extend(self.observations.1.try_iter());
         if self.unwritten.is_empty() {
             return Ok(());
         }
@@ -464,4 +462,10 @@ impl Scheduler {
 /// A unique name for this run of the worker. It marks the jobs that this run claims.
 fn worker_id() -> String {
     format!("{}-{}", std::process::id(), clock::now_ms())
+}
+
+/// Runs `work` in a thread. Its stack is small: an update has a thread for each server.
+fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name(name);
+    thread.stack_size(512 * 1024).spawn(work).map(drop)
 }

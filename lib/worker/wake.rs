@@ -5,21 +5,20 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::base::{Error, Result, notify};
 use crate::db::watch::Watch;
+use crate::queue::wake::Waker;
 
 /// Why [`Wake::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WakeReason {
-    /// There may be something to do.
+    /// A notification, an ended task, or the time is over.
     Work,
     /// SIGTERM or SIGINT.
     Stop,
@@ -30,24 +29,12 @@ pub struct Wake {
     socket: Option<UnixDatagram>,
     watch: Option<Watch>,
     signals: SignalFd,
-    event: Arc<EventFd>,
+    waker: Waker,
     /// Notifications stay in the socket: a worker that was stopped claims no further job. systemd
     /// holds the socket too, and starts the next worker for them.
     ignores_notifications: bool,
     /// The socket's path, when this process has to remove it.
     bound: Option<PathBuf>,
-}
-
-/// Wakes the worker from another thread.
-#[derive(Clone)]
-pub struct Waker(Arc<EventFd>);
-
-impl Waker {
-    pub fn wake(&self) {
-        if let Err(error) = self.0.write(1) {
-            tracing::error!(%error, "cannot wake the worker");
-        }
-    }
 }
 
 impl Wake {
@@ -60,15 +47,12 @@ impl Wake {
         mask.thread_block().map_err(io)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&mask, flags).map_err(io)?;
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let event = Arc::new(EventFd::from_flags(flags).map_err(io)?);
-
         let socket = notify::passed_socket().map(UnixDatagram::from);
         let wake = Self {
             socket,
             watch: None,
             signals,
-            event,
+            waker: Waker::new().map_err(io)?,
             ignores_notifications: false,
             bound: None,
         };
@@ -120,7 +104,7 @@ impl Wake {
     /// A handle for another thread.
     #[must_use]
     pub fn waker(&self) -> Waker {
-        Waker(Arc::clone(&self.event))
+        self.waker.clone()
     }
 
     /// Whether a notification is in the socket.
@@ -136,7 +120,7 @@ impl Wake {
     pub fn wait(&mut self, time: Duration) -> Result<WakeReason> {
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.event.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.waker.as_fd(), PollFlags::POLLIN),
         ];
 
         let socket = self.notifications().map(UnixDatagram::as_fd);
@@ -188,8 +172,7 @@ impl Wake {
             while socket.recv(&mut byte).is_ok() {}
         }
 
-        // Without an event it returns EAGAIN.
-        self.event.read().ok();
+        self.waker.clear();
     }
 }
 

@@ -122,7 +122,7 @@ fn a_restart_that_cannot_work_leaves_the_server_up(lab: &Lab) {
     for operation in ["restart", "reset"] {
         lab.failing_job(
             &[operation, "--server", "1"],
-            &["demo", "does not exist", "goes on as it ran"],
+            &["demo", "does not exist", "was left running"],
         );
 
         assert_eq!(lab.main_pid(1), pid, "its players stay");

@@ -9,12 +9,12 @@
 //! | `State::notified` | the datagrams in worker.sock: the kernel keeps them while no process reads (`FlushPending=no`) |
 //! | `Start`, `Worker::restart` | left4me-worker.socket; `Restart=on-failure` of left4me-worker.service |
 //! | `PollerNotifies` | `wake_worker` of poller/mod.rs |
-//! | `At::Open` to `At::FailJobs` | `serve` of worker/mod.rs: `Wake::open`, `lock::take`, `look`, `wait_for_orphans`, `lose`, `cancel::recover`, `recover` |
+//! | `At::Open` to `At::FailJobs` | `serve` of worker/mod.rs: `Wake::open`, `lock::take`, `DeadWorker::find`, `wait_for_orphans`, `close_rows`, `cancel::recover`, `recover` |
 //! | `At::Tick` to `At::Exit`, `Wake`, `IdleTime` | `Scheduler::run` and `Wake::wait`: tick, `is_pending`, `has_claimable`, poll, the signal, drain |
-//! | `tick`, `finish`, `pick`, `claim` | `Scheduler::tick`; `Engine::tick`, `finish_jobs`, `begin` of queue/turn.rs; `claim` of queue/claim.rs |
+//! | `tick`, `finish`, `pick`, `claim` | `Scheduler::run_queue`; `Engine::settle`, `schedule` of queue/tick.rs, `finish_jobs` of queue/finish.rs; `claim` of queue/claim.rs |
 //! | `World::startable` | domain/schedule.rs itself |
-//! | `advance`, `conclude`, `Report` | `Tracker::begin`, `settle`, `finish` of cancel/tracker.rs; cancel/cleaner.rs |
-//! | `Connect`, `EndsByItself`, `EndsOnSignal` | a task's thread: `ask` and `Connections::keep` of queue/hands.rs, then `Log::ended` |
+//! | `advance`, `conclude`, `Report` | `Tracked::begin` of cancel/tracked.rs, `terminate`, `finish` of cancel/conclude.rs; cancel/cleaner.rs |
+//! | `Connect`, `EndsByItself`, `EndsOnSignal` | a task's thread: `TaskContext::send` and `Connections::keep` of queue/context.rs, then `Log::ended` |
 //! | `Row`, `Trace` | `runner_began`, `runner_started`, `runner_ended` of queue/log.rs |
 //! | `Kill9`, `OrphanEnds` | the worker dies, its connections close, runner and helper end the commands by the kill escalation |
 //! | `Survives`, `Row::Held` | `tree = 'left'`: `candidates::held`, `recover::release` |

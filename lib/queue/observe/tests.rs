@@ -52,7 +52,7 @@ fn killed(now: i64, sub: &str) -> Observed {
 /// Records and judges a state, and gives all events so far.
 fn see(db: &Connection, observed: &Observed, cause: &Cause<'_>) -> Vec<String> {
     record(db, SERVER, observed, cause).unwrap();
-    settle(db, SERVER, cause, observed.at.now).unwrap();
+    judge_server(db, SERVER, cause, observed.at.now).unwrap();
     drifts(db)
 }
 

@@ -1,3 +1,5 @@
+//! Tests of `wire::client`.
+
 use super::*;
 use crate::wire::RunnerRequest;
 use std::borrow::Cow;

@@ -14,11 +14,11 @@ const LEAST: i64 = 5_000;
 
 /// Detects steps of the clock.
 #[derive(Clone, Copy, Debug)]
-pub struct Steps {
+pub struct ClockSteps {
     last: Moment,
 }
 
-impl Steps {
+impl ClockSteps {
     /// Starts at this moment.
     #[must_use]
     pub fn new(now: Moment) -> Self {
@@ -27,7 +27,7 @@ impl Steps {
 
     /// Moves the times of active jobs if the clock was set since the last call. A failed write is
     /// tried again at the next call.
-    pub fn attend(&mut self, db: &mut Db, now: Moment) -> Result<()> {
+    pub fn apply(&mut self, db: &mut Db, now: Moment) -> Result<()> {
         // The boot time stays the same unless the clock is set.
         let by = now.booted_at - self.last.booted_at;
         if by.abs() >= LEAST {
@@ -104,7 +104,7 @@ mod tests {
             })
             .unwrap();
 
-            let mut steps = Steps::new(moment(590_000, 0));
+            let mut steps = ClockSteps::new(moment(590_000, 0));
 
             // Accepted after the clock was set, a second before the step is detected.
             let after = moment(599_000, off).now;
@@ -121,8 +121,8 @@ mod tests {
             .unwrap();
 
             let now = moment(600_000, off);
-            steps.attend(&mut db, now).unwrap();
-            steps.attend(&mut db, moment(601_000, off + 20)).unwrap();
+            steps.apply(&mut db, now).unwrap();
+            steps.apply(&mut db, moment(601_000, off + 20)).unwrap();
 
             let ages = |sql: &str| -> Vec<i64> {
                 let mut statement = db.connection().prepare(sql).unwrap();

@@ -1,0 +1,75 @@
+//! A tick under way, and what it decided: tasks to start, jobs that began and ended, changes to
+//! report.
+
+use rusqlite::Connection;
+
+use crate::base::Result;
+use crate::base::names::{JobId, ServerId};
+use crate::db::events::{self, NewEvent};
+use crate::db::{observations, servers};
+use crate::queue::active::ActiveJob;
+use crate::queue::journal::{Finished, Started};
+use crate::queue::observe::{self, Cause, StateReport};
+use crate::queue::work::Work;
+
+/// A tick under way. The jobs are a copy: they replace the scheduler's memory after the commit.
+pub struct Tick<'t> {
+    pub tx: &'t Connection,
+    /// Unix ms.
+    pub now: i64,
+    pub jobs: Vec<ActiveJob>,
+    pub result: TickResult,
+}
+
+/// The result of a tick.
+#[derive(Debug, Default)]
+pub struct TickResult {
+    /// Tasks to start now.
+    pub to_start: Vec<Work>,
+    /// Jobs that were claimed.
+    pub started: Vec<Started>,
+    /// Jobs that ended.
+    pub finished: Vec<Finished>,
+    /// What happened to servers, to be reported.
+    pub reports: Vec<StateReport>,
+    /// Servers to poll once more: a poll saw a change while their job was active.
+    pub recheck: Vec<ServerId>,
+}
+
+impl Tick<'_> {
+    /// An active job.
+    pub fn job(&mut self, id: JobId) -> Option<&mut ActiveJob> {
+        self.jobs.iter_mut().find(|job| job.id == id)
+    }
+
+    /// Adds an event in this transaction.
+    pub fn add_event(&self, event: &NewEvent<'_>) -> Result<()> {
+        events::add(self.tx, self.now, event)
+    }
+
+    /// Judges the servers of a job again after its end.
+    pub fn judge_servers(&mut self, job: &ActiveJob) -> Result<()> {
+        for server in job.all_servers() {
+            if job.leaves_stopped(server) {
+                let error = format!(
+                    "job {} ({}) ended before it started this server again: `left4me-job enqueue \
+                     start --server {server}` does",
+                    job.id,
+                    job.operation_name()
+                );
+
+                servers::set_last_error(self.tx, server, Some(&error), self.now)?;
+            }
+
+            let cause = Cause::Job(job.id, &job.requested_by);
+            let report = observe::judge_server(self.tx, server, &cause, self.now)?;
+            self.result.reports.extend(report);
+
+            if observations::take_missed(self.tx, server)? {
+                self.result.recheck.push(server);
+            }
+        }
+
+        Ok(())
+    }
+}
