@@ -143,9 +143,9 @@ const CAUSES: &[(&str, i32, &str, &str, usize)] = &[
         1,
     ),
     (
-        "Steam SocketUnit code:FAILED (Invalid Login Auth Code)",
+        "Steam Guard code:FAILED (Invalid Login Auth Code)",
         5,
-        "Steam SocketUnit asks for a code",
+        "Steam Guard asks for a code",
         "log in once by hand",
         1,
     ),
@@ -351,12 +351,12 @@ fn a_prompt_reads_end_of_file() {
     );
 
     let root = Root::new();
-    let guard = "printf 'Steam SocketUnit code:'; read -r code || exit 5; echo OK";
+    let guard = "printf 'Steam Guard code:'; read -r code || exit 5; echo OK";
     steamcmd(&root, guard, "laid", "whole");
     let received = install(&root);
     assert_eq!(received.exit(), 5, "{received:?}");
     assert!(
-        error_of(&received).contains("Steam SocketUnit asks for a code"),
+        error_of(&received).contains("Steam Guard asks for a code"),
         "{received:?}"
     );
 

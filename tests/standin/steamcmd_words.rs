@@ -9,7 +9,7 @@
 //! | `login=connection` | `FAILED (No Connection)`, 5 | hosts whose network goes at night |
 //! | `login=limit` | `FAILED (Rate Limit Exceeded)`, 5 | managers that log in once for each mod (dayz-server-manager 46) |
 //! | `login=password` | `FAILED (Invalid Password)`, 5 | accounts whose cached credentials have expired (steam-for-linux 11208) |
-//! | `login=guard` | asks for a `Steam SocketUnit code:` on its input, 5 | accounts with Steam SocketUnit (steamguard-cli 447) |
+//! | `login=guard` | asks for a `Steam Guard code:` on its input, 5 | accounts with Steam Guard (steamguard-cli 447) |
 //! | `appinfo=timeout` | `Timed out waiting for AppInfo update`, 1 | LinuxGSM 2562, Source-1-Games 1183 |
 //! | `refuse=No_subscription` | `Failed to install app '222860' (No subscription)`, 8; any words, `_` for a space | anonymous logins since 2024 |
 //! | `refuse_anonymous=1` | the same, to the anonymous login alone | the same |
@@ -168,13 +168,13 @@ pub fn log_in(order: &Order, account: &str, way: Option<&Way>, out: &mut Printer
         Some("guard") => {
             out.line(&start);
             out.line(
-                "This computer has not been authenticated for your account using Steam SocketUnit.",
+                "This computer has not been authenticated for your account using Steam Guard.",
             );
             out.line(
-                "Please check your email for the message from Steam, and enter the Steam SocketUnit",
+                "Please check your email for the message from Steam, and enter the Steam Guard",
             );
             out.line(" code from that message.");
-            out.bytes(b"Steam SocketUnit code:", b"");
+            out.bytes(b"Steam Guard code:", b"");
             if typed().is_none() {
                 out.line("FAILED (Account Logon Denied)");
             }
