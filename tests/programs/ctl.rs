@@ -132,7 +132,7 @@ fn may_run() -> bool {
         Ok(Some(user)) if !geteuid().is_root() && geteuid() != user.uid => {
             Host::new(&[])
                 .run(&["status", "7"])
-                .refused(77, &["sudo -u left4me l4d2ctl status 7"]);
+                .failed(77, &["sudo -u left4me l4d2ctl status 7"]);
             false
         }
         _ => true,
@@ -258,7 +258,7 @@ fn a_bad_spec_file_is_a_usage_error_without_its_content() {
     ] {
         host.root.write("bad.yaml", text);
         let printed = host.run(&["initialize", "7", "-f", "bad.yaml"]);
-        printed.refused(2, words);
+        printed.failed(2, words);
         assert!(
             printed.err.contains("bad.yaml") && !printed.err.contains("hunter2"),
             "{printed:?}"
@@ -278,16 +278,16 @@ fn a_bad_spec_file_is_a_usage_error_without_its_content() {
 
     host.root.write("large.yaml", "#".repeat(1024 * 1024 + 1));
     host.run(&["initialize", "7", "-f", "large.yaml"])
-        .refused(2, &["too large"]);
+        .failed(2, &["too large"]);
 
     host.root.write("binary.yaml", b"port: \xff\n");
     host.run(&["initialize", "7", "-f", "binary.yaml"])
-        .refused(2, &["UTF-8"]);
+        .failed(2, &["UTF-8"]);
     host.run(&["initialize", "7", "-f", "missing.yaml"])
-        .refused(2, &["missing.yaml"]);
+        .failed(2, &["missing.yaml"]);
     host.run(&["initialize", "7", "-f", "overlays"])
-        .refused(2, &["directory"]);
-    host.run(&["initialize", "7"]).refused(2, &["--file"]);
+        .failed(2, &["directory"]);
+    host.run(&["initialize", "7"]).failed(2, &["--file"]);
 
     if !geteuid().is_root() {
         std::fs::set_permissions(
@@ -297,7 +297,7 @@ fn a_bad_spec_file_is_a_usage_error_without_its_content() {
         .unwrap();
 
         host.run(&["initialize", "7", "-f", "spec.yaml"])
-            .refused(77, &["spec.yaml"]);
+            .failed(77, &["spec.yaml"]);
     }
 
     assert!(!host.root.join("instances/7").exists());
@@ -327,7 +327,7 @@ fn an_overlay_outside_its_root_is_refused_and_nothing_written() {
         );
 
         host.run(&["initialize", "7", "-f", "spec.yaml"])
-            .refused(1, &[overlay, word]);
+            .failed(1, &[overlay, word]);
     }
 
     assert!(!host.root.join("instances/7").exists());
@@ -366,7 +366,7 @@ fn a_bad_instance_name_is_a_usage_error() {
 fn start_enables_the_unit_and_prints_the_state() {
     needs_rights!();
     let host = Host::new(&[("enable", DONE), ("show", RUNNING)]);
-    host.run(&["start", "7"]).refused(3, &["initialize 7"]);
+    host.run(&["start", "7"]).failed(3, &["initialize 7"]);
     assert_eq!(host.verbs(), [""; 0], "there was no request");
 
     host.run(&["initialize", "7", "-f", "spec.yaml"]).done();
@@ -384,7 +384,7 @@ fn a_crash_right_after_the_start_is_a_failure() {
     let crashed = "{\"stdout\":\"ActiveState=activating\"}\n{\"stdout\":\"SubState=auto-restart\"}\n{\"exit\":0}\n";
     let host = Host::new(Box::leak(Box::new([("enable", DONE), ("show", crashed)])));
     host.run(&["initialize", "7", "-f", "spec.yaml"]).done();
-    host.run(&["start", "7"]).refused(1, &["logs 7"]);
+    host.run(&["start", "7"]).failed(1, &["logs 7"]);
 }
 
 #[test]
@@ -392,7 +392,7 @@ fn a_server_that_is_stopped_after_its_start_is_a_failure() {
     needs_rights!();
     let host = Host::new(&[("enable", DONE), ("show", DEAD)]);
     host.run(&["initialize", "7", "-f", "spec.yaml"]).done();
-    host.run(&["start", "7"]).refused(
+    host.run(&["start", "7"]).failed(
         1,
         &[
             "instance 7 is not up after its start",
@@ -412,7 +412,7 @@ fn a_failed_start_names_the_cause_from_the_unit() {
     let host = Host::new(Box::leak(Box::new([("enable", failed), ("show", shown)])));
     host.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     host.run(&["start", "7"])
-        .refused(1, &["203", "srcds_linux is missing", "logs 7"]);
+        .failed(1, &["203", "srcds_linux is missing", "logs 7"]);
 }
 
 #[test]
@@ -442,10 +442,10 @@ fn the_exit_code_and_output_of_a_command_are_passed_on() {
         "{start:?}"
     );
 
-    host.run(&["stop", "7"]).refused(64, &["not for you"]);
-    host.run(&["status", "7"]).refused(1, &["both.sock"]);
+    host.run(&["stop", "7"]).failed(64, &["not for you"]);
+    host.run(&["status", "7"]).failed(1, &["both.sock"]);
     host.run(&["logs", "7"])
-        .refused(1, &["both.sock", "invalid answer"]);
+        .failed(1, &["both.sock", "invalid answer"]);
 
     let install = host.run(&["install"]);
     assert_eq!(
@@ -466,7 +466,7 @@ fn a_socket_without_a_server_is_exit_69() {
         &["logs", "7"],
         &["install"],
     ] {
-        host.run(args).refused(69, &["both.sock"]);
+        host.run(args).failed(69, &["both.sock"]);
     }
 }
 
@@ -497,7 +497,7 @@ fn status_is_systemds_state_and_a_missing_instance_is_exit_3() {
     );
 
     let host = Host::new(&[("show", DEAD)]);
-    host.run(&["status", "7"]).refused(3, &["7"]);
+    host.run(&["status", "7"]).failed(3, &["7"]);
 
     host.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     assert!(host.run(&["status", "7"]).done().contains("stopped"));
@@ -527,7 +527,7 @@ fn logs_requests_the_lines_and_follows_only_on_request() {
 
     for bad in ["-1", "x", "1000000", ""] {
         host.run(&["logs", "7", &format!("--lines={bad}")])
-            .refused(2, &["--lines"]);
+            .failed(2, &["--lines"]);
     }
 }
 
@@ -567,13 +567,13 @@ fn an_instance_with_a_mounted_overlay_is_not_changed() {
 
     let before = std::fs::read_to_string(host.root.join("instances/7/instance.env")).unwrap();
     host.root.write("spec.yaml", SPEC.replace("27015", "27016"));
-    in_mount_namespace("exec \"$0\" initialize 7 -f spec.yaml").refused(4, &["stop 7"]);
+    in_mount_namespace("exec \"$0\" initialize 7 -f spec.yaml").failed(4, &["stop 7"]);
     assert_eq!(
         before,
         std::fs::read_to_string(host.root.join("instances/7/instance.env")).unwrap()
     );
 
-    in_mount_namespace("exec \"$0\" install").refused(4, &["7", "mounted"]);
+    in_mount_namespace("exec \"$0\" install").failed(4, &["7", "mounted"]);
     assert_eq!(host.verbs(), [""; 0], "there was no request");
     assert!(host.run(&["install"]).done().contains("installed"));
 }
