@@ -155,7 +155,7 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
 
         if failures.is_empty() {
             let removed = match removed {
-                0 => "no temporary file was there".to_owned(),
+                0 => "no temporary files".to_owned(),
                 1 => "1 temporary file removed".to_owned(),
                 more => format!("{more} temporary files removed"),
             };

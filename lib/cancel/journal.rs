@@ -131,7 +131,7 @@ impl JournalMessage {
                 let what = subject(record);
                 log(
                     record,
-                    &format!("cancelling {what}: --force was added, what still runs is killed"),
+                    &format!("cancelling {what}: --force was added: running commands are killed"),
                 );
             }
             JournalMessage::Signal(signal) => signal.log(),

@@ -83,7 +83,7 @@ pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<Can
             let cancels_job = request.task.is_none() && job.state == JobState::Running;
             if cancels_job && !jobs::set_cancelling(tx, job.id, now)? {
                 return Err(Error::conflict(format!(
-                    "job {} is not running any more: ask again",
+                    "job {} is no longer running: try again",
                     job.id
                 )));
             }
@@ -125,7 +125,13 @@ fn repeat(
     let same_target = request.task == active.task_id;
     if request.force && same_target && cancellations::escalate(tx, active.id, now)? {
         let kind = cancelling_event(request);
-        add_event(tx, request, kind, "escalated: what runs is killed", now)?;
+        add_event(
+            tx,
+            request,
+            kind,
+            "forced: running commands are killed",
+            now,
+        )?;
     }
     result::of(tx, active.id)
 }

@@ -271,7 +271,8 @@ pub(super) fn must_belong(connection: &Connection, id: BlueprintId, user: UserId
     }
 
     Err(Error::conflict(format!(
-        "blueprint {id} ('{}') belongs to user '{}': a server takes a blueprint of its own user",
+        "blueprint {id} ('{}') belongs to user '{}': a server can only use a blueprint of its own \
+        user",
         blueprint.name, blueprint.user
     )))
 }
@@ -308,7 +309,7 @@ fn parsed<T: TryFrom<String, Error = BadName>>(texts: Vec<String>) -> Result<Vec
 
 pub(super) fn json<T: Serialize>(values: &[T]) -> Result<String> {
     serde_json::to_string(values)
-        .map_err(|error| Error::failed(format!("a list cannot be written down: {error}")))
+        .map_err(|error| Error::failed(format!("a list cannot be encoded: {error}")))
 }
 
 fn damaged(id: BlueprintId, name: &str, what: &str, why: &str) -> Error {
@@ -346,5 +347,5 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Blueprint> {
 
 /// The error for a blueprint that does not exist.
 pub(super) fn no_such_blueprint(id: BlueprintId) -> Error {
-    Error::not_found(format!("blueprint {id} does not exist any more"))
+    Error::not_found(format!("blueprint {id} no longer exists"))
 }

@@ -62,7 +62,7 @@ fn with_hint(what: &str, error: &rusqlite::Error) -> Error {
         ),
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => (
             Exit::Unavailable,
-            "the file is damaged or no database; nothing was changed; restore a backup",
+            "the file is damaged or not a database; nothing was changed; restore a backup",
         ),
         Some(ErrorCode::DiskFull) => (
             Exit::Unavailable,

@@ -37,7 +37,7 @@ pub struct JobRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub id: ServerId,
-    /// Its display name; none when the row does not exist any more.
+    /// Its display name; none when the row no longer exists.
     pub name: Option<String>,
 }
 
@@ -284,7 +284,8 @@ mod tests {
     fn the_last_jobs_are_found_without_reading_the_history() {
         let db = history();
         let sql = format!(
-            "EXPLAIN QUERY PLAN SELECT j.id FROM jobs j WHERE {CANDIDATES} AND {} ORDER BY j.id DESC \
+            "EXPLAIN QUERY PLAN SELECT j.id FROM jobs j WHERE {CANDIDATES} AND {} ORDER BY j.id \
+            DESC \
             LIMIT ?3",
             open()
         );

@@ -62,7 +62,8 @@ pub fn append(tx: &Connection, job: JobId, at: i64, stream: Stream, line: &str) 
 
 /// Lines after `after`, in order, at most `limit`.
 pub fn after(connection: &Connection, job: JobId, after: i64, limit: u32) -> Result<Vec<Line>> {
-    let sql = "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER \
+    let sql = "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 \
+               ORDER \
          BY seq LIMIT ?3";
     query(connection, sql, params![job, after, limit], from_row)
 }
@@ -202,7 +203,7 @@ pub fn leave_out_middle(tx: &Connection, job: JobId, tail_from: i64, now: i64) -
     let sql = "DELETE FROM job_logs WHERE job_id = ?1 AND seq >= ?2 AND seq < ?3";
     execute(tx, sql, params![job, notice_seq, tail_from])?;
     let words = format!(
-        "[… {} lines are left out here: the log passed {} lines …]",
+        "[… {} lines are omitted here: the log is longer than {} lines …]",
         tail_from - notice_seq,
         KEEP_HEAD + KEEP_TAIL
     );

@@ -324,7 +324,8 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
         None => (None, None, None),
     };
 
-    let sql = "UPDATE servers SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = ?4 \
+    let sql = "UPDATE servers SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = \
+               ?4 \
          WHERE id = ?1";
     execute(tx, sql, params![id, kind, since, why])?;
 

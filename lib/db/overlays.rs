@@ -120,7 +120,8 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Res
 }
 
 fn used_by(connection: &Connection, id: OverlayId) -> Result<Vec<String>> {
-    let sql = "SELECT b.id, b.name, coalesce(u.name, '?') FROM blueprint_overlays l JOIN blueprints b ON \
+    let sql = "SELECT b.id, b.name, coalesce(u.name, '?') FROM blueprint_overlays l JOIN \
+               blueprints b ON \
          b.id = l.blueprint_id
          LEFT JOIN users u ON u.id = b.user_id WHERE l.overlay_id = ?1 ORDER BY b.id";
     query(connection, sql, [id], |row| {

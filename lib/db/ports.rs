@@ -37,7 +37,7 @@ impl fmt::Display for Clash {
 
         write!(
             f,
-            "UDP port {} is taken twice: by {}, and by {}",
+            "UDP port {} is used twice: by {}, and by {}",
             self.one.port,
             what(&self.one),
             what(&self.other)

@@ -62,7 +62,7 @@ pub fn prepare(staged: &Path) -> Result<()> {
 
         if schema < 1 {
             return Err(Error::failed(
-                "the backup is no database of left4me; nothing was changed",
+                "the backup is not a database of left4me; nothing was changed",
             ));
         }
 
@@ -381,15 +381,15 @@ mod tests {
         )
         .unwrap();
 
-        refused("no database of left4me");
+        refused("not a database of left4me");
         std::fs::write(&staged, "").unwrap();
-        refused("no database of left4me");
+        refused("not a database of left4me");
         std::fs::remove_file(&staged).unwrap();
         Connection::open(&staged)
             .unwrap()
             .execute_batch("CREATE TABLE t (x); PRAGMA user_version = 3")
             .unwrap();
-        refused("no database of left4me");
+        refused("not a database of left4me");
         clean(&staged, &path).unwrap();
         made(&staged, "new");
         Connection::open(&staged)

@@ -75,7 +75,7 @@ impl Runner {
     /// The message that it has a process which survived SIGKILL.
     #[must_use]
     pub fn unkillable(&self) -> String {
-        format!("{} has a process that would not die", self.message())
+        format!("{} has a process that cannot be killed", self.message())
     }
 }
 
@@ -120,7 +120,8 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
         Tree::Left => "left",
     });
 
-    let sql = "UPDATE runners SET ended_at = ?2, exit_code = ?3, ended_by = ?4, tree = ?5 WHERE id = ?1 \
+    let sql = "UPDATE runners SET ended_at = ?2, exit_code = ?3, ended_by = ?4, tree = ?5 WHERE id \
+               = ?1 \
          AND ended_at IS NULL";
     execute(tx, sql, params![id, now, end.exit, ended_by, tree])?;
 
@@ -130,7 +131,8 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
 /// Ends, as lost, a row that a dead worker left open. `left`: whether its processes still exist;
 /// none when that is unknown.
 pub fn lose(tx: &Connection, id: i64, left: Option<bool>, now: i64) -> Result<()> {
-    let sql = "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3 WHERE id = ?1 AND ended_at \
+    let sql = "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3 WHERE id = ?1 AND \
+               ended_at \
          IS NULL";
     execute(tx, sql, params![id, now, left.map(tree_word)])?;
     Ok(())

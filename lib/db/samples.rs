@@ -46,7 +46,8 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
         sample.restarts
     ];
 
-    let sql = "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts) VALUES \
+    let sql = "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts) \
+               VALUES \
          (?1, ?2, ?3, ?4, ?5)";
     execute(tx, sql, values)?;
 

@@ -360,7 +360,8 @@ pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
 /// The servers that an update has to stop and start again: those that should be running, and those
 /// that are.
 pub fn all_that_should_run(connection: &Connection) -> Result<Vec<ServerId>> {
-    let sql = "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN ('running', \
+    let sql = "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN \
+               ('running', \
          'starting', 'stopping') ORDER BY id";
     query(connection, sql, [], |row| row.get(0))
 }
@@ -378,7 +379,7 @@ pub fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
 }
 
 fn no_such_server(id: ServerId) -> Error {
-    Error::not_found(format!("server {id} does not exist any more"))
+    Error::not_found(format!("server {id} no longer exists"))
 }
 
 fn rows(connection: &Connection, sql: &str, by: impl rusqlite::Params) -> Result<Vec<Server>> {

@@ -36,11 +36,13 @@ pub fn begin(
     now: i64,
     expires_at: i64,
 ) -> Result<SessionId> {
-    let sql = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY \
+    let sql = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 \
+               ORDER BY \
          id LIMIT 20)";
     execute(tx, sql, [now - RETENTION])?;
 
-    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, \
+    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES \
+               (?1, \
          ?2, ?3, ?3, ?4)";
     execute(
         tx,

@@ -11,7 +11,7 @@ impl FromSql for DesiredState {
             "running" => Ok(DesiredState::Running),
             "stopped" => Ok(DesiredState::Stopped),
             other => Err(FromSqlError::Other(
-                format!("'{other}' is no desired state").into(),
+                format!("'{other}' is not a desired state").into(),
             )),
         }
     }

@@ -293,14 +293,16 @@ pub fn abandon(
 
 /// The servers of a job's running tasks.
 pub fn running_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
-    let sql = "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND \
+    let sql = "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL \
+               AND \
          state = 'running'";
     query(connection, sql, [job], |row| row.get(0))
 }
 
 /// The servers of a job's tasks that have started: their state may have changed.
 pub fn started_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
-    let sql = "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND \
+    let sql = "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL \
+               AND \
          started_at IS NOT NULL";
     query(connection, sql, [job], |row| row.get(0))
 }

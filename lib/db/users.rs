@@ -151,7 +151,8 @@ pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Resul
 /// Enables a user, and adds an event. False when the user was enabled already.
 pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result<bool> {
     let user = find(tx, name)?;
-    let sql = "UPDATE users SET disabled_at = NULL, updated_at = ?2 WHERE id = ?1 AND disabled_at IS \
+    let sql = "UPDATE users SET disabled_at = NULL, updated_at = ?2 WHERE id = ?1 AND disabled_at \
+               IS \
              NOT NULL";
     let changed = execute(tx, sql, params![user.id, now])?;
 

@@ -38,7 +38,8 @@ struct PollerCli {
 }
 
 const EXAMPLES: &str = "Examples:\n  systemctl start --wait left4me-poller.service   poll \
-                       now\n  left4me server list                             the states it recorded";
+                       now\n  left4me server list                             the states it \
+                       recorded";
 
 /// The program's command line, for its manual page.
 #[must_use]

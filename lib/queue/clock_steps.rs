@@ -55,7 +55,7 @@ impl ClockSteps {
                 events::add(tx, now.now, &event)
             })?;
 
-            tracing::warn!("{detail}; the times of jobs that have not ended move with it");
+            tracing::warn!("{detail}; the times of unfinished jobs are adjusted");
         }
 
         self.last = now;

@@ -196,7 +196,7 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
         Targets::None if operation.is_exclusive() => return Ok(Vec::new()),
         Targets::None => {
             return Err(Error::usage(format!(
-                "{operation} is for servers: name them with --server, or take --all"
+                "{operation} needs servers: pass --server or --all"
             )));
         }
         _ if operation.is_exclusive() => {

@@ -67,7 +67,7 @@ fn finish_job(
     } else {
         // Another program has ended the job, or is about to. This worker holds the lock and no
         // longer runs anything of it.
-        let ended = jobs::recover(tx, job.id, "ended outside this worker while it ran", now)?;
+        let ended = jobs::recover(tx, job.id, "ended by another program while it ran", now)?;
         state = ended.unwrap_or(state);
         tracing::warn!(
             job_id = job.id.0,

@@ -157,7 +157,7 @@ impl Writer {
     pub fn finish(self, give_up: bool) {
         self.give_up.store(give_up, Ordering::Relaxed);
         if self.thread.join().is_err() {
-            tracing::error!("the log writer had panicked");
+            tracing::error!("the log writer panicked");
         }
     }
 }

@@ -370,9 +370,11 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> S
             }
             reasons.join("; ")
         }
-        Drift::Up => by_job.unwrap_or_else(|| "it was started from outside".to_owned()),
-        Drift::Enabled => by_job.unwrap_or_else(|| "its unit was enabled from outside".to_owned()),
-        Drift::Disabled => "its unit was disabled from outside".to_owned(),
+        Drift::Up => by_job.unwrap_or_else(|| "it was started outside left4me".to_owned()),
+        Drift::Enabled => {
+            by_job.unwrap_or_else(|| "its unit was enabled outside left4me".to_owned())
+        }
+        Drift::Disabled => "its unit was disabled outside left4me".to_owned(),
         Drift::Crashing => {
             let last = watched
                 .last_end

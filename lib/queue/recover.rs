@@ -176,7 +176,7 @@ pub fn release(db: &mut Db) -> Result<bool> {
         for runner in &gone {
             match runner.invalid() {
                 Some(invalid_rows) => tracing::warn!("{invalid_rows}"),
-                None => tracing::info!("{} has no process any more", runner.message()),
+                None => tracing::info!("{} has no process left", runner.message()),
             }
         }
     }

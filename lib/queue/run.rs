@@ -37,7 +37,7 @@ pub fn run(context: &WorkerContext, work: &Work) {
     }))
     .unwrap_or_else(|_| {
         Err(Error::failed(
-            "left4me itself failed here (a panic; see the worker's journal)",
+            "internal error (a panic): see the worker's journal",
         ))
     });
 
@@ -73,7 +73,7 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
         TaskKind::Initialize => initialize(context, work, server?),
         TaskKind::StartIfRan if work.was_running == Some(false) => {
             context.note(format!(
-                "server {} did not run before; it stays stopped",
+                "server {} was not running before and stays stopped",
                 server?
             ));
 
@@ -111,7 +111,7 @@ fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Resul
         Initialized::Unchanged => context.note(format!("server {server}: instance is up to date")),
         Initialized::InUse if work.operation == Some(Operation::Start) => {
             context.note(format!(
-                "server {server} runs: its changes apply at the next restart"
+                "server {server} runs: changes apply at its next restart"
             ));
         }
         Initialized::InUse => {
@@ -133,7 +133,7 @@ fn note_content(context: &TaskContext<'_>, server: ServerId, spec: &Spec) {
     }
     match content::inspect(&context.paths().root, &spec.overlays, &[]) {
         Ok(found) => found.messages().for_each(|line| context.warn(line)),
-        Err(error) => context.warn(format!("the overlays cannot be inspected: {error}")),
+        Err(error) => context.warn(format!("the overlays cannot be checked: {error}")),
     }
 }
 
@@ -171,7 +171,7 @@ fn stay_up(
 
     let how = match context.why_failed(instance, seen) {
         Some(end) => end.to_string(),
-        None => "how it ended is not known".to_owned(),
+        None => "its exit is not known".to_owned(),
     };
     Err(Error::failed(format!(
         "server {instance} started and ended within moments: {how}"

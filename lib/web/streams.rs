@@ -99,7 +99,7 @@ async fn changes(
             if seen {
                 Ok(topic)
             } else {
-                Err("it does not exist any more".to_owned())
+                Err("it no longer exists".to_owned())
             }
         })
         .collect();

@@ -178,7 +178,7 @@ impl Scheduler {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() && killed {
                     return Err(Error::failed(
-                        "commands did not end in time; their jobs are failed at the next start",
+                        "commands did not end in time; the next worker fails their jobs",
                     ));
                 }
 

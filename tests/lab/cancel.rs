@@ -134,7 +134,7 @@ fn a_stuck_steamcmd(lab: &Lab) {
     cancelled
         .output
         .ends_with(1)
-        .complains_of(&[&unit, "would not die"]);
+        .complains_of(&[&unit, "cannot be killed"]);
     let seconds = EMPTY_WAIT * 1000..EMPTY_WAIT * 1000 + 2 * MARGIN;
     assert!(
         seconds.contains(&cancelled.ms),

@@ -275,7 +275,7 @@ fn sourcetv_takes_a_port_that_no_other_server_gets() {
     );
 
     assert!(
-        host.doctor().contains("UDP port 27020 is taken twice"),
+        host.doctor().contains("UDP port 27020 is used twice"),
         "{}",
         host.doctor()
     );

@@ -378,7 +378,7 @@ fn a_missing_or_invalid_database_is_one_line_and_exit_69() {
 
     let (code, words) = list(&path);
     assert_eq!((code, words.lines().count()), (Some(69), 1), "{words}");
-    assert!(words.contains("no database"), "{words}");
+    assert!(words.contains("not a database"), "{words}");
 
     let (code, words) = list(&dir.path().join("missing/left4me.db"));
     assert_eq!((code, words.lines().count()), (Some(69), 1), "{words}");
@@ -698,7 +698,7 @@ fn a_log_of_over_a_million_lines_keeps_head_and_tail() {
     let head = logs::after(db.connection(), id, logs::KEEP_HEAD - 1, 2).unwrap();
     assert_eq!(head[0].line, logs::KEEP_HEAD.to_string());
     assert!(
-        head[1].line.contains("lines are left out here"),
+        head[1].line.contains("lines are omitted here"),
         "{}",
         head[1].line
     );

@@ -344,7 +344,7 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
     stream.write_all(request.as_bytes()).unwrap();
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     assert!(
-        lines.any(|line| line.contains("does not exist any more")),
+        lines.any(|line| line.contains("no longer exists")),
         "it is over at once"
     );
 }

@@ -10,18 +10,18 @@ use crate::base::origin::Origin;
 /// The worker's own settings.
 #[derive(clap::Args, Clone, Debug)]
 pub struct WorkerSettings {
-    /// How many tasks run at once
+    /// Number of tasks that run at once
     #[arg(long, env = "LEFT4ME_WORKER_SLOTS", value_name = "LEFT4ME_WORKER_SLOTS", default_value = "4",
           value_parser = whole(1..=256), hide_env_values = true)]
     pub slots: u32,
-    /// Seconds without work after which the worker leaves; 0: as soon as nothing is left to do
+    /// Seconds without work after which the worker exits; 0: as soon as the queue is empty
     #[arg(long, env = "LEFT4ME_WORKER_IDLE_SECONDS", value_name = "LEFT4ME_WORKER_IDLE_SECONDS", default_value = "60",
           value_parser = whole(0..=86_400), hide_env_values = true)]
     pub idle_seconds: u32,
 }
 
 impl WorkerSettings {
-    /// How many tasks run at once, as a count.
+    /// Number of tasks that run at once, as a count.
     #[must_use]
     pub fn slots(&self) -> usize {
         usize::try_from(self.slots).unwrap_or(usize::MAX)

@@ -278,7 +278,8 @@ impl Cause {
             }
             Cause::MissingConfiguration | Cause::InvalidPlatform => "install again later",
             Cause::NotWritten => {
-                "check the disk's health and free space (`sudo left4me doctor`, `dmesg`), then install \
+                "check the disk's health and free space (`sudo left4me doctor`, `dmesg`), then \
+                install \
                 again"
             }
             Cause::Fatal | Cause::Killed => {

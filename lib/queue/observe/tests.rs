@@ -270,7 +270,7 @@ fn one_kind_of_drift_may_follow_another() {
     let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
     assert_eq!(
         (drift.kind, drift.why.as_str()),
-        (Drift::Up, "it was started from outside")
+        (Drift::Up, "it was started outside left4me")
     );
 
     see(
