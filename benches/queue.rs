@@ -27,23 +27,22 @@ fn queue(finished: i64, queued: i64) -> (tempfile::TempDir, Db) {
     let db = Db::open(&dir.path().join("left4me.db")).expect("a database");
     db.connection()
         .execute_batch(&format!(
-            "BEGIN;
-             INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('alice', '-', \
-             1, 1);
-             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, \
-             1);
-             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 300)
-             INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
-             SELECT 1, 'S' || i, 27000 + i, 1, 1, 1 FROM n;
-             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {finished})
-             INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, \
-             finished_at, exit_code, worker_id)
-             SELECT 'start', 'succeeded', 'x', 1, 1, 1, 1, 0, 'w' FROM n WHERE {finished} > 0;
-             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {queued})
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', \
-             'x', 1, 1 FROM n WHERE {queued} > 0;
-             INSERT INTO job_targets SELECT id, 1 + id % 300 FROM jobs;
-             COMMIT; ANALYZE;"
+            "BEGIN; INSERT INTO users (name, password_hash, created_at, updated_at)
+             VALUES ('alice', '-', 1, 1); INSERT INTO blueprints (user_id, name, created_at,
+             updated_at) VALUES (1, 'plain', 1, 1); WITH RECURSIVE n(i) AS (VALUES (1)
+             UNION ALL SELECT i + 1 FROM n
+             WHERE i < 300) INSERT INTO servers (user_id, name, port, blueprint_id, created_at,
+             updated_at) SELECT 1, 'S' || i, 27000 + i, 1, 1, 1
+             FROM n; WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n
+             WHERE i < {finished}) INSERT INTO jobs (operation, state, requested_by, created_at,
+             updated_at, started_at, finished_at, exit_code, worker_id) SELECT 'start',
+             'succeeded', 'x', 1, 1, 1, 1, 0, 'w' FROM n
+             WHERE {finished} > 0; WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1
+             FROM n
+             WHERE i < {queued}) INSERT INTO jobs (operation, requested_by, created_at,
+             updated_at) SELECT 'start', 'x', 1, 1 FROM n
+             WHERE {queued} > 0; INSERT INTO job_targets SELECT id, 1 + id % 300
+             FROM jobs; COMMIT; ANALYZE;"
         ))
         .expect("rows");
 
@@ -67,8 +66,8 @@ fn claiming(c: &mut Criterion) {
     // The worst case: all of the queue is for one server, and that server is busy.
     db.connection()
         .execute_batch(
-            "UPDATE job_targets SET server_id = 1; UPDATE jobs SET state = 'running', \
-                        started_at = 1, worker_id = 'w' WHERE id = 1000001;",
+            "UPDATE job_targets SET server_id = 1; UPDATE jobs
+             SET state = 'running', started_at = 1, worker_id = 'w' WHERE id = 1000001;",
         )
         .expect("rows");
 

@@ -143,8 +143,8 @@ fn followers(count: u32, pace: u32, seconds: u32) {
 
     // steamcmd is called once to update itself, and again after a failure.
     let _runner = host.runner(&format!(
-        "#!/bin/sh\n[ \"$3\" = +quit ] && exit 0\nmkdir {0}.once || exit 5\nexec {1} print {0} \
-        {lines} {pace}\n",
+        "#!/bin/sh\n[ \"$3\" = +quit ] && exit 0\nmkdir {0}.once \
+         || exit 5\nexec {1} print {0} {lines} {pace}\n",
         go.display(),
         program.display()
     ));
@@ -422,29 +422,23 @@ fn furnish(host: &TestHost) {
     let now = now_us() / 1000;
     db.connection()
         .execute_batch(&format!(
-            "BEGIN;
-             UPDATE servers SET
-                 desired_state = CASE id % 2 WHEN 0 THEN 'running' ELSE 'stopped' END,
-                 actual_state = CASE id % 6 WHEN 0 THEN 'running' WHEN 1 THEN 'starting' WHEN 2 \
-                 THEN 'stopping'
-                                            WHEN 3 THEN 'stopped' WHEN 4 THEN 'failed' ELSE \
-                                            'unknown' END,
-                 actual_state_updated_at = {now} - id * 60000,
-                 last_error = CASE id % 6 WHEN 4 THEN 'the unit failed: exit code 1' END,
-                 actual_since = {now} - id * 60000,
-                 drift = CASE id % 12 WHEN 4 THEN 'down' END,
-                 drift_since = CASE id % 12 WHEN 4 THEN {now} - id * 1000 END,
-                 drift_why = CASE id % 12 WHEN 4 THEN 'crashed: signal 9' END;
-             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
-             INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, \
-             finished_at, exit_code, worker_id)
-             SELECT 'start', 'succeeded', 'anna', {now} - 900000, 1, {now} - 800000, {now} - \
-             700000, 0, 'w' FROM n;
-             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 10)
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', \
-             'anna', {now} - 9000, 1 FROM n;
-             INSERT INTO job_targets SELECT id, 1 + id % 100 FROM jobs;
-             COMMIT; ANALYZE;"
+            "BEGIN; UPDATE servers
+             SET desired_state = CASE id % 2 WHEN 0 THEN 'running' ELSE 'stopped' END,
+             actual_state = CASE id % 6 WHEN 0 THEN 'running' WHEN 1 THEN 'starting'
+             WHEN 2 THEN 'stopping' WHEN 3 THEN 'stopped' WHEN 4 THEN 'failed' ELSE 'unknown' END,
+             actual_state_updated_at = {now} - id * 60000, last_error = CASE id % 6
+             WHEN 4 THEN 'the unit failed: exit code 1' END, actual_since = {now} - id * 60000,
+             drift = CASE id % 12 WHEN 4 THEN 'down' END, drift_since = CASE id % 12
+             WHEN 4 THEN {now} - id * 1000 END, drift_why = CASE id % 12
+             WHEN 4 THEN 'crashed: signal 9' END; WITH RECURSIVE n(i) AS (VALUES (1)
+             UNION ALL SELECT i + 1 FROM n
+             WHERE i < 10000) INSERT INTO jobs (operation, state, requested_by, created_at,
+             updated_at, started_at, finished_at, exit_code, worker_id) SELECT 'start',
+             'succeeded', 'anna', {now} - 900000, 1, {now} - 800000, {now} - 700000, 0, 'w'
+             FROM n; WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n
+             WHERE i < 10) INSERT INTO jobs (operation, requested_by, created_at,
+             updated_at) SELECT 'start', 'anna', {now} - 9000, 1
+             FROM n; INSERT INTO job_targets SELECT id, 1 + id % 100 FROM jobs; COMMIT; ANALYZE;"
         ))
         .expect("rows");
 }

@@ -14,7 +14,7 @@ host_name() {
     elif [[ $1 =~ ^($user)?($name|\[$v6\]):[0-9]+$ ]]; then
         usage "--host: a port is given as ssh://$1, or in ~/.ssh/config"
     else
-        usage "--host: $(printf '%q' "$1") is no [USER@]HOST"
+        usage "--host: $(printf '%q' "$1") is not [USER@]HOST"
     fi
 }
 

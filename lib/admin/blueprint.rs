@@ -259,8 +259,8 @@ fn edit(context: &Context, args: EditArgs) -> Result<()> {
     let change = change(context, &args)?;
     if change == Change::default() {
         return Err(Error::usage(
-            "nothing to change: pass --overlay, --arg, --config-file, --rename, --no-overlays, \
-             --no-args or --no-config",
+            "nothing to change: pass --overlay, --arg, --config-file, \
+             --rename, --no-overlays, --no-args or --no-config",
         ));
     }
 

@@ -130,8 +130,8 @@ fn create(context: &Context, args: &ServerCreateArgs) -> Result<()> {
     } = &server;
 
     output::line(&format!(
-        "server {id} '{name}' of '{user}' created on port {port}; start it with `left4me-job \
-        enqueue start --server {id}`"
+        "server {id} '{name}' of '{user}' created on port {port}; \
+         start it with `left4me-job enqueue start --server {id}`"
     ))
 }
 
@@ -331,8 +331,8 @@ fn remove(context: &Context, server: &ServerRef) -> Result<()> {
             let path = context.paths.root.join(part).join(server.id.to_string());
             if path.symlink_metadata().is_ok() {
                 return Err(Error::conflict(format!(
-                    "server {0} ('{1}') still has files in {2}: first run `left4me-job enqueue \
-                    delete --server {0} --wait`",
+                    "server {0} ('{1}') still has files in {2}: \
+                     first run `left4me-job enqueue delete --server {0} --wait`",
                     server.id,
                     server.name,
                     path.display()

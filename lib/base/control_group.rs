@@ -23,7 +23,8 @@ pub struct ControlGroup(String);
 /// Why a text is not a [`ControlGroup`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadGroup {
-    /// Not absolute, too long, or with parts such as `..`.
+    /// Not absolute, too long, with parts such as `..`, or with characters other than printable
+    /// ASCII.
     NoPath,
     /// Not in one of our units.
     Foreign,

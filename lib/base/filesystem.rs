@@ -22,12 +22,12 @@ const UNFIT: [(i64, &str); 10] = [
 ];
 
 /// What to do about an unfit file system.
-pub const ADVICE: &str = "mount one that can (ext4, xfs, btrfs; in a container: a volume) in its \
-                         place; as root: \
-    `systemctl stop left4me.target 'left4me-server@*'`, `cp -a /var/lib/left4me/. /mnt/` with it \
-    on /mnt, then mount \
-    it on /var/lib/left4me (and so in /etc/fstab), `systemctl start left4me.target`, then the \
-    servers";
+pub const ADVICE: &str = "mount one that can (ext4, xfs, btrfs; in a container: \
+                          a volume) in its place; as root: \
+                          `systemctl stop left4me.target 'left4me-server@*'`, \
+                          `cp -a /var/lib/left4me/. /mnt/` with it on /mnt, \
+                          then mount it on /var/lib/left4me (and so in /etc/fstab), \
+                          `systemctl start left4me.target`, then the servers";
 
 /// The name of the file system of `path`, or of its nearest existing ancestor, if it cannot hold an
 /// upper layer. None if it can, or if it is unknown.

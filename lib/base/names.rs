@@ -78,8 +78,7 @@ macro_rules! row_id {
                 let digits = !text.is_empty() && text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit());
                 match text.parse() {
                     Ok(id) if digits && id > 0 => Ok(Self(id)),
-                    _ => Err(BadName(format!("'{}' is not a {} id: a positive number is \
-                                             needed", shown(text), $what))),
+                    _ => Err(BadName(format!("'{}' is not a {} id: a positive number is needed", shown(text), $what))),
                 }
             }
         }
@@ -178,19 +177,19 @@ macro_rules! name_type {
 
 checked_name!(
     /// The instance of `left4me-server@…`: a server's id, or a name given to `l4d2ctl`.
-    InstanceName, "instance name", "lower-case letters, digits, '-' and '_', at most 64, a letter \
-                                   or digit first",
+    InstanceName, "instance name", "lower-case letters, digits, '-' and '_', \
+                                    at most 64, a letter or digit first",
     |text| slug(text, 64, |b| b.is_ascii_lowercase() || b.is_ascii_digit(), b"_-"));
 checked_name!(
     /// An overlay in the catalog.
-    OverlayName, "overlay name", "letters, digits, '.', '-' and '_', at most 64, a letter or digit \
-                                 first",
+    OverlayName, "overlay name", "letters, digits, '.', '-' and '_', \
+                                  at most 64, a letter or digit first",
     |text| slug(text, 64, |b| b.is_ascii_alphanumeric(), b"._-") && !text.contains(".."));
 checked_name!(
     /// A path below `overlays/`, as `left4me overlay add --path` takes it: `name` or `folder/name`.
     OverlayRef, "overlay path",
-    "folders below the overlays directory, separated by '/', without '..', ':' or ',', at most 255 \
-    characters",
+    "folders below the overlays directory, separated by '/', \
+     without '..', ':' or ',', at most 255 characters",
     overlay_ref);
 free_text!(
     /// The name of a local account: free text, used to sign in.
@@ -200,20 +199,20 @@ free_text!(
 free_text!(
     /// A server's display name: free text, unique per user.
     ServerName, "server name",
-    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as \
-    in a path, not only digits",
+    "1 to 64 characters, none of them invisible or a control character; \
+     no '-' first, no '..' as in a path, not only digits",
     is_no_id);
 free_text!(
     /// A blueprint's display name: free text, unique per user.
     BlueprintName, "blueprint name",
-    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as \
-    in a path, not only digits",
+    "1 to 64 characters, none of them invisible or a control character; \
+     no '-' first, no '..' as in a path, not only digits",
     is_no_id);
 free_text!(
     /// What a token is for: free text of its owner.
     TokenName, "token name",
-    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as \
-    in a path",
+    "1 to 64 characters, none of them invisible or a control character; \
+     no '-' first, no '..' as in a path",
     |_| true);
 
 checked_name!(
@@ -223,8 +222,8 @@ checked_name!(
 row_id!(SessionId, "session");
 checked_name!(
     /// A position in the journal, as journald writes it: `s=…;i=…;b=…;m=…;t=…;x=…`.
-    Cursor, "journal cursor", "s=, i=, b=, m=, t= and x= with hexadecimal digits, as the journal \
-                              gives it",
+    Cursor, "journal cursor", "s=, i=, b=, m=, t= and x= with hexadecimal digits, \
+                               as the journal gives it",
     cursor);
 
 /// A reference to a server, `ID|NAME`. Digits are an id, so no display name consists only of

@@ -200,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_are_in_range_and_two_servers_never_share_one(a in 1_u32..EACH, b in 1_u32..EACH, name in "[a-z][a-z0-9_-]{0,22}") {
+        fn ids_are_in_range_and_numbered_servers_never_share_one(a in 1_u32..EACH, b in 1_u32..EACH, name in "[a-z][a-z0-9_-]{0,22}") {
             prop_assert_eq!(id(&a.to_string()) == id(&b.to_string()), a == b);
             prop_assert!((2_100_000_000..2_140_000_000).contains(&id(&name)));
             prop_assert_ne!(id(&a.to_string()), id(&name));

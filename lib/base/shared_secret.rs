@@ -59,8 +59,8 @@ impl Secret {
             && text.bytes().all(|b| b.is_ascii_graphic());
         if !is_good {
             return Err(wrong(
-                "the secret has to be one line of 32 to 512 letters and digits: `openssl rand -hex \
-                32`",
+                "the secret has to be one line of 32 to 512 \
+                 letters and digits: `openssl rand -hex 32`",
             ));
         }
 

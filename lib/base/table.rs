@@ -1,5 +1,5 @@
-//! Aligned tables for people. Control characters become visible. There is colour only on a
-//! terminal, and not with NO_COLOR.
+//! Prints aligned text tables on a terminal. Control characters become visible. There is colour
+//! only on a terminal, and not with NO_COLOR.
 
 use std::io::IsTerminal as _;
 
@@ -73,9 +73,8 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Marks columns of times that [`clock::local`] formatted. If all times of a column have the
-    /// same zone, it moves to the heading; if the clocks changed in between, each time keeps its
-    /// own.
+    /// Moves the time zone of columns formatted by [`clock::local`] into the heading if all rows
+    /// have the same one. Call it after the last row is added.
     ///
     /// [`clock::local`]: super::clock::local
     pub fn times(&mut self, columns: &[&str]) {
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_all_times_share_stands_in_the_heading_and_others_at_their_times() {
+    fn a_common_time_zone_moves_to_the_heading() {
         let table = |times: [&str; 3]| {
             let mut table = Table::new(["ID", "AT", "LEFT"]);
             times

@@ -1,6 +1,5 @@
-//! Makes deceptive characters in text from outside visible. A character that reverses a line, is
-//! invisible, or ends a line without being a line break is shown as its number, `\u{202e}`.
-//! Otherwise a player's name could forge the text of a log.
+//! Escapes bidirectional, invisible and separator characters in untrusted text as `\u{202e}`, so
+//! that a player's name cannot forge a line of a log.
 //!
 //! Letters of every script are kept: Arabic and Hebrew are displayed from right to left without any
 //! of these characters. The joiners that Persian, Indic scripts and composed emoji need are kept
@@ -13,7 +12,7 @@ use std::borrow::Cow;
 #[must_use]
 pub fn is_deceptive(before: Option<char>, c: char, after: Option<char>) -> bool {
     match c {
-        // ASCII and most of Latin-1 first, because nearly all text is in this range.
+        // ASCII first, because nearly all text is ASCII.
         '\0'..='\u{ac}' => false,
         // ZWNJ and ZWJ.
         '\u{200c}' | '\u{200d}' => !(before.is_some_and(joins) && after.is_some_and(joins)),
@@ -107,8 +106,8 @@ mod tests {
             "می\u{200c}خواهم",
             "שלום עולם",
             "क्\u{200d}ष",
-            "👩\u{200d}👩\u{200d}👧\u{200d}👦 ❤\u{fe0f}\u{200d}🔥 🏳\u{fe0f}\u{200d}🌈 1\u{fe0f}\u{20e3} \
-            👍🏽",
+            "👩\u{200d}👩\u{200d}👧\u{200d}👦 ❤\u{fe0f}\u{200d}🔥 \
+             🏳\u{fe0f}\u{200d}🌈 1\u{fe0f}\u{20e3} 👍🏽",
             "界 ゲーム 게임",
         ] {
             assert_eq!(visible(text), text);

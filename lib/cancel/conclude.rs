@@ -1,5 +1,5 @@
-//! The later steps of a cancellation: `terminate` and `settle` when its commands have ended; `clean`,
-//! `verify` and `finish` when the cleaner has reported.
+//! The later steps of a cancellation: `terminate` and `settle` when its commands have ended;
+//! `clean`, `verify` and `finish` when the cleaner has reported.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The journal's lines about a cancellation: its beginning, its steps, the outcome of each signal, a
-//! later --force, and a job that was cancelled while it was queued.
+//! The journal's lines about a cancellation: its beginning, its steps, the outcome of each signal,
+//! a later --force, and a job that was cancelled while it was queued.
 
 use std::time::Duration;
 

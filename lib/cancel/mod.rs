@@ -3,10 +3,10 @@
 //! [`request()`] writes a request as a row before anything happens. A queued job ends in that one
 //! transaction. For a running job the worker's [`tracker`] takes the steps, each a row with its
 //! times ([`tracked`], then `conclude`), and returns what to do outside the transaction. The
-//! [`cleaner`] removes temporary files and verifies that no process is left. [`result`] reports the progress in one
-//! shape for the command line and the web. A worker that starts finishes what a dead one left
-//! ([`recover`]). [`journal`] writes the journal's lines, [`messages`] builds the texts.
-//! docs/cancellation.md describes it for admins.
+//! [`cleaner`] removes temporary files and verifies that no process is left. [`result`] reports the
+//! progress in one shape for the command line and the web. A worker that starts finishes what a
+//! dead one left ([`recover`]). [`journal`] writes the journal's lines, [`messages`] builds the
+//! texts. docs/cancellation.md describes it for admins.
 
 pub mod cleaner;
 mod conclude;

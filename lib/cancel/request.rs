@@ -34,8 +34,8 @@ pub struct CancelRequest<'a> {
 }
 
 impl<'a> CancelRequest<'a> {
-    /// Cancels the whole job, with the grace and without a reason. Callers set what differs:
-    /// `CancelRequest { force: true, ..CancelRequest::new(job, user) }`.
+    /// Cancels the whole job, with the usual grace period and without a reason. Callers set what
+    /// differs: `CancelRequest { force: true, ..CancelRequest::new(job, user) }`.
     #[must_use]
     pub fn new(job: JobId, requested_by: &'a str) -> Self {
         Self {
@@ -50,8 +50,8 @@ impl<'a> CancelRequest<'a> {
 }
 
 /// Writes the request. A repeated request for the same job or task returns the same record, which
-/// `force` escalates. For what has ended already, nothing is written, and the result has neither
-/// success nor a record.
+/// `force` escalates. If the job or task has ended already, nothing is written: the result has
+/// `success: false` and no cancellation.
 ///
 /// Fails if the job does not exist, or the task is not one of its tasks.
 pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<CancelResult> {
@@ -98,12 +98,15 @@ pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<Can
 
 fn task_state(job: &Job, id: TaskId) -> Result<(TaskId, TaskState)> {
     let found = job.tasks.iter().find(|task| task.id == id);
-    found.map(|task| (id, task.state)).ok_or_else(|| {
-        Error::not_found(format!(
-            "job {} has no task {id}: `left4me-job show {}` lists its tasks",
-            job.id, job.id
-        ))
-    })
+    found
+        .map(|task| (id, task.state))
+        .ok_or_else(|| no_task(job.id, id))
+}
+
+fn no_task(job: JobId, task: TaskId) -> Error {
+    Error::not_found(format!(
+        "job {job} has no task {task}: `left4me-job show {job}` lists its tasks"
+    ))
 }
 
 /// The cancellation that is under way already: of the whole job, or of the same task.
@@ -176,9 +179,9 @@ fn settle_queued(
 ) -> Result<()> {
     let by = messages::by(request.requested_by, request.reason);
     let mut job = ActiveJob::load(tx, request.job)?;
-    let scope = match request.task.and_then(|task| job.position(task)) {
-        Some(at) => Scope::Task {
-            at,
+    let scope = match request.task {
+        Some(task) => Scope::Task {
+            at: job.position(task).ok_or_else(|| no_task(job.id, task))?,
             cascade: request.cascade,
         },
         None => Scope::Job,

@@ -83,8 +83,8 @@ pub(super) enum Phase {
 }
 
 impl Tracked {
-    /// The steps `block` and `identify`: from here on no further task of it starts. None when
-    /// nothing is left to cancel.
+    /// The steps `block` and `identify`: after them no cancelled task can start. `None` if nothing
+    /// is left to cancel.
     pub(super) fn begin(
         tick: &mut Tick<'_>,
         record: &Cancellation,

@@ -106,8 +106,7 @@ fn describe(error: &YamlError) -> String {
     let what = match error.without_snippet() {
         YamlError::SerdeUnknownField { field, .. } => {
             format!(
-                "unknown key '{}': the keys are port, overlays, arguments and \
-                    config",
+                "unknown key '{}': the keys are port, overlays, arguments and config",
                 shown(field)
             )
         }
@@ -115,17 +114,14 @@ fn describe(error: &YamlError) -> String {
         YamlError::DuplicateMappingKey { .. } => "a key appears twice".to_owned(),
         YamlError::MultipleDocuments { .. } => "the file has more than one document".to_owned(),
         YamlError::Eof { .. } => {
-            "there is nothing in it: port, overlays, arguments and config are \
-                                 needed"
-                .to_owned()
+            "there is nothing in it: port, overlays, arguments and config are needed".to_owned()
         }
         YamlError::InvalidScalar { .. }
         | YamlError::SerdeInvalidType { .. }
         | YamlError::SerdeInvalidValue { .. }
         | YamlError::Unexpected { .. } => {
-            "a value is of the wrong kind: port is a number; overlays, arguments and config are \
-            lists \
-             of text; put text with ': ' into quotes"
+            "a value is of the wrong kind: port is a number; overlays, \
+             arguments and config are lists of text; put text with ': ' into quotes"
                 .to_owned()
         }
         _ => "this is not the YAML of a spec file".to_owned(),
@@ -253,8 +249,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_error_is_one_line(text in "[ -~\n\t\u{e4}]{0,200}|(port|overlays|config): [ \
-                                           -~\n]{0,80}") {
+        fn every_error_is_one_line(text in "[ -~\n\t\u{e4}]{0,200}|(port|overlays|config): \
+                                            [ -~\n]{0,80}") {
             if let Err(error) = parse(&text) {
                 prop_assert!(!error.contains('\n') && error.len() < 400, "{error}");
             }

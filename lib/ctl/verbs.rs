@@ -40,8 +40,8 @@ impl CtlContext {
             )),
             Initialized::Unchanged => line(&format!("instance {name} is up to date")),
             Initialized::InUse => Err(Error::conflict(format!(
-                "the overlay of instance {name} is mounted, so nothing was changed: run `l4d2ctl \
-                 stop {name}`, initialize again, then `l4d2ctl start {name}`"
+                "the overlay of instance {name} is mounted, so nothing was changed: \
+                 run `l4d2ctl stop {name}`, initialize again, then `l4d2ctl start {name}`"
             ))),
         }
     }

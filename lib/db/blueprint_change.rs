@@ -35,7 +35,7 @@ pub fn create(
 
     let added = tx
         .prepare_cached(
-            "INSERT INTO blueprints (user_id, name, arguments, config, created_at, updated_at) \
+            "INSERT INTO blueprints (user_id, name, arguments, config, created_at, updated_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         )?
         .execute(params![
@@ -131,8 +131,8 @@ pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result
 
     if !linked.is_empty() {
         return Err(Error::conflict(format!(
-            "blueprint '{}' is used by server {}: assign another one with `left4me server assign`, \
-            or remove the server first",
+            "blueprint '{}' is used by server {}: assign another one \
+             with `left4me server assign`, or remove the server first",
             blueprint.name,
             linked.join(", ")
         )));

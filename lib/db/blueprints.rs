@@ -119,8 +119,8 @@ pub fn find(
                 .map(|one| format!("{} ({})", one.id, one.user))
                 .collect();
             Err(Error::usage(format!(
-                "several blueprints are named '{blueprint}'; say which by its id, or pass --user: \
-                {}",
+                "several blueprints are named '{blueprint}'; \
+                 say which by its id, or pass --user: {}",
                 ids.join(", ")
             )))
         }
@@ -246,8 +246,8 @@ pub fn refused(connection: &Connection) -> Result<Vec<(Blueprint, Vec<String>)>>
 /// The input for the files of a server on `port`.
 pub fn spec(connection: &Connection, id: BlueprintId, port: u16) -> Result<Spec> {
     let (name, arguments, config) = texts(connection, id)?;
-    let sql = "SELECT o.ref FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id WHERE \
-         l.blueprint_id = ?1 ORDER BY l.position";
+    let sql = "SELECT o.ref FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id
+               WHERE l.blueprint_id = ?1 ORDER BY l.position";
     let overlays: Vec<String> = query(connection, sql, [id], |row| row.get(0))?;
     let bad = |what: &str, why: String| damaged(id, &name, what, &why);
     let spec = Spec {
@@ -271,8 +271,8 @@ pub(super) fn must_belong(connection: &Connection, id: BlueprintId, user: UserId
     }
 
     Err(Error::conflict(format!(
-        "blueprint {id} ('{}') belongs to user '{}': a server can only use a blueprint of its own \
-        user",
+        "blueprint {id} ('{}') belongs to user '{}': \
+         a server can only use a blueprint of its own user",
         blueprint.name, blueprint.user
     )))
 }
@@ -314,8 +314,8 @@ pub(super) fn json<T: Serialize>(values: &[T]) -> Result<String> {
 
 fn damaged(id: BlueprintId, name: &str, what: &str, why: &str) -> Error {
     Error::failed(format!(
-        "blueprint {id} ('{}'): its {what} cannot be used: {why}; correct them with `left4me \
-        blueprint edit {id}`",
+        "blueprint {id} ('{}'): its {what} cannot be used: \
+         {why}; correct them with `left4me blueprint edit {id}`",
         shown(name)
     ))
 }

@@ -42,8 +42,8 @@ pub struct Cancellation {
     pub message: Option<String>,
 }
 
-const COLUMNS: &str = "id, job_id, task_id, requested_by, reason, force, cascade, previous_state, \
-                      state, created_at, finished_at, message, escalated_at, timed_out";
+const COLUMNS: &str = "id, job_id, task_id, requested_by, reason, force, cascade, previous_state,
+                       state, created_at, finished_at, message, escalated_at, timed_out";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
     let state = text(row, 8)?;
@@ -90,9 +90,8 @@ pub struct New<'a> {
 
 /// Records a cancellation.
 pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId> {
-    let sql = "INSERT INTO cancellations (job_id, task_id, requested_by, reason, force, cascade, \
-         previous_state, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT INTO cancellations (job_id, task_id, requested_by, reason, force, cascade,
+               previous_state, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     execute(
         tx,
         sql,
@@ -179,8 +178,8 @@ pub fn list(connection: &Connection, filter: &CancellationFilter) -> Result<Vec<
         .state
         .map_or_else(String::new, |state| format!("AND state = '{state}'"));
     let sql = format!(
-        "SELECT {COLUMNS} FROM cancellations WHERE {by_job} {by_state} ORDER BY id DESC LIMIT ?2 \
-         OFFSET ?3"
+        "SELECT {COLUMNS} FROM cancellations WHERE {by_job} {by_state}
+         ORDER BY id DESC LIMIT ?2 OFFSET ?3"
     );
     query(
         connection,
@@ -290,9 +289,9 @@ impl StepRow {
 
 /// Begins a step. One that a worker began before it died is resumed.
 pub fn begin_step(tx: &Connection, id: CancellationId, step: Step, now: i64) -> Result<()> {
-    let sql = "INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT ?1, ?2, ?3
-         WHERE NOT EXISTS (SELECT 1 FROM cancellation_steps WHERE cancellation_id = ?1 AND step = \
-         ?2)";
+    let sql = "INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT ?1, ?2,
+               ?3 WHERE NOT EXISTS (SELECT 1 FROM cancellation_steps
+               WHERE cancellation_id = ?1 AND step = ?2)";
     execute(tx, sql, params![id, step.as_str(), now])?;
     Ok(())
 }
@@ -314,8 +313,8 @@ pub fn end_step(
 
 /// A cancellation's steps, in the order they were taken.
 pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>> {
-    let sql = "SELECT step, started_at, finished_at, ok, detail FROM cancellation_steps WHERE \
-         cancellation_id = ?1 ORDER BY id";
+    let sql = "SELECT step, started_at, finished_at, ok, detail FROM cancellation_steps
+               WHERE cancellation_id = ?1 ORDER BY id";
     query(connection, sql, [id], |row| {
         let step = Step::parse(row.get_ref(0)?.as_str()?);
 
@@ -357,10 +356,8 @@ pub fn touch(
     task: TaskId,
     caused_by: Option<TaskId>,
 ) -> Result<()> {
-    let sql =
-        "INSERT OR IGNORE INTO cancellation_tasks (cancellation_id, task_id, previous_state, \
-         caused_by)
-         SELECT ?1, id, state, ?3 FROM tasks WHERE id = ?2";
+    let sql = "INSERT OR IGNORE INTO cancellation_tasks (cancellation_id, task_id, previous_state,
+         caused_by) SELECT ?1, id, state, ?3 FROM tasks WHERE id = ?2";
     execute(tx, sql, params![id, task, caused_by])?;
     Ok(())
 }
@@ -368,8 +365,8 @@ pub fn touch(
 /// The tasks that it settles, in the plan's order.
 pub fn affected(connection: &Connection, id: CancellationId) -> Result<Vec<Affected>> {
     let sql = "SELECT t.id, t.kind, t.server_id, c.previous_state, t.state, c.caused_by
-         FROM cancellation_tasks c JOIN tasks t ON t.id = c.task_id WHERE c.cancellation_id = ?1 \
-         ORDER BY t.id";
+               FROM cancellation_tasks c JOIN tasks t ON t.id = c.task_id
+               WHERE c.cancellation_id = ?1 ORDER BY t.id";
     query(connection, sql, [id], |row| {
         Ok(Affected {
             id: row.get(0)?,

@@ -8,8 +8,8 @@ use crate::db::{query, text};
 use crate::domain::operation::Operation;
 use crate::domain::schedule::Candidate;
 
-const CANDIDATE: &str = "j.id, j.operation, (SELECT group_concat(t.server_id) FROM job_targets t \
-                        WHERE t.job_id = j.id)";
+const CANDIDATE: &str = "j.id, j.operation, (SELECT group_concat(t.server_id) FROM job_targets t
+                         WHERE t.job_id = j.id)";
 
 fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
     let operation = text(row, 1)?.parse::<Operation>();
@@ -40,9 +40,8 @@ pub fn active(connection: &Connection) -> Result<Vec<Candidate>> {
 /// servers while it exists.
 pub fn held(connection: &Connection) -> Result<Vec<Candidate>> {
     let sql = format!(
-        "SELECT {CANDIDATE} FROM jobs j WHERE j.id IN
-             (SELECT t.job_id FROM runners r JOIN tasks t ON t.id = r.task_id WHERE r.tree = \
-             'left') ORDER BY j.id"
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.id IN (SELECT t.job_id FROM runners r
+         JOIN tasks t ON t.id = r.task_id WHERE r.tree = 'left') ORDER BY j.id"
     );
     query(connection, &sql, [], candidate)
 }
@@ -50,8 +49,8 @@ pub fn held(connection: &Connection) -> Result<Vec<Candidate>> {
 /// The first `limit` queued jobs after `after`, oldest first.
 pub fn queued(connection: &Connection, after: JobId, limit: u32) -> Result<Vec<Candidate>> {
     let sql = format!(
-        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.id > ?1 ORDER BY j.id LIMIT \
-         ?2"
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.id > ?1
+         ORDER BY j.id LIMIT ?2"
     );
     query(connection, &sql, params![after, limit], candidate)
 }
@@ -64,8 +63,8 @@ pub fn queue_heads(
     servers: &[ServerId],
 ) -> Result<Vec<Candidate>> {
     let mut exclusive = connection.prepare_cached(&format!(
-        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.operation IN ('install', \
-         'update') AND j.id > ?1
+        "SELECT {CANDIDATE} FROM jobs j
+         WHERE j.state = 'queued' AND j.operation IN ('install', 'update') AND j.id > ?1
          ORDER BY j.id LIMIT 1"
     ))?;
 

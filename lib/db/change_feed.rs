@@ -22,8 +22,8 @@ pub struct Replay {
 pub fn replay(connection: &Connection, job: JobId, after: i64, most: u32) -> Result<Replay> {
     let last = super::logs::last_seq(connection, job)?;
     let after = after.clamp(0, last);
-    let sql = "SELECT seq FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq DESC \
-                         LIMIT 1 OFFSET ?3";
+    let sql = "SELECT seq FROM job_logs WHERE job_id = ?1 AND seq > ?2
+               ORDER BY seq DESC LIMIT 1 OFFSET ?3";
     let before_kept: Option<i64> =
         first(connection, sql, params![job, after, most], |row| row.get(0))?;
 
@@ -57,14 +57,13 @@ pub struct Rights {
 /// current snapshot too. A new session or token takes no right away. Reads the active sessions, all
 /// tokens and all users.
 pub fn rights_lost(connection: &Connection, known: Rights) -> Result<(bool, Rights)> {
-    let sql = "SELECT s.newest, s.live, s.known, t.newest, t.live, t.known, u.* FROM
-             (SELECT coalesce(max(id), 0) AS newest, count(*) AS live, count(*) FILTER (WHERE id \
-             <= ?1) AS known
-              FROM sessions WHERE ended_at IS NULL) s,
-             (SELECT coalesce(max(id), 0) AS newest, count(*) AS live, count(*) FILTER (WHERE id \
-             <= ?2) AS known
-              FROM tokens WHERE revoked_at IS NULL) t,
-             (SELECT count(*), coalesce(sum(updated_at), 0) FROM users) u";
+    let sql = "SELECT s.newest, s.live, s.known, t.newest, t.live, t.known, u.*
+               FROM (SELECT coalesce(max(id), 0) AS newest, count(*) AS live, count(*) FILTER
+               (WHERE id <= ?1) AS known FROM sessions
+               WHERE ended_at IS NULL) s, (SELECT coalesce(max(id), 0) AS newest,
+               count(*) AS live, count(*) FILTER (WHERE id <= ?2) AS known FROM tokens
+               WHERE revoked_at IS NULL) t, (SELECT count(*), coalesce(sum(updated_at), 0)
+               FROM users) u";
     one(
         connection,
         sql,
@@ -127,11 +126,10 @@ pub struct JobVersion {
 
 /// The versions of the jobs that are running or being cancelled.
 pub fn job_versions(connection: &Connection) -> Result<Vec<JobVersion>> {
-    let sql = "SELECT j.id, j.operation IN ('install', 'update'), j.state,
-                count(t.started_at), count(*) FILTER (WHERE t.state = 'cancelling'), \
-                count(t.finished_at)
-         FROM jobs j LEFT JOIN tasks t ON t.job_id = j.id WHERE j.state IN ('running', \
-         'cancelling') GROUP BY j.id";
+    let sql = "SELECT j.id, j.operation IN ('install', 'update'), j.state, count(t.started_at),
+               count(*) FILTER (WHERE t.state = 'cancelling'), count(t.finished_at) FROM jobs j
+               LEFT JOIN tasks t ON t.job_id = j.id WHERE j.state IN ('running', 'cancelling')
+               GROUP BY j.id";
     query(connection, sql, [], |row| {
         let tasks = (row.get(3)?, row.get(4)?, row.get(5)?);
         Ok(JobVersion {
@@ -190,10 +188,10 @@ mod tests {
             lost
         };
 
-        let session = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) \
+        let session = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at)
                        VALUES (1, randomblob(32), 1, 1, 9)";
-        let token = "INSERT INTO tokens (user_id, name, hash, created_at) VALUES (1, 'x', \
-                     randomblob(32), 1)";
+        let token = "INSERT INTO tokens (user_id, name, hash, created_at)
+                     VALUES (1, 'x', randomblob(32), 1)";
 
         assert!(!lost(session) && !lost(session) && !lost(token));
         assert!(!lost(
@@ -219,8 +217,8 @@ mod tests {
     fn a_replay_keeps_the_last_lines_and_counts_what_it_leaves_out() {
         let db = with_servers(0);
         db.execute_batch(
-            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) \
-                          VALUES ('x', 'x', 1, 1)",
+            "INSERT INTO jobs (operation, requested_by, created_at, updated_at)
+             VALUES ('x', 'x', 1, 1)",
         )
         .unwrap();
 

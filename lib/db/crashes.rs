@@ -37,10 +37,9 @@ pub fn forget(tx: &Connection, server: ServerId) -> Result<()> {
 
 /// How often it crashed recently.
 pub fn count(connection: &Connection, server: ServerId, now: i64) -> Result<Crashes> {
-    let sql = "SELECT count(*) FILTER (WHERE at > ?2), count(*),
-                    coalesce(max(at) FILTER (WHERE at > ?2) - min(at) FILTER (WHERE at > ?2), 0) \
-                    FROM server_crashes
-             WHERE server_id = ?1 AND at > ?3";
+    let sql = "SELECT count(*) FILTER (WHERE at > ?2), count(*), coalesce(max(at) FILTER
+               (WHERE at > ?2) - min(at) FILTER (WHERE at > ?2), 0) FROM server_crashes
+               WHERE server_id = ?1 AND at > ?3";
     one(
         connection,
         sql,

@@ -24,9 +24,8 @@ pub fn opening(path: &Path, error: &std::io::Error) -> Error {
     let (shown, path) = (path, path.display());
     match error.kind() {
         std::io::ErrorKind::NotFound => Error::unavailable(format!(
-            "database {path} is not there: install the package, run `systemd-tmpfiles --create`, \
-            or name the file \
-             with LEFT4ME_DB"
+            "database {path} is not there: install the package, \
+             run `systemd-tmpfiles --create`, or name the file with LEFT4ME_DB"
         )),
         std::io::ErrorKind::InvalidInput => refused(shown, &error.to_string()),
         std::io::ErrorKind::PermissionDenied => Error::not_permitted(format!(
@@ -57,8 +56,8 @@ fn with_hint(what: &str, error: &rusqlite::Error) -> Error {
             | ErrorCode::AuthorizationForStatementDenied,
         ) => (
             Exit::NotPermitted,
-            "it cannot be written; run this as root or as a member of group left4me, and see \
-            `left4me doctor`",
+            "it cannot be written; run this as root or as a \
+             member of group left4me, and see `left4me doctor`",
         ),
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => (
             Exit::Unavailable,

@@ -120,7 +120,7 @@ pub fn last(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<V
     };
 
     let sql = format!(
-        "SELECT {EVENT} FROM (SELECT {EVENT} FROM events WHERE {whose} ORDER BY id DESC LIMIT ?2) \
+        "SELECT {EVENT} FROM (SELECT {EVENT} FROM events WHERE {whose} ORDER BY id DESC LIMIT ?2)
          ORDER BY id"
     );
     query(connection, &sql, params![job, limit], event)
@@ -199,8 +199,8 @@ pub fn without_journal(
 pub fn keep_journal(tx: &Connection, event: i64, server: ServerId, lines: &[String]) -> Result<()> {
     let lines = serde_json::to_string(lines)
         .map_err(|error| Error::failed(format!("lines of event {event}: {error}")))?;
-    let sql = "INSERT OR IGNORE INTO event_journal (event_id, lines) SELECT id, ?2 FROM \
-                       events WHERE id = ?1";
+    let sql = "INSERT OR IGNORE INTO event_journal (event_id, lines) SELECT id, ?2 FROM events
+               WHERE id = ?1";
     execute(tx, sql, params![event, lines])?;
 
     // Without lines an empty list is stored, so that they are not requested again.

@@ -123,9 +123,8 @@ pub(super) fn make(path: &Path) -> Result<()> {
         // A new file here would hide the old database.
         if former.symlink_metadata().is_ok() {
             return Err(Error::unavailable(format!(
-                "database {}: that of an older version is still at {}; the package's installation \
-                moves it, or as root \
-                 `left4me-helper upgrade`",
+                "database {}: that of an older version is still at {}; \
+                 the package's installation moves it, or as root `left4me-helper upgrade`",
                 path.display(),
                 former.display()
             )));

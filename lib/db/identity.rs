@@ -76,8 +76,8 @@ impl Identity {
         Error::new(
             Exit::Unavailable,
             format!(
-                "database {path} was replaced, as by `left4me restore`: run this again, it opens \
-                the new one"
+                "database {path} was replaced, as by `left4me restore`: \
+                 run this again, it opens the new one"
             ),
         )
     }

@@ -1,4 +1,5 @@
-//! Which jobs a list shows: the filter of all lists of jobs, and the only place that makes SQL of it.
+//! Which jobs a list shows: the filter of all lists of jobs, and the only place that makes SQL of
+//! it.
 
 use rusqlite::Connection;
 

@@ -46,26 +46,23 @@ fn open() -> String {
     format!("(?1 IS NULL OR {})", access::may_see("j", "?1"))
 }
 
-/// Candidates for a list of ?3 jobs: the last ?3 jobs requested by user ?1, and the last ?3 of each server of that user. The overall
-/// last ones are always among them.
+/// Candidates for a list of ?3 jobs: the last ?3 jobs requested by user ?1, and the last ?3 of each
+/// server of that user. The overall last ones are always among them.
 const CANDIDATES: &str =
-    "j.id IN (SELECT * FROM (SELECT id FROM jobs WHERE user_id = ?1 ORDER BY id \
-                   DESC LIMIT ?3)
-     UNION SELECT t.job_id FROM servers s CROSS JOIN job_targets t ON t.server_id = s.id AND \
-     t.job_id IN
-         (SELECT job_id FROM job_targets WHERE server_id = s.id ORDER BY job_id DESC LIMIT ?3)
-     WHERE s.user_id = ?1)";
+    "j.id IN (SELECT * FROM (SELECT id FROM jobs WHERE user_id = ?1 ORDER BY id DESC LIMIT ?3)
+     UNION SELECT t.job_id FROM servers s
+     CROSS JOIN job_targets t ON t.server_id = s.id AND t.job_id IN (SELECT job_id FROM job_targets
+     WHERE server_id = s.id ORDER BY job_id DESC LIMIT ?3) WHERE s.user_id = ?1)";
 
 /// The columns after the id of `j`; ?1 is the viewer, ?2 the server.
 fn columns() -> String {
     format!(
-        "j.id, j.operation, j.state, j.requested_by, j.created_at, j.started_at, j.finished_at, \
-        j.error, {},
-         (SELECT count(*) FROM job_targets t WHERE t.job_id = j.id),
-         (SELECT json_group_array(json_array(t.server_id, s.name))
-          FROM (SELECT server_id FROM job_targets WHERE job_id = j.id ORDER BY server_id LIMIT 3) t
-          LEFT JOIN servers s ON s.id = t.server_id),
-         (SELECT s.name FROM servers s WHERE s.id = ?2)",
+        "j.id, j.operation, j.state, j.requested_by, j.created_at, j.started_at, j.finished_at,
+         j.error, {}, (SELECT count(*) FROM job_targets t
+         WHERE t.job_id = j.id), (SELECT json_group_array(json_array(t.server_id, s.name))
+         FROM (SELECT server_id FROM job_targets WHERE job_id = j.id ORDER BY server_id LIMIT 3) t
+         LEFT JOIN servers s ON s.id = t.server_id), (SELECT s.name FROM servers s
+         WHERE s.id = ?2)",
         open()
     )
 }
@@ -158,19 +155,17 @@ mod tests {
     fn history() -> Connection {
         let db = with_servers(5);
         db.execute_batch(
-            "INSERT INTO users (id, name, password_hash, created_at, updated_at) VALUES (72, \
-             'berta', '-', 1, 1);
-             UPDATE servers SET user_id = 72 WHERE id = 5;
-             INSERT INTO jobs (id, operation, requested_by, user_id, created_at, updated_at, \
-             state, finished_at, exit_code, error)
-             VALUES (1, 'stop', 'root', NULL, 1, 1, 'failed', 9, 1, 'server 5 is stuck'),
-                    (2, 'start', 'web:x', (SELECT user_id FROM servers WHERE id = 1), 1, 1, \
-                    'queued', NULL, NULL, NULL),
-                    (3, 'install', 'web:x', (SELECT user_id FROM servers WHERE id = 1), 1, 1, \
-                    'queued', NULL, NULL, NULL),
-                    (4, 'start', 'root', NULL, 1, 1, 'queued', NULL, NULL, NULL);
-             INSERT INTO job_targets VALUES (1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 1), (2, \
-             99), (4, 5);",
+            "INSERT INTO users (id, name, password_hash, created_at, updated_at)
+             VALUES (72, 'berta', '-', 1, 1); UPDATE servers SET user_id = 72
+             WHERE id = 5; INSERT INTO jobs (id, operation, requested_by, user_id, created_at,
+             updated_at, state, finished_at, exit_code, error)
+             VALUES (1, 'stop', 'root', NULL, 1, 1, 'failed', 9, 1, 'server 5 is stuck'), (2,
+             'start', 'web:x', (SELECT user_id FROM servers
+             WHERE id = 1), 1, 1, 'queued', NULL, NULL, NULL), (3, 'install', 'web:x',
+             (SELECT user_id FROM servers
+             WHERE id = 1), 1, 1, 'queued', NULL, NULL, NULL), (4, 'start', 'root', NULL, 1, 1,
+             'queued', NULL, NULL, NULL); INSERT INTO job_targets
+             VALUES (1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 1), (2, 99), (4, 5);",
         )
         .unwrap();
 
@@ -284,9 +279,8 @@ mod tests {
     fn the_last_jobs_are_found_without_reading_the_history() {
         let db = history();
         let sql = format!(
-            "EXPLAIN QUERY PLAN SELECT j.id FROM jobs j WHERE {CANDIDATES} AND {} ORDER BY j.id \
-            DESC \
-            LIMIT ?3",
+            "EXPLAIN QUERY PLAN SELECT j.id FROM jobs j WHERE {CANDIDATES} AND {}
+             ORDER BY j.id DESC LIMIT ?3",
             open()
         );
 

@@ -70,8 +70,8 @@ pub struct NewJob<'a> {
 pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Result<JobId> {
     let sql =
         "INSERT INTO jobs (operation, requested_by, user_id, retry_of, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs WHERE state = \
-         'queued' ORDER BY id DESC LIMIT 1), 0)), ?5)";
+         VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs
+         WHERE state = 'queued' ORDER BY id DESC LIMIT 1), 0)), ?5)";
     execute(
         tx,
         sql,
@@ -103,10 +103,10 @@ pub fn find_live_twin(
     targets: &[ServerId],
 ) -> Result<Option<JobId>> {
     // The second half repeats the partial index's states literally, or SQLite would not use it.
-    let sql = "SELECT id FROM jobs WHERE state = 'queued' AND operation = ?1
-         UNION ALL SELECT id FROM jobs WHERE state IN ('running', 'cancelling') AND state = \
-         'running' AND operation = ?1
-         ORDER BY id";
+    let sql = "SELECT id FROM jobs WHERE state = 'queued' AND operation = ?1 UNION ALL SELECT id
+               FROM jobs
+               WHERE state IN ('running', 'cancelling') AND state = 'running' AND operation = ?1
+               ORDER BY id";
     let ids: Vec<i64> = query(connection, sql, [operation.as_str()], |row| row.get(0))?;
     let mut wanted = targets.to_vec();
     wanted.sort_unstable();
@@ -126,8 +126,8 @@ pub fn targets(connection: &Connection, id: JobId) -> Result<Vec<ServerId>> {
     query(connection, sql, [id], |row| row.get(0))
 }
 
-const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at, started_at, \
-                      finished_at, exit_code, error";
+const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at, started_at,
+                       finished_at, exit_code, error";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
@@ -237,11 +237,10 @@ pub(super) fn with_ids(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job
 
 /// The approximate size of a job as JSON, in bytes, with its servers and tasks; 0 without a row.
 pub(super) fn size(connection: &Connection, id: JobId) -> Result<usize> {
-    let sql = "SELECT 400 + coalesce(octet_length(error), 0)
-             + (SELECT 200 * count(*) + coalesce(sum(octet_length(error)), 0) FROM tasks WHERE \
-             job_id = ?1)
-             + (SELECT 40 * count(*) FROM job_targets WHERE job_id = ?1)
-         FROM jobs WHERE id = ?1";
+    let sql = "SELECT 400 + coalesce(octet_length(error), 0) +
+               (SELECT 200 * count(*) + coalesce(sum(octet_length(error)), 0) FROM tasks
+               WHERE job_id = ?1) + (SELECT 40 * count(*) FROM job_targets WHERE job_id = ?1)
+               FROM jobs WHERE id = ?1";
     let size: Option<i64> = first(connection, sql, [id], |row| row.get(0))?;
     Ok(size.and_then(|size| size.try_into().ok()).unwrap_or(0))
 }
@@ -324,9 +323,8 @@ pub fn finish(
     now: i64,
 ) -> Result<bool> {
     let sql =
-        "UPDATE jobs SET state = ?3, exit_code = ?4, error = ?5, finished_at = ?6, updated_at \
-             = ?6
-             WHERE id = ?1 AND state = 'running' AND worker_id = ?2";
+        "UPDATE jobs SET state = ?3, exit_code = ?4, error = ?5, finished_at = ?6, updated_at = ?6
+         WHERE id = ?1 AND state = 'running' AND worker_id = ?2";
     Ok(execute(
         tx,
         sql,
@@ -343,17 +341,17 @@ pub fn finish(
 
 /// running -> cancelling; it can then only become cancelled. False when it is no longer running.
 pub fn set_cancelling(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
-    let sql = "UPDATE jobs SET state = 'cancelling', updated_at = ?2 WHERE id = ?1 AND \
-                         state = 'running'";
+    let sql = "UPDATE jobs SET state = 'cancelling', updated_at = ?2
+               WHERE id = ?1 AND state = 'running'";
     Ok(execute(tx, sql, params![id, now])? > 0)
 }
 
 /// `from` -> cancelled. A queued job then never starts; a cancelling one is ended only by the
 /// worker that holds the lock. False when it is no longer in that state.
 pub fn cancel(tx: &Connection, id: JobId, from: JobState, error: &str, now: i64) -> Result<bool> {
-    let sql = "UPDATE jobs SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3, \
-             updated_at = ?3
-             WHERE id = ?1 AND state = ?4";
+    let sql = "UPDATE jobs
+               SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3,
+               updated_at = ?3 WHERE id = ?1 AND state = ?4";
     Ok(execute(tx, sql, params![id, error, now, from.as_str()])? > 0)
 }
 

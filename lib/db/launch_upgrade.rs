@@ -40,14 +40,14 @@ fn rows(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(i64, String, String, Stri
 fn write(tx: &Transaction<'_>, now: i64, id: i64, name: &str, converted: &Converted) -> HookResult {
     let json = |texts: &[String]| serde_json::Value::from(texts).to_string();
     tx.execute(
-        "UPDATE blueprints SET arguments = ?2, config = ?3, updated_at = max(?4, updated_at + 1) \
+        "UPDATE blueprints SET arguments = ?2, config = ?3, updated_at = max(?4, updated_at + 1)
          WHERE id = ?1",
         params![id, json(&converted.arguments), json(&converted.config), now],
     )?;
 
     tx.execute(
-        "INSERT INTO events (at, kind, actor, detail) VALUES (?1, 'blueprint.converted', \
-         'left4me', ?2)",
+        "INSERT INTO events (at, kind, actor, detail)
+         VALUES (?1, 'blueprint.converted', 'left4me', ?2)",
         params![
             now,
             format!("{id} '{name}': {}", converted.changes.join("; "))

@@ -135,9 +135,8 @@ mod tests {
     fn house(rows: &[(u8, u8, u8)]) -> Connection {
         let db = with_servers(4);
         db.execute_batch(
-            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('bert', '', \
-             1, 1);
-             UPDATE servers SET user_id = 2 WHERE id > 2;",
+            "INSERT INTO users (name, password_hash, created_at, updated_at)
+             VALUES ('bert', '', 1, 1); UPDATE servers SET user_id = 2 WHERE id > 2;",
         )
         .unwrap();
 
@@ -151,9 +150,9 @@ mod tests {
 
             db.execute(
                 &format!(
-                    "INSERT INTO jobs (operation, requested_by, user_id, created_at, \
-                          updated_at, state, started_at, finished_at, exit_code, worker_id) VALUES \
-                          ('stop', 'x', ?1, 1, 1, {row})"
+                    "INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at,
+                     state, started_at, finished_at, exit_code, worker_id)
+                     VALUES ('stop', 'x', ?1, 1, 1, {row})"
                 ),
                 [requester],
             )

@@ -48,8 +48,8 @@ pub fn insert(
     task: Option<TaskId>,
     line: &str,
 ) -> Result<()> {
-    let sql = "INSERT INTO job_logs (job_id, seq, at, stream, task_id, line) VALUES (?1, \
-                       ?2, ?3, ?4, ?5, ?6)";
+    let sql = "INSERT INTO job_logs (job_id, seq, at, stream, task_id, line)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     execute(tx, sql, params![job, seq, at, stream.as_str(), task, line])?;
 
     Ok(())
@@ -62,9 +62,8 @@ pub fn append(tx: &Connection, job: JobId, at: i64, stream: Stream, line: &str) 
 
 /// Lines after `after`, in order, at most `limit`.
 pub fn after(connection: &Connection, job: JobId, after: i64, limit: u32) -> Result<Vec<Line>> {
-    let sql = "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 \
-               ORDER \
-         BY seq LIMIT ?3";
+    let sql = "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2
+               ORDER BY seq LIMIT ?3";
     query(connection, sql, params![job, after, limit], from_row)
 }
 
@@ -77,8 +76,8 @@ pub fn page(
     bytes: usize,
 ) -> Result<Vec<Line>> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER \
-         BY seq LIMIT ?3",
+        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2
+         ORDER BY seq LIMIT ?3",
     )?;
 
     let mut rows = statement.query(params![job, after, limit])?;
@@ -96,8 +95,8 @@ pub fn page(
 /// The last lines before `before`, in order, at most `limit`; `i64::MAX` selects the log's end.
 pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> Result<Vec<Line>> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq < ?2 ORDER \
-         BY seq DESC LIMIT ?3",
+        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq < ?2
+         ORDER BY seq DESC LIMIT ?3",
     )?;
 
     let rows = statement.query_map(params![job, before, limit], from_row)?;
@@ -113,10 +112,9 @@ const TAIL_LINES: u32 = 2000;
 
 /// The last of the log's `TAIL_LINES` last lines that looks like a progress line of steamcmd.
 pub fn last_progress(connection: &Connection, job: JobId) -> Result<Option<String>> {
-    let sql =
-        "SELECT line FROM (SELECT seq, line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC \
-         LIMIT ?2)
-         WHERE line LIKE '%Update state%progress:%' ORDER BY seq DESC LIMIT 1";
+    let sql = "SELECT line FROM (SELECT seq, line FROM job_logs WHERE job_id = ?1
+         ORDER BY seq DESC LIMIT ?2) WHERE line LIKE '%Update state%progress:%'
+         ORDER BY seq DESC LIMIT 1";
     first(connection, sql, params![job, TAIL_LINES], |row| {
         text(row, 0)
     })
@@ -169,8 +167,8 @@ pub fn find(
 ) -> Result<Found> {
     let mut statement = connection.prepare_cached(match way {
         Way::Down => {
-            "SELECT seq, instr(lower(line), lower(?4)) FROM job_logs WHERE job_id = ?1 AND seq > \
-             ?2 ORDER BY seq LIMIT ?3"
+            "SELECT seq, instr(lower(line), lower(?4)) FROM job_logs
+             WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
         }
         Way::Up => {
             "SELECT seq, instr(lower(line), lower(?4)) FROM job_logs WHERE job_id = ?1 AND seq < ?2
@@ -219,8 +217,8 @@ mod tests {
     fn log(lines: &[&str]) -> Connection {
         let db = with_servers(0);
         db.execute(
-            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('install', \
-             'x', 1, 1)",
+            "INSERT INTO jobs (operation, requested_by, created_at, updated_at)
+             VALUES ('install', 'x', 1, 1)",
             [],
         )
         .unwrap();

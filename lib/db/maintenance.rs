@@ -166,9 +166,8 @@ pub fn count(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
     db.read(|tx| {
         let number = |sql: &str| tx.query_row(sql, [before], |row| row.get::<_, i64>(0));
         let log_lines = number(
-            "SELECT count(*) FROM job_logs WHERE job_id IN
-               (SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND \
-               finished_at < ?1)",
+            "SELECT count(*) FROM job_logs WHERE job_id IN (SELECT id FROM jobs
+             WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1)",
         )?;
 
         if depth == Depth::Logs {
@@ -181,12 +180,11 @@ pub fn count(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
         Ok(Pruned {
             log_lines,
             jobs: number(
-                "SELECT count(*) FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND \
-                 finished_at < ?1",
+                "SELECT count(*) FROM jobs
+                 WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1",
             )?,
             sessions: number(
-                "SELECT count(*) FROM sessions WHERE coalesce(ended_at, expires_at) < \
-                              ?1",
+                "SELECT count(*) FROM sessions WHERE coalesce(ended_at, expires_at) < ?1",
             )?,
         })
     })
@@ -258,9 +256,8 @@ fn drop_jobs(
 
 /// The next job by id that ended before `before`.
 fn next_ended(tx: &Connection, before: i64, after: i64) -> Result<Option<i64>> {
-    let sql =
-        "SELECT id FROM jobs WHERE id > ?2 AND state IN ('succeeded', 'failed', 'cancelled') AND \
-         finished_at < ?1
+    let sql = "SELECT id FROM jobs
+         WHERE id > ?2 AND state IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1
          ORDER BY id LIMIT 1";
     first(tx, sql, [before, after], |row| row.get(0))
 }
@@ -268,8 +265,8 @@ fn next_ended(tx: &Connection, before: i64, after: i64) -> Result<Option<i64>> {
 /// Deletes at most `most` of the first lines of a job.
 fn drop_lines(tx: &Connection, job: i64, most: i64) -> Result<i64> {
     let mut statement = tx.prepare_cached(
-        "DELETE FROM job_logs WHERE job_id = ?1 AND seq IN (SELECT seq FROM job_logs WHERE job_id \
-         = ?1 ORDER BY seq LIMIT ?2)",
+        "DELETE FROM job_logs WHERE job_id = ?1 AND seq IN (SELECT seq FROM job_logs
+         WHERE job_id = ?1 ORDER BY seq LIMIT ?2)",
     )?;
     Ok(rows(statement.execute([job, most])?))
 }
@@ -277,16 +274,16 @@ fn drop_lines(tx: &Connection, job: i64, most: i64) -> Result<i64> {
 /// Deletes at most `most` of the last tasks of a job, with their dependencies and runners.
 fn drop_tasks(tx: &Connection, job: i64, most: i64) -> Result<i64> {
     let mut statement = tx.prepare_cached(
-        "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE job_id = ?1 ORDER BY position \
-         DESC LIMIT ?2)",
+        "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE job_id = ?1
+         ORDER BY position DESC LIMIT ?2)",
     )?;
     Ok(rows(statement.execute([job, most])?))
 }
 
 fn drop_sessions(tx: &Connection, before: i64) -> Result<i64> {
     let mut statement = tx.prepare_cached(
-        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE coalesce(ended_at, \
-         expires_at) < ?1 LIMIT ?2)",
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions
+         WHERE coalesce(ended_at, expires_at) < ?1 LIMIT ?2)",
     )?;
     Ok(rows(statement.execute(params![before, BATCH])?))
 }

@@ -180,8 +180,8 @@ fn oldest_queued(connection: &Connection) -> Result<Option<i64>> {
 fn count_live(connection: &Connection, snapshot: &mut Snapshot) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "SELECT operation, state, count(*) FROM jobs WHERE state = 'queued' GROUP BY operation
-         UNION ALL SELECT operation, state, count(*) FROM jobs WHERE state IN ('running', \
-         'cancelling') GROUP BY 1, 2",
+         UNION ALL SELECT operation, state, count(*) FROM jobs
+         WHERE state IN ('running', 'cancelling') GROUP BY 1, 2",
     )?;
 
     let mut rows = statement.query([])?;
@@ -224,10 +224,9 @@ fn drifted(connection: &Connection) -> Result<Vec<DriftedServer>> {
 }
 
 fn crashes(connection: &Connection) -> Result<Vec<CrashedServer>> {
-    let sql = "SELECT s.id, s.name, coalesce(m.n, 0) FROM servers s LEFT JOIN metric_sums m
-             ON m.metric = 'server_crashes' AND m.label = CAST(s.id AS TEXT) AND m.state = '' AND \
-             m.le = 0
-         ORDER BY s.id";
+    let sql = "SELECT s.id, s.name, coalesce(m.n, 0) FROM servers s
+               LEFT JOIN metric_sums m ON m.metric = 'server_crashes'
+               AND m.label = CAST(s.id AS TEXT) AND m.state = '' AND m.le = 0 ORDER BY s.id";
     query(connection, sql, [], |row| {
         Ok(CrashedServer {
             id: row.get(0)?,

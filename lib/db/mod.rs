@@ -350,15 +350,14 @@ pub(crate) fn with_servers(count: i64) -> Connection {
     migrate::to_latest(&mut connection, path).unwrap();
     connection
         .execute_batch(
-            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', \
-             1, 1);
-             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, \
-             1);",
+            "INSERT INTO users (name, password_hash, created_at, updated_at)
+             VALUES ('anna', '', 1, 1); INSERT INTO blueprints (user_id, name, created_at,
+             updated_at) VALUES (1, 'plain', 1, 1);",
         )
         .unwrap();
 
     for number in 0..count {
-        let sql = "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) \
+        let sql = "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
                    VALUES (1, 'S' || ?1, 27000 + ?1, 1, 1, 1)";
         connection.execute(sql, [number]).unwrap();
     }

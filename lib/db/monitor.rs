@@ -31,9 +31,8 @@ pub struct ServerRow {
 
 /// All servers, ordered by id.
 pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
-    let sql = "SELECT id, name, desired_state, actual_state, actual_since, drift, drift_since, \
-         drift_why, last_error
-         FROM servers ORDER BY id";
+    let sql = "SELECT id, name, desired_state, actual_state, actual_since, drift, drift_since,
+               drift_why, last_error FROM servers ORDER BY id";
     query(connection, sql, [], |row| {
         Ok(ServerRow {
             id: row.get(0)?,
@@ -61,11 +60,10 @@ pub struct Busy {
 /// server. For an update, which has no targets, the servers are those of its tasks.
 pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
     let mut running = connection.prepare_cached(
-        "SELECT t.server_id, j.id, j.operation, j.state FROM jobs j CROSS JOIN job_targets t ON \
-         t.job_id = j.id
-         WHERE j.state IN ('running', 'cancelling')
-         UNION SELECT k.server_id, j.id, j.operation, j.state FROM jobs j CROSS JOIN tasks k ON \
-         k.job_id = j.id
+        "SELECT t.server_id, j.id, j.operation, j.state FROM jobs j
+         CROSS JOIN job_targets t ON t.job_id = j.id WHERE j.state IN ('running', 'cancelling')
+         UNION SELECT k.server_id, j.id, j.operation, j.state FROM jobs j
+         CROSS JOIN tasks k ON k.job_id = j.id
          WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL",
     )?;
 
@@ -74,11 +72,10 @@ pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
         .collect::<rusqlite::Result<Vec<_>>>()?;
 
     let mut waiting = connection.prepare_cached(
-        "SELECT s.id, j.id, j.operation, j.state FROM servers s CROSS JOIN jobs j ON j.id =
-             (SELECT t.job_id FROM job_targets t CROSS JOIN jobs q ON q.id = t.job_id
-              WHERE t.server_id = s.id AND t.job_id >= (SELECT min(id) FROM jobs WHERE state = \
-              'queued') AND q.state = 'queued'
-              ORDER BY t.job_id LIMIT 1)",
+        "SELECT s.id, j.id, j.operation, j.state FROM servers s
+         CROSS JOIN jobs j ON j.id = (SELECT t.job_id FROM job_targets t
+         CROSS JOIN jobs q ON q.id = t.job_id WHERE t.server_id = s.id AND t.job_id >= (SELECT min(id)
+         FROM jobs WHERE state = 'queued') AND q.state = 'queued' ORDER BY t.job_id LIMIT 1)",
     )?;
 
     for row in waiting.query_map([], busy_row)? {
@@ -100,9 +97,9 @@ fn busy_row(row: &Row<'_>) -> rusqlite::Result<Busy> {
 /// How many jobs are queued, and how many are running or being cancelled; each count stops at
 /// `most`.
 pub fn counts(connection: &Connection, most: u32) -> Result<(i64, i64)> {
-    let sql = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' LIMIT ?1)),
-                    (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state IN ('running', \
-                    'cancelling') LIMIT ?1))";
+    let sql = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs
+               WHERE state = 'queued' LIMIT ?1)), (SELECT count(*) FROM (SELECT 1 FROM jobs
+               WHERE state IN ('running', 'cancelling') LIMIT ?1))";
     one(connection, sql, [most], |row| {
         Ok((row.get(0)?, row.get(1)?))
     })
@@ -194,21 +191,19 @@ mod tests {
     fn busy_database() -> Connection {
         let db = with_servers(5);
         db.execute_batch(
-            "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, \
+            "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state,
              started_at, finished_at, exit_code, worker_id)
-             VALUES (1, 'install', 'x', 1, 1, 'succeeded', 1, 30, 0, 'w'), (2, 'start', 'x', 1, 1, \
-             'failed', 1, 20, 1, 'w'),
-                    (3, 'start', 'x', 1, 1, 'cancelled', NULL, 10, 1, NULL), (4, 'update', 'x', 1, \
-                    1, 'running', 1, NULL, NULL, 'w'),
-                    (5, 'stop', 'x', 1, 1, 'queued', NULL, NULL, NULL, NULL), (6, 'start', 'x', 1, \
-                    1, 'queued', NULL, NULL, NULL, NULL),
-                    (7, 'start', 'x', 1, 1, 'cancelled', NULL, 40, 1, NULL);
-             INSERT INTO job_targets VALUES (5, 1), (5, 2), (5, 3), (5, 4), (5, 99), (6, 1), (2, 1);
-             INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at) \
-             VALUES
-                 (4, 0, 'stop', 1, 'succeeded', 1, 2), (4, 1, 'stop', 5, 'succeeded', 1, 2),
-                 (4, 2, 'install-runtime', NULL, 'running', 2, NULL), (4, 3, 'start', 1, \
-                 'pending', NULL, NULL);",
+             VALUES (1, 'install', 'x', 1, 1, 'succeeded', 1, 30, 0, 'w'), (2, 'start', 'x', 1, 1,
+             'failed', 1, 20, 1, 'w'), (3, 'start', 'x', 1, 1, 'cancelled', NULL, 10, 1, NULL),
+             (4, 'update', 'x', 1, 1, 'running', 1, NULL, NULL, 'w'), (5, 'stop', 'x', 1, 1,
+             'queued', NULL, NULL, NULL, NULL), (6, 'start', 'x', 1, 1, 'queued', NULL, NULL,
+             NULL, NULL), (7, 'start', 'x', 1, 1, 'cancelled', NULL, 40, 1,
+             NULL); INSERT INTO job_targets
+             VALUES (5, 1), (5, 2), (5, 3), (5, 4), (5, 99), (6, 1), (2, 1); INSERT INTO tasks
+             (job_id, position, kind, server_id, state, started_at, finished_at)
+             VALUES (4, 0, 'stop', 1, 'succeeded', 1, 2), (4, 1, 'stop', 5, 'succeeded', 1, 2),
+             (4, 2, 'install-runtime', NULL, 'running', 2, NULL), (4, 3, 'start', 1, 'pending',
+             NULL, NULL);",
         )
         .unwrap();
 
@@ -248,9 +243,9 @@ mod tests {
     fn the_job_that_ended_last_is_the_one_that_says_so_last_whatever_the_clock_said() {
         let db = busy_database();
         db.execute_batch(
-            "INSERT INTO events (at, kind, actor, job_id) VALUES
-                 (30, 'job.succeeded', 'x', 1), (40, 'job.cancelled', 'x', 7), (20, 'job.failed', \
-                 'x', 2)",
+            "INSERT INTO events (at, kind, actor, job_id)
+             VALUES (30, 'job.succeeded', 'x', 1), (40, 'job.cancelled', 'x', 7), (20,
+             'job.failed', 'x', 2)",
         )
         .unwrap();
 

@@ -41,9 +41,9 @@ pub struct BadRow {
     pub why: String,
 }
 
-const COLUMNS: &str = "id, version, desired_state, actual_state, actual_state_updated_at, \
-                      active_enter_us, exit_us, \
-                       restarts, enabled, last_end, last_error, drift, drift_since, drift_why";
+const COLUMNS: &str = "id, version, desired_state, actual_state, actual_state_updated_at,
+                       active_enter_us, exit_us, restarts, enabled, last_end, last_error, drift,
+                       drift_since, drift_why";
 
 fn watched(row: &Row<'_>) -> rusqlite::Result<Watched> {
     Ok(Watched {
@@ -129,8 +129,8 @@ macro_rules! in_time {
         concat!(
             "CASE WHEN j.state = 'queued' THEN j.created_at > ",
             $waited,
-            " WHEN j.operation IN ('install', 'update') THEN coalesce(j.started_at, j.created_at) \
-            > ",
+            " WHEN j.operation IN ('install', \
+             'update') THEN coalesce(j.started_at, j.created_at) > ",
             $installed,
             " ELSE coalesce(j.started_at, j.created_at) > ",
             $ran,
@@ -193,7 +193,7 @@ pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<
     first(
         connection,
         concat!(
-            "SELECT j.id, j.operation, j.state = 'queued', iif(j.state = 'queued', j.created_at, \
+            "SELECT j.id, j.operation, j.state = 'queued', iif(j.state = 'queued', j.created_at,
              coalesce(j.started_at, j.created_at)), ",
             in_time!("?2", "?3", "?4"),
             " FROM jobs j WHERE j.id = ?1"
@@ -256,17 +256,15 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
         now,
     } = seen;
 
-    let sql = "UPDATE servers SET
-                 version = version + (actual_state <> ?3 OR actual_sub_state IS NOT ?4 OR \
-                 active_enter_us <> ?5 OR exit_us <> ?6
-                     OR restarts <> ?7 OR last_end IS NOT ?9 OR enabled IS NOT ?8),
-                 actual_since = CASE WHEN actual_since IS NULL OR actual_state <> ?3 OR \
-                 active_enter_us <> ?5 THEN ?10
-                     ELSE actual_since END,
-                 actual_state = ?3, actual_sub_state = ?4, active_enter_us = ?5, exit_us = ?6, \
-                 restarts = ?7,
-                 enabled = ?8, last_end = ?9, actual_state_updated_at = ?11
-             WHERE id = ?1 AND version = ?2";
+    let sql = "UPDATE servers
+               SET version = version + (actual_state <> ?3 OR actual_sub_state IS NOT ?4
+               OR active_enter_us <> ?5 OR exit_us <> ?6 OR restarts <> ?7
+               OR last_end IS NOT ?9 OR enabled IS NOT ?8), actual_since = CASE
+               WHEN actual_since IS NULL OR actual_state <> ?3
+               OR active_enter_us <> ?5 THEN ?10 ELSE actual_since END, actual_state = ?3,
+               actual_sub_state = ?4, active_enter_us = ?5, exit_us = ?6, restarts = ?7,
+               enabled = ?8, last_end = ?9, actual_state_updated_at = ?11
+               WHERE id = ?1 AND version = ?2";
     let written = execute(
         tx,
         sql,
@@ -292,9 +290,9 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
 /// the last poll stays. Returns how many were known before.
 pub fn forget(tx: &Connection, rows: &[(ServerId, i64)], now: i64) -> Result<usize> {
     let mut statement = tx.prepare_cached(
-        "UPDATE servers SET version = version + 1, actual_state = 'unknown', actual_sub_state = \
-         NULL, actual_since = ?2
-         WHERE id = ?1 AND version = ?3 AND actual_state <> 'unknown'",
+        "UPDATE servers
+         SET version = version + 1, actual_state = 'unknown', actual_sub_state = NULL,
+         actual_since = ?2 WHERE id = ?1 AND version = ?3 AND actual_state <> 'unknown'",
     )?;
 
     let mut known = 0;
@@ -324,9 +322,9 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
         None => (None, None, None),
     };
 
-    let sql = "UPDATE servers SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = \
-               ?4 \
-         WHERE id = ?1";
+    let sql = "UPDATE servers
+               SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = ?4
+               WHERE id = ?1";
     execute(tx, sql, params![id, kind, since, why])?;
 
     Ok(())
@@ -348,10 +346,9 @@ pub fn explain(
     error: &str,
     now: i64,
 ) -> Result<bool> {
-    let sql = "UPDATE servers SET version = version + 1, last_end = ?3, drift_why = \
-             replace(drift_why, ?2, ?3),
-                 last_error = ?4, updated_at = ?5
-             WHERE id = ?1 AND last_end = ?2";
+    let sql = "UPDATE servers
+               SET version = version + 1, last_end = ?3, drift_why = replace(drift_why, ?2, ?3),
+               last_error = ?4, updated_at = ?5 WHERE id = ?1 AND last_end = ?2";
     let replaced = execute(tx, sql, params![id, bare, full, error, now])?;
 
     Ok(replaced > 0)

@@ -96,8 +96,8 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Res
     let overlay = find(tx, name)?;
     if !overlay.blueprints.is_empty() {
         return Err(Error::conflict(format!(
-            "overlay '{name}' is used by blueprint {}: take it out with `left4me blueprint edit` \
-            first",
+            "overlay '{name}' is used by blueprint {}: \
+             take it out with `left4me blueprint edit` first",
             overlay.blueprints.join(", ")
         )));
     }
@@ -120,10 +120,9 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Res
 }
 
 fn used_by(connection: &Connection, id: OverlayId) -> Result<Vec<String>> {
-    let sql = "SELECT b.id, b.name, coalesce(u.name, '?') FROM blueprint_overlays l JOIN \
-               blueprints b ON \
-         b.id = l.blueprint_id
-         LEFT JOIN users u ON u.id = b.user_id WHERE l.overlay_id = ?1 ORDER BY b.id";
+    let sql = "SELECT b.id, b.name, coalesce(u.name, '?') FROM blueprint_overlays l
+               JOIN blueprints b ON b.id = l.blueprint_id LEFT JOIN users u ON u.id = b.user_id
+               WHERE l.overlay_id = ?1 ORDER BY b.id";
     query(connection, sql, [id], |row| {
         let (id, name, user): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(format!("{id} ('{name}' of {user})"))

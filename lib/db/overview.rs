@@ -95,11 +95,11 @@ pub fn shared_job(connection: &Connection) -> Result<Option<Shared>> {
     // The states and operations repeat those of the partial indexes literally; otherwise SQLite
     // would not use them.
     let mut statement = connection.prepare_cached(
-        "SELECT * FROM (SELECT id, operation, state FROM jobs WHERE state IN ('running', \
-         'cancelling')
-             AND operation IN ('install', 'update') ORDER BY id LIMIT 1)
-         UNION ALL SELECT * FROM (SELECT id, operation, state FROM jobs WHERE state = 'queued'
-             AND operation IN ('install', 'update') ORDER BY id LIMIT 1) LIMIT 1",
+        "SELECT * FROM (SELECT id, operation, state FROM jobs
+         WHERE state IN ('running', 'cancelling') AND operation IN ('install', 'update')
+         ORDER BY id LIMIT 1) UNION ALL SELECT * FROM (SELECT id, operation, state FROM jobs
+         WHERE state = 'queued' AND operation IN ('install', 'update')
+         ORDER BY id LIMIT 1) LIMIT 1",
     )?;
 
     let found = statement.query_row([], |row| {
@@ -123,14 +123,13 @@ mod tests {
         let db = with_servers(3);
         assert_eq!(shared_job(&db).unwrap(), None);
         db.execute_batch(
-            "UPDATE servers SET actual_state = 'running' WHERE id < 3;
-             UPDATE servers SET drift = 'down', drift_since = 1 WHERE id = 3;
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at, \
-             finished_at, exit_code, worker_id)
-             VALUES ('install', 'x', 1, 1, 'failed', 1, 2, 1, 'w'), ('update', 'x', 5, 5, \
-             'queued', NULL, NULL, NULL, NULL),
-                    ('install', 'x', 6, 6, 'running', 6, NULL, NULL, 'w'), ('start', 'x', 6, 6, \
-                    'queued', NULL, NULL, NULL, NULL);",
+            "UPDATE servers SET actual_state = 'running' WHERE id < 3; UPDATE servers
+             SET drift = 'down', drift_since = 1
+             WHERE id = 3; INSERT INTO jobs (operation, requested_by, created_at, updated_at,
+             state, started_at, finished_at, exit_code, worker_id)
+             VALUES ('install', 'x', 1, 1, 'failed', 1, 2, 1, 'w'), ('update', 'x', 5, 5,
+             'queued', NULL, NULL, NULL, NULL), ('install', 'x', 6, 6, 'running', 6, NULL, NULL,
+             'w'), ('start', 'x', 6, 6, 'queued', NULL, NULL, NULL, NULL);",
         )
         .unwrap();
 

@@ -40,8 +40,8 @@ impl Orphan {
         };
 
         format!(
-            "{} is {state}, {boot}, and belongs to no server: `sudo left4me-helper disable \
-            {instance}` ends it",
+            "{} is {state}, {boot}, and belongs to no server: \
+             `sudo left4me-helper disable {instance}` ends it",
             self.unit()
         )
     }
@@ -72,8 +72,8 @@ pub fn orphans(connection: &Connection) -> Result<Vec<Orphan>> {
 /// Adds an orphan, or updates its state. Writes nothing when the state is the same.
 pub fn set_orphan(tx: &Connection, orphan: &Orphan) -> Result<()> {
     let sql = "INSERT INTO orphans (instance, enabled, state, since) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (instance) DO UPDATE SET enabled = ?2, state = ?3 WHERE enabled <> ?2 OR \
-         state <> ?3";
+               ON CONFLICT (instance) DO UPDATE SET enabled = ?2, state = ?3
+               WHERE enabled <> ?2 OR state <> ?3";
     execute(
         tx,
         sql,

@@ -143,8 +143,8 @@ pub(super) fn of_tv(connection: &Connection) -> Result<Vec<u16>> {
 /// so it uses no port.
 fn tv(connection: &Connection) -> Result<Vec<Taken>> {
     let mut statement = connection.prepare_cached(
-        "SELECT s.id, s.name, s.user_id, b.arguments, b.config FROM servers s JOIN blueprints b ON \
-         b.id = s.blueprint_id
+        "SELECT s.id, s.name, s.user_id, b.arguments, b.config FROM servers s
+         JOIN blueprints b ON b.id = s.blueprint_id
          WHERE b.arguments LIKE '%tv_enable%' OR b.config LIKE '%tv_enable%' ORDER BY s.id",
     )?;
 

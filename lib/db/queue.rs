@@ -39,8 +39,8 @@ pub fn pause(connection: &Connection) -> Result<Option<Pause>> {
 /// its name and reason.
 pub fn set_paused(tx: &Connection, now: i64, by: &str, reason: Option<&str>) -> Result<bool> {
     let changed = tx.execute(
-        "UPDATE queue SET paused_at = ?1, paused_by = ?2, reason = ?3 WHERE id = 1 AND paused_at \
-         IS NULL",
+        "UPDATE queue SET paused_at = ?1, paused_by = ?2, reason = ?3
+         WHERE id = 1 AND paused_at IS NULL",
         params![now, by, reason],
     )?;
 
@@ -63,8 +63,8 @@ pub fn set_paused(tx: &Connection, now: i64, by: &str, reason: Option<&str>) -> 
 /// Resumes claiming. False when it was not paused.
 pub fn set_resumed(tx: &Connection, now: i64, by: &str) -> Result<bool> {
     let changed = tx.execute(
-        "UPDATE queue SET paused_at = NULL, paused_by = NULL, reason = NULL WHERE id = 1 AND \
-         paused_at IS NOT NULL",
+        "UPDATE queue SET paused_at = NULL, paused_by = NULL, reason = NULL
+         WHERE id = 1 AND paused_at IS NOT NULL",
         [],
     )?;
 

@@ -42,8 +42,8 @@ pub fn kept(database: &Path, stamp: &str) -> Option<PathBuf> {
 pub fn prepare(staged: &Path) -> Result<()> {
     let complaints = Db::peek(staged, |tx| {
         let found = tx.query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('users', \
-             'servers', 'jobs')",
+            "SELECT count(*) FROM sqlite_schema
+             WHERE type = 'table' AND name IN ('users', 'servers', 'jobs')",
             [],
             |row| row.get::<_, i64>(0),
         );
@@ -68,9 +68,9 @@ pub fn prepare(staged: &Path) -> Result<()> {
 
         if schema > migrate::LATEST {
             return Err(Error::unavailable(format!(
-                "the backup has schema {schema}, this program knows {}: it is from a newer \
-                left4me; upgrade this \
-                 one, then run this again. Nothing was changed",
+                "the backup has schema {schema}, this program knows {}: \
+                 it is from a newer left4me; upgrade this one, \
+                 then run this again. Nothing was changed",
                 migrate::LATEST
             )));
         }
@@ -237,8 +237,8 @@ mod tests {
 
         db.write(|tx| {
             Ok(tx.execute(
-                "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES (?1, '', \
-                 1, 1)",
+                "INSERT INTO users (name, password_hash, created_at, updated_at)
+                 VALUES (?1, '', 1, 1)",
                 [word],
             )?)
         })

@@ -120,9 +120,8 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
         Tree::Left => "left",
     });
 
-    let sql = "UPDATE runners SET ended_at = ?2, exit_code = ?3, ended_by = ?4, tree = ?5 WHERE id \
-               = ?1 \
-         AND ended_at IS NULL";
+    let sql = "UPDATE runners SET ended_at = ?2, exit_code = ?3, ended_by = ?4, tree = ?5
+               WHERE id = ?1 AND ended_at IS NULL";
     execute(tx, sql, params![id, now, end.exit, ended_by, tree])?;
 
     Ok(())
@@ -131,9 +130,8 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
 /// Ends, as lost, a row that a dead worker left open. `left`: whether its processes still exist;
 /// none when that is unknown.
 pub fn lose(tx: &Connection, id: i64, left: Option<bool>, now: i64) -> Result<()> {
-    let sql = "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3 WHERE id = ?1 AND \
-               ended_at \
-         IS NULL";
+    let sql = "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3
+               WHERE id = ?1 AND ended_at IS NULL";
     execute(tx, sql, params![id, now, left.map(tree_word)])?;
     Ok(())
 }
@@ -152,8 +150,8 @@ pub fn set_tree(tx: &Connection, id: i64, left: bool) -> Result<()> {
 /// Records that this cancellation ended those commands of `task` that did not exit by themselves.
 pub fn ended_by(tx: &Connection, cancellation: CancellationId, task: TaskId) -> Result<()> {
     let sql = "UPDATE runners SET cancellation_id = ?1
-         WHERE task_id = ?2 AND cancellation_id IS NULL AND ended_by IN ('terminate', 'kill', \
-         'lost')";
+               WHERE task_id = ?2 AND cancellation_id IS NULL AND ended_by IN ('terminate',
+               'kill', 'lost')";
     execute(tx, sql, params![cancellation, task])?;
     Ok(())
 }

@@ -46,9 +46,8 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
         sample.restarts
     ];
 
-    let sql = "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts) \
-               VALUES \
-         (?1, ?2, ?3, ?4, ?5)";
+    let sql = "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts)
+               VALUES (?1, ?2, ?3, ?4, ?5)";
     execute(tx, sql, values)?;
 
     // The time is the start of the ten minutes, so the first sample stays and the later ones
@@ -61,8 +60,8 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
         sample.restarts
     ];
 
-    let sql = "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts) \
-             VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql = "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts)
+               VALUES (?1, ?2, ?3, ?4, ?5)";
     let first = execute(tx, sql, values)?;
 
     if first > 0 {
@@ -75,10 +74,10 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
 fn drop_old(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
     for (table, age) in [("samples", DAY), ("samples_10min", MONTH)] {
         let sql = format!(
-            "DELETE FROM {table} WHERE server_id = ?1 AND at IN
-                 (SELECT at FROM {table} WHERE server_id = ?1 AND (at < ?2 OR at > ?3) ORDER BY at \
-                 LIMIT ?4 + 2 *
-                     (SELECT count(*) FROM {table} WHERE server_id = ?1 AND at > ?5 AND at <= ?6))"
+            "DELETE FROM {table} WHERE server_id = ?1 AND at IN (SELECT at FROM {table}
+             WHERE server_id = ?1 AND (at < ?2 OR at > ?3)
+             ORDER BY at LIMIT ?4 + 2 * (SELECT count(*) FROM {table}
+             WHERE server_id = ?1 AND at > ?5 AND at <= ?6))"
         );
         execute(
             tx,
@@ -211,8 +210,8 @@ mod tests {
             add(&db, server, &sample(now - 60 * DAY + step * COARSE)).unwrap();
         }
 
-        let ahead = "SELECT count(*) FROM samples_10min WHERE at > (SELECT min(at) FROM \
-                     samples_10min) + 4 * 86400000";
+        let ahead = "SELECT count(*) FROM samples_10min WHERE at > (SELECT min(at)
+                     FROM samples_10min) + 4 * 86400000";
         assert_eq!(
             db.query_row(ahead, [], |row| row.get::<_, i64>(0)).unwrap(),
             0

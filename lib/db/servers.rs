@@ -73,14 +73,11 @@ pub struct NewServer<'a> {
 macro_rules! select {
     ($tail:literal) => {
         concat!(
-            "SELECT s.id, s.name, coalesce(u.name, '?'), s.port, coalesce(b.name, '?'), \
-             s.desired_state, s.actual_state,
-                    s.actual_sub_state, s.actual_state_updated_at, s.last_error, s.enabled, \
-                    s.user_id, s.blueprint_id,
-                    s.actual_since, s.restarts, s.last_end, s.drift, s.drift_since, s.drift_why, \
-                    s.version
-             FROM servers s LEFT JOIN users u ON u.id = s.user_id LEFT JOIN blueprints b ON b.id = \
-             s.blueprint_id ",
+            "SELECT s.id, s.name, coalesce(u.name, '?'), s.port, coalesce(b.name, '?'),
+             s.desired_state, s.actual_state, s.actual_sub_state, s.actual_state_updated_at,
+             s.last_error, s.enabled, s.user_id, s.blueprint_id, s.actual_since, s.restarts,
+             s.last_end, s.drift, s.drift_since, s.drift_why, s.version FROM servers s
+             LEFT JOIN users u ON u.id = s.user_id LEFT JOIN blueprints b ON b.id = s.blueprint_id ",
             $tail
         )
     };
@@ -201,7 +198,7 @@ pub fn create(
 
     let added = tx
         .prepare_cached(
-            "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) \
+            "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         )?
         .execute(params![
@@ -340,8 +337,8 @@ pub fn set_last_error(
     last_error: Option<&str>,
     now: i64,
 ) -> Result<()> {
-    let sql = "UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3 \
-                       WHERE id = ?1 AND last_error IS NOT ?2";
+    let sql = "UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3
+               WHERE id = ?1 AND last_error IS NOT ?2";
     execute(tx, sql, params![id, last_error, now])?;
     Ok(())
 }
@@ -360,9 +357,9 @@ pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
 /// The servers that an update has to stop and start again: those that should be running, and those
 /// that are.
 pub fn all_that_should_run(connection: &Connection) -> Result<Vec<ServerId>> {
-    let sql = "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN \
-               ('running', \
-         'starting', 'stopping') ORDER BY id";
+    let sql = "SELECT id FROM servers
+               WHERE desired_state = 'running' OR actual_state IN ('running', 'starting',
+               'stopping') ORDER BY id";
     query(connection, sql, [], |row| row.get(0))
 }
 

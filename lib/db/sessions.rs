@@ -36,14 +36,12 @@ pub fn begin(
     now: i64,
     expires_at: i64,
 ) -> Result<SessionId> {
-    let sql = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 \
-               ORDER BY \
-         id LIMIT 20)";
+    let sql = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1
+               ORDER BY id LIMIT 20)";
     execute(tx, sql, [now - RETENTION])?;
 
-    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES \
-               (?1, \
-         ?2, ?3, ?3, ?4)";
+    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at)
+               VALUES (?1, ?2, ?3, ?3, ?4)";
     execute(
         tx,
         sql,
@@ -58,10 +56,10 @@ pub fn begin(
 /// and would stay valid until then.
 pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Session>> {
     let mut statement = connection.prepare_cached(
-        "SELECT s.id, u.id, u.name, u.is_admin, s.last_seen_at FROM sessions s JOIN users u ON \
-         u.id = s.user_id
+        "SELECT s.id, u.id, u.name, u.is_admin, s.last_seen_at FROM sessions s
+         JOIN users u ON u.id = s.user_id
          WHERE s.hash = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
-             AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL",
+         AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL",
     )?;
 
     let found = statement.query_row(params![secret::digest(text), now, IDLE], |row| {
@@ -82,8 +80,8 @@ pub fn is_good(connection: &Connection, id: SessionId, is_admin: bool, now: i64)
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
          WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
-             AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL \
-             AND u.is_admin = ?4",
+         AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL
+         AND u.is_admin = ?4",
     )?;
     Ok(statement.exists(params![id, now, IDLE, is_admin])?)
 }

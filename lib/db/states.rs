@@ -21,7 +21,7 @@ impl FromSql for Drift {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let word = value.as_str()?;
         let known = Drift::ALL.into_iter().find(|drift| drift.as_str() == word);
-        known.ok_or_else(|| FromSqlError::Other(format!("'{word}' is no drift").into()))
+        known.ok_or_else(|| FromSqlError::Other(format!("'{word}' is not a drift").into()))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::domain::task::{Needs, TaskState};
 pub struct Task {
     /// The row's id.
     pub id: TaskId,
-    /// The kind's word. Not an enum: a row may hold a word that this version does not know.
+    /// The kind. A string, because a row may hold a kind that this version does not know.
     pub kind: String,
     /// Its server; none for the game files.
     pub server: Option<ServerId>,
@@ -137,11 +137,9 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
     let wanted = serde_json::Value::from_iter(jobs.iter().map(|job| job.0)).to_string();
     // SQLite keeps the order of a CROSS JOIN, so it reads each job's tasks by their index.
     let mut statement = connection.prepare_cached(
-        "SELECT t.id, t.kind, t.server_id, t.state, t.started_at, t.finished_at, t.exit_code, \
-         t.error, t.was_running,
-                t.waived, t.job_id
-         FROM json_each(?1) wanted CROSS JOIN tasks t ON t.job_id = wanted.value ORDER BY \
-         t.job_id, t.position",
+        "SELECT t.id, t.kind, t.server_id, t.state, t.started_at, t.finished_at, t.exit_code,
+         t.error, t.was_running, t.waived, t.job_id FROM json_each(?1) wanted
+         CROSS JOIN tasks t ON t.job_id = wanted.value ORDER BY t.job_id, t.position",
     )?;
 
     let mut all: HashMap<JobId, Vec<Task>> = HashMap::with_capacity(jobs.len());
@@ -205,11 +203,12 @@ pub struct Finish<'a> {
     pub was_running: Option<bool>,
 }
 
-/// running -> succeeded, failed or cancelled. False when it has ended already.
+/// running -> succeeded, failed or cancelled. False when it is no longer running: it has ended or
+/// is being cancelled.
 pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Result<bool> {
-    let sql = "UPDATE tasks SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, \
-             finished_at = ?6
-             WHERE id = ?1 AND state = 'running'";
+    let sql = "UPDATE tasks
+               SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, finished_at = ?6
+               WHERE id = ?1 AND state = 'running'";
     Ok(execute(
         tx,
         sql,
@@ -226,8 +225,8 @@ pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Res
 
 /// pending -> skipped, because a dependency did not succeed. False when it is not pending.
 pub fn skip(tx: &Connection, id: TaskId, why: &str, now: i64) -> Result<bool> {
-    let sql = "UPDATE tasks SET state = 'skipped', error = ?2, finished_at = ?3 WHERE id = ?1 AND \
-             state = 'pending'";
+    let sql = "UPDATE tasks SET state = 'skipped', error = ?2, finished_at = ?3
+               WHERE id = ?1 AND state = 'pending'";
     Ok(execute(tx, sql, params![id, why, now])? > 0)
 }
 
@@ -251,12 +250,12 @@ pub struct Cancelled<'a> {
     pub was_running: Option<bool>,
 }
 
-/// pending or cancelling -> cancelled or skipped. False when it has ended already.
+/// pending or cancelling -> cancelled or skipped. False in any other state.
 pub fn cancel(tx: &Connection, id: TaskId, end: &Cancelled<'_>, now: i64) -> Result<bool> {
-    let sql = "UPDATE tasks SET exit_code = CASE state WHEN 'cancelling' THEN 1 END, state = ?2, \
-             error = ?3, waived = ?4,
-                    was_running = coalesce(?5, was_running), finished_at = ?6
-             WHERE id = ?1 AND state IN ('pending', 'cancelling')";
+    let sql = "UPDATE tasks
+               SET exit_code = CASE state WHEN 'cancelling' THEN 1 END, state = ?2, error = ?3,
+               waived = ?4, was_running = coalesce(?5, was_running), finished_at = ?6
+               WHERE id = ?1 AND state IN ('pending', 'cancelling')";
     Ok(execute(
         tx,
         sql,
@@ -279,13 +278,12 @@ pub fn abandon(
     why: &str,
     now: i64,
 ) -> Result<Vec<(TaskId, Option<ServerId>, String)>> {
-    let sql =
-        "UPDATE tasks SET exit_code = CASE state WHEN 'pending' THEN NULL ELSE 1 END, error = ?2, \
-         finished_at = ?3,
-                state = CASE state WHEN 'running' THEN 'failed' WHEN 'cancelling' THEN 'cancelled' \
-                ELSE 'skipped' END
-         WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling') RETURNING id, \
-         server_id, state";
+    let sql = "UPDATE tasks
+         SET exit_code = CASE state WHEN 'pending' THEN NULL ELSE 1 END, error = ?2,
+         finished_at = ?3, state = CASE state WHEN 'running' THEN 'failed'
+         WHEN 'cancelling' THEN 'cancelled' ELSE 'skipped' END
+         WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling')
+         RETURNING id, server_id, state";
     query(tx, sql, params![job, why, now], |row| {
         Ok((row.get(0)?, row.get(1)?, row.get(2)?))
     })
@@ -293,16 +291,14 @@ pub fn abandon(
 
 /// The servers of a job's running tasks.
 pub fn running_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
-    let sql = "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL \
-               AND \
-         state = 'running'";
+    let sql = "SELECT DISTINCT server_id FROM tasks
+               WHERE job_id = ?1 AND server_id IS NOT NULL AND state = 'running'";
     query(connection, sql, [job], |row| row.get(0))
 }
 
 /// The servers of a job's tasks that have started: their state may have changed.
 pub fn started_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
-    let sql = "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL \
-               AND \
-         started_at IS NOT NULL";
+    let sql = "SELECT DISTINCT server_id FROM tasks
+               WHERE job_id = ?1 AND server_id IS NOT NULL AND started_at IS NOT NULL";
     query(connection, sql, [job], |row| row.get(0))
 }

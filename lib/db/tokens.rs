@@ -58,8 +58,8 @@ pub fn create(
 
     if let Some(id) = same {
         let words = format!(
-            "a good token named '{name}' exists already ({id}): its text was shown once, when it \
-            was made"
+            "a good token named '{name}' exists already ({id}): \
+             its text was shown once, when it was made"
         );
 
         return Err(Error::conflict(words));
@@ -138,9 +138,8 @@ pub fn is_good(connection: &Connection, id: TokenId, is_admin: bool) -> Result<b
 
 /// Records that a token was used. Writes nothing when the last record is less than a minute old.
 pub fn touch(tx: &Connection, id: TokenId, now: i64) -> Result<()> {
-    let sql = "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND abs(coalesce(last_used_at, 0) \
-               - ?2) \
-         > 60000";
+    let sql = "UPDATE tokens SET last_used_at = ?2
+               WHERE id = ?1 AND abs(coalesce(last_used_at, 0) - ?2) > 60000";
     execute(tx, sql, params![id, now])?;
     Ok(())
 }

@@ -67,8 +67,8 @@ pub fn shift(tx: &Connection, step: Step) -> Result<()> {
         ("cancellations", "created_at", cancellations),
     ] {
         let sql = format!(
-            "UPDATE {table} SET {column} = {column} + ?1 WHERE {whose} AND NOT ({column} > ?2 AND \
-             {column} <= ?3)"
+            "UPDATE {table} SET {column} = {column} + ?1
+             WHERE {whose} AND NOT ({column} > ?2 AND {column} <= ?3)"
         );
         execute(tx, &sql, params![step.by, step.after, step.now])?;
     }

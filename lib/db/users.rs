@@ -84,8 +84,8 @@ pub fn create(
 ) -> Result<User> {
     let added = tx
         .prepare_cached(
-            "INSERT INTO users (name, password_hash, is_admin, created_at, updated_at) VALUES (?1, \
-             ?2, ?3, ?4, ?4)",
+            "INSERT INTO users (name, password_hash, is_admin, created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?4)",
         )?
         .execute(params![name.as_str(), hash, role == Role::Admin, now]);
 
@@ -135,8 +135,8 @@ pub fn set_password(
 /// not restore them. False when the user was disabled already.
 pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result<bool> {
     let user = find(tx, name)?;
-    let sql = "UPDATE users SET disabled_at = ?2, updated_at = ?2 WHERE id = ?1 AND \
-                         disabled_at IS NULL";
+    let sql = "UPDATE users SET disabled_at = ?2, updated_at = ?2
+               WHERE id = ?1 AND disabled_at IS NULL";
     let changed = execute(tx, sql, params![user.id, now])?;
 
     if changed > 0 {
@@ -151,9 +151,8 @@ pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Resul
 /// Enables a user, and adds an event. False when the user was enabled already.
 pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result<bool> {
     let user = find(tx, name)?;
-    let sql = "UPDATE users SET disabled_at = NULL, updated_at = ?2 WHERE id = ?1 AND disabled_at \
-               IS \
-             NOT NULL";
+    let sql = "UPDATE users SET disabled_at = NULL, updated_at = ?2
+               WHERE id = ?1 AND disabled_at IS NOT NULL";
     let changed = execute(tx, sql, params![user.id, now])?;
 
     if changed > 0 {
@@ -166,8 +165,8 @@ pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result
 /// Whether this is the last admin who can sign in.
 pub fn is_last_admin(connection: &Connection, id: UserId) -> Result<bool> {
     let mut statement = connection.prepare_cached(
-        "SELECT count(*) = 1 AND max(id) = ?1 FROM users WHERE is_admin = 1 AND \
-                         disabled_at IS NULL",
+        "SELECT count(*) = 1 AND max(id) = ?1 FROM users
+         WHERE is_admin = 1 AND disabled_at IS NULL",
     )?;
     Ok(statement
         .query_row([id.0], |row| row.get::<_, Option<bool>>(0))?

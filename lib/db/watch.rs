@@ -68,7 +68,8 @@ impl Watch {
         self.inotify.as_ref().map(|inotify| inotify.as_fd())
     }
 
-    /// The time after which a caller with its own poll loop calls [`Watch::check`] without a report.
+    /// The time after which a caller with its own poll loop calls [`Watch::check`] without a
+    /// report.
     #[must_use]
     pub fn due(&self) -> Duration {
         SETTLE

@@ -40,8 +40,8 @@ const MAKE: &str = "systemd-sysusers left4me.conf";
 
 /// Names each service, because systemctl waits only for the units that it is given, and not for
 /// those that stop with the target.
-const STOP: &str = "systemctl stop left4me.target left4me-worker.service left4me-web.service \
-                   left4me-poller.service";
+const STOP: &str = "systemctl stop left4me.target left4me-worker.service \
+                    left4me-web.service left4me-poller.service";
 
 /// What is known about an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,8 +145,8 @@ fn judge(account: &Account, home: &str, most: u32) -> Vec<Finding> {
     let mut findings = Vec::new();
     if account.uid == 0 || account.uid > most {
         let found = format!(
-            "{name} has uid {}, and accounts of the system have 1 to {most}: left4me runs as a \
-            person's account",
+            "{name} has uid {}, and accounts of the system have 1 to {most}: \
+             left4me runs as a person's account",
             account.uid
         );
 

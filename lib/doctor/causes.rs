@@ -256,12 +256,11 @@ mod tests {
             None
         );
 
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   \
-                    uid  timeout inode\n   \
-            0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        \
-            0 4711 1 0\n   \
-            1: 0100007F:1F40 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        \
-            0 4712 1 0\n";
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr \
+                     tm->when retrnsmt   uid  timeout inode\n   0: \
+                     0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 \
+                     00000000     0        0 4711 1 0\n   1: 0100007F:1F40 0100007F:9999 \
+                     01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0\n";
         assert_eq!(listeners(table, 8000), ["socket:[4711]"]);
         assert_eq!(listeners(table, 8001), Vec::<String>::new());
     }

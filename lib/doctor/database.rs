@@ -206,8 +206,8 @@ fn schema(found: i64) -> Finding {
         _ if found < known => Finding::warn(
             check,
             format!(
-                "{found}, this program knows {known}: checks of the queue and the servers may be \
-                missing here"
+                "{found}, this program knows {known}: \
+                 checks of the queue and the servers may be missing here"
             ),
             Advice::run("left4me migrate").and("any other program migrates it when it starts"),
         ),

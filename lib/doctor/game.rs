@@ -55,9 +55,8 @@ pub(super) fn data(root: &Path, steamcmd: &Path) -> Vec<Finding> {
 
 fn executable(steamcmd: &Path) -> Finding {
     let shown = steamcmd.display();
-    let advice = "unpack Valve's steamcmd_linux.tar.gz there as user left4me-steam, or set \
-                 LEFT4ME_STEAMCMD \
-                  (/usr/games/steamcmd of Debian's package)";
+    let advice = "unpack Valve's steamcmd_linux.tar.gz there as user left4me-steam, \
+                  or set LEFT4ME_STEAMCMD (/usr/games/steamcmd of Debian's package)";
 
     match steamcmd.metadata() {
         // Not access(2): in a sandbox nothing may be executed.

@@ -32,15 +32,15 @@ pub(super) fn check(settings: &EnvFile) -> Option<Finding> {
             Some(local) => Finding::warn(
                 "proxy",
                 format!(
-                    "LEFT4ME_WEB_PROXIES has {local}: every user of this host can pass for the \
-                    proxy"
+                    "LEFT4ME_WEB_PROXIES has {local}: \
+                     every user of this host can pass for the proxy"
                 ),
                 "let the proxy send a secret instead: see operations.md, \"Behind a proxy\"",
             ),
             None if addresses.is_empty() => Finding::warn(
                 "proxy",
-                "no proxy is trusted: wrong passwords are counted for each account, not for each \
-                visitor's address",
+                "no proxy is trusted: wrong passwords are counted for each account, \
+                 not for each visitor's address",
                 "let the proxy send a secret: see operations.md, \"Behind a proxy\"",
             ),
             None => Finding::ok("proxy", format!("trusted by address: {proxies}")),

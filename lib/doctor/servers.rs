@@ -146,8 +146,8 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
         Some(at) if at - now > SILENT => Finding::fail(
             check,
             format!(
-                "its last poll is {} in the future: the clock was set back, and there was no poll \
-                since",
+                "its last poll is {} in the future: \
+                 the clock was set back, and there was no poll since",
                 clock::span(at - now)
             ),
             advice,

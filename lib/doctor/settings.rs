@@ -144,8 +144,8 @@ fn faulty(path: &Path, (fault, first, last): (Fault, usize, usize)) -> Finding {
         }
         Fault::CommentContinues => {
             let found = format!(
-                "{place} is a comment that ends in a backslash: systemd 252 takes the next line \
-                for it"
+                "{place} is a comment that ends in a backslash: \
+                 systemd 252 takes the next line for it"
             );
 
             let command = format!("sed -i '{first}s/\\\\*[[:space:]]*$//' {}", quoted(path));

@@ -59,7 +59,7 @@ fn file(name: &str, path: &Path) -> Result<Metadata, Box<Finding>> {
         }
         Ok(_) => Err(Box::new(Finding::fail(
             check,
-            format!("{} is no socket", path.display()),
+            format!("{} is not a socket", path.display()),
             start,
         ))),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Box::new(Finding::fail(

@@ -116,8 +116,8 @@ fn finding(path: &Path, mount: &Path, tried: WriteResult) -> Option<Finding> {
         WriteResult::Written | WriteResult::Missing => None,
         WriteResult::ReadOnly => {
             let advice = Advice::root(format!("mount -o remount,rw {}", quoted(mount))).after(
-                "see why in `journalctl -k` (after errors of a disk the kernel makes its \
-                       file systems so)",
+                "see why in `journalctl -k` (after errors of \
+                 a disk the kernel makes its file systems so)",
             );
 
             fail(
@@ -138,8 +138,8 @@ fn finding(path: &Path, mount: &Path, tried: WriteResult) -> Option<Finding> {
         }
         WriteResult::NoInodes => {
             let advice = format!(
-                "delete files in {on}, however small: `du -x --inodes --max-depth=2 {} | sort -n | \
-                tail`",
+                "delete files in {on}, however small: \
+                 `du -x --inodes --max-depth=2 {} | sort -n | tail`",
                 quoted(mount)
             );
 
@@ -158,9 +158,8 @@ fn finding(path: &Path, mount: &Path, tried: WriteResult) -> Option<Finding> {
             )
         }
         WriteResult::Refused => {
-            let advice = "see the findings about directories; then whether AppArmor or another \
-                         policy forbids it \
-                          (`journalctl -k`)";
+            let advice = "see the findings about directories; \
+                          then whether AppArmor or another policy forbids it (`journalctl -k`)";
             fail(
                 format!("user {LEFT4ME} may not write in {shown}"),
                 advice.into(),

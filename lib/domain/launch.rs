@@ -55,9 +55,8 @@ const AROUND: usize = 3;
 const DEFAULT_MAP: [&str; 2] = ["+map", "c1m1_hotel"];
 
 const OURS: &str = "left4me sets this argument itself; the port belongs to the server";
-const SCRIPT: &str = "it belongs to srcds_run, which left4me does not run: systemd restarts a \
-                     server that \
-                      crashed, and an admin updates the game";
+const SCRIPT: &str = "it belongs to srcds_run, which left4me does not run: \
+                      systemd restarts a server that crashed, and an admin updates the game";
 const LOG: &str =
     "it fills a file that is never emptied: the server's page and `l4d2ctl logs` show the console";
 const SECRET: &str =
@@ -170,16 +169,15 @@ pub fn refusal(word: &str) -> Option<&'static str> {
     // The length check comes later, so that a long sentence gets this message.
     if word.contains(char::is_whitespace) {
         return Some(
-            "an argument is one word: give several words one by one, and put text with spaces into \
-            the \
-             configuration lines, as in: hostname \"My server\"",
+            "an argument is one word: give several words one by one, \
+             and put text with spaces into the configuration lines, as in: hostname \"My server\"",
         );
     }
 
     if word.contains('"') {
         return Some(
-            "it has a quote: put text in quotes into the configuration lines, as in: hostname \"My \
-            server\"",
+            "it has a quote: put text in quotes into the configuration lines, \
+             as in: hostname \"My server\"",
         );
     }
 
@@ -231,9 +229,8 @@ pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
         let [command, value] = pair else { continue };
         if is_one_of(command.as_str(), &RUNS_A_FILE) && !is_below_cfg(value.as_str()) {
             // The message leaves out the value: its reader may have no right to read that file.
-            let why = "its value must be a file below left4dead2/cfg: put the file into an \
-                      overlay's \
-                       left4dead2/cfg, and give its path from there";
+            let why = "its value must be a file below left4dead2/cfg: \
+                       put the file into an overlay's left4dead2/cfg, and give its path from there";
             return Err(refused(command.as_str(), why));
         }
     }

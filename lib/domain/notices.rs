@@ -15,13 +15,13 @@ pub fn of(arguments: &[Argument], config: &[ConfigLine]) -> Vec<String> {
     for (option, why) in [
         (
             "-insecure",
-            "no VAC: players who search for secured servers do not find it, and many refuse to \
-            join",
+            "no VAC: players who search for secured servers do not find it, \
+             and many refuse to join",
         ),
         (
             "-nomaster",
-            "it does not register with Steam: players do not find it in the server browser or a \
-            lobby",
+            "it does not register with Steam: \
+             players do not find it in the server browser or a lobby",
         ),
     ] {
         if arguments

@@ -86,8 +86,8 @@ mod tests {
             "left4me-server@7.service: Main process exited, code=killed, status=11/SEGV",
             "left4me-server@7.service: Failed with result 'signal'.",
             "Dependency failed for left4me-server@7.service - Left 4 Dead 2 server 7.",
-            "left4me-server@7.service: Job left4me-server@7.service/start failed with result \
-            'dependency'.",
+            "left4me-server@7.service: \
+             Job left4me-server@7.service/start failed with result 'dependency'.",
             "Failed to listen on left4me-web.socket - left4me web front socket.",
         ] {
             assert!(!is_one("systemd", line), "{line}");
@@ -133,8 +133,8 @@ mod tests {
             (HELPER, "left4me-helper: the lower layer /b does not exist"),
             (
                 "systemd",
-                "left4me-overlay@7.service: Main process exited, code=exited, \
-                status=3/NOTIMPLEMENTED",
+                "left4me-overlay@7.service: Main process exited, \
+                 code=exited, status=3/NOTIMPLEMENTED",
             ),
             ("systemd", "left4me-server@7.service: Bad unit file setting"),
             ("srcds", "left4me-overlay@7.service: a plugin wrote this"),

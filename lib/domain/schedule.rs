@@ -156,8 +156,8 @@ mod tests {
                 }
             }
 
-            prop_assert_eq!(started.len(), all.len(), "each round ends one job, so all had their \
-                                                      turn");
+            prop_assert_eq!(started.len(), all.len(), "each round ends one job, \
+                                                       so all had their turn");
 
             for (earlier, a) in started.iter().enumerate() {
                 for b in &started[earlier..] {

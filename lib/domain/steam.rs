@@ -129,12 +129,10 @@ pub fn account(setting: &str) -> Result<Option<&str>, String> {
         return Ok(Some(name));
     }
 
-    Err(
-        "LEFT4ME_STEAM_ACCOUNT is not a login name (letters, digits and _ . - @): put the name \
-        alone there, \
-         and no password, which steamcmd asks for once in a login by hand"
-            .to_owned(),
-    )
+    Err("LEFT4ME_STEAM_ACCOUNT is not a login name (letters, \
+         digits and _ . - @): put the name alone there, and no password, \
+         which steamcmd asks for once in a login by hand"
+        .to_owned())
 }
 
 /// A progress line: `Update state (0x61) downloading, progress: 45.32 (1234 / 5678)`.

@@ -206,11 +206,9 @@ impl OverlayTest {
 
         let advice = match errno {
             Errno::ENODEV => "the kernel has no overlayfs: `modprobe overlay`".to_owned(),
-            Errno::EPERM | Errno::EACCES => {
-                "in a container: let it mount overlays (LXC: a privileged one, or nesting); else \
-                see the kernel's log"
-                    .to_owned()
-            }
+            Errno::EPERM | Errno::EACCES => "in a container: let it mount overlays (LXC: \
+                 a privileged one, or nesting); else see the kernel's log"
+                .to_owned(),
             _ => ADVICE.to_owned(),
         };
 

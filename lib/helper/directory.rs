@@ -130,7 +130,7 @@ pub(super) fn unusable(path: &Path, errno: Errno) -> Error {
     let path = path.display();
     match errno {
         Errno::ELOOP | Errno::ENOTDIR => {
-            Error::failed(format!("{path} is no directory, or a symbolic link"))
+            Error::failed(format!("{path} is not a directory, or is a symbolic link"))
         }
         Errno::EACCES | Errno::EPERM => Error::not_permitted(format!("{path}: {}", errno.desc())),
         errno => Error::failed(format!("{path}: {}", errno.desc())),

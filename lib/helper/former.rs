@@ -142,8 +142,8 @@ fn open_instances(root: &Directory) -> Result<()> {
 /// Writes the drop-ins that keep the former user of all servers for this server.
 pub(super) fn write_drop_ins(server: &InstanceName) -> Result<()> {
     let game = users::GAME;
-    let why = "# Written by left4me-helper upgrade: this server runs since before it had a user of \
-              its own.\n";
+    let why = "# Written by left4me-helper upgrade: \
+               this server runs since before it had a user of its own.\n";
     let texts = [
         (
             server_unit(server),

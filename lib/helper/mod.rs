@@ -171,8 +171,8 @@ fn settings() -> Result<HelperSettings> {
 
 fn serve(settings: &HelperSettings) -> ExitCode {
     let Some(socket) = notify::passed_socket() else {
-        let words = "a verb is needed (see --help), or a connection, which systemd passes for \
-                    left4me-helper.socket";
+        let words = "a verb is needed (see --help), or a connection, \
+                     which systemd passes for left4me-helper.socket";
         return Error::usage(words).report(NAME);
     };
 

@@ -230,9 +230,8 @@ fn kernel_refused(target: &Path, errno: Errno) -> Error {
                 return Error::failed(why);
             }
             None => {
-                " (the file system cannot hold an upper layer, or two layers overlap: `sudo \
-                left4me doctor` tries the \
-                 first, `dmesg` says which)"
+                " (the file system cannot hold an upper layer, or two layers overlap: \
+                 `sudo left4me doctor` tries the first, `dmesg` says which)"
             }
         },
         Errno::ENODEV => " (the kernel has no overlayfs: `modprobe overlay`)",

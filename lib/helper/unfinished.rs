@@ -24,8 +24,8 @@ pub(super) fn refuse(roots: [&Path; 2], layers: &[Layer]) -> Result<()> {
     match installation {
         Some(layer) if fstatat(&layer.fd, UNFINISHED, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() => {
             Err(Error::conflict(format!(
-                "{} holds Windows files of an update that was not finished: `left4me-job enqueue \
-                install --follow` first",
+                "{} holds Windows files of an update that was not finished: \
+                 `left4me-job enqueue install --follow` first",
                 layer.path.display()
             )))
         }

@@ -140,8 +140,8 @@ fn is_regular(root: &Directory, name: &str) -> Result<bool> {
     match fstatat(root, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(found) if found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() => Ok(true),
         Ok(_) => Err(Error::conflict(format!(
-            "{} is not a regular file: nothing was moved. Move it away as root, then run \
-            `left4me-helper upgrade`",
+            "{} is not a regular file: nothing was moved. \
+             Move it away as root, then run `left4me-helper upgrade`",
             path.display()
         ))),
         Err(Errno::ENOENT) => Ok(false),
@@ -166,8 +166,8 @@ fn must_be_free(root: &Directory, own: &Directory, name: &str) -> Result<()> {
 fn unmoved(path: &Path, own: &Path, errno: Errno) -> Error {
     let hint = match errno {
         Errno::EXDEV => {
-            ", which is another file system: stop left4me and move the files by hand, the database \
-            last"
+            ", which is another file system: \
+             stop left4me and move the files by hand, the database last"
         }
         _ => "",
     };

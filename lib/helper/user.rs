@@ -59,8 +59,8 @@ fn find(name: &str) -> Result<Option<(Uid, Gid)>> {
     match User::from_name(name) {
         // If a person's account happens to have such a name, no game may use it.
         Ok(Some(user)) if !server_user::is_managed(&user) => Err(Error::conflict(format!(
-            "the account {name} (uid {}) is not one that left4me made: a server needs that name \
-            for its own user",
+            "the account {name} (uid {}) is not one that left4me made: \
+             a server needs that name for its own user",
             user.uid
         ))),
         Ok(user) => Ok(user.map(|user| (user.uid, user.gid))),

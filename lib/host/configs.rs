@@ -242,8 +242,8 @@ mod tests {
     #[test]
     fn the_last_setter_wins_and_what_sets_nothing_is_no_contest() {
         let dir = tempfile::tempdir().unwrap();
-        let low = "\u{feff}hostname \"low\"\r\nsv_region 3; exec a.cfg\nsm_cvar z_difficulty Hard \
-                  // x\necho hi\nlog on";
+        let low = "\u{feff}hostname \"low\"\r\nsv_region 3; \
+                   exec a.cfg\nsm_cvar z_difficulty Hard // x\necho hi\nlog on";
         let all = [
             overlay(
                 dir.path(),

@@ -355,8 +355,8 @@ impl Scan {
 
         if !is_shown {
             return Err(format!(
-                "in a server's tree the link leads to {shown}, which the game does not see: link \
-                to {} by its whole path",
+                "in a server's tree the link leads to {shown}, \
+                 which the game does not see: link to {} by its whole path",
                 self.root.join("workshop_cache/…").display()
             ));
         }

@@ -70,8 +70,8 @@ pub fn check(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<()> {
     let installation = root.join("installation");
     if !installation.is_dir() {
         return Err(Error::failed(format!(
-            "the game is not installed: there is no {}; enqueue update, which installs and starts \
-            again",
+            "the game is not installed: there is no {}; \
+             enqueue update, which installs and starts again",
             installation.display()
         )));
     }

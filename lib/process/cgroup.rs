@@ -36,8 +36,8 @@ impl Cgroup {
         match Self::create(directory, format!("{}/{NAME}", path.trim_end_matches('/'))) {
             Ok(cgroup) => Some(cgroup),
             Err(error) => {
-                tracing::warn!(%error, "no control group for the command: its processes are \
-                                       tracked by /proc");
+                tracing::warn!(%error, "no control group for the command: \
+                                        its processes are tracked by /proc");
                 None
             }
         }

@@ -201,8 +201,8 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
         }
         _ if operation.is_exclusive() => {
             return Err(Error::usage(format!(
-                "{operation} is for the game files that all servers share: it takes no \
-                 --server and no --all"
+                "{operation} is for the game files that all servers share: \
+                 it takes no --server and no --all"
             )));
         }
         Targets::All => servers::all_ids(tx)?,

@@ -261,8 +261,8 @@ impl<E> LogState<E> {
             }
 
             if !std::mem::replace(&mut is_reported, true) {
-                tracing::error!(%error, "log lines cannot be written; the commands wait, the next \
-                                        try is in a second");
+                tracing::error!(%error, "log lines cannot be written; \
+                                         the commands wait, the next try is in a second");
             }
 
             std::thread::park_timeout(RETRY);

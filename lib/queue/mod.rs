@@ -4,8 +4,8 @@
 //! runs one task with its context ([`context`]). [`tick`] is the scheduler's tick over its active
 //! jobs ([`active`]): it settles what ended, claims jobs and starts tasks. [`recover`] cleans up
 //! after a worker that died. [`log`] writes the lines of jobs. [`observe`] records the state of
-//! servers, for worker and poller. [`journal`] writes to the journal. [`clock_steps`] keeps ages correct
-//! when the host's clock is set.
+//! servers, for worker and poller. [`journal`] writes to the journal. [`clock_steps`] keeps ages
+//! correct when the host's clock is set.
 
 pub mod active;
 pub mod claim;

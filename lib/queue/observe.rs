@@ -90,8 +90,8 @@ fn advice(kind: Drift, id: ServerId) -> String {
     match kind {
         Drift::Crashing => Drift::crash_advice(id),
         _ => format!(
-            "left4me does not correct it: `left4me-job enqueue {mend} --server {id}` does; \
-            `{accept}` accepts it"
+            "left4me does not correct it: \
+             `left4me-job enqueue {mend} --server {id}` does; `{accept}` accepts it"
         ),
     }
 }
@@ -243,7 +243,8 @@ pub fn judge_server(
     Ok(StateReport::new(server, Vec::new(), drifts))
 }
 
-/// Like [`judge_server`], for a row that was just read or written and whose server has no active job.
+/// Like [`judge_server`], for a row that was just read or written and whose server has no active
+/// job.
 pub fn update_drift(
     tx: &Connection,
     watched: &Watched,

@@ -116,8 +116,8 @@ fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Resul
         }
         Initialized::InUse => {
             return Err(Error::failed(format!(
-                "server {server} runs with its layer mounted: nothing was changed; enqueue restart \
-                to apply the changes"
+                "server {server} runs with its layer mounted: \
+                 nothing was changed; enqueue restart to apply the changes"
             )));
         }
     }

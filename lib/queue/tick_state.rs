@@ -52,8 +52,8 @@ impl Tick<'_> {
         for server in job.all_servers() {
             if job.leaves_stopped(server) {
                 let error = format!(
-                    "job {} ({}) ended before it started this server again: `left4me-job enqueue \
-                     start --server {server}` does",
+                    "job {} ({}) ended before it started this server again: \
+                     `left4me-job enqueue start --server {server}` does",
                     job.id,
                     job.operation_name()
                 );

@@ -1,5 +1,5 @@
-//! What wakes the worker: from other processes a one-byte datagram, from its own threads a [`Waker`].
-//! Only the rows count: a lost datagram loses no job.
+//! Wakes the worker: another process with a one-byte datagram, a thread of its own with a
+//! [`Waker`]. The jobs are in the database, so a lost datagram loses none.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -30,9 +30,8 @@ pub fn worker(socket: &Path) -> Result<()> {
     let path = socket.display();
     Err(match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::unavailable(format!(
-            "no worker listens at {path}: is left4me-worker.socket active? (`systemctl start \
-            left4me.target`, \
-             `left4me doctor`)"
+            "no worker listens at {path}: is left4me-worker.socket \
+             active? (`systemctl start left4me.target`, `left4me doctor`)"
         )),
         ErrorKind::PermissionDenied => Error::not_permitted(format!(
             "this user may not write to {path}: only members of group left4me may"

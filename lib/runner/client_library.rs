@@ -28,8 +28,8 @@ pub(super) fn link(supervisor: &mut Supervisor, home: &Path, steamcmd: &Path) ->
     let found = find(steamcmd, home);
     if found.is_none() {
         let warning = format!(
-            "warning: {} has no linux32/steamclient.so beside it, and there is none below {}: \
-             servers would be LAN only",
+            "warning: {} has no linux32/steamclient.so beside it, \
+             and there is none below {}: servers would be LAN only",
             steamcmd.display(),
             home.display()
         );

@@ -85,8 +85,8 @@ impl Installation {
     /// Marks that Windows files may be here from now on. Returns whether the mark is new.
     pub(super) fn mark_unfinished(&self) -> Result<bool> {
         fs::create_dir_all(&self.directory)?;
-        let text = "A windows pass of steamcmd started, and no linux pass has finished after it: \
-                    no server starts.\n";
+        let text = "A windows pass of steamcmd started, \
+                    and no linux pass has finished after it: no server starts.\n";
         let path = self.directory.join(UNFINISHED);
 
         match fs::OpenOptions::new()

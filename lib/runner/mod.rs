@@ -1,7 +1,7 @@
-//! `left4me-runner`: runs one foreign command for one connection, in the unit's own control group.
+//! `left4me-runner`: runs steamcmd for one connection, in the unit's own control group.
 //!
 //! systemd accepts on /run/left4me/runner.sock and starts an instance per connection (Accept=yes).
-//! The request is one of a closed list of verbs, a file each; no verb takes a command line.
+//! The request is a verb of `RunnerRequest` (so far only `install`); no verb takes a command line.
 
 mod account;
 mod client_library;
@@ -37,8 +37,8 @@ struct RunnerSettings {
 }
 
 /// Serves the connection that was passed to this process. Exits with 0 when the request was
-/// answered, even with a failure: the client has the answer, and a failed command is no failure of
-/// this unit.
+/// answered, even if the command failed: the client has the answer. Exits with 1 if a process of
+/// the command could not be killed, so that the unit fails.
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
@@ -47,8 +47,8 @@ pub fn main() -> ExitCode {
 
     let Some(socket) = notify::passed_socket() else {
         let error = Error::usage(
-            "no connection was passed: systemd starts this program for left4me-runner.socket; \
-             use `l4d2ctl install`",
+            "no connection was passed: systemd starts this program \
+             for left4me-runner.socket; use `l4d2ctl install`",
         );
 
         return error.report("left4me-runner");

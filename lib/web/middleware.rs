@@ -24,8 +24,8 @@ use crate::web::viewer::Viewer;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Only our own files and nothing inline, so that injected text stays text.
-const CSP: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors \
-                  'none'; object-src 'none'";
+const CSP: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; \
+                   frame-ancestors 'none'; object-src 'none'";
 
 pub async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = secret::random().map_or_else(|_| "-".to_owned(), |text| text[..16].to_owned());

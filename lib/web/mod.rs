@@ -291,9 +291,8 @@ fn listen(cli: &WebCli) -> Result<TcpListener> {
 
 fn no_listener() -> Error {
     Error::unavailable(
-        "systemd passed no address to listen at: left4me-web.socket was edited, or is not active; \
-        as root \
-         `systemctl restart left4me-web.socket`",
+        "systemd passed no address to listen at: left4me-web.socket was edited, \
+         or is not active; as root `systemctl restart left4me-web.socket`",
     )
 }
 

@@ -115,8 +115,8 @@ fn recover_from_dead_worker(cli: &WorkerCli, db: &mut Db) -> Result<Vec<ServerId
     for runner in &left {
         let unit = runner.unit.as_deref().unwrap_or("a command");
         tracing::error!(
-            "{unit} still has processes of a dead worker's command: other jobs on the same target \
-             wait until they are gone"
+            "{unit} still has processes of a dead worker's command: \
+             other jobs on the same target wait until they are gone"
         );
     }
 

@@ -518,12 +518,11 @@ impl Browser {
     /// No page scrolls sideways.
     #[track_caller]
     fn fits(&self, name: &str) {
-        let widest = "const wide = [...document.querySelectorAll('body *')].filter(e => \
-                     e.getBoundingClientRect().right > 361 \
-            && !e.closest('.table, pre, .log-frame')).slice(0, 5).map(e => e.outerHTML.slice(0, \
-            120)); \
-            return [document.documentElement.scrollWidth, document.documentElement.clientWidth, \
-            wide]";
+        let widest = "const wide = [...document.querySelectorAll('body *')].filter(e \
+                      => e.getBoundingClientRect().right > 361 && !e.closest('.table, \
+                      pre, .log-frame')).slice(0, 5).map(e => e.outerHTML.slice(0, \
+                      120)); return [document.documentElement.scrollWidth, \
+                      document.documentElement.clientWidth, wide]";
         let found = self.js(widest);
         let (scrolled, seen) = (found[0].as_u64(), found[1].as_u64());
         assert!(

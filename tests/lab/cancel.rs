@@ -225,10 +225,8 @@ fn a_stuck_helper_beside_another(lab: &Lab) {
     lab.job(&["start", "--all"]);
     let disk = Disk::mount(lab);
     // Which it is differs; neither the helper nor what makes its sandbox needs it.
-    let library = lab.sh(
-        "realpath $(ldd /usr/bin/systemctl | grep -Eo '/.*/lib(systemd-shared|crypto)[^ ]*' \
-               | head -n 1)",
-    );
+    let library = lab.sh("realpath $(ldd /usr/bin/systemctl | grep -Eo \
+         '/.*/lib(systemd-shared|crypto)[^ ]*' | head -n 1)");
 
     lab.write(
         DROP_IN,

@@ -282,8 +282,9 @@ fn commands_are_found_where_people_read_them() {
         ["systemctl daemon-reload", "systemctl restart a.timer"]
     );
 
-    let text = "//! systemctl start no.service\nlet x = format!(\"see `systemctl status \
-               {unit}.socket`: \\\n  systemctl start --wait c.service   now\\n\");";
+    let text = "//! systemctl start no.service\nlet x = format!(\"see \
+                `systemctl status {unit}.socket`: \
+                \\\n  systemctl start --wait c.service   now\\n\");";
     assert_eq!(
         commands(in_source(text)),
         [

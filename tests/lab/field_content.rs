@@ -92,9 +92,9 @@ pub fn the_game_writes_what_it_writes_in_place(lab: &Lab) {
 /// Content, owners, modes and times of what all servers share.
 fn fingerprint(lab: &Lab) -> String {
     lab.sh(&format!(
-        "cd {DATA}; find overlays installation -printf '%p %u %g %m %s %T@ %l\\n' | sort | \
-        sha256sum; \
-         find overlays installation -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum"
+        "cd {DATA}; find overlays installation -printf '%p %u %g %m \
+         %s %T@ %l\\n' | sort | sha256sum; find overlays installation \
+         -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum"
     ))
 }
 
@@ -174,8 +174,8 @@ fn one_mount_stays_and_goes(lab: &Lab) {
     lab.job(&["stop", "--server", "1"]);
     assert_eq!(mounts(), "0");
     lab.sh(&format!(
-        "mount -t tmpfs left4me-1 {DATA}/runtime/1/parts; mount -t tmpfs left4me-1 \
-        {DATA}/runtime/1/parts"
+        "mount -t tmpfs left4me-1 {DATA}/runtime/1/parts; \
+         mount -t tmpfs left4me-1 {DATA}/runtime/1/parts"
     ));
 
     lab.job(&["start", "--server", "1"]);

@@ -172,10 +172,8 @@ fn is_found(findings: &[Value], case: &Case) -> bool {
 pub fn the_doctor_tries_and_its_advice_heals(lab: &Lab) {
     // A minimal Debian lacks the 32-bit libraries, and no network brings them: what the advice
     // would install.
-    lab.sh(
-        "mkdir -p /lib32; touch /lib32/ld-linux.so.2 /lib32/libstdc++.so.6 /lib32/libgcc_s.so.1 \
-           /lib32/libz.so.1",
-    );
+    lab.sh("mkdir -p /lib32; touch /lib32/ld-linux.so.2 \
+         /lib32/libstdc++.so.6 /lib32/libgcc_s.so.1 /lib32/libz.so.1");
 
     lab.describe(&["One"]);
     lab.job(&["install"]);
@@ -196,10 +194,8 @@ pub fn the_doctor_tries_and_its_advice_heals(lab: &Lab) {
 }
 
 pub fn the_doctor_finds_what_cannot_be_written_and_whose_the_accounts_are(lab: &Lab) {
-    lab.sh(
-        "mkdir -p /lib32; touch /lib32/ld-linux.so.2 /lib32/libstdc++.so.6 /lib32/libgcc_s.so.1 \
-           /lib32/libz.so.1",
-    );
+    lab.sh("mkdir -p /lib32; touch /lib32/ld-linux.so.2 \
+         /lib32/libstdc++.so.6 /lib32/libgcc_s.so.1 /lib32/libz.so.1");
 
     lab.describe(&["One"]);
     lab.job(&["install"]);
@@ -314,9 +310,9 @@ fn settings(lab: &Lab, before: &BTreeSet<String>) {
             case(line("export LEFT4ME_LOG=debug"), "settings", &["without"]),
             case(
                 format!(
-                    "mkdir -p {drop_in}; printf \
-                    '[Service]\\nEnvironment=LEFT4ME_CANCEL_GRACE_SECONDS=10s\\n' \
-                         >{drop_in}/grace.conf; systemctl daemon-reload"
+                    "mkdir -p {drop_in}; \
+                     printf '[Service]\\nEnvironment=LEFT4ME_CANCEL_GRACE_SECONDS=10s\\n' \
+                     >{drop_in}/grace.conf; systemctl daemon-reload"
                 ),
                 "settings",
                 &[
@@ -373,8 +369,8 @@ fn settings(lab: &Lab, before: &BTreeSet<String>) {
     );
 
     lab.sh(&format!(
-        "mv {ENV}.away {ENV}; sed -i '/^#*LEFT4ME_LOG=\\xff/d' {ENV}; rm -r {drop_in}; systemctl \
-        daemon-reload"
+        "mv {ENV}.away {ENV}; sed -i '/^#*LEFT4ME_LOG=\\xff/d' {ENV}; \
+         rm -r {drop_in}; systemctl daemon-reload"
     ));
 }
 
@@ -444,8 +440,8 @@ fn units(lab: &Lab, before: &BTreeSet<String>) {
     );
 
     lab.sh(&format!(
-        "rm -r {DROP_INS}/left4me-worker.service.d {DROP_INS}/left4me-web.replaced; systemctl \
-        daemon-reload"
+        "rm -r {DROP_INS}/left4me-worker.service.d {DROP_INS}/left4me-web.replaced; \
+         systemctl daemon-reload"
     ));
 
     // A deleted file comes back from the package, one of /etc too.
@@ -473,15 +469,13 @@ fn units(lab: &Lab, before: &BTreeSet<String>) {
 
 /// Each service that does not answer, and the cause that it said itself.
 fn services(lab: &Lab, before: &BTreeSet<String>) {
-    let thief = "use IO::Socket::INET; \
-                 my $s = IO::Socket::INET->new(LocalAddr => q(127.0.0.1:8000), Listen => 5, \
-                 ReuseAddr => 1) or die; sleep 600";
+    let thief = "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalAddr => \
+                 q(127.0.0.1:8000), Listen => 5, ReuseAddr => 1) or die; sleep 600";
     lab.write("/root/thief.pl", thief);
-    let steal = "systemctl stop left4me-web.socket; systemd-run --quiet --unit=thief perl \
-                /root/thief.pl; \
-                 for i in $(seq 50); do ss -tln 2>/dev/null | grep -q :8000 && break; \
-                   grep -q ':1F40 .* 0A' /proc/net/tcp && break; sleep 0.1; done; \
-                 systemctl start left4me-web.socket 2>/dev/null || true";
+    let steal = "systemctl stop left4me-web.socket; systemd-run --quiet --unit=thief \
+                 perl /root/thief.pl; for i in $(seq 50); do ss -tln 2>/dev/null | grep \
+                 -q :8000 && break; grep -q ':1F40 .* 0A' /proc/net/tcp && break; \
+                 sleep 0.1; done; systemctl start left4me-web.socket 2>/dev/null || true";
     heal(
         lab,
         before,
@@ -497,8 +491,8 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
     let listen = |at: &str| {
         format!(
             "mkdir -p {web}; printf '[Socket]\\nListenStream=\\nListenStream={at}\\n' \
-            >{web}/x.conf; \
-                 systemctl daemon-reload; systemctl restart left4me-web.socket 2>/dev/null || true"
+             >{web}/x.conf; systemctl daemon-reload; \
+             systemctl restart left4me-web.socket 2>/dev/null || true"
         )
     };
 
@@ -604,15 +598,11 @@ fn it_is_quick_and_leaves_no_trace(lab: &Lab) {
     };
 
     let before = files();
-    let took = lab.sh(
-        "start=$(date +%s%N); left4me doctor >/dev/null; echo $(( ($(date +%s%N) - \
-                      start) / 1000000 ))",
-    );
+    let took = lab.sh("start=$(date +%s%N); left4me doctor >/dev/null; \
+         echo $(( ($(date +%s%N) - start) / 1000000 ))");
 
-    let again = lab.sh(
-        "start=$(date +%s%N); left4me doctor >/dev/null; echo $(( ($(date +%s%N) - \
-                       start) / 1000000 ))",
-    );
+    let again = lab.sh("start=$(date +%s%N); left4me doctor >/dev/null; \
+         echo $(( ($(date +%s%N) - start) / 1000000 ))");
 
     println!("the doctor took {took} ms with services to start, and {again} ms without");
     assert!(took.parse::<u32>().expect("ms") < 10_000, "{took} ms");
@@ -627,8 +617,8 @@ fn it_is_quick_and_leaves_no_trace(lab: &Lab) {
 fn file_systems(lab: &Lab, before: &BTreeSet<String>) {
     let mount = |name: &str, owner: &str, mode: &str, more: &str| {
         format!(
-            "mount -t tmpfs -o mode={mode},uid=$(id -u {owner}),gid=$(id -g {owner}),{more} tmpfs \
-            {DATA}/{name}"
+            "mount -t tmpfs -o mode={mode},uid=$(id -u \
+             {owner}),gid=$(id -g {owner}),{more} tmpfs {DATA}/{name}"
         )
     };
 
@@ -677,8 +667,8 @@ fn file_systems(lab: &Lab, before: &BTreeSet<String>) {
     ));
     // Another writer is no fault.
     lab.sh(&format!(
-        "systemd-run --quiet --unit=writer bash -c \"(echo 'BEGIN IMMEDIATE;'; sleep 60) | sqlite3 \
-        {DATABASE}\""
+        "systemd-run --quiet --unit=writer bash -c \"(echo 'BEGIN IMMEDIATE;'; \
+         sleep 60) | sqlite3 {DATABASE}\""
     ));
 
     wait_until("another program writes", s(20), || {
@@ -832,8 +822,8 @@ fn the_queue_and_servers(lab: &Lab, before: &BTreeSet<String>) {
     let job = lab.run(&["left4me-job", "enqueue", "initialize", "--server", "One"]);
     assert!(job.code == 0 || job.code == 69, "{job}");
     let aged = format!(
-        "sqlite3 {DATABASE} \"UPDATE jobs SET created_at = created_at - 300000 WHERE state = \
-        'queued'\""
+        "sqlite3 {DATABASE} \"UPDATE jobs SET created_at = created_at - 300000
+         WHERE state = 'queued'\""
     );
 
     heal(
@@ -922,8 +912,7 @@ fn the_game(lab: &Lab, before: &BTreeSet<String>) {
         &[
             case(sets_more, "srcds_run", &["MALLOC_ARENA_MAX"]).after(format!(
                 "mkdir -p {server}; printf '[Service]\\nEnvironment=MALLOC_ARENA_MAX=1\\n' \
-            >{server}/x.conf; \
-             systemctl daemon-reload"
+                 >{server}/x.conf; systemctl daemon-reload"
             )),
         ],
     );
@@ -1005,13 +994,12 @@ fn an_ordinary_member_is_told_what_needs_root(lab: &Lab) {
 
 /// Before: all "ok" with the services under a person's account of this name.
 fn a_persons_account(lab: &Lab, before: &BTreeSet<String>) {
-    let person = "systemctl stop left4me.target 'left4me-*.service'; old=$(id -u left4me) \
-                 oldg=$(id -g left4me); \
+    let person = "systemctl stop left4me.target 'left4me-*.service'; \
+                  old=$(id -u left4me) oldg=$(id -g left4me); \
                   usermod --uid 1500 left4me 2>/dev/null; groupmod --gid 1500 left4me; \
-                  find /var/lib/left4me /etc/left4me /run/left4me -xdev -uid $old -exec chown -h \
-                  1500 {} +; \
-                  find /var/lib/left4me /etc/left4me /run/left4me -xdev -gid $oldg -exec chgrp -h \
-                  1500 {} +; \
+                  find /var/lib/left4me /etc/left4me /run/left4me -xdev -uid $old \
+                  -exec chown -h 1500 {} +; find /var/lib/left4me /etc/left4me \
+                  /run/left4me -xdev -gid $oldg -exec chgrp -h 1500 {} +; \
                   systemd-tmpfiles --create left4me.conf; systemctl start left4me.target";
     heal(
         lab,
@@ -1059,10 +1047,8 @@ fn the_package_is_not_installed_over_a_persons_account(lab: &Lab) {
         }
     };
 
-    lab.sh(
-        "userdel left4me; useradd -m -s /bin/bash -G sudo left4me; echo left4me:hunter2hunter2 \
-           | chpasswd",
-    );
+    lab.sh("userdel left4me; useradd -m -s /bin/bash -G sudo left4me; \
+         echo left4me:hunter2hunter2 | chpasswd");
 
     refused("the account left4me has uid 1");
     // As its sentence says.

@@ -89,10 +89,8 @@ fn set_up(lab: &Lab) {
     lab.sh("usermod -aG sudo anna; usermod --shell /usr/sbin/nologin mute");
     lab.sh("echo 'alone ALL = (ALL) NOPASSWD: ALL' >/etc/sudoers.d/alone");
     // Login files print text, and shells are not all alike.
-    lab.sh(
-        "echo 'echo welcome to this host' >>/home/anna/.bashrc; sed -i '/case \\$- in/,/esac/d' \
-           /home/anna/.bashrc",
-    );
+    lab.sh("echo 'echo welcome to this host' >>/home/anna/.bashrc; \
+         sed -i '/case \\$- in/,/esac/d' /home/anna/.bashrc");
 
     let config = "Host gamehost\n HostKeyAlias gamehost\n Port 2222\n\
                   Host changed\n HostKeyAlias changed\n\
@@ -347,8 +345,8 @@ fn an_upgrade_by_root_keeps_servers_and_settings(lab: &Lab) {
 fn a_package_that_refuses_is_named(lab: &Lab) {
     for (edit, cause) in [
         (
-            "printf '#!/bin/sh\necho left4me: no room for it >&2; exit 1\n' >preinst; chmod 755 \
-            preinst",
+            "printf '#!/bin/sh\necho left4me: no room for it >&2; \
+             exit 1\n' >preinst; chmod 755 preinst",
             "no room for it",
         ),
         (

@@ -64,9 +64,9 @@ pub fn prepare(lab: &Lab) {
     lab.write("/usr/local/bin/ask", ASK);
     lab.sh("chmod 755 /usr/local/bin/ask");
     lab.sh(
-        "left4me user add anna --admin --password-stdin <<<'correct horse 7'; left4me blueprint \
-           create plain --user anna; \
-            left4me server create One --user anna --blueprint plain",
+        "left4me user add anna --admin --password-stdin <<<'correct horse 7'; \
+         left4me blueprint create plain --user anna; \
+         left4me server create One --user anna --blueprint plain",
     );
 }
 
@@ -80,8 +80,8 @@ pub fn a_service_and_its_socket_are_one_thing(lab: &Lab) {
         "restart left4me-worker.socket",
         "restart left4me-web.service",
         "restart left4me-worker.service",
-        "restart left4me-web.socket left4me-worker.socket left4me-helper.socket \
-        left4me-runner.socket",
+        "restart left4me-web.socket left4me-worker.socket \
+         left4me-helper.socket left4me-runner.socket",
         "try-restart left4me-web.service",
         "restart left4me-poller.timer",
     ] {
@@ -90,8 +90,8 @@ pub fn a_service_and_its_socket_are_one_thing(lab: &Lab) {
     }
 
     // While PID 1 has children that it forked with all that it had open.
-    let all = "systemctl restart left4me-web.socket left4me-worker.socket left4me-helper.socket \
-              left4me-runner.socket";
+    let all = "systemctl restart left4me-web.socket left4me-worker.socket \
+               left4me-helper.socket left4me-runner.socket";
     lab.sh(&format!(
         "for i in $(seq 15); do {all}; ask 127.0.0.1:8000 /health; done"
     ));
@@ -145,10 +145,8 @@ fn the_first_boot_of_a_clone_changes_nothing(lab: &Lab) {
     lab.sh("systemctl enable left4me-server@2.service");
     let links = || lab.sh("find /etc/systemd/system -path '*left4me*' -printf '%p %l\n' | sort");
     let states = || {
-        lab.sh(
-            "systemctl list-unit-files 'left4me*' --no-legend --plain | awk '{print $1, $2}' | \
-               sort",
-        )
+        lab.sh("systemctl list-unit-files 'left4me*' --no-legend \
+             --plain | awk '{print $1, $2}' | sort")
     };
 
     let before = (links(), states());
@@ -201,8 +199,8 @@ fn the_first_boot_of_a_clone_changes_nothing(lab: &Lab) {
 /// A restart in the moment in which an idle service exits.
 fn an_idle_service_does_not_hold_up_a_restart(lab: &Lab) {
     lab.sh(
-        "echo LEFT4ME_WEB_IDLE_SECONDS=1 >>/etc/left4me/left4me.env; systemctl restart \
-           left4me-web.service",
+        "echo LEFT4ME_WEB_IDLE_SECONDS=1 >>/etc/left4me/left4me.env; \
+         systemctl restart left4me-web.service",
     );
 
     for tenth in 0..12 {
@@ -338,10 +336,8 @@ fn what_is_no_backup_changes_nothing(lab: &Lab) {
 
 /// Another file is moved there, with everything running.
 fn by_hand_it_is_noticed_too(lab: &Lab) {
-    lab.sh(
-        "systemd-run --unit=follower --collect -p StandardError=file:/root/follower.txt \
-        left4me-job events --follow",
-    );
+    lab.sh("systemd-run --unit=follower --collect -p \
+         StandardError=file:/root/follower.txt left4me-job events --follow");
 
     wait_until("events are followed", s(20), || {
         lab.unit("follower.service", "ActiveState") == "active"
@@ -349,9 +345,8 @@ fn by_hand_it_is_noticed_too(lab: &Lab) {
     lab.sh("ask 127.0.0.1:8000 /health");
     let web = lab.unit("left4me-web.service", "InvocationID");
     lab.sh(&format!(
-        "install -o left4me -g left4me -m 660 /root/good.db {DATABASE}.new; rm -f {DATABASE}-wal \
-        {DATABASE}-shm; \
-         mv {DATABASE}.new {DATABASE}"
+        "install -o left4me -g left4me -m 660 /root/good.db {DATABASE}.new; \
+         rm -f {DATABASE}-wal {DATABASE}-shm; mv {DATABASE}.new {DATABASE}"
     ));
 
     wait_until("who followed has ended", s(20), || {

@@ -56,10 +56,8 @@ fn commands_and_sandboxed_programs_know_the_zone(lab: &Lab) {
     );
 
     // Timers go by the same zone.
-    lab.sh(
-        "systemctl start left4me-update.timer; systemctl list-timers left4me-update.timer | \
-           grep ' IST '",
-    );
+    lab.sh("systemctl start left4me-update.timer; \
+         systemctl list-timers left4me-update.timer | grep ' IST '");
 
     lab.sh("systemctl stop left4me-update.timer");
 }
@@ -175,10 +173,8 @@ fn what_it_left_down_is_started_from_its_page(lab: &Lab, anna: &Browser, job: i6
 
     anna.go(&path);
     let offers = || {
-        anna.js(
-            "return [...document.querySelectorAll('#outcomes button')].map((one) => \
-                one.textContent).join()",
-        )
+        anna.js("return [...document.querySelectorAll('#outcomes \
+             button')].map((one) => one.textContent).join()")
     };
 
     assert_eq!(offers(), "Start Two again", "One runs");

@@ -220,8 +220,8 @@ impl Proxy {
                     refused.fetch_add(1, Ordering::SeqCst);
                     client
                         .write_all(
-                            b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: \
-                                    close\r\n\r\n",
+                            b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: \
+                              0\r\nConnection: close\r\n\r\n",
                         )
                         .ok();
                     continue;
@@ -324,8 +324,8 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
     // A browser without a screen shows all of its windows: so the page is told what it would see.
     let hide = |hidden: bool| {
         anna.js(&format!(
-            "Object.defineProperty(document, 'hidden', {{ get: () => {hidden}, configurable: true \
-            }}); \
+            "Object.defineProperty(document, 'hidden', \
+             {{ get: () => {hidden}, configurable: true }}); \
              document.dispatchEvent(new Event('visibilitychange'))"
         ));
     };

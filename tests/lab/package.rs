@@ -208,10 +208,8 @@ fn a_purge_removes_everything(lab: &Lab) {
     );
 
     assert_eq!(
-        lab.sh(
-            "systemctl list-units --all --plain --no-legend 'left4me*' 'l4d2*' | grep -v \
-               not-found || true"
-        ),
+        lab.sh("systemctl list-units --all --plain --no-legend \
+             'left4me*' 'l4d2*' | grep -v not-found || true"),
         "",
         "units"
     );

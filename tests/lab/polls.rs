@@ -283,8 +283,8 @@ fn a_poller_sees_only_what_it_needs(lab: &Lab) {
     let pid = wait_for("a poller waits", s(5), || {
         let pid = lab.unit(POLLER, "MainPID");
         let is_inside = format!(
-            "test -e /proc/{pid}/root/var/lib/left4me/db/left4me.db -a ! -e \
-            /proc/{pid}/root/usr/bin/sh"
+            "test -e /proc/{pid}/root/var/lib/left4me/db/left4me.db \
+             -a ! -e /proc/{pid}/root/usr/bin/sh"
         );
 
         if pid != "0" && lab.is(&is_inside) {
@@ -396,9 +396,8 @@ fn a_missing_unit_file_is_named(lab: &Lab) {
 
 fn a_row_without_sense_is_named_and_skipped(lab: &Lab) {
     lab.sql(
-        "INSERT INTO servers (id, user_id, name, port, blueprint_id, desired_state, created_at, \
-         updated_at)
-         VALUES (-5, 1, 'nonsense', 27900, 1, 'running', 0, 0)",
+        "INSERT INTO servers (id, user_id, name, port, blueprint_id, desired_state, created_at,
+         updated_at) VALUES (-5, 1, 'nonsense', 27900, 1, 'running', 0, 0)",
     );
 
     let before = lab.row(1);
@@ -438,8 +437,8 @@ fn samples_are_kept_for_their_time_only(lab: &Lab) {
         for age in [hours + 1, hours - 1] {
             let at = now - age * 3_600_000;
             lab.sql(&format!(
-                "INSERT INTO {table} (server_id, at, memory_bytes, cpu_ns, restarts) VALUES (1, \
-                 {at}, 1, 1, 0)"
+                "INSERT INTO {table} (server_id, at, memory_bytes, cpu_ns, restarts)
+                 VALUES (1, {at}, 1, 1, 0)"
             ));
         }
     }
@@ -461,8 +460,8 @@ fn samples_are_kept_for_their_time_only(lab: &Lab) {
         );
     }
 
-    let per_server = "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM samples_10min WHERE \
-                      at > 0 GROUP BY server_id)";
+    let per_server = "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM samples_10min
+                      WHERE at > 0 GROUP BY server_id)";
     assert_eq!(
         lab.sql(per_server),
         "2,1,1",
@@ -530,8 +529,8 @@ fn a_poll_is_cheaper_than_asking_for_each_server(lab: &Lab) {
     );
 
     let show = format!(
-        "for i in {{1..{SERVERS}}}; do systemctl show left4me-server@$i.service -p {PROPERTIES} \
-        >/dev/null; done"
+        "for i in {{1..{SERVERS}}}; \
+         do systemctl show left4me-server@$i.service -p {PROPERTIES} >/dev/null; done"
     );
 
     let shows = Cost::of(lab, &show);

@@ -30,8 +30,8 @@ pub fn root_follows_nothing_that_a_member_or_a_service_can_exchange(lab: &Lab) {
         "echo 'boss ALL = (ALL) NOPASSWD: ALL' >/etc/sudoers.d/boss; chmod 440 /etc/sudoers.d/boss",
     );
     lab.sh(&format!(
-        "install -d -o member -m 755 {EVIL}; mkdir -p -m 700 /root/.ssh; echo mine \
-        >/root/.ssh/authorized_keys"
+        "install -d -o member -m 755 {EVIL}; mkdir -p -m 700 /root/.ssh; \
+         echo mine >/root/.ssh/authorized_keys"
     ));
 
     no_directory_of_the_data_can_be_exchanged(lab);
@@ -138,8 +138,8 @@ fn root_works_as_left4me_and_is_still_called_root(lab: &Lab) {
 fn a_link_to_roots_own_database_is_refused_and_it_stays_as_it_is(lab: &Lab) {
     const OTHERS: &str = "/root/other.db";
     lab.sh(&format!(
-        "sqlite3 {OTHERS} 'CREATE TABLE mine (x); INSERT INTO mine VALUES (1)'; sha256sum {OTHERS} \
-        >/root/sum"
+        "sqlite3 {OTHERS} 'CREATE TABLE mine (x); INSERT INTO mine
+         VALUES (1)'; sha256sum {OTHERS} >/root/sum"
     ));
 
     for user in ATTACKERS {
@@ -466,8 +466,8 @@ fn the_doctor_changes_nothing_and_neither_does_its_advice_elsewhere(lab: &Lab) {
 
     // What an attacker prepares for the root who pastes the advice.
     lab.ok(&["left4me", "migrate"]);
-    let orphan = "INSERT INTO orphans (instance, enabled, state, since) VALUES ('x; touch \
-                  /root/pwned', 0, 'running', 1)";
+    let orphan = "INSERT INTO orphans (instance, enabled, state, since)
+                  VALUES ('x; touch /root/pwned', 0, 'running', 1)";
     lab.run_as("member", &["sqlite3", DATABASE, orphan])
         .ends_with(0);
     for script in [
@@ -598,8 +598,8 @@ fn surroundings_are_not_obeyed(lab: &Lab) {
 /// Who takes a service over owns backups/; pruning there removes files of its own only.
 fn what_left4me_prunes_is_its_own(lab: &Lab) {
     const PLANT: &str = "cd /var/lib/left4me/backups; mkdir left4me-20010101-000000.db; \
-                         ln -s /etc/passwd left4me-20010102-000000.db; ln -s /etc \
-                         left4me-20010103-000000.db";
+                         ln -s /etc/passwd left4me-20010102-000000.db; \
+                         ln -s /etc left4me-20010103-000000.db";
     lab.run_as("left4me", &["bash", "-euc", PLANT]).ends_with(0);
     for _ in 0..3 {
         lab.ok(&["left4me", "backup", "--keep", "1"]);

@@ -333,9 +333,9 @@ fn behave(lab: &Lab, command: &str) {
 /// there: a program that was taken over is in both, too.
 fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
     lab.sh(
-        "systemctl stop left4me-worker.socket left4me-worker.service left4me-web.socket \
-           left4me-web.service \
-            left4me-poller.timer left4me-poller.service 'left4me-overlay@*.service'",
+        "systemctl stop left4me-worker.socket left4me-worker.service \
+         left4me-web.socket left4me-web.service left4me-poller.timer \
+         left4me-poller.service 'left4me-overlay@*.service'",
     );
 
     for unit in OURS {
@@ -385,10 +385,8 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
     });
 
     let tried = tried.collect();
-    lab.sh(
-        "rm -r /run/systemd/system/left4me-*.d; systemctl daemon-reload; systemctl start \
-           left4me.target",
-    );
+    lab.sh("rm -r /run/systemd/system/left4me-*.d; \
+         systemctl daemon-reload; systemctl start left4me.target");
 
     tried
 }
@@ -511,10 +509,9 @@ fn rows_of_nonsense_are_named_and_not_followed(lab: &Lab) {
                 "sqlite3",
                 &lab.database(),
                 &format!(
-                    "INSERT INTO runners (task_id, verb, unit, pid, cgroup, started_at, ended_at, \
-                     ended_by, tree)
-                     SELECT min(id), 'install', 'left4me-runner@1.service', 1, '{row}', 1, {ended} \
-                     FROM tasks"
+                    "INSERT INTO runners (task_id, verb, unit, pid, cgroup, started_at, ended_at,
+                     ended_by, tree) SELECT min(id), 'install', 'left4me-runner@1.service', 1,
+                     '{row}', 1, {ended} FROM tasks"
                 ),
             ],
         )

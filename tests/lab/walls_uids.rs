@@ -274,9 +274,10 @@ fn a_purge_of_another_server_goes_on_whatever_is_killed(lab: &Lab) {
 
 /// Names that the purge of the previous version moved deep directories to.
 fn the_game_cannot_hold_up_its_own_purge(lab: &Lab) {
-    let script = "cd left4dead2; for i in $(seq 300); do mkdir -p .left4me-purge-$i/full; done; \
-                  mkdir -p $(printf 'd/%.0s' $(seq 900)) odd/x; touch \"$(printf 'odd/\\377\\n')\" \
-                  $(seq 500); \
+    let script = "cd left4dead2; for i in $(seq 300); \
+                  do mkdir -p .left4me-purge-$i/full; done; \
+                  mkdir -p $(printf 'd/%.0s' $(seq 900)) odd/x; \
+                  touch \"$(printf 'odd/\\377\\n')\" $(seq 500); \
                   (umask 0777; mkdir shut); echo done";
     assert_eq!(inside(lab, "2", script), "done");
     let upper = format!("{DATA}/runtime/2/upper");

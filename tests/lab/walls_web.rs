@@ -259,8 +259,8 @@ fn status(output: &Output) -> &str {
 fn metrics_are_for_users_of_the_host(lab: &Lab, game: &Intruder<'_>) {
     let ask = |more: &str| {
         asking(&format!(
-            "GET /metrics HTTP/1.1\\r\\nHost: 127.0.0.1:8000\\r\\n{more}Connection: \
-            close\\r\\n\\r\\n"
+            "GET /metrics HTTP/1.1\\r\\nHost: \
+             127.0.0.1:8000\\r\\n{more}Connection: close\\r\\n\\r\\n"
         ))
     };
 
@@ -433,8 +433,8 @@ fn a_flood_is_cut_off_and_a_start_is_whole(lab: &Lab) {
     let kept = |word: &str| {
         lab.ok(&["journalctl", "--sync"]);
         let count = format!(
-            "journalctl -u left4me-server@1.service -o cat --grep '^{word} ' | grep -c '^{word} ' \
-            || true"
+            "journalctl -u left4me-server@1.service -o cat \
+             --grep '^{word} ' | grep -c '^{word} ' || true"
         );
 
         lab.sh(&count).parse::<u32>().expect("a number")

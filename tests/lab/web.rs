@@ -104,8 +104,8 @@ pub fn an_evening_in_a_browser(lab: &Lab) {
 /// The trial is fair: what would be wrong with a page is seen.
 fn the_browser_notices(browser: &Browser) {
     browser.js(
-        "document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"/x\" \
-            style=\"color: red\">')",
+        "document.querySelector('main').insertAdjacentHTML('beforeend', \
+         '<img src=\"/x\" style=\"color: red\">')",
     );
 
     browser.waits("a flaw is found", || match browser.flaws() {
@@ -634,10 +634,8 @@ fn shows_the_hostile_as_text(browser: &Browser) {
         "{lines:#?}"
     );
 
-    let strange = browser.js(
-        "return document.querySelectorAll('#log img, #log script, #log b, main ~ *, \
-                   main img').length",
-    );
+    let strange = browser.js("return document.querySelectorAll('#log img, \
+         #log script, #log b, main ~ *, main img').length");
 
     assert_eq!(strange, 0, "elements that no template has");
     assert!(

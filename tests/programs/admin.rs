@@ -94,8 +94,8 @@ fn a_user_is_added_listed_disabled_and_enabled() {
     );
 
     host.sql(
-        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, \
-         zeroblob(32), 1, 1, 9)",
+        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at)
+         VALUES (1, zeroblob(32), 1, 1, 9)",
     );
 
     host.run(&["user", "disable", "anna"]).done();
@@ -128,8 +128,8 @@ fn a_user_is_added_listed_disabled_and_enabled() {
 fn a_new_password_ends_all_sessions() {
     let host = Host::with_users();
     host.sql(
-        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, \
-         zeroblob(32), 1, 1, 9)",
+        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at)
+         VALUES (1, zeroblob(32), 1, 1, 9)",
     );
 
     host.run_with_input(
@@ -571,8 +571,9 @@ fn a_server_has_the_json_of_the_contract() {
     );
 
     host.sql(
-        "UPDATE servers SET actual_state = 'running', actual_sub_state = 'running', enabled \
-               = 1, actual_state_updated_at = 5",
+        "UPDATE servers
+         SET actual_state = 'running', actual_sub_state = 'running', enabled = 1,
+         actual_state_updated_at = 5",
     );
 
     let shown = host.run(&["server", "show", "1", "--json"]).json();
@@ -598,9 +599,10 @@ fn a_drift_is_shown_with_its_cause_and_remedy() {
     ])
     .done();
     host.sql(
-        "UPDATE servers SET desired_state = 'running', actual_state = 'failed', enabled = 1, \
-         last_end = 'exit code 3',
-             drift = 'down', drift_since = 86400000, drift_why = 'exit code 3'",
+        "UPDATE servers
+         SET desired_state = 'running', actual_state = 'failed', enabled = 1,
+         last_end = 'exit code 3', drift = 'down', drift_since = 86400000,
+         drift_why = 'exit code 3'",
     );
 
     let listed = host.run(&["server", "list"]).done();
@@ -638,8 +640,8 @@ fn a_failed_poll_is_reported_with_the_states() {
     .done();
     assert_eq!(host.run(&["server", "list"]).err, "");
     host.sql(
-        "UPDATE poll SET error = 'systemd cannot be asked over the system bus: no answer \
-               within 10 s'",
+        "UPDATE poll
+         SET error = 'systemd cannot be asked over the system bus: no answer within 10 s'",
     );
 
     let listed = host.run(&["server", "list"]);
@@ -679,13 +681,11 @@ fn history_is_newest_first_with_cause_and_last_output() {
     ])
     .done();
     host.sql(
-        "INSERT INTO events (id, at, kind, actor, job_id, server_id, detail) VALUES
-             (101, 1000, 'server.started', 'anna', 7, 1, 'it runs'),
-             (102, 2000, 'server.crashed', 'outside', NULL, 1, 'signal 11 (SEGV)' || char(27) || \
-             '[31m'),
-             (103, 3000, 'job.queued', 'anna', 8, 1, 'start'),
-             (104, 4000, 'server.started', 'outside', NULL, 2, 'another one');
-         INSERT INTO event_journal VALUES (102, '[\"one\",\"two\"]')",
+        "INSERT INTO events (id, at, kind, actor, job_id, server_id, detail)
+         VALUES (101, 1000, 'server.started', 'anna', 7, 1, 'it runs'), (102, 2000,
+         'server.crashed', 'outside', NULL, 1, 'signal 11 (SEGV)' || char(27) || '[31m'), (103,
+         3000, 'job.queued', 'anna', 8, 1, 'start'), (104, 4000, 'server.started', 'outside',
+         NULL, 2, 'another one'); INSERT INTO event_journal VALUES (102, '[\"one\",\"two\"]')",
     );
 
     let history = host.run(&["server", "history", "Friday", "--json"]).json();
@@ -887,10 +887,10 @@ fn a_server_is_removed_only_after_its_delete() {
 
     host.sql("UPDATE servers SET actual_state = 'stopped'");
     host.sql(
-        "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('start', 'x', \
-         1, 1);
-         INSERT INTO job_targets VALUES (1, 1);
-         INSERT INTO tasks (job_id, position, kind, server_id) VALUES (1, 0, 'initialize', 1)",
+        "INSERT INTO jobs (operation, requested_by, created_at, updated_at)
+         VALUES ('start', 'x', 1, 1); INSERT INTO job_targets
+         VALUES (1, 1); INSERT INTO tasks (job_id, position, kind, server_id)
+         VALUES (1, 0, 'initialize', 1)",
     );
 
     remove().refused(4, &["job 1"]);
@@ -901,12 +901,11 @@ fn a_server_is_removed_only_after_its_delete() {
 
     remove().refused(4, &["files", "enqueue delete"]);
     host.sql(
-        "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at, \
+        "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at,
          finished_at, exit_code)
-             VALUES ('delete', 'x', 4, 4, 'succeeded', 4, 5, 0);
-         INSERT INTO job_targets VALUES (2, 1);
-         INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at)
-             VALUES (2, 0, 'purge-instance', 1, 'succeeded', 4, 5)",
+         VALUES ('delete', 'x', 4, 4, 'succeeded', 4, 5, 0); INSERT INTO job_targets
+         VALUES (2, 1); INSERT INTO tasks (job_id, position, kind, server_id, state, started_at,
+         finished_at) VALUES (2, 0, 'purge-instance', 1, 'succeeded', 4, 5)",
     );
 
     std::fs::create_dir(host.root.join("instances/1")).unwrap();
@@ -1289,26 +1288,25 @@ fn with_jobs() -> Host {
     let host = Host::with_users();
     let now = left4me::base::clock::now_ms();
     host.sql(&format!(
-        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, \
-         finished_at, exit_code, worker_id) VALUES
-             ('stop', 'succeeded', 'x', {LONG_AGO}, 1, {LONG_AGO}, {LONG_AGO}, 0, 'w'),
-             ('stop', 'failed', 'x', {now}, 1, {now}, {now}, 1, 'w'),
-             ('stop', 'running', 'x', {LONG_AGO}, 1, {LONG_AGO}, NULL, NULL, 'w');
-         INSERT INTO job_targets VALUES (1, 7), (2, 7), (3, 7);
-         INSERT INTO tasks (job_id, position, kind, state, started_at, finished_at) VALUES
-             (1, 0, 'stop', 'succeeded', 1, 1), (1, 1, 'stop', 'succeeded', 1, 1), (2, 0, 'stop', \
-             'failed', 1, 1);
-         INSERT INTO task_dependencies VALUES (2, 1, 'success');
-         INSERT INTO runners (task_id, verb, started_at) VALUES (1, 'disable', 1);
-         INSERT INTO cancellations (job_id, task_id, requested_by, previous_state, created_at) \
-         VALUES (1, 2, 'x', 'running', 1);
-         INSERT INTO job_logs (job_id, seq, at, stream, line)
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
-             SELECT 1, i, 1, 'stdout', 'x' FROM n UNION ALL SELECT 2, i, 1, 'stdout', 'x' FROM n \
-             WHERE i < 4
-             UNION ALL SELECT 3, i, 1, 'stdout', 'x' FROM n WHERE i < 4;
-         INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES
-             (1, zeroblob(32), 1, 1, 5), (1, randomblob(32), 1, 1, {now})"
+        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at,
+         finished_at, exit_code, worker_id)
+         VALUES ('stop', 'succeeded', 'x', {LONG_AGO}, 1, {LONG_AGO}, {LONG_AGO}, 0, 'w'),
+         ('stop', 'failed', 'x', {now}, 1, {now}, {now}, 1, 'w'), ('stop', 'running', 'x',
+         {LONG_AGO}, 1, {LONG_AGO}, NULL, NULL, 'w'); INSERT INTO job_targets
+         VALUES (1, 7), (2, 7), (3, 7); INSERT INTO tasks (job_id, position, kind, state,
+         started_at, finished_at)
+         VALUES (1, 0, 'stop', 'succeeded', 1, 1), (1, 1, 'stop', 'succeeded', 1, 1), (2, 0,
+         'stop', 'failed', 1, 1); INSERT INTO task_dependencies
+         VALUES (2, 1, 'success'); INSERT INTO runners (task_id, verb, started_at)
+         VALUES (1, 'disable', 1); INSERT INTO cancellations (job_id, task_id, requested_by,
+         previous_state, created_at)
+         VALUES (1, 2, 'x', 'running', 1); INSERT INTO job_logs (job_id, seq, at, stream,
+         line) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n
+         WHERE i < 2500) SELECT 1, i, 1, 'stdout', 'x' FROM n
+         UNION ALL SELECT 2, i, 1, 'stdout', 'x' FROM n WHERE i < 4
+         UNION ALL SELECT 3, i, 1, 'stdout', 'x' FROM n
+         WHERE i < 4; INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at)
+         VALUES (1, zeroblob(32), 1, 1, 5), (1, randomblob(32), 1, 1, {now})"
     ));
 
     host
@@ -1363,23 +1361,23 @@ fn pruning_removes_only_jobs_that_ended_long_ago() {
 fn many_small_jobs_and_one_with_many_tasks_are_pruned() {
     let host = Host::with_users();
     host.sql(&format!(
-        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, \
-         finished_at, exit_code, worker_id)
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)
-             SELECT 'stop', 'succeeded', 'x', {LONG_AGO}, 1, {LONG_AGO}, {LONG_AGO}, 0, 'w' FROM n;
-         INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT id, 1, 1, 'stdout', 'x' FROM \
-         jobs;
-         INSERT INTO tasks (job_id, position, kind, state, started_at, finished_at)
-             SELECT 700, id, 'stop', 'succeeded', 1, 1 FROM jobs;
-         INSERT INTO cancellations (job_id, requested_by, previous_state, state, created_at, \
-         finished_at)
-             SELECT id, 'x', 'running', 'completed', 1, 1 FROM jobs;
-         INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT id, 'block', 1 \
-         FROM cancellations;
-         INSERT INTO cancellation_tasks (cancellation_id, task_id, previous_state) SELECT 700, id, \
-         'running' FROM tasks;
-         INSERT INTO runners (task_id, verb, started_at, ended_at, ended_by, cancellation_id)
-             SELECT id, 'disable', 1, 1, 'kill', 700 FROM tasks"
+        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at,
+         finished_at, exit_code, worker_id) WITH RECURSIVE n(i) AS (SELECT 1
+         UNION ALL SELECT i + 1 FROM n
+         WHERE i < 1200) SELECT 'stop', 'succeeded', 'x', {LONG_AGO}, 1, {LONG_AGO}, {LONG_AGO},
+         0, 'w'
+         FROM n; INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT id, 1, 1, 'stdout',
+         'x'
+         FROM jobs; INSERT INTO tasks (job_id, position, kind, state, started_at,
+         finished_at) SELECT 700, id, 'stop', 'succeeded', 1, 1
+         FROM jobs; INSERT INTO cancellations (job_id, requested_by, previous_state, state,
+         created_at, finished_at) SELECT id, 'x', 'running', 'completed', 1, 1
+         FROM jobs; INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT id,
+         'block', 1
+         FROM cancellations; INSERT INTO cancellation_tasks (cancellation_id, task_id,
+         previous_state) SELECT 700, id, 'running'
+         FROM tasks; INSERT INTO runners (task_id, verb, started_at, ended_at, ended_by,
+         cancellation_id) SELECT id, 'disable', 1, 1, 'kill', 700 FROM tasks"
     ));
 
     let pruned = host.run(&["prune", "--older-than", "1", "--json"]).json();

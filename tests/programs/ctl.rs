@@ -430,7 +430,7 @@ fn the_exit_code_and_output_of_a_command_are_passed_on() {
         (
             "install",
             "{\"stdout\":\"Update state \
-            (0x61)\"}\n{\"exit\":8,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n",
+             (0x61)\"}\n{\"exit\":8,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n",
         ),
     ]);
 

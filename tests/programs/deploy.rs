@@ -44,8 +44,8 @@ fn run(program: &str, command: &mut Command) -> String {
         stderr,
     } = command.output().unwrap_or_else(|error| {
         panic!(
-            "{program} cannot be started: {error}. tests/run brings it; or see the table at its \
-               beginning"
+            "{program} cannot be started: {error}. \
+             tests/run brings it; or see the table at its beginning"
         )
     });
 
@@ -469,9 +469,10 @@ fn nginx_in_front_of_left4me_does_what_its_example_says() {
     let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {name};"));
     let main = format!(
-        "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp \
-        {{\naccess_log off;\ngzip on;\ngzip_types text/event-stream text/plain;\n{}\ninclude \
-        left4me.conf;\n}}\n",
+        "daemon off;\nmaster_process off;\npid \
+         nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp \
+         {{\naccess_log off;\ngzip on;\ngzip_types text/event-stream \
+         text/plain;\n{}\ninclude left4me.conf;\n}}\n",
         paths.join("\n")
     );
 
@@ -928,8 +929,8 @@ fn answer(stream: TcpStream, seen: &Mutex<Vec<String>>, wait: &Mutex<Receiver<()
         }
 
         let _ = stream.write_all(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: \
-             first\n\n",
+            b"HTTP/1.1 200 OK\r\nContent-Type: \
+              text/event-stream\r\nConnection: close\r\n\r\ndata: first\n\n",
         );
 
         if wait

@@ -46,10 +46,10 @@ impl Sandbox {
         let tmp = self.root.join("tmp");
         let tmp = tmp.display();
         let inside = format!(
-            "mount -t tmpfs -o mode=755 run /run && mount --bind {tmp}/passwd /etc/passwd && mount \
-            --bind {tmp}/systemctl /usr/bin/systemctl && \
-             {{ [ -e /usr/bin/journalctl ] && mount --bind {tmp}/journalctl /usr/bin/journalctl; \
-             }} && exec \"$@\""
+            "mount -t tmpfs -o mode=755 run /run && mount --bind {tmp}/passwd \
+             /etc/passwd && mount --bind {tmp}/systemctl /usr/bin/systemctl \
+             && {{ [ -e /usr/bin/journalctl ] && mount --bind \
+             {tmp}/journalctl /usr/bin/journalctl; }} && exec \"$@\""
         );
 
         let unshare: &[&str] = if is_real_root() {
@@ -298,8 +298,8 @@ fn disable_stops_the_overlay_after_the_server_and_forgets_failures() {
         [
             "systemctl --no-ask-password disable --now left4me-server@7.service",
             "systemctl --no-ask-password stop left4me-overlay@7.service",
-            "systemctl --no-ask-password reset-failed left4me-server@7.service \
-            left4me-overlay@7.service",
+            "systemctl --no-ask-password reset-failed \
+             left4me-server@7.service left4me-overlay@7.service",
         ]
     );
 
@@ -397,8 +397,8 @@ entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\"
     );
 
     let json = "-o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID";
-    let units = "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u \
-                left4me-overlay@7.service";
+    let units = "journalctl --no-pager --quiet --merge -u \
+                 left4me-server@7.service -u left4me-overlay@7.service";
     assert_eq!(
         sandbox.calls(),
         [
@@ -517,8 +517,8 @@ fn purge_runs_the_purge_unit_and_shows_its_last_output_when_it_fails() {
 
     sandbox.when(
         "systemctl",
-        "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; esac; echo 'Job \
-        failed.' >&2; exit 1",
+        "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; \
+         exit 3;; esac; echo 'Job failed.' >&2; exit 1",
     );
 
     sandbox.when("journalctl", "echo 'upper: Permission denied'");
@@ -539,8 +539,8 @@ fn a_purge_that_is_cancelled_stops_the_purge_unit() {
         let (sandbox, mark) = (Sandbox::new(), marker());
         played(&sandbox);
         let script = format!(
-            "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; *start*) exec \
-            sleep {mark};; esac"
+            "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; \
+             exit 3;; *start*) exec sleep {mark};; esac"
         );
 
         sandbox.when("systemctl", &script);
@@ -570,8 +570,8 @@ fn a_purge_that_will_not_die_is_reported_with_its_unit() {
     let (sandbox, mark) = (Sandbox::new(), marker());
     played(&sandbox);
     let script = format!(
-        "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; *start*) exec sleep \
-        {mark};; *stop*) exit 1;; \
+        "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; \
+         exit 3;; *start*) exec sleep {mark};; *stop*) exit 1;; \
          *show*) printf '4711\\n/system.slice/left4me-purge@7.service\\n';; esac"
     );
 
@@ -629,8 +629,8 @@ fn only_root_and_left4me_may_ask() {
     if is_real_root() {
         let sandbox = Sandbox::new();
         let other = sandbox.shell(
-            "exec setpriv --reuid 4711 --regid 4711 --clear-groups sh -c \
-                        'exec \"$HELPER\" enable 7'",
+            "exec setpriv --reuid 4711 --regid 4711 \
+             --clear-groups sh -c 'exec \"$HELPER\" enable 7'",
         );
 
         assert_eq!(outcome(&other).0, 77);

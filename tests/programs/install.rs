@@ -85,8 +85,8 @@ fn a_host_that_ssh_could_take_for_something_else_is_refused() {
         "http://host",
         "höst",
     ] {
-        is_refused(&["--host", host], "is no [USER@]HOST");
-        is_refused(&[&format!("--host={host}")], "is no [USER@]HOST");
+        is_refused(&["--host", host], "is not [USER@]HOST");
+        is_refused(&[&format!("--host={host}")], "is not [USER@]HOST");
     }
 }
 

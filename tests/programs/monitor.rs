@@ -187,8 +187,8 @@ impl Terminal {
 
         // Split the words, so that the typed command does not match.
         self.type_line(
-            "echo code-$?-; stty -a | grep -ow '[-]*echo\\|[-]*icanon\\|[-]*isig' | tr '\\n' ' '; \
-            echo e''nd",
+            "echo code-$?-; stty -a | grep -ow \
+             '[-]*echo\\|[-]*icanon\\|[-]*isig' | tr '\\n' ' '; echo e''nd",
         );
 
         let screen = self.sees("end\n");

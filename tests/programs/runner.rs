@@ -91,8 +91,8 @@ fn an_invalid_platform_goes_back_to_the_windows_pass() {
         &root,
         ":",
         "laid",
-        "if first once; then echo \"ERROR! Failed to install app '222860' (Invalid platform)\"; \
-        exit 8; fi; whole",
+        "if first once; then echo \"ERROR! Failed to install \
+         app '222860' (Invalid platform)\"; exit 8; fi; whole",
     );
 
     assert_eq!(install(&root).exit(), 0);
@@ -283,8 +283,8 @@ fn a_bad_setting_is_named_before_anything_starts() {
 fn other_users_are_refused() {
     if !crate::support::is_real_root() {
         eprintln!(
-            "not root: only root can change its user; the helper's tests check the same rule for \
-            other users"
+            "not root: only root can change its user; \
+             the helper's tests check the same rule for other users"
         );
 
         return;
@@ -351,9 +351,8 @@ fn a_command_that_ends_on_sigterm_ended_by_terminate() {
 /// too.
 fn stubborn(root: &Root, mark: &str) {
     let text = format!(
-        "trap '' TERM INT HUP; setsid sh -c 'trap \"\" TERM INT HUP; (sleep {mark} &) ; sleep \
-        {mark}' & \
-         sleep {mark} & echo here; while :; do sleep {mark}; done"
+        "trap '' TERM INT HUP; setsid sh -c 'trap \"\" TERM INT HUP; (sleep {mark} &) ; \
+         sleep {mark}' & sleep {mark} & echo here; while :; do sleep {mark}; done"
     );
     steamcmd(root, &text, "laid", "whole");
 }
@@ -615,8 +614,8 @@ fn an_invalid_control_line_ends_the_command_with_64() {
 fn a_child_that_holds_the_terminal_is_killed_after_one_second() {
     let (root, mark) = (Root::new(), marker());
     let hold = format!(
-        "echo here; setsid sh -c 'trap \"\" TERM INT HUP; sleep 0.3; echo late; sleep {mark}' & \
-        exit 0"
+        "echo here; setsid sh -c 'trap \"\" TERM INT HUP; \
+         sleep 0.3; echo late; sleep {mark}' & exit 0"
     );
 
     steamcmd(&root, &hold, "laid", "whole");

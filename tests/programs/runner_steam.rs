@@ -107,8 +107,8 @@ fn an_incomplete_installation_fails_and_names_what_is_missing() {
 /// Output, exit code, a part of the error, a part of the advice, the number of runs of the pass.
 const CAUSES: &[(&str, i32, &str, &str, usize)] = &[
     (
-        "[----] !!! Fatal Error: Steamcmd needs to be online to update.  Please confirm your \
-        network connection.",
+        "[----] !!! Fatal Error: Steamcmd needs to be online \
+         to update.  Please confirm your network connection.",
         254,
         "Steam cannot be reached",
         "network, DNS and firewall",
@@ -281,8 +281,8 @@ fn a_steamcmd_without_output_and_activity_is_ended_and_retried() {
 fn a_steamcmd_that_hangs_each_time_or_repeats_itself_fails() {
     for hang in [
         "sleep 1000",
-        "while :; do echo ' Update state (0x61) downloading, progress: 1.00 (1 / 100)'; sleep 0.2; \
-        done",
+        "while :; do echo ' Update state (0x61) downloading, \
+         progress: 1.00 (1 / 100)'; sleep 0.2; done",
     ] {
         let root = Root::new();
         installed(&root);

@@ -891,7 +891,7 @@ fn a_cancellation_that_cannot_be_written_is_retried_once_a_second() {
     let db = host.db();
     db.connection()
         .execute_batch(
-            "CREATE TRIGGER full BEFORE UPDATE OF finished_at ON cancellations BEGIN SELECT \
+            "CREATE TRIGGER full BEFORE UPDATE OF finished_at ON cancellations BEGIN SELECT
              raise(ABORT, 'disk full'); END;",
         )
         .unwrap();
@@ -1173,11 +1173,11 @@ fn no_race_of_claim_and_cancel_is_won_by_both() {
 
     let record = |previous: &str| {
         format!(
-            "(SELECT count(*) FROM cancellations c WHERE c.job_id = j.id AND c.previous_state = \
-            '{previous}' AND c.state = 'completed') = 1
-             AND (SELECT count(*) FROM cancellations c WHERE c.job_id = j.id) = 1
-             AND (SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.kind = \
-             'job.cancelled') = 1"
+            "(SELECT count(*) FROM cancellations c
+             WHERE c.job_id = j.id AND c.previous_state = '{previous}'
+             AND c.state = 'completed') = 1 AND (SELECT count(*) FROM cancellations c
+             WHERE c.job_id = j.id) = 1 AND (SELECT count(*) FROM events e
+             WHERE e.job_id = j.id AND e.kind = 'job.cancelled') = 1"
         )
     };
 
@@ -1197,8 +1197,8 @@ fn no_race_of_claim_and_cancel_is_won_by_both() {
     ));
 
     let done = of(&format!(
-        "j.state = 'succeeded' AND {started} = 1 AND NOT EXISTS (SELECT 1 FROM cancellations c \
-        WHERE c.job_id = j.id)"
+        "j.state = 'succeeded' AND {started} = 1 AND NOT EXISTS (SELECT 1 FROM cancellations c
+         WHERE c.job_id = j.id)"
     ));
 
     println!("{queued} never ran, {running} were cut short, {done} had ended before");

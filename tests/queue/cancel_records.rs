@@ -437,13 +437,13 @@ fn a_task_that_panics_fails_its_job_and_the_queue_goes_on() {
         job["error"]
             .as_str()
             .unwrap()
-            .contains("left4me itself failed here"),
+            .contains("internal error (a panic)"),
         "{job}"
     );
 
     assert_eq!(job["exit_code"], 1);
     assert!(
-        journal(&log).contains(&format!("job {id} failed: left4me itself failed here")),
+        journal(&log).contains(&format!("job {id} failed: internal error (a panic)")),
         "{}",
         journal(&log)
     );

@@ -25,13 +25,12 @@ fn fresh() -> (tempfile::TempDir, Db) {
 fn servers(db: &Db, count: i64) {
     db.connection()
         .execute_batch(&format!(
-            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('alice', '-', \
-             1, 1);
-             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, \
-             1);
-             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {count})
-             INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
-             SELECT 1, 'S' || i, 27000 + i, 1, 1, 1 FROM n;"
+            "INSERT INTO users (name, password_hash, created_at, updated_at)
+             VALUES ('alice', '-', 1, 1); INSERT INTO blueprints (user_id, name, created_at,
+             updated_at) VALUES (1, 'plain', 1, 1); WITH RECURSIVE n(i) AS (VALUES (1)
+             UNION ALL SELECT i + 1 FROM n
+             WHERE i < {count}) INSERT INTO servers (user_id, name, port, blueprint_id,
+             created_at, updated_at) SELECT 1, 'S' || i, 27000 + i, 1, 1, 1 FROM n;"
         ))
         .unwrap();
 }
@@ -40,8 +39,8 @@ fn queue_one(db: &Db, operation: &str, servers: &[i64]) -> JobId {
     let connection = db.connection();
     connection
         .execute(
-            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES (?1, 'x', \
-             1, 1)",
+            "INSERT INTO jobs (operation, requested_by, created_at, updated_at)
+             VALUES (?1, 'x', 1, 1)",
             [operation],
         )
         .unwrap();
@@ -112,15 +111,14 @@ fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
 fn the_last_task_does_not_depend_on_the_clock() {
     let (_dir, db) = fresh();
     servers(&db, 1);
-    let sql = "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, \
+    let sql = "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state,
                started_at, finished_at, exit_code, worker_id)
-             VALUES ('reset', 'x', 1, 1, 'succeeded', 7200, 7300, 0, 'w'), ('start', 'x', 1, 1, \
-             'succeeded', 3600, 3700, 0, 'w');
-         INSERT INTO job_targets VALUES (1, 1), (2, 1);
-         INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at) \
-         VALUES
-             (1, 0, 'purge-instance', 1, 'succeeded', 7200, 7300), (2, 0, 'initialize', 1, \
-             'succeeded', 3600, 3700)";
+               VALUES ('reset', 'x', 1, 1, 'succeeded', 7200, 7300, 0, 'w'), ('start', 'x', 1, 1,
+               'succeeded', 3600, 3700, 0, 'w'); INSERT INTO job_targets
+               VALUES (1, 1), (2, 1); INSERT INTO tasks (job_id, position, kind, server_id, state,
+               started_at, finished_at)
+               VALUES (1, 0, 'purge-instance', 1, 'succeeded', 7200, 7300), (2, 0, 'initialize',
+               1, 'succeeded', 3600, 3700)";
 
     db.connection().execute_batch(sql).unwrap();
     assert!(
@@ -157,8 +155,8 @@ fn every_table_is_strict() {
     let loose: i64 = db
         .connection()
         .query_row(
-            "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = \
-                    'table' AND NOT strict AND name NOT LIKE 'sqlite_%'",
+            "SELECT count(*) FROM pragma_table_list
+             WHERE schema = 'main' AND type = 'table' AND NOT strict AND name NOT LIKE 'sqlite_%'",
             [],
             |row| row.get(0),
         )
@@ -193,14 +191,13 @@ fn a_migration_keeps_the_rows_of_the_previous_schema() {
     old.execute_batch(include_str!("../../lib/db/migrations/0001-spine.sql"))
         .unwrap();
     old.execute_batch(
-        "PRAGMA user_version = 1;
-         INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('alice', '-', 1, \
-         1);
-         INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
-         INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at, \
-         desired_state, actual_state, enabled)
-             VALUES (1, 'Friday', 27000, 1, 1, 1, 'running', 'running', 1);
-         INSERT INTO events (at, kind, actor, server_id) VALUES (1, 'server.created', 'alice', 1);",
+        "PRAGMA user_version = 1; INSERT INTO users (name, password_hash, created_at, updated_at)
+         VALUES ('alice', '-', 1, 1); INSERT INTO blueprints (user_id, name, created_at,
+         updated_at)
+         VALUES (1, 'plain', 1, 1); INSERT INTO servers (user_id, name, port, blueprint_id,
+         created_at, updated_at, desired_state, actual_state, enabled)
+         VALUES (1, 'Friday', 27000, 1, 1, 1, 'running', 'running', 1); INSERT INTO events (at,
+         kind, actor, server_id) VALUES (1, 'server.created', 'alice', 1);",
     )
     .unwrap();
 
@@ -591,11 +588,10 @@ fn targets_of_a_process_that_cannot_be_killed_stay_locked() {
 
     db.connection()
         .execute_batch(&format!(
-            "UPDATE jobs SET state = 'cancelled', exit_code = 1, finished_at = 1 WHERE id = \
-             {undying};
-             INSERT INTO tasks (job_id, position, kind, server_id) VALUES ({undying}, 7, 'stop', 1);
-             INSERT INTO runners (task_id, verb, started_at, ended_at, ended_by, tree)
-                 SELECT max(id), 'disable', 1, 2, 'kill', 'left' FROM tasks;"
+            "UPDATE jobs SET state = 'cancelled', exit_code = 1, finished_at = 1
+             WHERE id = {undying}; INSERT INTO tasks (job_id, position, kind, server_id)
+             VALUES ({undying}, 7, 'stop', 1); INSERT INTO runners (task_id, verb, started_at,
+             ended_at, ended_by, tree) SELECT max(id), 'disable', 1, 2, 'kill', 'left' FROM tasks;"
         ))
         .unwrap();
 

@@ -81,8 +81,8 @@ fn no_job_of_eight_clients_is_lost_or_run_twice() {
 
     assert_eq!(
         one(
-            "SELECT coalesce(sum(n), 0) FROM (SELECT max(seq) - count(*) AS n FROM job_logs GROUP \
-             BY job_id)"
+            "SELECT coalesce(sum(n), 0) FROM (SELECT max(seq) - count(*) AS n FROM job_logs
+             GROUP BY job_id)"
         ),
         0
     );
@@ -229,23 +229,19 @@ fn a_runner_that_dies_fails_its_job_and_the_worker_goes_on() {
 #[test]
 fn a_row_that_no_program_would_write_fails_that_job_only() {
     let host = TestHost::with_servers(1);
-    host
-        .db()
+    host.db()
         .connection()
         .execute_batch(
-            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('explode', \
-             'x', 1, 1);
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('start', \
-             'x', 1, 1);
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES \
-             ('initialize', 'x', 1, 1);
-             INSERT INTO job_targets VALUES (3, 999);
-             INSERT INTO tasks (job_id, position, kind, server_id) VALUES (3, 0, 'initialize', 999);
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES \
-             ('initialize', 'x', 1, 1);
-             INSERT INTO job_targets VALUES (4, 1);
-             INSERT INTO tasks (job_id, position, kind, server_id) VALUES (4, 0, 'format-disk', \
-             1);",
+            "INSERT INTO jobs (operation, requested_by, created_at, updated_at)
+             VALUES ('explode', 'x', 1, 1); INSERT INTO jobs (operation, requested_by, created_at,
+             updated_at)
+             VALUES ('start', 'x', 1, 1); INSERT INTO jobs (operation, requested_by, created_at,
+             updated_at) VALUES ('initialize', 'x', 1, 1); INSERT INTO job_targets
+             VALUES (3, 999); INSERT INTO tasks (job_id, position, kind, server_id)
+             VALUES (3, 0, 'initialize', 999); INSERT INTO jobs (operation, requested_by,
+             created_at, updated_at) VALUES ('initialize', 'x', 1, 1); INSERT INTO job_targets
+             VALUES (4, 1); INSERT INTO tasks (job_id, position, kind, server_id)
+             VALUES (4, 0, 'format-disk', 1);",
         )
         .unwrap();
 

@@ -399,10 +399,8 @@ fn print_banner() {
         say(&format!(
             "dlopen failed trying to load: {path} with error: cannot open shared object file"
         ));
-        say(
-            "[S_API] SteamAPI_Init(): Failed to load module; Could not establish connection to \
-            Steam servers.",
-        );
+        say("[S_API] SteamAPI_Init(): Failed to load module; \
+             Could not establish connection to Steam servers.");
     }
 }
 

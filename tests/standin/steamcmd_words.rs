@@ -91,8 +91,8 @@ impl Way {
 
         let (words, code) = match (self.key, self.value.as_str()) {
             ("fatal", "offline") => (
-                "Steamcmd needs to be online to update.  Please confirm your network connection \
-                and try again.",
+                "Steamcmd needs to be online to update.  Please \
+                 confirm your network connection and try again.",
                 254,
             ),
             ("fatal", "space") => ("Steamcmd needs 250MB of free disk space to update.", 7),
@@ -108,8 +108,8 @@ impl Way {
         out.line("[  0%] Checking for available update...");
         out.line(&format!("[----] !!! Fatal Error: {words}"));
         out.line(
-            "threadtools.cpp (3552) : Assertion Failed: Illegal termination of worker thread \
-            'Thread(0x02F18F10/0x0'",
+            "threadtools.cpp (3552) : Assertion Failed: \
+             Illegal termination of worker thread 'Thread(0x02F18F10/0x0'",
         );
 
         Some(code)

@@ -261,8 +261,8 @@ fn get(web: &Web, path: &str, more: &str) -> String {
 fn a_game_server_on_loopback_is_no_user_of_the_host() {
     if !is_real_root() {
         eprintln!(
-            "skipped: it takes root to be a game server's user; tests/lab/walls_web.rs does the \
-            same"
+            "skipped: it takes root to be a game server's user; \
+             tests/lab/walls_web.rs does the same"
         );
 
         return;
@@ -344,8 +344,8 @@ fn a_game_server_that_opens_all_connections_it_can_takes_none_of_peoples() {
     let host = TestHost::new();
     let web = Web::start(&host, &["--connections", "32"]);
     let script = format!(
-        "for i in $(seq 40); do exec {{fd}}<>/dev/tcp/127.0.0.1/{} || exit; done; echo open; exec \
-        sleep 60",
+        "for i in $(seq 40); do exec {{fd}}<>/dev/tcp/127.0.0.1/{} || exit; \
+         done; echo open; exec sleep 60",
         web.addr.port()
     );
 

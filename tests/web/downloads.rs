@@ -23,8 +23,8 @@ fn with_a_long_log() -> TestHost {
     host.user("anna", Role::User);
 
     let wide = "漢".repeat(4096);
-    let job = "INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at) VALUES \
-               ('stop', 'anna', 1, 1, 1)";
+    let job = "INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at)
+               VALUES ('stop', 'anna', 1, 1, 1)";
 
     host.db()
         .write(|tx| {
@@ -40,8 +40,8 @@ fn with_a_long_log() -> TestHost {
 fn download(web: &Web, session: &str) -> TcpStream {
     let mut stream = web.connect();
     let head = format!(
-        "GET /jobs/1/log.txt HTTP/1.1\r\nHost: {}\r\nCookie: left4me={session}\r\nConnection: \
-        close\r\n\r\n",
+        "GET /jobs/1/log.txt HTTP/1.1\r\nHost: {}\r\nCookie: \
+         left4me={session}\r\nConnection: close\r\n\r\n",
         web.addr
     );
 

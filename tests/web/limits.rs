@@ -35,8 +35,8 @@ fn slow_and_silent_clients_are_dropped_and_others_served() {
     // A body that never comes.
     let mut half = web.connect();
     let head = format!(
-        "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Length: \
-        50\r\n\r\nname=",
+        "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: \
+         http://{0}\r\nContent-Length: 50\r\n\r\nname=",
         web.addr
     );
 

@@ -583,8 +583,8 @@ fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
     let site = Site::with(|settings| settings.heartbeat = Duration::from_secs(3600));
     let mut job = site.running();
     let mut db = site.host.db();
-    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES \
-               (1, randomblob(32), 1, 1, 9)";
+    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at)
+               VALUES (1, randomblob(32), 1, 1, 9)";
     db.write(|tx| Ok(tx.execute(sql, [])?)).unwrap();
 
     let (may, others) = (
@@ -811,9 +811,9 @@ fn an_installs_percentage_is_a_change_but_its_other_lines_are_not() {
 fn with_a_hundred_thousand_queued_jobs_only_news_is_sent() {
     let site = Site::new();
     let mut db = site.host.db();
-    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
-                INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', \
-                'x', 1, 1 FROM n";
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n
+                WHERE i < 100000) INSERT INTO jobs (operation, requested_by, created_at,
+                updated_at) SELECT 'start', 'x', 1, 1 FROM n";
     db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
 
     let mut received = site.changes(Viewer::Admin, Some("now"));
@@ -823,8 +823,8 @@ fn with_a_hundred_thousand_queued_jobs_only_news_is_sent() {
     assert_eq!(received.next().unwrap().data["jobs"], json!([job]));
 
     // More at once than can be listed.
-    let many = "INSERT INTO events (at, kind, actor, job_id) SELECT 1, 'job.queued', 'x', id FROM \
-                jobs LIMIT 2000";
+    let many = "INSERT INTO events (at, kind, actor, job_id) SELECT 1, 'job.queued', 'x', id
+                FROM jobs LIMIT 2000";
     db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
     assert_eq!(
         received.next().unwrap().data,

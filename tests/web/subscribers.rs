@@ -182,8 +182,8 @@ fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
     // Twenty million bytes: far more than the kernel buffers for a connection.
     let _runner = printing(
         &host,
-        "printf -v long '%04000d' 0; for ((i = 1; i <= 5000; i++)); do echo \"$i $long\"; ((i % \
-        200)) || sleep 0.1; done",
+        "printf -v long '%04000d' 0; for ((i = 1; i <= 5000; i++)); \
+         do echo \"$i $long\"; ((i % 200)) || sleep 0.1; done",
     );
 
     let job = host.enqueue(&["install"]);

@@ -243,8 +243,8 @@ impl PartialFile<'_> {
             .parent()
             .unwrap_or(&self.destination.path);
         Err(Error::failed(format!(
-            "another process replaced the backup file in {} during the backup: save to a directory \
-             that only you can write",
+            "another process replaced the backup file in {} during the backup: \
+             save to a directory that only you can write",
             directory.display()
         )))
     }

@@ -62,8 +62,8 @@ impl StoppedUnits {
         match systemctl("start", &self.0)? {
             (0, _) => Ok(()),
             (_, text) => Err(Error::unavailable(format!(
-                "left4me does not start again: {}; see `left4me doctor`, then as root `systemctl \
-                start {}`",
+                "left4me does not start again: {}; see `left4me doctor`, \
+                 then as root `systemctl start {}`",
                 one_line(&text),
                 self.0.join(" ")
             ))),

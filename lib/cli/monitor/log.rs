@@ -246,8 +246,8 @@ mod tests {
         /// A log of `lines` lines (`line 1` and so on), on a screen of ten rows.
         fn new(lines: i64) -> Self {
             let db = with_servers(0);
-            let job = "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES \
-                       ('install', 'x', 1, 1)";
+            let job = "INSERT INTO jobs (operation, requested_by, created_at, updated_at)
+                       VALUES ('install', 'x', 1, 1)";
             db.execute(job, []).unwrap();
 
             let mut reader = Self {
@@ -415,10 +415,9 @@ mod tests {
     #[test]
     fn a_long_search_runs_in_batches_and_escape_ends_it() {
         let mut reader = Reader::new(1);
-        let more =
-            "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
-                    INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT 1, i, 1, 'stdout', \
-                    'x' FROM n";
+        let more = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n
+             WHERE i < 50000) INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT 1, i, 1,
+             'stdout', 'x' FROM n";
         reader.db.execute(more, []).unwrap();
         reader.press(&[Key::Home, Key::Char('/'), Key::Char('y')]);
         reader.log.key(&Key::Enter);

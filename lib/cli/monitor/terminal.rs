@@ -26,15 +26,15 @@ static ACQUIRED: AtomicBool = AtomicBool::new(false);
 pub fn require_terminal() -> Result<()> {
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         return Err(Error::usage(
-            "monitor needs a terminal for input and output (with ssh: `ssh -t`); \
-             `left4me-job list` does not",
+            "monitor needs a terminal for input and output (with ssh: \
+             `ssh -t`); `left4me-job list` does not",
         ));
     }
 
     if std::env::var_os("TERM").is_none_or(|kind| kind.is_empty() || kind == "dumb") {
         return Err(Error::usage(
-            "monitor cannot draw on a terminal with this TERM; `left4me-job list` does not need \
-            one",
+            "monitor cannot draw on a terminal with this TERM; \
+             `left4me-job list` does not need one",
         ));
     }
 

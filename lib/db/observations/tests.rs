@@ -80,20 +80,16 @@ fn a_nonsense_row_does_not_hide_the_others() {
 fn servers_of_jobs_that_have_not_ended_are_the_workers() {
     let db = with_servers(5);
     db.execute_batch(
-        "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at) VALUES (1, \
-         'start', 'x', 1, 1);
-         INSERT INTO job_targets VALUES (1, 2);
-         INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, \
-         started_at, worker_id)
-             VALUES (2, 'update', 'x', 1, 1, 'running', 1, 'w'), (3, 'stop', 'x', 1, 1, \
-             'cancelling', 1, 'w');
-         INSERT INTO tasks (job_id, position, kind, server_id) VALUES (2, 0, 'stop', 3), (2, \
-         1, 'install-runtime', NULL);
-         INSERT INTO job_targets VALUES (3, 4);
-         INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, \
-         finished_at, exit_code)
-             VALUES (4, 'start', 'x', 1, 1, 'succeeded', 1, 0);
-         INSERT INTO job_targets VALUES (4, 5);",
+        "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at)
+         VALUES (1, 'start', 'x', 1, 1); INSERT INTO job_targets
+         VALUES (1, 2); INSERT INTO jobs (id, operation, requested_by, created_at, updated_at,
+         state, started_at, worker_id)
+         VALUES (2, 'update', 'x', 1, 1, 'running', 1, 'w'), (3, 'stop', 'x', 1, 1, 'cancelling',
+         1, 'w'); INSERT INTO tasks (job_id, position, kind, server_id)
+         VALUES (2, 0, 'stop', 3), (2, 1, 'install-runtime', NULL); INSERT INTO job_targets
+         VALUES (3, 4); INSERT INTO jobs (id, operation, requested_by, created_at, updated_at,
+         state, finished_at, exit_code)
+         VALUES (4, 'start', 'x', 1, 1, 'succeeded', 1, 0); INSERT INTO job_targets VALUES (4, 5);",
     )
     .unwrap();
 

@@ -70,8 +70,8 @@ fn a_masked_unit_is_unmasked_and_not_installed_again() {
 
     assert_eq!(
         command(1),
-        "systemctl unmask --runtime left4me-worker.service && systemctl start \
-        left4me-worker.socket"
+        "systemctl unmask --runtime left4me-worker.service \
+         && systemctl start left4me-worker.socket"
     );
 }
 

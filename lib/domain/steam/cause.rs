@@ -250,15 +250,15 @@ impl Cause {
             Cause::NoSubscription | Cause::MissingConfiguration | Cause::InvalidPlatform
                 if !named =>
             {
-                "set LEFT4ME_STEAM_ACCOUNT to an account that owns the game (README, \"A Steam \
-                account\")"
+                "set LEFT4ME_STEAM_ACCOUNT to an account that \
+                 owns the game (README, \"A Steam account\")"
             }
             Cause::NoSubscription => {
                 "use an account that owns Left 4 Dead 2 in LEFT4ME_STEAM_ACCOUNT"
             }
             Cause::Credentials | Cause::SteamGuard => {
-                "log in once by hand as left4me-steam (README, \"A Steam account\"), then install \
-                again"
+                "log in once by hand as left4me-steam (README, \
+                 \"A Steam account\"), then install again"
             }
             Cause::AccountRefused => {
                 "log in with Steam itself to see why, or use another LEFT4ME_STEAM_ACCOUNT"
@@ -273,18 +273,17 @@ impl Cause {
                 "end the other login, or use an account for this host alone"
             }
             Cause::Silent => {
-                "see its last lines in the job's log; install again, and check the network if it \
-                repeats"
+                "see its last lines in the job's log; \
+                 install again, and check the network if it repeats"
             }
             Cause::MissingConfiguration | Cause::InvalidPlatform => "install again later",
             Cause::NotWritten => {
-                "check the disk's health and free space (`sudo left4me doctor`, `dmesg`), then \
-                install \
-                again"
+                "check the disk's health and free space (`sudo left4me doctor`, \
+                 `dmesg`), then install again"
             }
             Cause::Fatal | Cause::Killed => {
-                "see its last lines in the job's log; a fresh copy of steamcmd often helps \
-                (README, step 3)"
+                "see its last lines in the job's log; \
+                 a fresh copy of steamcmd often helps (README, step 3)"
             }
             Cause::Incomplete
             | Cause::FilesMissing

@@ -257,8 +257,8 @@ mod tests {
             ),
             (
                 254,
-                "[----] !!! Fatal Error: Steamcmd needs to be online to update. Please confirm \
-                your network.",
+                "[----] !!! Fatal Error: Steamcmd needs to be online to update. \
+                 Please confirm your network.",
                 Cause::Network,
             ),
             (
@@ -401,8 +401,8 @@ mod tests {
     fn what_steamcmd_always_prints_is_no_failure() {
         for line in [
             "ILocalize::AddFile() failed to load file \"public/steambootstrapper_english.txt\".",
-            "threadtools.cpp (3552) : Assertion Failed: Illegal termination of worker thread \
-            'Thread(0x1/0x2'",
+            "threadtools.cpp (3552) : Assertion Failed: \
+             Illegal termination of worker thread 'Thread(0x1/0x2'",
             "WARNING: setlocale('en_US.UTF-8') failed, using locale: 'C'.",
             "Unloading Steam API...OK",
             " Update state (0x61) downloading, progress: 45.32 (1234 / 5678)",
@@ -424,8 +424,8 @@ mod tests {
                      ERROR! Failed to request AppInfo update, not online or not logged in to \
                      Steam.";
         assert_eq!(cause(8, lines), Cause::Credentials);
-        let lines = "Waiting for user info...FAILED (Timed out)\nError! App '222860' state is \
-                    0x202 after update job.";
+        let lines = "Waiting for user info...FAILED (Timed out)\nError! \
+                     App '222860' state is 0x202 after update job.";
         assert_eq!(cause(8, lines), Cause::DiskFull);
     }
 
@@ -491,8 +491,8 @@ mod tests {
         #[test]
         fn a_disk_that_is_full_is_never_tried_again(code in any::<i32>(), full in prop::bool::ANY) {
             let word = if full { "0x202" } else { "0x212" };
-            let found = cause(code, &format!("Error! App '222860' state is {word} after update \
-                                             job."));
+            let found = cause(code, &format!("Error! App '222860' state \
+                                              is {word} after update job."));
             prop_assert_eq!(found.retry(), Retry::Never);
         }
     }

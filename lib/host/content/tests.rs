@@ -162,8 +162,7 @@ fn content_beside_left4dead2_is_found_and_the_list_is_bounded() {
     assert_eq!(lines.len(), 5, "{lines:?}");
     assert!(
         lines.contains(
-            &"overlays/x/addons: the game reads left4dead2/addons: move it to \
-         left4dead2/addons"
+            &"overlays/x/addons: the game reads left4dead2/addons: move it to left4dead2/addons"
                 .to_owned()
         )
     );

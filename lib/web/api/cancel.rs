@@ -125,9 +125,9 @@ pub async fn job(
 ///
 /// The same as cancelling its job with `task`.
 #[utoipa::path(post, path = "/api/tasks/{id}/cancel", operation_id = "cancelTask", tag = "cancel", params(("id" = TaskId, Path, description = "The task.")),
-    request_body(content = CancelTask, description = "Optional. Without a body the tasks that \
-                                                     depend on it are cancelled too, without a \
-                                                     reason."), responses(
+    request_body(content = CancelTask, description = "Optional. Without a body the \
+                                                      tasks that depend on it are cancelled too, \
+                                                      without a reason."), responses(
     (status = 200, body = CancelResult, description = "The progress of the cancellation."),
     (status = 400, body = Refused, description = "It had ended before; nothing was cancelled."),
     (status = 409, body = FailureBody, description = "It changed at the same moment; retry."),

@@ -189,8 +189,8 @@ impl NewJob {
 
             if self.all || !self.servers.is_empty() {
                 let message = format!(
-                    "servers: {operation} concerns the game files of all servers, and takes \
-                    neither servers nor all"
+                    "servers: {operation} concerns the game files of all servers, \
+                     and takes neither servers nor all"
                 );
 
                 return Err(Failure::unprocessable(message));
@@ -260,15 +260,14 @@ impl NewJob {
         return the first job: 1 to 200 letters, digits, '.', '-' and '_'.",
         min_length = 1, max_length = 200, pattern = "^[A-Za-z0-9._-]+$", nullable = false)),
     responses(
-    (status = 201, body = Accepted, description = "The job was \
-                                                  enqueued.", headers(("Location" = String, description = "The job."))),
-    (status = 200, body = Accepted, description = "An existing job, found by `unique` or the \
-                                                  Idempotency-Key.",
+    (status = 201, body = Accepted, description = "The job was enqueued.", headers(("Location" = String, description = "The job."))),
+    (status = 200, body = Accepted, description = "An existing job, \
+                                                   found by `unique` or the Idempotency-Key.",
         headers(("Location" = String, description = "The job."))),
-    (status = 404, body = FailureBody, description = "There is no such server, or it is another \
-                                                     user's."),
-    (status = 409, body = FailureBody, description = "The Idempotency-Key was used for another \
-                                                     request."),
+    (status = 404, body = FailureBody, description = "There is no such server, \
+                                                      or it is another user's."),
+    (status = 409, body = FailureBody, description = "The Idempotency-Key was \
+                                                      used for another request."),
 ))]
 pub async fn enqueue(
     State(app): State<App>,

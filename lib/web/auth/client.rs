@@ -115,10 +115,9 @@ impl Proxies {
         if has_proxy && is_forwarded(headers) && !self.has_complained.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(
-                "a proxy on this host is not trusted: it sends no secret, or a wrong one, in \
-                X-Left4me-Proxy; until it \
-                 does, all clients behind it count as one sender: set \
-                 LEFT4ME_WEB_PROXY_SECRET_FILE and the proxy's header"
+                "a proxy on this host is not trusted: it sends no secret, or a wrong one, \
+                 in X-Left4me-Proxy; until it does, all clients behind it count as one sender: \
+                 set LEFT4ME_WEB_PROXY_SECRET_FILE and the proxy's header"
             );
         }
     }

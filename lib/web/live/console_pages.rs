@@ -107,8 +107,8 @@ impl Inner {
             match spawn("console-page", move || inner.read_pages()) {
                 Ok(_) => queue.readers += 1,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot start a thread for console pages; they have to \
-                                           wait");
+                    tracing::warn!(%error, "cannot start a thread for console pages; \
+                                            they have to wait");
                     if queue.readers == 0 {
                         // No thread would ever serve them: the streams ask again.
                         queue.waiting.clear();

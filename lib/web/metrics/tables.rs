@@ -115,8 +115,8 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_server_drift",
-            "1 for each server that needs attention (desired and actual state differ); no series \
-            for the others.",
+            "1 for each server that needs attention (desired and \
+             actual state differ); no series for the others.",
             MetricType::GAUGE,
             drifted,
         ),
@@ -173,8 +173,8 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_cancellation_timeouts_total",
-            "Cancellations in which a command had to be killed because its grace was over; --force \
-            is not counted.",
+            "Cancellations in which a command had to be killed \
+             because its grace was over; --force is not counted.",
             MetricType::COUNTER,
             [counter(&[], number(tables.cancellation_timeouts))],
         ),
@@ -189,8 +189,8 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_runners_terminated_total",
-            "Commands ended by cancellations, by the signal it took; lost: the connection broke \
-            before that was known.",
+            "Commands ended by cancellations, by the signal it took; \
+             lost: the connection broke before that was known.",
             MetricType::COUNTER,
             tables
                 .runners_terminated

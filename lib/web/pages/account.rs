@@ -46,8 +46,8 @@ pub async fn show(
 ) -> Result<Response, Failure> {
     let done = match query.raw("done") {
         "password" => Some(
-            "Your password was changed. Your other sessions are signed out, and your tokens are \
-            revoked.",
+            "Your password was changed. Your other sessions are signed out, \
+             and your tokens are revoked.",
         ),
         "revoked" => Some("The token was revoked and no longer works."),
         _ => None,

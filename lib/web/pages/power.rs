@@ -137,10 +137,9 @@ pub fn repairs(state: PowerState, has_files: bool) -> Vec<Button> {
     }
 
     if has_files || !down {
-        let warning = "Stops the server, deletes everything the game wrote (including maps, addons \
-                      and settings \
-                       added by hand), and rewrites its settings. It is started again if it was \
-                       running.";
+        let warning = "Stops the server, deletes everything the game wrote (including maps, \
+                       addons and settings added by hand), and rewrites its settings. \
+                       It is started again if it was running.";
         offers.push(Button {
             action: "reset",
             label: "Reset",
@@ -148,8 +147,8 @@ pub fn repairs(state: PowerState, has_files: bool) -> Vec<Button> {
             warning: Some(warning),
         });
 
-        let warning = "Stops the server and deletes its files. Its entry stays: you can start it \
-                      again or remove it.";
+        let warning = "Stops the server and deletes its files. \
+                       Its entry stays: you can start it again or remove it.";
         offers.push(Button {
             action: "delete",
             label: "Delete files",

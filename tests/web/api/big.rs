@@ -16,15 +16,14 @@ fn crowded() -> Site {
     let site = Site::new();
     let numbers = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999)";
     let rows = format!(
-        "{numbers} INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at)
-             SELECT 'restart', 'web:anna', 1, 1, 1 FROM n WHERE i < {JOBS};
-         {numbers} INSERT INTO job_targets (job_id, server_id) SELECT id, i + 1 FROM jobs, n WHERE \
-         i < 100;
-         {numbers} INSERT INTO tasks (job_id, position, kind, server_id)
-             SELECT id, i, iif(i % 2, 'start', 'stop'), i / 2 + 1 FROM jobs, n WHERE i < 200 ORDER \
-             BY id, i;
-         INSERT INTO task_dependencies (task_id, depends_on, needs)
-             SELECT id, id - 1, 'success' FROM tasks WHERE position % 2;"
+        "{numbers} INSERT INTO jobs (operation, requested_by, user_id, created_at,
+         updated_at) SELECT 'restart', 'web:anna', 1, 1, 1 FROM n
+         WHERE i < {JOBS}; {numbers} INSERT INTO job_targets (job_id, server_id) SELECT id, i + 1
+         FROM jobs, n
+         WHERE i < 100; {numbers} INSERT INTO tasks (job_id, position, kind, server_id) SELECT id,
+         i, iif(i % 2, 'start', 'stop'), i / 2 + 1 FROM jobs, n WHERE i < 200
+         ORDER BY id, i; INSERT INTO task_dependencies (task_id, depends_on, needs) SELECT id,
+         id - 1, 'success' FROM tasks WHERE position % 2;"
     );
 
     site.host

@@ -186,8 +186,8 @@ fn alerts(snapshot: &Snapshot, worker: Worker, theme: &Theme, width: u16) -> Vec
         };
 
         let words = format!(
-            "worker lost: {jobs} marked as running, but no worker runs: `systemctl start \
-             left4me-worker.socket left4me-worker.service`"
+            "worker lost: {jobs} marked as running, but no worker runs: \
+             `systemctl start left4me-worker.socket left4me-worker.service`"
         );
 
         alerts.extend(wrapped(&words, width, theme.strong(Tone::Bad)));

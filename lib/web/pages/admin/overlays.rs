@@ -1,4 +1,4 @@
-//! The catalog of overlays.
+//! The admin page for overlays: lists, adds and removes them.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use super::super::extract::{self, FormFields};
 use super::super::frame::{Frame, page};
 use crate::base::names::{BadName, OverlayName, OverlayRef};
-use crate::base::{Error, clock};
+use crate::base::{Error, Exit, clock};
 use crate::db::overlays::{self, Overlay};
 use crate::host::overlay;
 use crate::web::app::App;
@@ -129,8 +129,8 @@ async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, St
         .unwrap_or_else(|failure| vec![Err(failure.message); count])
 }
 
-/// The folders below overlays/ that can be added. The web front cannot create one by design:
-/// the user who fills a folder creates it.
+/// The folders below overlays/ that can be added. The web front does not create folders: whoever
+/// puts files into one creates it on the host.
 async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
     let found = disk::look(move || {
         let root = root.canonicalize().unwrap_or(root);
@@ -230,7 +230,8 @@ pub(super) async fn add(
             "an overlay named '{wanted}' is in the catalog already, at overlays/{}",
             there.reference
         ))),
-        Err(_) => Ok(()),
+        Err(error) if error.exit == Exit::NotFound => Ok(()),
+        Err(error) => Err(error),
     });
 
     let done = match free.await {
@@ -238,9 +239,8 @@ pub(super) async fn add(
             let located =
                 disk::look(move || overlay::locate(&root.canonicalize().unwrap_or(root), &place));
             located.await?.map_err(|error| {
-                let message =
-                    "This page cannot create folders: `sudo left4me overlay add NAME` on the host \
-                    creates and adds one";
+                let message = "This page cannot create folders: \
+                     `sudo left4me overlay add NAME` on the host creates and adds one";
                 Error::usage(format!("{error}. {message}"))
             })
         }

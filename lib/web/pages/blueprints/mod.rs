@@ -262,8 +262,7 @@ async fn save(
         Ok(Saved::Changed(at)) => {
             draft.updated_at = at.to_string();
             let message = "This blueprint was changed since you opened it. Nothing is saved yet; \
-                          what you typed is below. \
-                         Saving now replaces the other change.";
+                           what you typed is below. Saving now replaces the other change.";
             let troubles = DraftErrors {
                 all: Some(message.to_owned()),
                 ..DraftErrors::default()
