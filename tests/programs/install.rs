@@ -106,11 +106,11 @@ fn options_that_make_no_sense_are_refused() {
         (&["--host", "a", "--host", "b"], "given twice"),
         (
             &["--host", "a", "--lock-timeout", "-1"],
-            "no number of seconds",
+            "not a number of seconds",
         ),
         (
             &["--host", "a", "--lock-timeout", "1;id"],
-            "no number of seconds",
+            "not a number of seconds",
         ),
         (&["a"], "unknown argument 'a'"),
         (&["--hosts", "a"], "unknown argument '--hosts'"),
