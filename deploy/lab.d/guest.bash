@@ -66,7 +66,9 @@ mount_rootfs() {
     printf '%s\n' "$name" >"$disk/rootfs/etc/hostname"
     printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name" >"$disk/rootfs/etc/hosts"
     mount --bind "$disk/rootfs" "$dir/rootfs"
-    mount -t overlay left4me-lab -o "lowerdir=$image/usr,upperdir=$disk/usr,workdir=$disk/work" "$dir/rootfs/usr"
+    # No overlay can be written where the disk is a directory on another overlay, as in some containers.
+    mount -t overlay left4me-lab -o "lowerdir=$image/usr,upperdir=$disk/usr,workdir=$disk/work" "$dir/rootfs/usr" ||
+        cp -a --reflink=auto "$image/usr/." "$dir/rootfs/usr/"
     stat -c %d:%i "$dir/rootfs" >"$dir/inode"
 }
 

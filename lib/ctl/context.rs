@@ -44,8 +44,15 @@ impl OperationContext for CtlContext {
 
         let verb = request.verb();
         match (&end.refused, foreign(end.exit)) {
-            (Some(why), exit) => Err(Error::new(exit, format!("{verb}: {why}"))),
-            (None, _) => verdict(verb, &end, Some("see its output above".to_owned()), None),
+            (Some(why), exit) => Err(Error::new(exit, why)),
+            (None, exit) => verdict(verb, &end, Some("see its output above".to_owned()), None)
+                .map_err(|mut error| {
+                    // The command's own code, also when one of its processes is left.
+                    if end.exit != 0 {
+                        error.exit = exit;
+                    }
+                    error
+                }),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::base::{Error, Exit, Result};
 use crate::domain::blueprint::Spec;
 use crate::domain::server::ActualState;
 use crate::host::instance::{self, Initialized};
-use crate::host::operation::{self, OperationContext as _};
+use crate::host::operation::{self, OperationContext as _, Start};
 use crate::process::overlay_mounts;
 use crate::wire::HelperRequest;
 
@@ -51,14 +51,17 @@ impl CtlContext {
             return Err(missing(name));
         }
 
-        let observed =
-            operation::start(self, name, &mut None).map_err(|error| match error.exit {
+        let observed = operation::start(self, name, &mut Start::default()).map_err(|error| {
+            let see_logs = |error| format!("{error}; see `l4d2ctl logs {name}`");
+            match error.exit {
                 // The unit has failed, and its journal says more.
-                Exit::Failed | Exit::Foreign(_) => {
-                    Error::new(error.exit, format!("{error}; see `l4d2ctl logs {name}`"))
+                Exit::Failed => Error::new(Exit::Failed, see_logs(error)),
+                exit @ Exit::Foreign(_) => {
+                    Error::new(exit, see_logs(error.within(format!("start {name}"))))
                 }
                 _ => error,
-            })?;
+            }
+        })?;
 
         line(&format!(
             "instance {name} is {} ({})",
@@ -68,25 +71,30 @@ impl CtlContext {
     }
 
     pub(super) fn stop(&self, name: &InstanceName) -> Result<()> {
-        self.disable(name)?;
+        self.disable(name, "stop")?;
         line(&format!("instance {name} is stopped"))
     }
 
     pub(super) fn delete(&self, name: &InstanceName) -> Result<()> {
-        self.disable(name)?;
-        operation::remove(self, name)?;
+        self.disable(name, "delete")?;
+        operation::remove(self, name).map_err(|error| error.within(format!("delete {name}")))?;
         line(&format!("instance {name} is deleted"))
     }
 
-    fn disable(&self, name: &InstanceName) -> Result<()> {
-        self.ask_helper(HelperRequest::Disable {
+    fn disable(&self, name: &InstanceName, verb: &str) -> Result<()> {
+        let request = HelperRequest::Disable {
             server: name.clone(),
             observe: false,
-        })
+        };
+        self.ask_helper(request)
+            .map_err(|error| error.within(format!("{verb} {name}")))
     }
 
     pub(super) fn status(&self, name: &InstanceName, as_json: bool) -> Result<()> {
-        let unit = self.show(name)?.unit;
+        let shown = self.show(name);
+        let unit = shown
+            .map_err(|error| error.within(format!("status {name}")))?
+            .unit;
         let initialized = instance::is_initialized(&self.paths.root, name);
         let is_down = matches!(unit.actual(), ActualState::Stopped | ActualState::Unknown);
         if !initialized && is_down && unit.enabled != Some(true) {
@@ -114,6 +122,7 @@ impl CtlContext {
 
     pub(super) fn logs(&self, name: &InstanceName, lines: u32, follow: bool) -> Result<()> {
         self.ask_helper(HelperRequest::journal(name.clone(), lines, follow))
+            .map_err(|error| error.within(format!("logs {name}")))
     }
 }
 

@@ -119,14 +119,23 @@ pub fn install<L: Display>(
     context.send(&request, &mut Reply::default())
 }
 
-/// Enables and starts the unit. `seen` becomes the newest state that was read, also on failure.
+/// How far a start came, also when it failed.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// systemctl succeeded. Before that, the unit's last output is that of an earlier run.
+    pub enabled: bool,
+    /// The newest state that was read.
+    pub seen: Option<Observed>,
+}
+
+/// Enables and starts the unit.
 ///
 /// Fails with 4 over an unfinished installation; 1 when the unit is not up; the command's own code
 /// and the cause, as far as the unit shows it, when systemctl failed.
 pub fn start<C: OperationContext>(
     context: &C,
     instance: &InstanceName,
-    seen: &mut Option<Observed>,
+    progress: &mut Start,
 ) -> Result<Observed> {
     let label = format!("{} {instance}", C::INSTANCE);
     installation::refuse_unfinished(&context.paths().root).map_err(|error| error.within(&label))?;
@@ -137,6 +146,10 @@ pub fn start<C: OperationContext>(
     });
     let mut reply = Reply::default();
     let enabled = context.send(&request, &mut reply);
+    let Start {
+        enabled: is_enabled,
+        seen,
+    } = progress;
     *seen = reply.observed;
 
     // systemctl reports that the start failed; the unit has the reason.
@@ -146,6 +159,7 @@ pub fn start<C: OperationContext>(
             None => error,
         });
     }
+    *is_enabled = true;
 
     let observed = match seen {
         Some(observed) => observed,

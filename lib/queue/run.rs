@@ -12,7 +12,7 @@ use crate::domain::server::ActualState;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::content;
 use crate::host::instance::{self, Initialized};
-use crate::host::operation::{self, OperationContext as _, Reply};
+use crate::host::operation::{self, OperationContext as _, Reply, Start};
 use crate::host::units::Observed;
 use crate::queue::context::{TaskContext, WorkerContext};
 use crate::queue::stay_up;
@@ -139,12 +139,13 @@ fn note_content(context: &TaskContext<'_>, server: ServerId, spec: &Spec) {
 
 fn start(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
-    let mut seen = None;
-    let started = operation::start(context, &instance, &mut seen)
-        .and_then(|observed| stay_up(context, &instance, observed, &mut seen));
-    ended.observed = seen.map(|observed| (server, observed));
+    let mut progress = Start::default();
+    let started = operation::start(context, &instance, &mut progress)
+        .and_then(|observed| stay_up(context, &instance, observed, &mut progress.seen));
+    ended.observed = progress.seen.map(|observed| (server, observed));
 
-    let observed = started.map_err(|error| with_last_line(context, &instance, error))?;
+    let observed =
+        started.map_err(|error| with_last_line(context, &instance, progress.enabled, error))?;
     context.note(format!(
         "server {server} is {} ({})",
         observed.unit.actual(),
@@ -180,7 +181,12 @@ fn stay_up(
 
 /// Copies the last lines of a server that failed to start to the job's log, and adds the game's
 /// last one to the error.
-fn with_last_line(context: &TaskContext<'_>, instance: &InstanceName, error: Error) -> Error {
+fn with_last_line(
+    context: &TaskContext<'_>,
+    instance: &InstanceName,
+    enabled: bool,
+    error: Error,
+) -> Error {
     // It was not tried.
     if error.exit == Exit::Conflict {
         return error;
@@ -189,6 +195,8 @@ fn with_last_line(context: &TaskContext<'_>, instance: &InstanceName, error: Err
     match (context.journal(instance, 20), error.exit) {
         // The helper has put the cause into the message of systemctl's failure.
         (_, Exit::Foreign(_)) | (Ok(None) | Err(_), _) => error,
+        // These lines are from an earlier run.
+        (Ok(Some(_)), _) if !enabled => error,
         (Ok(Some(line)), exit) => Error::new(exit, format!("{error}; its last line: {line}")),
     }
 }

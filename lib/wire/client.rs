@@ -20,7 +20,8 @@ use serde::Serialize;
 
 use super::line::{Filled, LineReader, timeout};
 use super::{
-    ANSWER_LIMIT, Answer, Cancel, Control, EndedBy, Observation, STARTED_LIMIT, Stream, Tree,
+    ANSWER_LIMIT, Answer, Cancel, Control, EndedBy, LINE_LIMIT, Observation, STARTED_LIMIT, Stream,
+    Tree,
 };
 use crate::base::{Error, Result};
 
@@ -166,7 +167,7 @@ impl Connection {
             } else if let Some(observation) = answer.observed {
                 each(Output::Observed(observation))?;
             } else if let Some(error) = answer.error {
-                refused = Some(error.into_owned());
+                refused = Some(error.chars().take(LINE_LIMIT).collect());
             } else if let Some(started) = answer.started {
                 let (unit, server) = (started.unit, self.server_pid());
                 each(Output::Started { unit, server })?;

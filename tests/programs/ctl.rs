@@ -442,10 +442,12 @@ fn the_exit_code_and_output_of_a_command_are_passed_on() {
         "{start:?}"
     );
 
-    host.run(&["stop", "7"]).failed(64, &["not for you"]);
-    host.run(&["status", "7"]).failed(1, &["both.sock"]);
+    host.run(&["stop", "7"])
+        .failed(64, &["stop 7: not for you"]);
+    host.run(&["status", "7"])
+        .failed(1, &["status 7: ", "both.sock"]);
     host.run(&["logs", "7"])
-        .failed(1, &["both.sock", "invalid answer"]);
+        .failed(1, &["logs 7: ", "both.sock", "invalid answer"]);
 
     let install = host.run(&["install"]);
     assert_eq!(
