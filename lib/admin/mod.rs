@@ -105,12 +105,10 @@ impl Context {
 }
 
 /// The program's command line, for its manual page and completions.
-#[must_use]
 pub fn command() -> clap::Command {
     AdminCli::command()
 }
 
-#[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
     // What is wrong in the settings file is a finding of the doctor.

@@ -11,7 +11,6 @@ static CALLER: OnceLock<String> = OnceLock::new();
 
 /// The login name of the real uid; under sudo, the name of the user who ran sudo. `uid N` for a uid
 /// without a name.
-#[must_use]
 pub fn caller() -> String {
     CALLER.get_or_init(lookup).clone()
 }

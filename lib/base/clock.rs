@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::time::{ClockId, clock_gettime};
 
 /// Unix time in milliseconds, UTC. A clock set before 1970 reads as 0.
-#[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one place that reads the wall clock"
@@ -32,7 +31,6 @@ pub struct Moment {
 }
 
 impl Moment {
-    #[must_use]
     pub fn now() -> Self {
         let now = now_ms();
         // Unlike CLOCK_MONOTONIC, this clock also counts while the host sleeps.
@@ -47,7 +45,6 @@ impl Moment {
 
     /// Converts systemd's monotonic time `us` to unix ms. Gives `now` for 0 (it never happened) and
     /// for a time in the future.
-    #[must_use]
     pub fn wall(&self, us: u64) -> i64 {
         let ago = if us == 0 {
             0
@@ -66,37 +63,31 @@ fn microseconds(clock: ClockId) -> u64 {
 
 /// `ms` in the time zone of the host, or in that of the user's TZ, with the zone's name:
 /// `2026-11-20 21:44:07 CET`.
-#[must_use]
 pub fn local(ms: i64) -> String {
     zoned(ms, "%Y-%m-%d %H:%M:%S %Z")
 }
 
 /// The date of `ms` alone: `2026-11-20`.
-#[must_use]
 pub fn day(ms: i64) -> String {
     zoned(ms, "%Y-%m-%d")
 }
 
 /// The name of the time zone at `ms`: `CET`, or `CEST` in summer; `UTC` if no zone can be read.
-#[must_use]
 pub fn zone_name(ms: i64) -> String {
     zoned(ms, "%Z")
 }
 
 /// `ms` in the host's time zone, for a file name: `20261120-214407`.
-#[must_use]
 pub fn stamp(ms: i64) -> String {
     zoned(ms, "%Y%m%d-%H%M%S")
 }
 
 /// `ms` in the host's time zone, without the date: `21:44:07`.
-#[must_use]
 pub fn time_of_day(ms: i64) -> String {
     zoned(ms, "%H:%M:%S")
 }
 
 /// `ms` for programs: `2026-11-20T20:44:07Z`.
-#[must_use]
 pub fn iso(ms: i64) -> String {
     jiff::Timestamp::from_second(ms.div_euclid(1000))
         .map_or_else(|_| "-".to_owned(), |at| at.to_string())
@@ -106,7 +97,6 @@ pub fn iso(ms: i64) -> String {
 /// time zone database. The format is `SINCE MINUTES NAME`, separated by commas, with SINCE in unix
 /// ms and MINUTES ahead of UTC. The first entry covers the time before the last change of the
 /// clocks, the last one begins at the next change.
-#[must_use]
 pub fn offsets(ms: i64) -> String {
     let Ok(at) = jiff::Timestamp::from_millisecond(ms) else {
         return String::new();
@@ -173,7 +163,6 @@ fn zoned(ms: i64, format: &str) -> String {
 }
 
 /// A duration for people: `340 ms`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`.
-#[must_use]
 pub fn span(ms: i64) -> String {
     let seconds = ms / 1000;
     match ms {

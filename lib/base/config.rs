@@ -45,7 +45,6 @@ impl Paths {
     /// The path of the database file. The file has a directory of its own, so that only that
     /// directory has to be writable for the group. The default of older versions counts as unset:
     /// left4me can no longer write there.
-    #[must_use]
     pub fn database(&self) -> PathBuf {
         match (self.root_with_database(), &self.db) {
             (None, Some(path)) => path.clone(),
@@ -55,7 +54,6 @@ impl Paths {
 
     /// The data directory if the database is in its usual place below it; none if LEFT4ME_DB names
     /// another place.
-    #[must_use]
     pub fn root_with_database(&self) -> Option<&Path> {
         match &self.db {
             None => Some(&self.root),
@@ -115,7 +113,6 @@ pub struct Grace {
 
 impl Grace {
     /// The grace period as a duration.
-    #[must_use]
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.cancel_grace_seconds.into())
     }
@@ -137,7 +134,6 @@ pub struct Pauses(pub Vec<Duration>);
 
 impl Pauses {
     /// The sum of all pauses.
-    #[must_use]
     pub fn total(&self) -> Duration {
         self.0.iter().sum()
     }
@@ -227,7 +223,6 @@ pub struct PortRange {
 
 impl PortRange {
     /// Whether `port` is in the range.
-    #[must_use]
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
@@ -267,21 +262,18 @@ fn port_range(text: &str) -> Result<PortRange, String> {
 }
 
 /// The path of this process's settings file.
-#[must_use]
 pub fn settings_file() -> PathBuf {
     std::env::var_os("LEFT4ME_ENV_FILE").map_or_else(|| PathBuf::from(SETTINGS_FILE), PathBuf::from)
 }
 
 /// Parses the arguments, environment and settings file of this process. Ends the process with
 /// clap's message: exit code 2 if they are bad, 0 for --help and --version.
-#[must_use]
 pub fn parse<C: Parser>() -> C {
     parsed_with(&settings_file(), |command| command)
 }
 
 /// Like [`parse`], but errors in the settings file do not stop a call that `judges` the file
 /// itself.
-#[must_use]
 pub fn parse_lenient<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
     let path = settings_file();
     let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -306,7 +298,6 @@ pub fn parse_lenient<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
 
 /// Like [`parse`], but ignores the environment. For a program that sudo starts: the caller must not
 /// choose where root works.
-#[must_use]
 pub fn parse_without_environment<C: Parser>() -> C {
     let blind =
         |command: clap::Command| command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
@@ -362,7 +353,6 @@ fn blamed(file: &EnvFile, error: &clap::Error) -> Option<String> {
 }
 
 /// Why the value in the settings file is refused, with its line.
-#[must_use]
 pub fn refusal(known: &KnownSetting, file: &EnvFile) -> Option<(usize, String)> {
     let assignment = file.last(&known.name)?;
     let why = known.judge(&assignment.value).err()?;

@@ -66,7 +66,6 @@ impl FromStr for ControlGroup {
 }
 
 impl ControlGroup {
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,7 +79,6 @@ impl ControlGroup {
             .take_while(move |part| !std::mem::replace(&mut ended, is_unit(part)))
     }
 
-    #[must_use]
     pub fn unit(&self) -> &str {
         self.0
             .split('/')
@@ -90,7 +88,6 @@ impl ControlGroup {
 }
 
 /// Whether `name` is an instance of one of the units that run commands.
-#[must_use]
 pub fn is_ours(name: &str) -> bool {
     let instance = UNITS
         .iter()

@@ -28,7 +28,6 @@ pub enum Exit {
 
 impl Exit {
     /// The process exit code.
-    #[must_use]
     pub fn code(self) -> u8 {
         match self {
             Exit::Failed => 1,
@@ -102,19 +101,16 @@ impl Error {
     }
 
     /// Prefixes the message: "`what`: message".
-    #[must_use]
     pub fn within(self, what: impl fmt::Display) -> Self {
         Self::new(self.exit, format!("{what}: {}", self.message))
     }
 
     /// Appends a reason to the message: "message (`why`)".
-    #[must_use]
     pub fn because(self, why: impl fmt::Display) -> Self {
         Self::new(self.exit, format!("{} ({why})", self.message))
     }
 
     /// Prints `PROGRAM: message` on standard error and returns the exit code.
-    #[must_use]
     pub fn report(&self, program: &str) -> ExitCode {
         eprintln!("{program}: {}", self.message);
         ExitCode::from(self.exit.code())

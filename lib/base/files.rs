@@ -65,7 +65,6 @@ pub fn open_to_read(path: &Path) -> IoResult<File> {
 }
 
 /// Says what a file is if it is not a regular file.
-#[must_use]
 pub fn not_regular(found: &Metadata) -> String {
     format!("it is {}, not a regular file", kind(found.file_type()))
 }
@@ -84,7 +83,6 @@ fn explain(path: &Path, error: IoError) -> IoError {
 
 /// Why a file, whose metadata was read without following a link, is refused. None if it is a
 /// regular file that belongs to user left4me or to the current user.
-#[must_use]
 pub fn refusal(found: &Metadata) -> Option<String> {
     if !found.is_file() {
         return Some(not_regular(found));
@@ -103,7 +101,6 @@ pub fn refusal(found: &Metadata) -> Option<String> {
 }
 
 /// The type of a file, in words.
-#[must_use]
 pub fn kind(kind: FileType) -> &'static str {
     match kind {
         kind if kind.is_file() => "a regular file",

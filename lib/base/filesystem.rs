@@ -31,7 +31,6 @@ pub const ADVICE: &str = "mount one that can (ext4, xfs, btrfs; in a container: 
 
 /// The name of the file system of `path`, or of its nearest existing ancestor, if it cannot hold an
 /// upper layer. None if it can, or if it is unknown.
-#[must_use]
 pub fn unfit(path: &Path) -> Option<&'static str> {
     let kind = path
         .ancestors()

@@ -7,7 +7,6 @@ use super::visible::visible;
 /// The normal form in which a name is stored and looked up: Unicode NFC, without surrounding
 /// spaces. The same letters can be encoded in several ways, and names that look the same must be
 /// equal.
-#[must_use]
 pub fn normal(text: &str) -> String {
     text.trim().nfc().collect()
 }

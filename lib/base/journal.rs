@@ -69,7 +69,6 @@ pub fn start(level: LevelFilter) {
 }
 
 /// The exit code of a service; a failure is logged as an error.
-#[must_use]
 pub fn exit_code(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

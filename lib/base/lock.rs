@@ -76,7 +76,6 @@ fn file_of(path: &Path, role: &str) -> PathBuf {
 /// Whether the lock of `role` is held. It is read from /proc/locks, because an attempt to take the
 /// lock would hold it for a moment, and a worker that starts in that moment would exit. None if it
 /// is unknown.
-#[must_use]
 pub fn is_held(path: &Path, role: &str) -> Option<bool> {
     let inode = match fs_err::symlink_metadata(file_of(path, role)) {
         Ok(file) => file.ino(),

@@ -25,7 +25,6 @@ impl std::error::Error for BadName {}
 
 impl BadName {
     /// A refusal with this message.
-    #[must_use]
     pub fn new(message: String) -> Self {
         Self(message)
     }
@@ -39,7 +38,6 @@ impl From<BadName> for crate::base::Error {
 
 /// A refused text, safe for an error message: at most 40 characters, with invisible and control
 /// characters escaped.
-#[must_use]
 pub fn shown(text: &str) -> String {
     let begin: String = text.chars().take(40).collect();
     let mut out = String::with_capacity(begin.len());
@@ -148,7 +146,6 @@ macro_rules! name_type {
         pub struct $name(String);
 
         impl $name {
-            #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -277,25 +274,21 @@ impl From<ServerId> for InstanceName {
 }
 
 /// The unit of a server: `left4me-server@INSTANCE.service`.
-#[must_use]
 pub fn server_unit(instance: impl fmt::Display) -> String {
     format!("left4me-server@{instance}.service")
 }
 
 /// The unit that empties a server's upper layer: `left4me-purge@INSTANCE.service`.
-#[must_use]
 pub fn purge_unit(instance: impl fmt::Display) -> String {
     format!("left4me-purge@{instance}.service")
 }
 
 /// The unit that mounts the layers of a server: `left4me-overlay@INSTANCE.service`.
-#[must_use]
 pub fn overlay_unit(instance: impl fmt::Display) -> String {
     format!("left4me-overlay@{instance}.service")
 }
 
 /// The instance in the name of an overlay's unit.
-#[must_use]
 pub fn overlay_instance(unit: &str) -> Option<&str> {
     unit.strip_prefix("left4me-overlay@")?
         .strip_suffix(".service")
@@ -303,7 +296,6 @@ pub fn overlay_instance(unit: &str) -> Option<&str> {
 }
 
 /// The instance in the name of a server's unit. None for other units and for the template.
-#[must_use]
 pub fn server_instance(unit: &str) -> Option<&str> {
     unit.strip_prefix("left4me-server@")?
         .strip_suffix(".service")

@@ -32,19 +32,16 @@ fn send(state: &[NotifyState]) {
 }
 
 /// How often to notify the watchdog, half of WATCHDOG_USEC; none if the unit has no watchdog.
-#[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
 /// The first socket passed to this process (`sd_listen_fds`), if any. Call it only once.
-#[must_use]
 pub fn passed_socket() -> Option<OwnedFd> {
     passed_sockets().into_iter().next()
 }
 
 /// All sockets passed to this process. Call it only once.
-#[must_use]
 pub fn passed_sockets() -> Vec<OwnedFd> {
     let Ok(fds) = sd_notify::listen_fds() else {
         return Vec::new();

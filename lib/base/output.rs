@@ -59,7 +59,6 @@ fn escaped(json: &str) -> Cow<'_, str> {
 }
 
 /// `text` made safe for a terminal: control and deceptive characters become visible.
-#[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     let text = visible(text);
     if text.contains(|c: char| c.is_control() && c != '\t') {

@@ -71,14 +71,12 @@ impl Checked {
     }
 
     /// The result of a test for `root` in the last two minutes, if there was one.
-    #[must_use]
     pub fn recent(root: &Path) -> Option<Self> {
         let now = clock::Moment::now().monotonic_us;
         Self::last(root).filter(|checked| now.saturating_sub(checked.at_us) < FRESH_US)
     }
 
     /// The result of the last test for `root` since the host booted, if there was one.
-    #[must_use]
     pub fn last(root: &Path) -> Option<Self> {
         let text = fs_err::read_to_string(Path::new(DIRECTORY).join("result")).ok()?;
         Self::parse(&text, root)
@@ -91,7 +89,6 @@ impl Checked {
     }
 
     /// Why a download makes no sense: no server could start.
-    #[must_use]
     pub fn refusal(&self) -> Option<String> {
         let OverlayVerdict::Unfit { why, .. } = &self.verdict else {
             return None;
@@ -100,7 +97,6 @@ impl Checked {
     }
 
     /// What does not work, although servers start.
-    #[must_use]
     pub fn limits(&self) -> Option<String> {
         let OverlayVerdict::Limited { why, .. } = &self.verdict else {
             return None;
@@ -109,7 +105,6 @@ impl Checked {
     }
 
     /// The tested directory and its file system: `/var/lib/left4me/runtime (overlay)`.
-    #[must_use]
     pub fn place(&self) -> String {
         format!(
             "{} ({})",

@@ -51,7 +51,6 @@ pub fn hash(password: &str) -> Result<String> {
 }
 
 /// Whether `password` matches `hash`. A damaged hash matches no password.
-#[must_use]
 pub fn verify(password: &str, hash: &str) -> bool {
     let parsed = argon2::password_hash::phc::PasswordHash::new(hash);
     password.len() <= MAX_BYTES

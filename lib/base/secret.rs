@@ -14,13 +14,11 @@ pub fn random() -> Result<String> {
 }
 
 /// The hash of a secret, as it is stored.
-#[must_use]
 pub fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
 /// Bytes in hexadecimal, lower case.
-#[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes

@@ -43,7 +43,6 @@ impl ServerUser {
     /// The user of an instance, the same on every host. If the instance's name is too long to be
     /// part of a user name, the name has a hash after a second underscore, which sets it apart from
     /// all others; the generator system-generators/left4me writes it into the units.
-    #[must_use]
     pub fn of(server: &InstanceName) -> Self {
         let mut name = format!("{PREFIX}{server}");
         if name.len() > MAX_NAME {
@@ -64,7 +63,6 @@ impl ServerUser {
 }
 
 /// Whether this is a server's user: by its id, or by its name if another user had the id.
-#[must_use]
 pub fn is_server_user(uid: u32) -> bool {
     has_number(uid)
         || User::from_uid(Uid::from_raw(uid))
@@ -74,7 +72,6 @@ pub fn is_server_user(uid: u32) -> bool {
 }
 
 /// Whether left4me created this user: by its id, or by its comment if another user had the id.
-#[must_use]
 pub fn is_managed(user: &User) -> bool {
     has_number(user.uid.as_raw()) || user.gecos.to_string_lossy().starts_with(COMMENT)
 }

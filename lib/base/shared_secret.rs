@@ -68,7 +68,6 @@ impl Secret {
     }
 
     /// Whether `text` is the secret, in constant time.
-    #[must_use]
     pub fn is(&self, text: &[u8]) -> bool {
         let other = Self::of(text);
         self.0

@@ -30,7 +30,6 @@ impl Tone {
     }
 
     /// `text` in this colour, if `colours` is set.
-    #[must_use]
     pub fn paint(self, text: &str, colours: bool) -> String {
         match self.code() {
             code if colours && !code.is_empty() => format!("{code}{text}\u{1b}[0m"),
@@ -47,14 +46,12 @@ pub struct Table {
 }
 
 /// Whether standard output takes colour.
-#[must_use]
 pub fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::io::stdout().is_terminal()
 }
 
 impl Table {
-    #[must_use]
     pub fn new<const N: usize>(headings: [&'static str; N]) -> Self {
         Self {
             headings: headings.map(str::to_owned).to_vec(),
@@ -106,7 +103,6 @@ impl Table {
     }
 
     /// The lines of the table. Every column but the last is padded to its widest cell.
-    #[must_use]
     pub fn lines(&self, colours: bool) -> Vec<String> {
         let headings = self
             .headings

@@ -32,7 +32,6 @@ pub fn ids(name: &str) -> Result<(Uid, Gid)> {
 }
 
 /// The user's id, if the user exists.
-#[must_use]
 pub fn uid(name: &str) -> Option<Uid> {
     User::from_name(name).ok().flatten().map(|user| user.uid)
 }
@@ -54,7 +53,6 @@ pub fn become_user(uid: Uid, gid: Gid) -> Result<()> {
 /// belong to the same user as the others, and a link placed there by another member of the group
 /// leads no further than left4me's permissions. Root stays root in a directory that only root can
 /// change, and where there is no user left4me, as on a developer's machine.
-#[must_use]
 pub fn unprivileged_user(directory: &Path) -> Option<(Uid, Gid)> {
     if !geteuid().is_root() {
         return None;

@@ -9,7 +9,6 @@
 use std::borrow::Cow;
 
 /// Whether `c` is deceptive between these neighbours.
-#[must_use]
 pub fn is_deceptive(before: Option<char>, c: char, after: Option<char>) -> bool {
     match c {
         // ASCII first, because nearly all text is ASCII.
@@ -26,7 +25,6 @@ pub fn is_deceptive(before: Option<char>, c: char, after: Option<char>) -> bool 
 
 /// Whether `c` is a bidirectional control, a separator, a zero-width or deprecated format
 /// character, a tag or a filler.
-#[must_use]
 pub fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -44,13 +42,11 @@ fn joins(c: char) -> bool {
 }
 
 /// The visible form of a deceptive character.
-#[must_use]
 pub fn number(c: char) -> String {
     format!("\\u{{{:x}}}", u32::from(c))
 }
 
 /// Replaces deceptive characters by their numbers. Control characters are left to the caller.
-#[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return text.into();

@@ -58,7 +58,6 @@ pub fn walk(path: &Path) -> IoResult<Walked> {
 /// Opens, with root's rights, a file that root named and that only root can change. None if this is
 /// not root, or for any other file: such a file is opened later, with the rights of the user that
 /// root becomes.
-#[must_use]
 pub fn open_root_owned(path: &Path) -> Option<File> {
     if !geteuid().is_root() {
         return None;

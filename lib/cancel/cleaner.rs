@@ -49,7 +49,6 @@ pub struct CleanUpReport {
 }
 
 /// Cleans, then verifies.
-#[must_use]
 pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
     failpoint::hit("cancel.cleaning");
     let cleaned = clean(work, root);
@@ -113,7 +112,6 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
 }
 
 /// The report of a cleanup that did not end in time.
-#[must_use]
 pub fn timed_out(id: CancellationId, now: i64) -> CleanUpReport {
     let message =
         "the cleanup did not finish in time; see `systemctl status` and the journal".to_owned();

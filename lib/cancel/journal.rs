@@ -102,7 +102,6 @@ impl Sent {
 
     /// Whether a command outlived its grace without --force. `closed`: the connections of the
     /// commands that did not answer were closed.
-    #[must_use]
     pub fn has_timed_out(&self, ended: &[Runner], closed: bool, now: i64) -> bool {
         let forced = |at: i64| self.force && self.escalated_at.is_none_or(|since| since <= at);
         ended.iter().any(|runner| match runner.ended_by.as_deref() {
@@ -115,7 +114,6 @@ impl Sent {
 
 impl JournalMessage {
     /// Whether the cancellation ends with it.
-    #[must_use]
     pub fn is_last(&self) -> bool {
         matches!(self, JournalMessage::Step(step) if step.step == Step::Finish)
     }
@@ -215,7 +213,6 @@ impl Signal {
 const ENDED: &str = "ended";
 
 /// The signals that a cancelled command got, in order.
-#[must_use]
 pub fn signals(runner: &Runner, sent: &Sent, now: i64) -> Vec<Signal> {
     let ended_at = runner.ended_at.unwrap_or(now).max(sent.at);
     let last = match (runner.ended_by.as_deref(), runner.tree.as_deref()) {

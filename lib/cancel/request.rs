@@ -36,7 +36,6 @@ pub struct CancelRequest<'a> {
 impl<'a> CancelRequest<'a> {
     /// Cancels the whole job, with the usual grace period and without a reason. Callers set what
     /// differs: `CancelRequest { force: true, ..CancelRequest::new(job, user) }`.
-    #[must_use]
     pub fn new(job: JobId, requested_by: &'a str) -> Self {
         Self {
             job,

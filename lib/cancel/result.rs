@@ -69,7 +69,6 @@ pub struct CancelResult {
 
 impl CancelResult {
     /// Whether the cancellation has ended, or there is none.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         self.cancellation_state.is_none_or(Progress::is_over)
     }

@@ -25,7 +25,6 @@ pub struct Tracker {
 impl Tracker {
     /// An empty tracker. `grace`: the time that runner and helper leave between SIGTERM and
     /// SIGKILL. `pauses`: between the attempts to clean up.
-    #[must_use]
     pub fn new(grace: Duration, pauses: Pauses) -> Self {
         Self {
             grace,
@@ -46,7 +45,6 @@ impl Tracker {
     }
 
     /// When a tick is due although nothing else has happened.
-    #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let deadline = |tracked: &Tracked| match &tracked.phase {
             Phase::Terminating { deadline, .. } => Some(*deadline),

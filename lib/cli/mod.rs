@@ -87,12 +87,10 @@ impl Context {
 }
 
 /// The program's command line, for its manual page and completions.
-#[must_use]
 pub fn command() -> clap::Command {
     JobCli::command()
 }
 
-#[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
     let cli = parse::<JobCli>();

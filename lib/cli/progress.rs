@@ -15,7 +15,6 @@ pub struct ProgressLine {
 
 impl ProgressLine {
     /// If not `enabled`, no line is consumed.
-    #[must_use]
     pub fn new(enabled: bool) -> Self {
         Self { enabled, bar: None }
     }

@@ -106,12 +106,10 @@ enum CtlVerb {
 }
 
 /// The program's command line, for its manual page and completions.
-#[must_use]
 pub fn command() -> clap::Command {
     CtlCli::command()
 }
 
-#[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
     let cli = parse::<CtlCli>();

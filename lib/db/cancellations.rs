@@ -274,7 +274,6 @@ pub struct StepRow {
 
 impl StepRow {
     /// A step that has not begun.
-    #[must_use]
     pub fn pending(step: Step) -> Self {
         Self {
             step,

@@ -13,13 +13,11 @@ impl From<rusqlite::Error> for Error {
 }
 
 /// An error of the database file at `path`.
-#[must_use]
 pub fn in_file(path: &Path, error: &rusqlite::Error) -> Error {
     with_hint(&format!("database {}", path.display()), error)
 }
 
 /// A file that cannot be reached.
-#[must_use]
 pub fn opening(path: &Path, error: &std::io::Error) -> Error {
     let (shown, path) = (path, path.display());
     match error.kind() {
@@ -36,7 +34,6 @@ pub fn opening(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// A file that is not a database of left4me and is not opened.
-#[must_use]
 pub fn refused(path: &Path, why: &str) -> Error {
     Error::unavailable(format!(
         "database {} is not opened: {why}; see `left4me doctor`",
@@ -83,7 +80,6 @@ fn with_hint(what: &str, error: &rusqlite::Error) -> Error {
 }
 
 /// Whether `error` comes from a UNIQUE constraint.
-#[must_use]
 pub fn is_taken(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(code, _)
         if code.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)

@@ -25,7 +25,6 @@ pub struct Identity {
 
 impl Identity {
     /// The file that is at `path` now.
-    #[must_use]
     pub fn of(path: &Path) -> Self {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let kept = open(path, flags, Mode::empty()).ok();
@@ -43,7 +42,6 @@ impl Identity {
     /// Whether the path still leads to the same file. A file that was only moved counts as the
     /// same, as when an upgrade from version 0.1 moves the database: no other file has its path,
     /// and it still has a name.
-    #[must_use]
     pub fn is_current(&self) -> bool {
         match number(&self.path) {
             None => self.file.is_none() || self.has_a_name(),
@@ -70,7 +68,6 @@ impl Identity {
     }
 
     /// The error that reports a replaced file.
-    #[must_use]
     pub fn replaced(&self) -> Error {
         let path = self.path.display();
         Error::new(

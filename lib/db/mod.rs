@@ -217,13 +217,11 @@ impl Db {
             .pragma_update(None, "wal_autocheckpoint", LONG_WAL)?)
     }
 
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The connection, for single read statements.
-    #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -256,7 +254,6 @@ impl Db {
 
     /// Whether another file has the database's name now, so that no other program sees changes of
     /// this one.
-    #[must_use]
     pub fn is_replaced(&self) -> bool {
         !self.identity.is_current()
     }

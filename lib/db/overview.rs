@@ -26,7 +26,6 @@ pub struct Servers {
 
 impl Servers {
     /// Whether the game files are in use: a server that is up has them mounted.
-    #[must_use]
     pub fn has_mounted(&self) -> bool {
         let up = [
             ActualState::Running,

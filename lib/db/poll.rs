@@ -22,13 +22,11 @@ pub struct Orphan {
 
 impl Orphan {
     /// `left4me-server@X.service`.
-    #[must_use]
     pub fn unit(&self) -> String {
         server_unit(&self.instance)
     }
 
     /// What is wrong, and what to do about it.
-    #[must_use]
     pub fn message(&self) -> String {
         let Self {
             state, instance, ..

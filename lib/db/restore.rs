@@ -19,14 +19,12 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The name of the copy that a restore creates beside the database.
-#[must_use]
 pub fn staged(database: &Path) -> PathBuf {
     file::beside(database, ".restoring")
 }
 
 /// The name under which the former database is kept; none after a hundred restores within one
 /// second.
-#[must_use]
 pub fn kept(database: &Path, stamp: &str) -> Option<PathBuf> {
     let names =
         std::iter::once(stamp.to_owned()).chain((2..100).map(|number| format!("{stamp}-{number}")));

@@ -35,7 +35,6 @@ pub struct Runner {
 
 impl Runner {
     /// A description: `left4me-runner@3.service (install of task 31, process 4711)`.
-    #[must_use]
     pub fn message(&self) -> String {
         let unit = self
             .unit
@@ -56,7 +55,6 @@ impl Runner {
     }
 
     /// What is wrong with its row, if anything.
-    #[must_use]
     pub fn invalid(&self) -> Option<String> {
         let bad = self.group().err()?;
         let group: String = self
@@ -73,7 +71,6 @@ impl Runner {
     }
 
     /// The message that it has a process which survived SIGKILL.
-    #[must_use]
     pub fn unkillable(&self) -> String {
         format!("{} has a process that cannot be killed", self.message())
     }

@@ -45,7 +45,6 @@ pub struct Task {
 }
 
 /// The outcome for each server of a plan, in the plan's order.
-#[must_use]
 pub fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
     let mut order: Vec<ServerId> = Vec::new();
     let mut facts: HashMap<ServerId, Vec<Facts<'_>>> = HashMap::new();

@@ -19,7 +19,6 @@ pub struct UnderWay {
 
 impl UnderWay {
     /// How long it has run, in ms, if that is longer than its operation should take.
-    #[must_use]
     pub fn overdue(&self, now: i64) -> Option<i64> {
         let age = now.saturating_sub(self.started_at);
         // An operation of a later version counts as a short one.

@@ -63,14 +63,12 @@ impl Watch {
 
     /// The descriptor that becomes readable after a write. A caller with its own poll loop then
     /// calls [`Watch::check`]. None without inotify.
-    #[must_use]
     pub fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.inotify.as_ref().map(|inotify| inotify.as_fd())
     }
 
     /// The time after which a caller with its own poll loop calls [`Watch::check`] without a
     /// report.
-    #[must_use]
     pub fn due(&self) -> Duration {
         SETTLE
             .get(self.settled)

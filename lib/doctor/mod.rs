@@ -64,7 +64,6 @@ impl DoctorPaths {
 
 /// Runs all checks that an ordinary user of this host can run. [`complete`] adds causes and what
 /// only root can see.
-#[must_use]
 pub fn on_host(paths: &DoctorPaths, now: i64) -> Vec<Finding> {
     let mut findings = accounts::check();
     findings.extend(files::directories(&paths.root));
@@ -140,7 +139,6 @@ pub struct Report {
 
 /// Runs the checks that work inside a sandbox without names of other users, without the bus, and
 /// where nothing can be executed.
-#[must_use]
 pub fn in_sandbox(paths: &DoctorPaths, now: i64) -> Report {
     let mut unanswered = vec![
         "whether the units are active and start at boot",

@@ -37,7 +37,6 @@ pub struct Spec {
 pub struct ConfigLine(String);
 
 impl ConfigLine {
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

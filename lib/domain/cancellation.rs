@@ -61,7 +61,6 @@ impl Step {
     ];
 
     /// The word in the database.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Step::Block => "block",
@@ -75,7 +74,6 @@ impl Step {
     }
 
     /// The step with this word, if there is one.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Step::ALL.into_iter().find(|step| step.as_str() == text)
     }
@@ -103,7 +101,6 @@ pub enum StepState {
 
 impl StepState {
     /// The state of a step that has begun.
-    #[must_use]
     pub fn of(finished_at: Option<i64>, ok: Option<bool>) -> Self {
         match (finished_at, ok) {
             (None, _) => StepState::Running,
@@ -113,7 +110,6 @@ impl StepState {
     }
 
     /// The word shown in texts and in JSON.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             StepState::Pending => "pending",
@@ -147,7 +143,6 @@ impl Progress {
     ];
 
     /// The word in the database.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Progress::Requested => "requested",
@@ -158,7 +153,6 @@ impl Progress {
     }
 
     /// Whether the cancellation has ended.
-    #[must_use]
     pub fn is_over(self) -> bool {
         matches!(self, Progress::Completed | Progress::Failed)
     }
@@ -225,7 +219,6 @@ pub struct TaskOutcome {
 /// *success* of one of those. A task that needs only the end of one of those still runs: cancelling
 /// the stop of one server skips an update's install and that server's start, but the other servers
 /// start again.
-#[must_use]
 pub fn outcomes(tasks: &[Known], scope: Scope) -> Vec<TaskOutcome> {
     let live = |at: usize| tasks.get(at).is_some_and(|task| !task.state.is_terminal());
     let Scope::Task {

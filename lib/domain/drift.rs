@@ -55,7 +55,6 @@ impl Crashes {
     /// Whether the server keeps crashing. `already`: it did at the last poll. Then the drift ends
     /// only after one window without a crash; without that rule, a server that crashes every four
     /// minutes would enter and leave the drift all day.
-    #[must_use]
     pub fn keep_coming(self, already: bool) -> bool {
         let is_slow_loop = self.recent >= MANY_RECENT && self.spread >= LOOP;
         is_slow_loop
@@ -103,7 +102,6 @@ impl Drift {
     ];
 
     /// The word in the database and in JSON.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Drift::Down => "down",
@@ -115,7 +113,6 @@ impl Drift {
     }
 
     /// What it means; follows "server 1": "should be running, but is failed".
-    #[must_use]
     pub fn message(&self, actual: ActualState) -> String {
         match self {
             Drift::Down => format!("should be running, but is {actual}"),
@@ -128,7 +125,6 @@ impl Drift {
 
     /// The operations that end the drift: the first brings the server to its desired state, the
     /// second changes the desired state to the actual one.
-    #[must_use]
     pub fn remedies(self) -> (&'static str, &'static str) {
         match self {
             Drift::Down | Drift::Disabled => ("start", "stop"),
@@ -139,7 +135,6 @@ impl Drift {
 
     /// Advice for a server that keeps crashing: where to look, and how to stop it. No operation of
     /// left4me repairs it.
-    #[must_use]
     pub fn crash_advice(id: ServerId) -> String {
         format!(
             "`left4me server history {id} --journal` has the output before each crash; \
@@ -157,7 +152,6 @@ impl fmt::Display for Drift {
 /// Compares a server's desired state with its actual one. `enabled` is none when systemd does not
 /// report it, which is no drift. `crashing`: its crashes continue. That counts while the server
 /// runs and while it waits for its restart, where it spends most of such a loop.
-#[must_use]
 pub fn judge(
     desired: DesiredState,
     actual: ActualState,

@@ -33,7 +33,6 @@ pub fn assignment(name: &str, value: &str) -> Result<String> {
 }
 
 /// Joins words to one value. An unquoted `$NAME` in ExecStart= splits it into the same words again.
-#[must_use]
 pub fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words
         .map(|word| format!("\"{}\"", escaped(word, &['"', '\\'])))
@@ -43,7 +42,6 @@ pub fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
 
 /// The value of `name` in an environment file, as systemd reads it. The last assignment counts.
 /// None without an assignment, and for text that systemd would read over several lines or reject.
-#[must_use]
 pub fn value(text: &str, name: &str) -> Option<String> {
     let assigned = |line: &str| {
         line.strip_prefix(name)?
@@ -54,7 +52,6 @@ pub fn value(text: &str, name: &str) -> Option<String> {
 }
 
 /// Splits a value into words as an unquoted `$NAME` in ExecStart= does.
-#[must_use]
 pub fn split(value: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut rest = value.chars();

@@ -75,7 +75,6 @@ impl Known {
     }
 
     /// Whether the unit differs from what is known of it.
-    #[must_use]
     pub fn is_outdated_by(&self, unit: &Unit) -> bool {
         let after = self.after(unit, 0);
         Self {
@@ -86,7 +85,6 @@ impl Known {
 
     /// What is known after this poll of the unit. Values that the poll could not read keep their
     /// last known value.
-    #[must_use]
     pub fn after(&self, unit: &Unit, now: i64) -> Self {
         let actual = unit.actual();
         let enabled = unit.enabled.or(self.enabled);
@@ -125,7 +123,6 @@ impl Known {
 /// When the host was booted, unix ms, in relation to the last poll. Evidence from systemd's
 /// monotonic times comes before the wall clock: a board without a battery-backed clock boots in
 /// 1970, and its clock jumps to the present a few minutes later.
-#[must_use]
 pub fn booted_at(known: &Known, unit: &Unit, at: &Moment) -> i64 {
     let is_same = |before: u64, now: u64| before != 0 && before == now;
     if is_same(known.active_enter_us, unit.active_enter_us) || is_same(known.exit_us, unit.exit_us)
@@ -142,7 +139,6 @@ pub fn booted_at(known: &Known, unit: &Unit, at: &Moment) -> i64 {
 }
 
 /// What happened since the last poll. `booted_at` is the host's boot time, unix ms.
-#[must_use]
 pub fn changes(known: &Known, unit: &Unit, booted_at: i64) -> Vec<Change> {
     let actual = unit.actual();
     let booted = known
@@ -245,7 +241,6 @@ fn crashed(end: End, known: &Known, crashes: u32) -> Change {
 }
 
 impl Change {
-    #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Change::Started(_) => "server.started",
@@ -255,7 +250,6 @@ impl Change {
         }
     }
 
-    #[must_use]
     pub fn message(&self) -> String {
         match self {
             Change::Started(Start::Started) => "it runs".to_owned(),
@@ -282,7 +276,6 @@ impl Change {
     }
 
     /// Whether it is a failure. Then the output before it is worth keeping.
-    #[must_use]
     pub fn is_bad(&self) -> bool {
         matches!(self, Change::Crashed { .. } | Change::Failed(_))
     }

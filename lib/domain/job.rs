@@ -38,7 +38,6 @@ impl JobState {
     ];
 
     /// The word in the database.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             JobState::Queued => "queued",
@@ -51,7 +50,6 @@ impl JobState {
     }
 
     /// Whether the job has ended; such a state is final.
-    #[must_use]
     pub fn is_terminal(self) -> bool {
         matches!(
             self,
@@ -60,7 +58,6 @@ impl JobState {
     }
 
     /// Whether a transition to `next` is allowed.
-    #[must_use]
     pub fn may_become(self, next: JobState) -> bool {
         use JobState::{Cancelled, Cancelling, Failed, Queued, Running, Succeeded};
         matches!(
@@ -96,7 +93,6 @@ impl FromStr for JobState {
 
 /// The outcome of a job whose tasks have all ended: failed if a task failed, else succeeded if any
 /// succeeded, else cancelled. A job without tasks succeeds.
-#[must_use]
 pub fn outcome(tasks: &[TaskState]) -> JobState {
     if tasks.contains(&TaskState::Failed) {
         JobState::Failed

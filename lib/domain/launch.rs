@@ -126,7 +126,6 @@ const RUNS_A_FILE: [&str; 5] = [
 pub struct Argument(String);
 
 impl Argument {
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -156,7 +155,6 @@ impl From<Argument> for String {
 }
 
 /// Why one argument is refused, and what to do instead. The message does not contain the argument.
-#[must_use]
 pub fn refusal(word: &str) -> Option<&'static str> {
     if word.is_empty() {
         return Some("it is empty");

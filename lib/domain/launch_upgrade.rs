@@ -61,7 +61,6 @@ const DROPPED: [(&str, bool); 17] = [
 ];
 
 /// Converts the arguments that are refused and have a replacement; none when there are none.
-#[must_use]
 pub fn convert(arguments: &[String], config: &[String]) -> Option<Converted> {
     let mut upgrade = Upgrade {
         rest: arguments,

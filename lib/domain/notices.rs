@@ -9,7 +9,6 @@ use crate::domain::launch::Argument;
 pub const TV_PORT: u16 = 27020;
 
 /// One line for each setting that hides a server from players.
-#[must_use]
 pub fn of(arguments: &[Argument], config: &[ConfigLine]) -> Vec<String> {
     let mut notices = Vec::new();
     for (option, why) in [
@@ -55,7 +54,6 @@ pub fn of(arguments: &[Argument], config: &[ConfigLine]) -> Vec<String> {
 }
 
 /// SourceTV's UDP port; none while it is off.
-#[must_use]
 pub fn tv_port(arguments: &[Argument], config: &[ConfigLine]) -> Option<u16> {
     if arguments
         .iter()

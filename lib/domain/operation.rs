@@ -41,7 +41,6 @@ impl Operation {
     ];
 
     /// The word in the database and on the command line.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Install => "install",
@@ -57,7 +56,6 @@ impl Operation {
 
     /// Whether the operation changes the game files, which all servers share. Such an operation
     /// takes no server and runs alone.
-    #[must_use]
     pub fn is_exclusive(self) -> bool {
         matches!(self, Operation::Install | Operation::Update)
     }
@@ -65,7 +63,6 @@ impl Operation {
     /// A job that runs for longer than this, in ms, is overdue. An installation downloads 9 GB,
     /// which takes two hours at 10 Mbit/s, and may wait for Steam. Every other operation ends
     /// within minutes, even for many servers at once.
-    #[must_use]
     pub fn overdue_after(self) -> i64 {
         if self.is_exclusive() {
             3 * 3_600_000
@@ -75,7 +72,6 @@ impl Operation {
     }
 
     /// The desired state that the servers get when the job is accepted; none leaves it unchanged.
-    #[must_use]
     pub fn desired_state(self) -> Option<DesiredState> {
         match self {
             Operation::Start | Operation::Restart => Some(DesiredState::Running),

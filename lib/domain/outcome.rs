@@ -24,7 +24,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    #[must_use]
     pub fn message(&self) -> &'static str {
         match self {
             Outcome::Pending => "not begun",
@@ -61,7 +60,6 @@ pub struct Facts<'a> {
 }
 
 /// The outcome of the server that has these tasks.
-#[must_use]
 pub fn of(server: ServerId, tasks: &[Facts<'_>]) -> ServerOutcome {
     let with = |outcome, error: Option<String>| ServerOutcome {
         server,
@@ -112,7 +110,6 @@ pub fn of(server: ServerId, tasks: &[Facts<'_>]) -> ServerOutcome {
 }
 
 /// Whether the job stopped the server while it ran, and did not start it again.
-#[must_use]
 pub fn is_left_stopped(tasks: &[Facts<'_>]) -> bool {
     let stopped = tasks
         .iter()

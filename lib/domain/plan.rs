@@ -52,7 +52,6 @@ impl Plan {
 
 /// The plan of `operation` on `targets`. An update has no targets: `running` are the servers to
 /// stop and to start again. Other operations ignore `running`.
-#[must_use]
 pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) -> Plan {
     use TaskKind::{
         Initialize, InstallRuntime, PurgeInstance, PurgeUpper, Start, StartIfRan, Stop,

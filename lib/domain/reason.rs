@@ -35,7 +35,6 @@ const EMPTY_PHRASES: [&str; 21] = [
 
 /// Whether a line explains a failure: it is not empty, and not a line that systemd logs for every
 /// failure.
-#[must_use]
 pub fn is_one(from: &str, line: &str) -> bool {
     let says_nothing =
         from == "systemd" && EMPTY_PHRASES.iter().any(|phrase| line.contains(phrase));
@@ -43,7 +42,6 @@ pub fn is_one(from: &str, line: &str) -> bool {
 }
 
 /// A line without its leading names: systemd's lines begin with the unit, ours with the program.
-#[must_use]
 pub fn bare<'a>(line: &'a str, names: &[&str]) -> &'a str {
     let strip = |line: &'a str, name: &&str| {
         line.strip_prefix(name)
@@ -55,14 +53,12 @@ pub fn bare<'a>(line: &'a str, names: &[&str]) -> &'a str {
 
 /// `left4me-overlay@7.service: layer … is missing`. systemd's own lines begin with the unit
 /// already, and the helper's with its name.
-#[must_use]
 pub fn said(unit: &str, line: &str) -> String {
     let line = bare(line, &[unit, HELPER]);
     format!("{unit}: {}", line.chars().take(LONGEST).collect::<String>())
 }
 
 /// The newest line of a server's units that says why its overlay could not be mounted.
-#[must_use]
 pub fn of_overlay<'a>(
     server: &InstanceName,
     lines: impl DoubleEndedIterator<Item = (&'a str, &'a str)>,

@@ -50,13 +50,11 @@ impl Schedule {
     }
 
     /// Whether no later job can start, so that the rest of the queue need not be considered.
-    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// Whether a running or older job has taken `server`.
-    #[must_use]
     pub fn is_taken(&self, server: ServerId) -> bool {
         self.closed || self.taken.contains(&server)
     }

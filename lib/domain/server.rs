@@ -19,7 +19,6 @@ pub enum DesiredState {
 
 impl DesiredState {
     /// The word in the database.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             DesiredState::Running => "running",
@@ -63,7 +62,6 @@ impl ActualState {
     ];
 
     /// The word in the database.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             ActualState::Running => "running",
@@ -77,7 +75,6 @@ impl ActualState {
 
     /// Maps a service's ActiveState and SubState, as org.freedesktop.systemd1(5) and systemd's
     /// service.c pair them. An unlisted pair is [`ActualState::Unknown`], never a guess.
-    #[must_use]
     pub fn from_unit(active: &str, sub: &str) -> Self {
         match (active, sub) {
             // Between a crash and its automatic restart. The last two are short phases of it

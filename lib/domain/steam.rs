@@ -65,7 +65,6 @@ impl fmt::Display for Pass {
 
 impl Pass {
     /// The passes of an attempt that begins with this one.
-    #[must_use]
     pub fn and_later(self) -> &'static [Pass] {
         match self {
             Pass::Prime => &[Pass::Prime, Pass::Windows, Pass::Linux],
@@ -77,7 +76,6 @@ impl Pass {
     /// steamcmd's arguments to install into `directory`, as `account` or anonymously.
     /// `+force_install_dir` has to come before `+login`. No password is passed: steamcmd uses the
     /// credentials cached by a manual login, and does not prompt without them.
-    #[must_use]
     pub fn arguments(self, directory: &Path, account: Option<&str>) -> Vec<OsString> {
         let app = APP.to_string();
         let mut arguments: Vec<OsString> = Vec::new();
@@ -150,7 +148,6 @@ pub struct Progress<'a> {
 }
 
 /// Parses a progress line; none for any other line.
-#[must_use]
 pub fn progress(line: &str) -> Option<Progress<'_>> {
     let rest = line.trim().strip_prefix("Update state (0x")?;
     let (word, rest) = rest.split_once(')')?;

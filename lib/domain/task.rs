@@ -35,7 +35,6 @@ impl TaskKind {
     ];
 
     /// The word in the database.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             TaskKind::InstallRuntime => "install-runtime",
@@ -49,13 +48,11 @@ impl TaskKind {
     }
 
     /// Whether the task can change the state of the server's unit.
-    #[must_use]
     pub fn changes_unit(self) -> bool {
         !matches!(self, TaskKind::InstallRuntime | TaskKind::Initialize)
     }
 
     /// The kind with this word, if there is one.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         TaskKind::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
@@ -99,7 +96,6 @@ impl TaskState {
     ];
 
     /// The word in the database.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             TaskState::Pending => "pending",
@@ -113,7 +109,6 @@ impl TaskState {
     }
 
     /// Whether the task has ended; such a state is final.
-    #[must_use]
     pub fn is_terminal(self) -> bool {
         matches!(
             self,
@@ -122,7 +117,6 @@ impl TaskState {
     }
 
     /// Whether a transition to `next` is allowed.
-    #[must_use]
     pub fn may_become(self, next: TaskState) -> bool {
         use TaskState::{Cancelled, Cancelling, Failed, Pending, Running, Skipped, Succeeded};
         matches!(
@@ -151,7 +145,6 @@ pub enum Needs {
 
 impl Needs {
     /// The word in the database.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Needs::Success => "success",
@@ -172,7 +165,6 @@ pub enum Readiness {
 }
 
 /// Decides about a pending task.
-#[must_use]
 pub fn readiness(dependencies: &[(Needs, TaskState)]) -> Readiness {
     let hopeless = |&(needs, state): &(Needs, TaskState)| {
         needs == Needs::Success && state.is_terminal() && state != TaskState::Succeeded

@@ -93,7 +93,6 @@ pub enum End {
 
 impl Unit {
     /// A unit that systemd has not loaded: it does not run, and no earlier run is known.
-    #[must_use]
     pub fn unloaded(enabled: bool) -> Self {
         Self {
             active: "inactive".to_owned(),
@@ -106,13 +105,11 @@ impl Unit {
 
     /// Parses the `Name=value` lines that `systemctl show` prints. Without lines nothing is known
     /// of the unit.
-    #[must_use]
     pub fn from_properties<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
         Self::from_pairs(lines.filter_map(|line| line.split_once('=')))
     }
 
     /// Parses properties by name, as text. An invalid value counts as missing.
-    #[must_use]
     pub fn from_pairs<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut unit = Self::default();
         let (mut code, mut status) = (0, 0);
@@ -148,7 +145,6 @@ impl Unit {
     }
 
     /// The unit's state as one of ours.
-    #[must_use]
     pub fn actual(&self) -> ActualState {
         let actual = ActualState::from_unit(&self.active, &self.sub);
         match self.job.as_deref() {
@@ -159,14 +155,12 @@ impl Unit {
     }
 
     /// Whether systemd knows no earlier run: there was none, or it has unloaded the unit since.
-    #[must_use]
     pub fn has_no_marks(&self) -> bool {
         self.active_enter_us == 0 && self.exit_us == 0
     }
 
     /// Whether the unit is up after it was started. A unit that systemd is restarting has already
     /// crashed once and is not up. A unit in its first start is up.
-    #[must_use]
     pub fn is_up(&self) -> bool {
         let is_restarting = self.sub.contains("auto-restart") || self.restarts > 0;
         match self.actual() {
@@ -178,7 +172,6 @@ impl Unit {
 
     /// Its state and the reason, when it is not up after its start: `failed, failed, exit-code:
     /// exit code 3`.
-    #[must_use]
     pub fn why_not_up(&self) -> String {
         let why = self
             .end()
@@ -187,7 +180,6 @@ impl Unit {
     }
 
     /// Why it is down; none while it is up, and when it was never up since systemd loaded it.
-    #[must_use]
     pub fn end(&self) -> Option<End> {
         match self.result.as_str() {
             "" => None,
@@ -235,7 +227,6 @@ impl Unit {
     }
 
     /// `active, running`, and the result when it is not success.
-    #[must_use]
     pub fn message(&self) -> String {
         let result = if self.result.is_empty() || self.result == SUCCESS {
             String::new()
@@ -262,7 +253,6 @@ fn accounted(value: u64) -> Option<u64> {
 
 impl MainExit {
     /// From ExecMainCode (1 exited, 2 killed, 3 dumped core; 0 for none) and ExecMainStatus.
-    #[must_use]
     pub fn from_wait(code: i32, status: i32) -> Option<Self> {
         match code {
             1 => Some(MainExit::Code(status)),
@@ -292,7 +282,6 @@ impl End {
     }
 
     /// Whether it exited unexpectedly or with an error.
-    #[must_use]
     pub fn is_crash(&self) -> bool {
         !matches!(
             self,

@@ -120,7 +120,6 @@ enum HelperVerb {
 }
 
 /// Serves the connection that systemd passed, or carries out the verb in the arguments.
-#[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
 

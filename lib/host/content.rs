@@ -63,7 +63,6 @@ pub struct ContentReport {
 
 impl ContentReport {
     /// Whether nothing was found.
-    #[must_use]
     pub fn is_clean(&self) -> bool {
         self.lines.is_empty()
     }

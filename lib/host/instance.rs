@@ -141,7 +141,6 @@ pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
 }
 
 /// Whether the instance was initialized, so that systemd can start it.
-#[must_use]
 pub fn is_initialized(root: &Path, instance: &InstanceName) -> bool {
     root.join("instances")
         .join(instance.as_str())

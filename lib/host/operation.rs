@@ -27,7 +27,6 @@ pub struct HostPaths {
 
 impl HostPaths {
     /// The socket behind which this request is carried out.
-    #[must_use]
     pub fn socket(&self, request: &Request) -> &Path {
         match request {
             Request::Helper(_) => &self.helper,
@@ -211,7 +210,6 @@ pub fn verdict(
 }
 
 /// A failed command's own exit code; 1 where that is 0 or no exit code.
-#[must_use]
 pub fn foreign(code: i32) -> Exit {
     Exit::Foreign(u8::try_from(code).unwrap_or(1).max(1))
 }

@@ -37,7 +37,6 @@ pub struct Rendering {
 
 impl Rendering {
     /// The whole instance.env.
-    #[must_use]
     pub fn environment(&self) -> String {
         format!("{}{}", self.launch, self.stack)
     }

@@ -61,13 +61,11 @@ const SHOW: Duration = Duration::from_secs(10);
 
 impl Observed {
     /// Whether systemd reported anything.
-    #[must_use]
     pub fn is_known(&self) -> bool {
         !self.unit.active.is_empty()
     }
 
     /// Asks the helper at `socket`. If that fails, the state is unknown, never a guess.
-    #[must_use]
     pub fn ask(socket: &Path, server: &InstanceName) -> Self {
         let at = Moment::now();
         let request = HelperRequest::Show {
@@ -133,7 +131,6 @@ fn ask_within(socket: &Path, request: &HelperRequest, limit: Duration) -> Result
 }
 
 /// Makes lines of a command safe to show.
-#[must_use]
 pub fn printable_lines(mut lines: Vec<(Stream, String)>) -> Vec<(Stream, String)> {
     for (_, line) in &mut lines {
         if let std::borrow::Cow::Owned(shown) = printable(line) {

@@ -42,13 +42,11 @@ const EXAMPLES: &str = "Examples:\n  systemctl start --wait \
                         list                             the states it recorded";
 
 /// The program's command line, for its manual page.
-#[must_use]
 pub fn command() -> clap::Command {
     PollerCli::command()
 }
 
 /// Runs the program.
-#[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
 

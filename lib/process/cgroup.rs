@@ -27,7 +27,6 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Makes the sub-group `command`; `None` where the group is not delegated to this process.
-    #[must_use]
     pub fn delegated() -> Option<Self> {
         let path = own_path()?;
         let parent = directory_of(Path::new(&path)).filter(|parent| is_delegated(parent, &path))?;
@@ -65,26 +64,22 @@ impl Cgroup {
     }
 
     /// The group's path as in /proc/PID/cgroup.
-    #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
     /// A process that writes "0" to this enters the group.
-    #[must_use]
     pub fn procs(&self) -> BorrowedFd<'_> {
         self.procs.as_fd()
     }
 
     /// Gets ready for POLLPRI when the group becomes empty.
-    #[must_use]
     pub fn events(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
 
     /// Whether a process is in the group or below it. A group that cannot be read counts as
     /// populated.
-    #[must_use]
     pub fn populated(&self) -> bool {
         let mut text = [0_u8; 256];
         match self.events.read_at(&mut text, 0) {
@@ -113,7 +108,6 @@ impl Drop for Cgroup {
 
 /// The unit of this process: the last part of its control group that is named like a service, or
 /// empty.
-#[must_use]
 pub fn own_unit() -> String {
     let path = own_group();
     path.rsplit('/')
@@ -123,7 +117,6 @@ pub fn own_unit() -> String {
 }
 
 /// The control group of this process as in /proc/PID/cgroup; empty without a unified hierarchy.
-#[must_use]
 pub fn own_group() -> String {
     own_path().unwrap_or_default()
 }

@@ -75,7 +75,6 @@ pub struct Escalation {
 
 impl Escalation {
     /// Starts with a command that runs.
-    #[must_use]
     pub fn new(grace: Duration) -> Self {
         Self {
             grace,

@@ -13,7 +13,6 @@ use crate::wire::{Answer, REFUSED, REQUEST_LIMIT, parse};
 /// Reads the request from a connection that systemd accepted. The peer must be root or in
 /// `allowed`, and send one valid request line in time. Any other peer gets `error` and `exit` 64,
 /// is logged with its uid and pid, and the result is `None`.
-#[must_use]
 pub fn read_request<R: DeserializeOwned>(socket: OwnedFd, allowed: &[Uid]) -> Option<(R, Peer)> {
     let (uid, pid) = match getsockopt(&socket, PeerCredentials) {
         Ok(peer) => (Uid::from_raw(peer.uid()), peer.pid()),

@@ -45,7 +45,6 @@ impl Default for Lines {
 
 impl Lines {
     /// With a limit of its own, for output that is no text for people.
-    #[must_use]
     pub fn up_to(limit: usize) -> Self {
         let (line, update) = (Vec::new(), String::new());
         Self {
@@ -87,7 +86,6 @@ impl Lines {
     }
 
     /// When [`Lines::emit_due`] has something to emit.
-    #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
@@ -177,7 +175,6 @@ impl Lines {
 
 /// The text of one line, cut at [`LINE_LIMIT`] characters. Invalid bytes are replaced, terminal
 /// sequences removed; other control characters and what [`is_deceptive`] finds are made visible.
-#[must_use]
 pub fn clean(bytes: &[u8], cut: bool) -> Cow<'_, str> {
     clean_up_to(bytes, cut, LINE_LIMIT)
 }

@@ -87,7 +87,6 @@ pub struct Outcome {
 
 impl Outcome {
     /// A normal end with nothing left.
-    #[must_use]
     pub fn exit(code: i32) -> Self {
         Self {
             code,
@@ -97,7 +96,6 @@ impl Outcome {
     }
 
     /// Whether the command ended normally, with code 0, and left nothing.
-    #[must_use]
     pub fn succeeded(self) -> bool {
         self == Self::exit(0)
     }

@@ -61,7 +61,6 @@ pub(super) enum PeerEvent {
 
 impl Peer {
     /// A client whose request was read with `controls`.
-    #[must_use]
     pub fn wire(socket: OwnedFd, controls: LineReader) -> Self {
         Self {
             side: Side::Wire { socket, controls },
@@ -71,7 +70,6 @@ impl Peer {
     }
 
     /// A person who ran the program `name`: lines go unchanged to standard output and error.
-    #[must_use]
     pub fn person(name: &'static str) -> Self {
         Self {
             side: Side::Person {
@@ -84,19 +82,16 @@ impl Peer {
     }
 
     /// Whether the peer has gone away.
-    #[must_use]
     pub fn is_gone(&self) -> bool {
         self.gone
     }
 
     /// Whether so much waits that no more output should be read.
-    #[must_use]
     pub fn is_full(&self) -> bool {
         self.waiting() >= FULL
     }
 
     /// How many bytes wait to be sent.
-    #[must_use]
     pub fn waiting(&self) -> usize {
         match &self.side {
             Side::Wire { .. } => self.out.waiting(),

@@ -271,7 +271,6 @@ impl Supervisor {
     }
 
     /// Sends the last answer and waits until the peer has read everything. Returns the exit code.
-    #[must_use]
     pub fn end(mut self, result: Result<Outcome>) -> i32 {
         let code = match result {
             _ if self.malformed => {

@@ -26,7 +26,6 @@ pub struct ProcessTree {
 
 impl ProcessTree {
     /// The tree of the command whose main process, leader of its own session and group, is `main`.
-    #[must_use]
     pub fn new(main: Pid, cgroup: Option<Rc<Cgroup>>) -> Self {
         Self {
             cgroup,
@@ -70,7 +69,6 @@ impl ProcessTree {
     }
 
     /// Whether no process of the tree is left.
-    #[must_use]
     pub fn empty(&self) -> bool {
         self.childless
             && self

@@ -33,7 +33,6 @@ pub struct UnitGroup {
 
 impl UnitGroup {
     /// The unit's group above a command's `group`. None without a unified hierarchy.
-    #[must_use]
     pub fn above(group: &ControlGroup) -> Option<Self> {
         let mount = hierarchy()?;
         let root = mount
@@ -54,7 +53,6 @@ impl UnitGroup {
     }
 
     /// The groups of all of left4me's units whose names begin with `prefix`, in any slice.
-    #[must_use]
     pub fn all(prefix: &str) -> Vec<Self> {
         let Some(top) = hierarchy().map(|mount| mount.point) else {
             return Vec::new();
@@ -94,14 +92,12 @@ impl UnitGroup {
     }
 
     /// Whether a process is in the group or below it.
-    #[must_use]
     pub fn is_populated(&self) -> bool {
         self.read("cgroup.events")
             .is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
     }
 
     /// Whether the group exists: systemd removes it when the unit ends.
-    #[must_use]
     pub fn exists(&self) -> bool {
         self.open().is_ok()
     }
@@ -162,7 +158,6 @@ impl UnitGroup {
 /// other users. The groups' own lists of processes are visible. The unit's name, which contains our
 /// own pid and uid, adds nothing: only PID 1 moves a process into the group of a runner's or
 /// helper's unit.
-#[must_use]
 pub fn served_by(pid: Option<u32>) -> Served {
     let Some(pid) = pid else {
         return Served::default();
@@ -180,7 +175,6 @@ pub fn served_by(pid: Option<u32>) -> Served {
 }
 
 /// The unit of this name with one of its processes, if it exists.
-#[must_use]
 pub fn served_in(unit: &str) -> Option<Served> {
     let is_unit = |group: &UnitGroup| group.parts.last().is_some_and(|last| last == unit);
     let group = UnitGroup::all(unit).into_iter().find(is_unit)?;

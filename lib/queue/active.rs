@@ -70,13 +70,11 @@ pub struct ActiveJob {
 
 impl ActiveTask {
     /// Whether it is in progress and takes a slot.
-    #[must_use]
     pub fn is_running(&self) -> bool {
         matches!(self.state, TaskState::Running | TaskState::Cancelling)
     }
 
     /// Its kind's word.
-    #[must_use]
     pub fn kind_name(&self) -> &str {
         match &self.kind {
             Ok(kind) => kind.as_str(),
@@ -166,7 +164,6 @@ impl ActiveJob {
     }
 
     /// What to do with a task. None if it is not pending or must not start.
-    #[must_use]
     pub fn readiness(&self, task: usize) -> Option<Readiness> {
         let task = self
             .tasks
@@ -181,7 +178,6 @@ impl ActiveJob {
     }
 
     /// Its targets, and for an update also the servers that it stops and starts.
-    #[must_use]
     pub fn all_servers(&self) -> BTreeSet<ServerId> {
         self.servers
             .iter()
@@ -191,7 +187,6 @@ impl ActiveJob {
     }
 
     /// Whether the job stopped this server, which was running, and did not start it again.
-    #[must_use]
     pub fn leaves_stopped(&self, server: ServerId) -> bool {
         let tasks = self.tasks.iter().filter(|task| task.server == Some(server));
         let facts: Vec<Facts<'_>> = tasks
@@ -207,7 +202,6 @@ impl ActiveJob {
     }
 
     /// Its operation's word.
-    #[must_use]
     pub fn operation_name(&self) -> &str {
         match &self.operation {
             Ok(operation) => operation.as_str(),
@@ -216,7 +210,6 @@ impl ActiveJob {
     }
 
     /// Its server, if it has exactly one.
-    #[must_use]
     pub fn only_server(&self) -> Option<ServerId> {
         match self.servers[..] {
             [one] => Some(one),
@@ -225,7 +218,6 @@ impl ActiveJob {
     }
 
     /// An event about it, or about one of its tasks.
-    #[must_use]
     pub fn event<'a>(
         &'a self,
         kind: &'a str,
@@ -244,7 +236,6 @@ impl ActiveJob {
     }
 
     /// The tasks whose threads the worker no longer waits for, and what they may still work on.
-    #[must_use]
     pub fn abandoned(&self) -> Vec<(TaskId, Candidate)> {
         let is_abandoned =
             |task: &&ActiveTask| matches!(task.cancel, CancelPhase::Abandoned { .. });
@@ -259,7 +250,6 @@ impl ActiveJob {
     }
 
     /// Its tasks in the form that cancellation needs.
-    #[must_use]
     pub fn known(&self) -> Vec<Known> {
         self.tasks
             .iter()
@@ -271,7 +261,6 @@ impl ActiveJob {
     }
 
     /// The position of a task.
-    #[must_use]
     pub fn position(&self, id: TaskId) -> Option<usize> {
         self.tasks.iter().position(|task| task.id == id)
     }

@@ -20,7 +20,6 @@ pub struct ClockSteps {
 
 impl ClockSteps {
     /// Starts at this moment.
-    #[must_use]
     pub fn new(now: Moment) -> Self {
         Self { last: now }
     }

@@ -89,7 +89,6 @@ impl Connections {
     }
 
     /// Why this task may not start a new command.
-    #[must_use]
     pub fn refusal(&self, task: TaskId) -> Option<&'static str> {
         let registry = self.registry();
         match (registry.cancelled.contains_key(&task), registry.closed) {
@@ -132,7 +131,6 @@ impl WorkerContext {
     }
 
     /// The context of one task.
-    #[must_use]
     pub fn of_task(&self, job: JobId, task: TaskId) -> TaskContext<'_> {
         TaskContext {
             context: self,

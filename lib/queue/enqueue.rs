@@ -49,7 +49,6 @@ pub struct Requester<'a> {
 
 impl<'a> Requester<'a> {
     /// A request from this host's command line.
-    #[must_use]
     pub fn local(name: &'a str) -> Self {
         Self {
             name,

@@ -26,7 +26,6 @@ pub struct Finished {
 }
 
 impl Started {
-    #[must_use]
     pub fn of(job: &ActiveJob) -> Self {
         Self {
             job: job.id,
@@ -54,7 +53,6 @@ impl Started {
 
 impl Finished {
     /// For this job, with its end.
-    #[must_use]
     pub fn of(job: &ActiveJob, state: JobState, exit_code: i64, why: Option<String>) -> Self {
         Self {
             job: job.id,
@@ -66,7 +64,6 @@ impl Finished {
     }
 
     /// For a job whose rows cannot be read.
-    #[must_use]
     pub fn unreadable(job: JobId, why: String) -> Self {
         Self {
             job,

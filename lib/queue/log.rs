@@ -98,7 +98,6 @@ impl<E> Log<E> {
     }
 
     /// Records that a connection to runner or helper was opened.
-    #[must_use]
     pub fn runner_began(&self, task: TaskId, verb: &'static str) -> RunnerToken {
         let token = self.tokens.fetch_add(1, Ordering::Relaxed);
         self.send(Message::RunnerBegan {

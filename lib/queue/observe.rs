@@ -52,7 +52,6 @@ pub struct StateReport {
 
 impl StateReport {
     /// None if there is nothing to report.
-    #[must_use]
     pub fn new(server: ServerId, changes: Vec<Change>, drifts: Vec<DriftReport>) -> Option<Self> {
         let is_empty = changes.is_empty() && drifts.is_empty();
         (!is_empty).then_some(Self {

@@ -39,7 +39,6 @@ pub struct Engine {
 impl Engine {
     /// Creates a worker without jobs. `worker` is its fencing name: no other run of any worker has
     /// it.
-    #[must_use]
     pub fn new(worker: String, slots: usize, waiting: Waiting) -> Self {
         Self {
             worker,
@@ -70,31 +69,26 @@ impl Engine {
     }
 
     /// How many tasks take a slot.
-    #[must_use]
     pub fn running_tasks(&self) -> usize {
         running(&self.jobs, &self.waiting)
     }
 
     /// Whether jobs are active, or threads continue that the worker no longer waits for.
-    #[must_use]
     pub fn is_busy(&self) -> bool {
         self.has_jobs() || !self.abandoned.is_empty()
     }
 
     /// Whether jobs are active.
-    #[must_use]
     pub fn has_jobs(&self) -> bool {
         !self.jobs.is_empty()
     }
 
     /// Whether a tick would have something to write, apart from claims.
-    #[must_use]
     pub fn has_pending(&self) -> bool {
         !self.ended.is_empty()
     }
 
     /// Whether a slot is free for another job.
-    #[must_use]
     pub fn has_room(&self) -> bool {
         self.running_tasks() < self.slots
     }

@@ -22,7 +22,6 @@ struct WaitingTasks {
 
 impl Waiting {
     /// `waker` wakes the worker when a slot becomes free.
-    #[must_use]
     pub fn new(waker: Waker) -> Self {
         Self {
             waiting: Arc::default(),
@@ -51,13 +50,11 @@ impl Waiting {
     }
 
     /// Whether the task takes no slot.
-    #[must_use]
     pub fn has(&self, task: TaskId) -> bool {
         self.waiting().tasks.contains(&task)
     }
 
     /// Whether a slot became free since the last call.
-    #[must_use]
     pub fn take_freed_slot(&self) -> bool {
         std::mem::take(&mut self.waiting().freed_slot)
     }

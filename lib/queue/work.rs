@@ -45,7 +45,6 @@ pub struct Ended {
 
 impl Ended {
     /// A task that has succeeded so far.
-    #[must_use]
     pub fn succeeded(job: JobId, task: TaskId) -> Self {
         Self {
             job,
@@ -59,7 +58,6 @@ impl Ended {
     }
 
     /// A task that failed before it could start.
-    #[must_use]
     pub fn failed(job: JobId, task: TaskId, error: String) -> Self {
         Self {
             state: TaskState::Failed,

@@ -39,7 +39,6 @@ struct RunnerSettings {
 /// Serves the connection that was passed to this process. Exits with 0 when the request was
 /// answered, even if the command failed: the client has the answer. Exits with 1 if a process of
 /// the command could not be killed, so that the unit fails.
-#[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
     let settings: RunnerSettings = config::parse();

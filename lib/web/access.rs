@@ -20,13 +20,11 @@ pub enum Access {
 
 impl Access {
     /// Whether errors are sent as JSON.
-    #[must_use]
     pub fn is_api(self) -> bool {
         matches!(self, Access::Api | Access::ApiAdmin | Access::Scraper)
     }
 
     /// Whether a token is accepted.
-    #[must_use]
     pub fn takes_token(self) -> bool {
         self.is_api()
     }

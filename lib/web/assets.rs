@@ -54,7 +54,6 @@ static STAMP: LazyLock<String> = LazyLock::new(|| {
     secret::hex(&digest.finalize()[..6])
 });
 
-#[must_use]
 pub fn url(name: &str) -> String {
     format!("/assets/{}/{name}", *STAMP)
 }

@@ -43,7 +43,6 @@ impl Failure {
     }
 
     /// 401: the request needs a sign-in or a token.
-    #[must_use]
     pub fn anonymous() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
@@ -57,7 +56,6 @@ impl Failure {
     }
 
     /// 404: there is no such page.
-    #[must_use]
     pub fn no_page() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is no such page")
     }
@@ -78,21 +76,18 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(seconds)
     }
 
-    #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
     }
 
     /// The status as a word for programs.
-    #[must_use]
     pub fn code(&self) -> String {
         let reason = self.status.canonical_reason().unwrap_or("error");
         reason.to_ascii_lowercase().replace([' ', '-', '\''], "_")
     }
 
     /// The error, as the API sends it.
-    #[must_use]
     pub fn body(&self) -> FailureBody {
         FailureBody {
             error: self.code(),

@@ -31,7 +31,6 @@ const PIECE: usize = 16 * 1024;
 const TAKE_TIME: Duration = Duration::from_secs(15);
 
 /// The permits of [`answer`].
-#[must_use]
 pub fn limiter() -> Limiter {
     Limiter::new(AT_ONCE, PER_USER)
 }

@@ -38,7 +38,6 @@ pub enum Exhausted {
 
 impl Limiter {
     /// A limiter with `permits` in all, and `per_user` for each user.
-    #[must_use]
     pub fn new(permits: usize, per_user: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(permits)),
@@ -49,19 +48,16 @@ impl Limiter {
     }
 
     /// A limiter without a limit per user.
-    #[must_use]
     pub fn shared(permits: usize) -> Self {
         Self::new(permits, permits)
     }
 
     /// Whether a permit is in use.
-    #[must_use]
     pub fn is_used(&self) -> bool {
         self.all.available_permits() < self.permits
     }
 
     /// A permit, if one is free now.
-    #[must_use]
     pub fn try_acquire(&self) -> Option<Permit> {
         let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
         Some(Permit {

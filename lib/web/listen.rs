@@ -79,7 +79,6 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    #[must_use]
     pub fn new(all: Vec<Listener>) -> Self {
         Self { all, next: 0 }
     }
@@ -104,7 +103,6 @@ impl Listeners {
 
 impl Connection {
     /// The peer. Call it at once: the owner is known only while the connection is open.
-    #[must_use]
     pub fn peer(&self, peers: &Peers) -> Peer {
         match self {
             Self::Tcp(stream, addr) => {

@@ -127,13 +127,11 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const BLOCKING: usize = 8;
 
 /// The command line, for the manual page.
-#[must_use]
 pub fn command() -> clap::Command {
     WebCli::command()
 }
 
 /// Runs left4me-web.
-#[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
     let cli = parse::<WebCli>();

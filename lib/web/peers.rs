@@ -69,7 +69,6 @@ pub struct Peers {
 
 impl Peers {
     /// Uses systemd's socket, or opens one.
-    #[must_use]
     pub fn new(passed: Option<OwnedFd>) -> Self {
         let flags = SockFlag::SOCK_CLOEXEC;
         let open = || {

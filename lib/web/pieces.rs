@@ -17,7 +17,6 @@ pub struct Pieces {
 
 impl Pieces {
     /// `kept` is dropped with the body.
-    #[must_use]
     pub fn new(pieces: Receiver<Result<Bytes>>, kept: impl Send + 'static) -> Self {
         Self {
             pieces,

@@ -31,7 +31,6 @@ pub fn router(app: App) -> Router {
     router.with_state(app)
 }
 
-#[must_use]
 pub fn list() -> Vec<Route> {
     table(None).into_list()
 }

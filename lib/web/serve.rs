@@ -64,7 +64,6 @@ pub struct InFlightGuard(InFlight);
 
 impl InFlight {
     /// Counts one more, until the guard is dropped.
-    #[must_use]
     pub fn begin(&self) -> InFlightGuard {
         self.0.now.fetch_add(1, Ordering::SeqCst);
         InFlightGuard(self.clone())

@@ -58,7 +58,6 @@ impl Store {
         })))
     }
 
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.path
     }

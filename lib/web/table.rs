@@ -31,7 +31,6 @@ pub struct Table {
 
 impl Table {
     /// Without an app it only collects the list.
-    #[must_use]
     pub fn new(app: Option<App>) -> Self {
         Self {
             app,
@@ -41,7 +40,6 @@ impl Table {
     }
 
     /// Adds a route that shows something.
-    #[must_use]
     pub fn get<H: Handler<T, App>, T: 'static>(
         self,
         who: Access,
@@ -52,7 +50,6 @@ impl Table {
     }
 
     /// Adds a route that changes something.
-    #[must_use]
     pub fn post<H: Handler<T, App>, T: 'static>(
         self,
         who: Access,
@@ -88,7 +85,6 @@ impl Table {
         self.router
     }
 
-    #[must_use]
     pub fn into_list(self) -> Vec<Route> {
         self.list
     }

@@ -32,7 +32,6 @@ pub enum Credential {
 impl Viewer {
     /// The name in jobs and events. The prefix tells accounts of the web front from login names of
     /// the host.
-    #[must_use]
     pub fn actor(&self) -> String {
         match self.by {
             Credential::Session(_) => format!("web:{}", self.name),
@@ -41,7 +40,6 @@ impl Viewer {
     }
 
     /// The user for filters of lists; none for an admin, who sees everything.
-    #[must_use]
     pub fn all_or_own(&self) -> Option<UserId> {
         (!self.is_admin).then_some(self.id)
     }

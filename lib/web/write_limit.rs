@@ -23,7 +23,6 @@ pub struct WriteLimited {
 
 impl WriteLimited {
     /// Disconnects the peer if it reads less than 16 KiB in `budget` of waiting.
-    #[must_use]
     pub fn new(stream: Connection, budget: Duration) -> Self {
         Self {
             stream,

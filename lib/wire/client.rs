@@ -131,7 +131,6 @@ impl Connection {
     }
 
     /// A handle for another thread, to cancel the command.
-    #[must_use]
     pub fn canceller(&self) -> Canceller {
         Canceller {
             socket: Arc::clone(&self.socket),

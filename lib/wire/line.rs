@@ -76,7 +76,6 @@ pub struct LineReader {
 
 impl LineReader {
     /// A reader of lines of at most `limit` bytes, without their line break.
-    #[must_use]
     pub fn new(limit: usize) -> Self {
         let bytes = vec![0; limit + 1 + READ_SIZE.min(limit * 2)];
         Self {
@@ -144,7 +143,6 @@ impl LineReader {
     }
 
     /// Whether the buffer has a complete line, so that `take` finds it without a read.
-    #[must_use]
     pub fn has_line(&self) -> bool {
         self.bytes[self.scanned..self.end].contains(&b'\n')
     }
@@ -196,7 +194,6 @@ impl LineReader {
 }
 
 /// `left` for poll: in milliseconds, rounded up so that a wait does not spin at its end.
-#[must_use]
 pub fn timeout(left: Duration) -> PollTimeout {
     let ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128);
     PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
@@ -226,7 +223,6 @@ impl Batch {
     }
 
     /// How many bytes wait.
-    #[must_use]
     pub fn waiting(&self) -> usize {
         self.bytes.len() - self.sent
     }

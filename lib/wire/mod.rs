@@ -92,7 +92,6 @@ const READING_GRACE: Duration = Duration::from_secs(1);
 
 impl HelperRequest {
     /// The last `lines` lines of the unit's journal, as text for people.
-    #[must_use]
     pub fn journal(server: InstanceName, lines: u32, follow: bool) -> Self {
         HelperRequest::Journal {
             server,
@@ -105,7 +104,6 @@ impl HelperRequest {
 
     /// The time between SIGTERM and SIGKILL for its commands. `grace` is the setting for commands
     /// that change something.
-    #[must_use]
     pub fn grace(&self, grace: Duration) -> Duration {
         match self {
             HelperRequest::Show { .. } | HelperRequest::Journal { .. } => grace.min(READING_GRACE),
@@ -116,7 +114,6 @@ impl HelperRequest {
     }
 
     /// The request's name, for logs and messages.
-    #[must_use]
     pub fn verb(&self) -> &'static str {
         match self {
             HelperRequest::Enable { .. } => "enable",
@@ -147,7 +144,6 @@ pub enum Request {
 
 impl Request {
     /// The request's name, for logs and messages.
-    #[must_use]
     pub fn verb(&self) -> &'static str {
         match self {
             Request::Helper(request) => request.verb(),
@@ -292,7 +288,6 @@ pub enum Stream {
 
 impl Stream {
     /// The name in the database and in JSON.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Stream::Stdout => "stdout",
@@ -322,7 +317,6 @@ fn text<'de: 'a, 'a, D: serde::Deserializer<'de>>(
 
 impl<'a> Answer<'a> {
     /// A line of output.
-    #[must_use]
     pub fn line(stream: Stream, text: Cow<'a, str>) -> Self {
         match stream {
             Stream::Stdout => Answer {
@@ -337,7 +331,6 @@ impl<'a> Answer<'a> {
     }
 
     /// What runs now.
-    #[must_use]
     pub fn started(started: Started) -> Self {
         Answer {
             started: Some(started),
@@ -346,7 +339,6 @@ impl<'a> Answer<'a> {
     }
 
     /// What systemd reported.
-    #[must_use]
     pub fn observed(observation: Observation) -> Self {
         Answer {
             observed: Some(observation),
@@ -355,7 +347,6 @@ impl<'a> Answer<'a> {
     }
 
     /// Why the request is not carried out.
-    #[must_use]
     pub fn error(text: impl Into<Cow<'a, str>>) -> Self {
         Answer {
             error: Some(text.into()),
@@ -364,7 +355,6 @@ impl<'a> Answer<'a> {
     }
 
     /// Whether it is valid: exactly one answer, and an exit code that a command can have.
-    #[must_use]
     pub fn is_valid(&self) -> bool {
         let texts = [&self.stdout, &self.stderr, &self.error]
             .into_iter()
@@ -382,7 +372,6 @@ impl<'a> Answer<'a> {
         all == 1 && self.exit.map_or(!ends, |code| (0..=255).contains(&code))
     }
 
-    #[must_use]
     pub fn exit(code: i32, ended_by: Option<EndedBy>, tree: Option<Tree>) -> Self {
         Answer {
             exit: Some(code),

@@ -59,13 +59,11 @@ impl WorkerCli {
 }
 
 /// The program's command line, for its manual page.
-#[must_use]
 pub fn command() -> clap::Command {
     WorkerCli::command()
 }
 
 /// Runs the worker.
-#[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
     let cli = parse::<WorkerCli>();

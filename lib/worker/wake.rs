@@ -102,13 +102,11 @@ impl Wake {
     }
 
     /// A handle for another thread.
-    #[must_use]
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
     /// Whether a notification is in the socket.
-    #[must_use]
     pub fn is_pending(&self) -> bool {
         self.socket.as_ref().is_some_and(|socket| {
             let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];

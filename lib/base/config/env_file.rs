@@ -41,13 +41,11 @@ pub struct EnvFile {
 
 impl EnvFile {
     /// The value of `name` that counts.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.last(name).map(|assignment| assignment.value.as_str())
     }
 
     /// The assignment of `name` that counts.
-    #[must_use]
     pub fn last(&self, name: &str) -> Option<&Assignment> {
         self.assignments
             .iter()
@@ -56,7 +54,6 @@ impl EnvFile {
     }
 
     /// Reads a file's text.
-    #[must_use]
     pub fn parse(text: &str) -> Self {
         let bare = text.strip_prefix('\u{feff}');
         let mut reader = EnvFileReader {

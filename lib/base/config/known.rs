@@ -16,7 +16,6 @@ pub struct KnownSetting {
     pub stops: &'static str,
 }
 
-#[must_use]
 pub fn settings() -> Vec<KnownSetting> {
     let every = "every program";
     [
@@ -69,7 +68,6 @@ impl KnownSetting {
     }
 
     /// The value that counts when there is none.
-    #[must_use]
     pub fn default(&self) -> Option<&str> {
         self.arg
             .get_default_values()

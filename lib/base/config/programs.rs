@@ -22,7 +22,6 @@ pub struct WorkerSettings {
 
 impl WorkerSettings {
     /// Number of tasks that run at once, as a count.
-    #[must_use]
     pub fn slots(&self) -> usize {
         usize::try_from(self.slots).unwrap_or(usize::MAX)
     }

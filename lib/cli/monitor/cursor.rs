@@ -35,7 +35,6 @@ impl<Id: Copy + PartialEq> Cursor<Id> {
     }
 
     /// The selected row; none in an empty list.
-    #[must_use]
     pub fn index(&self, ids: &[Id]) -> Option<usize> {
         (self.index < ids.len()).then_some(self.index)
     }

@@ -12,7 +12,6 @@ pub struct Input {
 }
 
 impl Input {
-    #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -69,7 +69,6 @@ impl KeyReader {
     }
 
     /// Whether a key is incomplete and its rest should arrive within moments.
-    #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.bytes.is_empty() && !self.bytes.starts_with(PASTE)
     }

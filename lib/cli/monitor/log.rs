@@ -74,7 +74,6 @@ pub struct Log {
 
 impl Log {
     /// Opens the log at its end, following.
-    #[must_use]
     pub fn open(job: JobId, operation: &str, state: JobState) -> Self {
         Self {
             job,
@@ -159,7 +158,6 @@ impl Log {
     }
 
     /// Whether a search is in progress: [`Log::read`] has to be called again.
-    #[must_use]
     pub fn is_searching(&self) -> bool {
         matches!(self.search, Search::Running(..))
     }

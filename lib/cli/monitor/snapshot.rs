@@ -106,13 +106,11 @@ impl Snapshot {
     }
 
     /// Finds a job that is on the screen.
-    #[must_use]
     pub fn job(&self, id: JobId) -> Option<&JobRow> {
         self.jobs.iter().chain(&self.queue).find(|job| job.id == id)
     }
 
     /// The number of queued jobs as text: `12`, or `1000+`.
-    #[must_use]
     pub fn waiting(&self) -> String {
         let more = if self.queued >= COUNTED.into() {
             "+"
@@ -123,7 +121,6 @@ impl Snapshot {
     }
 
     /// How many servers have drifted from their desired state.
-    #[must_use]
     pub fn drifted(&self) -> usize {
         self.servers
             .iter()
@@ -131,17 +128,14 @@ impl Snapshot {
             .count()
     }
 
-    #[must_use]
     pub fn server_ids(&self) -> Vec<ServerId> {
         self.servers.iter().map(|server| server.id).collect()
     }
 
-    #[must_use]
     pub fn job_ids(&self) -> Vec<JobId> {
         self.jobs.iter().map(|job| job.id).collect()
     }
 
-    #[must_use]
     pub fn queue_ids(&self) -> Vec<JobId> {
         self.queue.iter().map(|job| job.id).collect()
     }

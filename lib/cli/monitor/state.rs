@@ -118,7 +118,6 @@ impl MonitorState {
 
     /// The job whose log is shown and that C cancels: the selected job, or, while the cursor is in
     /// the servers, the job of the selected server.
-    #[must_use]
     pub fn selected_job(&self, snapshot: &Snapshot) -> Option<JobId> {
         let first = self
             .jobs

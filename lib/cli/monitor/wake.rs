@@ -81,7 +81,6 @@ impl Wake {
     }
 
     /// The signals that are blocked, because they are read from a descriptor.
-    #[must_use]
     pub fn mask(&self) -> &SigSet {
         &self.mask
     }

@@ -176,7 +176,6 @@ impl Cause {
     }
 
     /// Whether and when another attempt can help.
-    #[must_use]
     pub fn retry(self) -> Retry {
         match self {
             Cause::DiskFull
@@ -205,7 +204,6 @@ impl Cause {
     }
 
     /// What it means, as part of a sentence.
-    #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
             Cause::DiskFull => "the disk is full",
@@ -243,7 +241,6 @@ impl Cause {
     }
 
     /// What an admin can do about it; `named` when a Steam account is set.
-    #[must_use]
     pub fn advice(self, named: bool) -> &'static str {
         match self {
             Cause::DiskFull => "make room there, then install again",

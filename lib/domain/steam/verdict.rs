@@ -170,7 +170,6 @@ fn quote(line: &str) -> String {
 
 /// Decides after one pass. Messages come before the exit code: a login that timed out also exits
 /// with 0, and a run that reported success may crash while it quits.
-#[must_use]
 pub fn after(pass: Pass, code: i32, heard: &Heard) -> Verdict {
     if pass == Pass::Prime {
         // This pass has nothing to install. A bare exit code is no reason to stop, because the next

@@ -20,7 +20,6 @@ pub struct List<T> {
 }
 
 impl<T> List<T> {
-    #[must_use]
     pub fn new((items, total): Listed<T>, part: Part) -> Self {
         Self {
             items,

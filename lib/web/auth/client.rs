@@ -57,7 +57,6 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    #[must_use]
     pub fn new(addresses: Vec<IpAddr>, secret: Option<Secret>, has_origin: bool) -> Self {
         let is_open = has_origin && addresses.is_empty() && secret.is_none();
         Self {
@@ -68,7 +67,6 @@ impl Proxies {
         }
     }
 
-    #[must_use]
     pub fn client(&self, peer: &Peer, headers: &HeaderMap) -> Client {
         Client {
             sender: self.sender(peer, headers),

@@ -14,19 +14,16 @@ pub struct Origins {
 }
 
 impl Origins {
-    #[must_use]
     pub fn new(own: Option<Origin>) -> Self {
         Self { own }
     }
 
     /// Whether the front is reached over TLS. Cookies are Secure then.
-    #[must_use]
     pub fn is_https(&self) -> bool {
         self.own.as_ref().is_some_and(|own| own.scheme == "https")
     }
 
     /// Whether the request's Host is ours, or a loopback name.
-    #[must_use]
     pub fn is_our_host(&self, headers: &HeaderMap) -> bool {
         let mut hosts = headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -41,7 +38,6 @@ impl Origins {
 
     /// Whether one of our pages sent this. Browsers send Sec-Fetch-Site, old ones only Origin. A
     /// request that changes nothing may come from anywhere.
-    #[must_use]
     pub fn is_from_us(&self, method: &Method, headers: &HeaderMap) -> bool {
         if method.is_safe() {
             return true;
@@ -74,7 +70,6 @@ impl Origins {
 
     /// The host that players connect to, without a port: that of our own origin, else of the
     /// request.
-    #[must_use]
     pub fn game_host(&self, headers: &HeaderMap) -> String {
         let asked = headers
             .get(header::HOST)

@@ -5,7 +5,6 @@ use axum::http::{HeaderMap, Uri, header};
 /// The page that a form was sent from: the path of its Referer, which we ask browsers for
 /// (`Referrer-Policy: same-origin`). Only our own forms get here. The dashboard if there is no
 /// Referer.
-#[must_use]
 pub fn referer_path(headers: &HeaderMap) -> String {
     let referer = headers
         .get(header::REFERER)
@@ -20,7 +19,6 @@ pub fn referer_path(headers: &HeaderMap) -> String {
 
 /// `next` if it is a path of ours, else the dashboard: prevents open redirects. Browsers read `\`
 /// as `/`, and `//host` as another host.
-#[must_use]
 pub fn local_path(next: &str) -> &str {
     let ours = next.starts_with('/')
         && !next.starts_with("//")

@@ -14,13 +14,11 @@ const HOST_COOKIE: &str = "__Host-left4me";
 /// The cookie without TLS, on loopback.
 const COOKIE: &str = "left4me";
 
-#[must_use]
 pub fn cookie_name(https: bool) -> &'static str {
     if https { HOST_COOKIE } else { COOKIE }
 }
 
 /// The session's secret from the request's cookies.
-#[must_use]
 pub fn cookie(headers: &HeaderMap, https: bool) -> Option<&str> {
     let wanted = cookie_name(https);
     let all = headers
@@ -47,7 +45,6 @@ pub fn set_cookie(text: &str, https: bool, seconds: i64) -> Result<HeaderValue> 
 }
 
 /// The token for the session's forms. It does not reveal the session's secret.
-#[must_use]
 pub fn csrf(text: &str) -> String {
     secret::hex(&secret::digest(&format!("left4me form token {text}"))[..16])
 }

@@ -122,7 +122,6 @@ struct CountedFailure {
 
 impl Throttle {
     /// Milliseconds on the throttle's clock.
-    #[must_use]
     pub fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

@@ -85,7 +85,6 @@ pub struct LiveSettings {
 
 impl LiveSettings {
     /// The default times and sizes.
-    #[must_use]
     pub fn new(database: PathBuf, helper: PathBuf, replay_limit: u32) -> Self {
         let (heartbeat, retry) = (Duration::from_secs(15), Duration::from_secs(1));
         let (linger, page_time) = (console::LINGER, Duration::from_secs(5));
@@ -193,7 +192,6 @@ impl Hub {
     }
 
     /// A job's log after line `after`; without it, as much as the replay limit allows.
-    #[must_use]
     pub fn job(&self, job: JobId, after: Option<i64>, reader: Reader) -> JobStream {
         let inner = self.inner();
         let (source, fresh) = inner.job(job, after);
@@ -205,7 +203,6 @@ impl Hub {
     /// The changes that `viewer` may see, and the events of `topics`. With a `last_event_id` of
     /// another feed the first event says `"all":true`; without one, only changes from now on are
     /// sent. A topic of [`Err`] is reported as one that cannot be followed.
-    #[must_use]
     pub fn changes(
         &self,
         viewer: Viewer,
@@ -251,7 +248,6 @@ impl Hub {
     }
 
     /// The counters as of now.
-    #[must_use]
     pub fn counts(&self) -> Counts {
         let Inner {
             streams,

@@ -123,7 +123,6 @@ impl Metrics {
 
     /// Counts an open stream of a kind (`job`, `console`, `changes`, `download`) until the result
     /// is dropped.
-    #[must_use]
     pub fn stream(&self, kind: &'static str) -> OpenStream {
         let open = self.streams.with_label_values(&[kind]);
         open.inc();

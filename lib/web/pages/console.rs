@@ -37,7 +37,6 @@ pub struct LastLines {
 }
 
 /// A line that can be shown: without terminal sequences, with visible control characters.
-#[must_use]
 pub fn shown(line: &str) -> Cow<'_, str> {
     lines::clean(line.as_bytes(), false)
 }

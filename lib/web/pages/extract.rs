@@ -21,19 +21,16 @@ pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
     /// All fields in order, for a form that repeats some.
-    #[must_use]
     pub fn into_pairs(self) -> Vec<(String, String)> {
         self.0
     }
 
     /// The text of a field; none if it is missing or blank.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         Some(self.raw(name)).filter(|text| !text.trim().is_empty())
     }
 
     /// The text of a field as sent; empty if it is missing.
-    #[must_use]
     pub fn raw(&self, name: &str) -> &str {
         self.0
             .iter()
@@ -42,13 +39,11 @@ impl Fields {
     }
 
     /// Whether a box is ticked.
-    #[must_use]
     pub fn is_set(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
     /// A field's value if it is valid. For filters, which ignore a bad value.
-    #[must_use]
     pub fn maybe<T: FromStr>(&self, name: &str) -> Option<T> {
         self.get(name).and_then(|text| text.trim().parse().ok())
     }

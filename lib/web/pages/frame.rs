@@ -22,7 +22,6 @@ pub struct Frame {
 
 impl Frame {
     /// For a signed-in user.
-    #[must_use]
     pub fn of(viewer: Viewer, title: impl Into<String>) -> Self {
         Self {
             viewer: Some(viewer),
@@ -33,14 +32,12 @@ impl Frame {
     }
 
     /// Sets the section of the main navigation.
-    #[must_use]
     pub fn within(mut self, section: &'static str) -> Self {
         self.section = section;
         self
     }
 
     /// For everyone.
-    #[must_use]
     pub fn anonymous(title: impl Into<String>) -> Self {
         Self {
             viewer: None,
@@ -50,18 +47,15 @@ impl Frame {
         }
     }
 
-    #[must_use]
     pub fn asset(&self, name: &str) -> String {
         assets::url(name)
     }
 
     /// The CSRF token for forms; empty if no user is signed in.
-    #[must_use]
     pub fn csrf(&self) -> &str {
         self.viewer.as_ref().map_or("", |viewer| &viewer.csrf)
     }
 
-    #[must_use]
     pub fn is_admin(&self) -> bool {
         self.viewer.as_ref().is_some_and(|viewer| viewer.is_admin)
     }

@@ -59,7 +59,6 @@ pub struct Frame {
 }
 
 /// The memory use of the samples that have it.
-#[must_use]
 pub fn memory(samples: &[Sample]) -> Vec<Point> {
     let known = samples
         .iter()
@@ -74,7 +73,6 @@ pub fn memory(samples: &[Sample]) -> Vec<Point> {
 
 /// CPU use between two samples, in percent of one CPU. The counter starts at 0 when the unit
 /// starts; such a pair is skipped.
-#[must_use]
 pub fn cpu(samples: &[Sample]) -> Vec<Point> {
     let known: Vec<(i64, i64)> = samples
         .iter()
@@ -93,13 +91,11 @@ pub fn cpu(samples: &[Sample]) -> Vec<Point> {
 }
 
 /// Formats bytes.
-#[must_use]
 pub fn format_bytes(value: f64) -> String {
     parts::bytes(value as i64)
 }
 
 /// Formats percent.
-#[must_use]
 pub fn format_percent(value: f64) -> String {
     if value < 10.0 {
         format!("{value:.1} %")
@@ -109,7 +105,6 @@ pub fn format_percent(value: f64) -> String {
 }
 
 /// Draws the graph; none without a point in its time range.
-#[must_use]
 pub fn draw(frame: &Frame, points: &[Point]) -> Option<Graph> {
     let columns = columns(frame, points);
     let known = || columns.iter().flatten().copied();

@@ -30,7 +30,6 @@ impl<M: Moment> Moment for &M {
 
 /// A relative time: `just now`, `3 min ago`, `in 2 h`; a date if it is months away. app.js has the
 /// same texts.
-#[must_use]
 pub fn ago(ms: impl Moment, now: impl Moment) -> String {
     let (ms, now) = (ms.ms(), now.ms());
     let away = now.saturating_sub(ms);
@@ -51,19 +50,16 @@ pub fn ago(ms: impl Moment, now: impl Moment) -> String {
 }
 
 /// `ms` for a `datetime` attribute.
-#[must_use]
 pub fn iso(ms: impl Moment) -> String {
     clock::iso(ms.ms())
 }
 
 /// `ms` in the host's time zone, to the second, with the zone's name.
-#[must_use]
 pub fn exact(ms: impl Moment) -> String {
     clock::local(ms.ms())
 }
 
 /// Formats bytes: `0 B`, `512 KiB`, `1.3 GiB`.
-#[must_use]
 pub fn bytes(bytes: i64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -81,7 +77,6 @@ pub fn bytes(bytes: i64) -> String {
 }
 
 /// Whether a host name means the client's own machine.
-#[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let name = host
         .trim_start_matches('[')
@@ -116,7 +111,6 @@ pub struct JobLine {
 }
 
 impl JobLine {
-    #[must_use]
     pub fn of(job: JobRow, now: i64) -> Self {
         Self {
             id: job.id,
@@ -133,12 +127,10 @@ impl JobLine {
     }
 
     /// Whether it is queued and the viewer may cancel it.
-    #[must_use]
     pub fn can_cancel(&self) -> bool {
         self.open && self.state == JobState::Queued
     }
 
-    #[must_use]
     pub fn all(jobs: Vec<JobRow>, now: i64) -> Vec<Self> {
         jobs.into_iter().map(|job| Self::of(job, now)).collect()
     }
@@ -154,7 +146,6 @@ pub struct Elapsed {
 }
 
 /// The duration of something that may not have started or ended.
-#[must_use]
 pub fn took(started_at: Option<i64>, finished_at: Option<i64>, now: i64) -> Elapsed {
     match (started_at, finished_at) {
         (Some(start), Some(end)) => Elapsed {
@@ -173,13 +164,11 @@ pub fn took(started_at: Option<i64>, finished_at: Option<i64>, now: i64) -> Elap
 }
 
 /// The time since `start` in whole seconds. app.js counts on with the same texts.
-#[must_use]
 pub fn so_far(start: impl Moment, now: impl Moment) -> String {
     clock::span((now.ms() - start.ms()).max(0) / SECOND * SECOND)
 }
 
 /// The first line, at most 160 characters of it.
-#[must_use]
 pub fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(160) {
@@ -189,7 +178,6 @@ pub fn first_line(text: &str) -> String {
 }
 
 /// Ids for `data-servers` and `data-jobs`, which say which changes concern a page.
-#[must_use]
 pub fn ids<T: ToString>(ids: impl IntoIterator<Item = T>) -> String {
     ids.into_iter()
         .map(|id| id.to_string())
@@ -197,13 +185,11 @@ pub fn ids<T: ToString>(ids: impl IntoIterator<Item = T>) -> String {
         .join(" ")
 }
 
-#[must_use]
 pub fn job_ids(jobs: &[JobLine]) -> String {
     ids(jobs.iter().map(|job| job.id))
 }
 
 /// A server's name, or its id if the name is unknown.
-#[must_use]
 pub fn server_name(id: ServerId, names: &[(ServerId, String)]) -> String {
     let found = names.iter().find(|(other, _)| *other == id);
     found.map_or_else(|| format!("server {id}"), |(_, name)| name.clone())
@@ -224,7 +210,6 @@ impl Pager {
 
     /// Page `page`, counted from 1, of `per` rows each. `path` is the list's path, with
     /// percent-encoded filters after a `?` if it has any.
-    #[must_use]
     pub fn new(path: impl Into<String>, page: Option<u32>, per: u32) -> Self {
         Self {
             path: path.into(),
@@ -235,26 +220,22 @@ impl Pager {
     }
 
     /// The number of rows on a page.
-    #[must_use]
     pub fn limit(&self) -> u32 {
         self.per
     }
 
     /// The number of rows before this page.
-    #[must_use]
     pub fn offset(&self) -> u32 {
         (self.page - 1).saturating_mul(self.per)
     }
 
     /// Sets the number of rows in all.
-    #[must_use]
     pub fn with_total(mut self, total: i64) -> Self {
         self.total = total;
         self
     }
 
     /// `51–100 of 123`
-    #[must_use]
     pub fn message(&self) -> String {
         let (first, last) = (
             i64::from(self.offset()) + 1,
@@ -269,13 +250,11 @@ impl Pager {
     }
 
     /// The URL of the page with newer rows.
-    #[must_use]
     pub fn newer(&self) -> Option<String> {
         (self.page > 1).then(|| self.url(self.page - 1))
     }
 
     /// The URL of the page with older rows.
-    #[must_use]
     pub fn older(&self) -> Option<String> {
         (i64::from(self.offset()) + i64::from(self.per) < self.total)
             .then(|| self.url(self.page + 1))

@@ -64,7 +64,6 @@ pub struct PowerState {
 }
 
 impl PowerState {
-    #[must_use]
     pub fn of(server: &Server, busy: bool) -> Self {
         let drift = server.drift.as_ref().map(|drifted| drifted.kind);
         Self {
@@ -77,7 +76,6 @@ impl PowerState {
 }
 
 /// Start, stop and restart, if they would change something.
-#[must_use]
 pub fn switches(state: PowerState) -> Vec<Button> {
     if state.busy {
         return Vec::new();
@@ -115,7 +113,6 @@ pub fn switches(state: PowerState) -> Vec<Button> {
 
 /// Rare actions: writing settings, resetting, removing. `has_files`: whether there are files to
 /// remove.
-#[must_use]
 pub fn repairs(state: PowerState, has_files: bool) -> Vec<Button> {
     if state.busy {
         return Vec::new();

@@ -84,7 +84,6 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
 }
 
 /// The event as a sentence without its full stop.
-#[must_use]
 pub fn sentence(event: &Event, server_name: Option<&str>) -> Vec<Fragment> {
     let known = SENTENCES.iter().find(|(kind, _)| *kind == event.kind);
     let pattern = known.map_or("{who}: {kind}{on}{of}{: detail}", |(_, pattern)| *pattern);
@@ -214,7 +213,6 @@ fn account(actor: &str) -> &str {
 }
 
 /// Where an actor's request came from.
-#[must_use]
 pub fn way(actor: &str) -> &'static str {
     match actor {
         OUTSIDE => "",

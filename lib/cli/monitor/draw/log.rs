@@ -17,7 +17,6 @@ use crate::db::logs::Way;
 const FRAME: u16 = 3;
 
 /// How many lines of the log fit a screen of `rows` rows.
-#[must_use]
 pub fn rows(rows: u16) -> u16 {
     rows.saturating_sub(FRAME)
 }

@@ -16,7 +16,6 @@ pub struct Theme {
 
 impl Theme {
     /// From NO_COLOR and the locale's character set.
-    #[must_use]
     pub fn of_environment() -> Self {
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
             .into_iter()
@@ -32,7 +31,6 @@ impl Theme {
     }
 
     /// The style of a tone.
-    #[must_use]
     pub fn tone(&self, tone: Tone) -> Style {
         let colour = match tone {
             Tone::Plain => return Style::new(),
@@ -49,12 +47,10 @@ impl Theme {
     }
 
     /// The style of a tone, in bold.
-    #[must_use]
     pub fn strong(&self, tone: Tone) -> Style {
         self.tone(tone).add_modifier(Modifier::BOLD)
     }
 
-    #[must_use]
     pub fn border(&self) -> border::Set<'static> {
         if self.utf8 {
             return border::PLAIN;

@@ -38,13 +38,11 @@ pub struct InstallOptions {
 
 impl InstallOptions {
     /// Whether an install can work.
-    #[must_use]
     pub fn can_install(&self) -> bool {
         self.nothing.is_none() && !self.mounted
     }
 
     /// Whether an update can work, and differs from an install.
-    #[must_use]
     pub fn can_update(&self, installed: bool) -> bool {
         self.nothing.is_none() && (installed || self.mounted)
     }

@@ -42,7 +42,6 @@ pub struct DraftErrors {
 
 impl DraftErrors {
     /// The first field with an error, in the form's order; empty if there is none.
-    #[must_use]
     pub fn first(&self) -> &'static str {
         let fields = [
             (&self.name, "name"),
@@ -60,7 +59,6 @@ impl DraftErrors {
 
 impl Draft {
     /// Reads the form's fields. `overlay` and `position` come in pairs.
-    #[must_use]
     pub fn read(fields: Vec<(String, String)>) -> Self {
         let mut draft = Draft::default();
         for (field, value) in fields {
@@ -87,7 +85,6 @@ impl Draft {
     }
 
     /// The form of a stored blueprint.
-    #[must_use]
     pub fn of(name: &str, stored: &Stored) -> Self {
         let rows = stored.overlays.iter().enumerate();
 
@@ -106,7 +103,6 @@ impl Draft {
     }
 
     /// Sorts the rows, and appends those of `catalog` that are missing.
-    #[must_use]
     pub fn with_catalog(mut self, catalog: impl IntoIterator<Item = String>) -> Self {
         for overlay in catalog {
             if !self.rows.iter().any(|row| row.overlay == overlay) {
