@@ -29,5 +29,6 @@ pub mod untrusted_file;
 pub mod users;
 pub mod visible;
 pub mod walk;
+pub mod words;
 
 pub use error::{Error, Exit, Result};

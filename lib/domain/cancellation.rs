@@ -1,12 +1,8 @@
 //! Cancellation rules: its steps and states, and which tasks of the job end how. Pure: no I/O.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::Serialize;
-
-use crate::base::names::{BadName, shown};
+use crate::base::names::BadName;
 use crate::base::visible::visible;
+use crate::base::words::words;
 use crate::domain::task::{Needs, TaskState};
 
 /// The longest reason, in characters.
@@ -29,74 +25,38 @@ pub fn reason(text: &str) -> Result<String, BadName> {
     }
 }
 
-/// The steps of a cancellation, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Step {
-    /// No further task of the job starts.
-    Block,
-    /// Lists the running, pending and ended tasks.
-    Identify,
-    /// Ends the running commands, in parallel.
-    Terminate,
-    /// Records the tasks' states.
-    Settle,
-    /// Removes temporary files.
-    Clean,
-    /// Verifies that no process is left, and reads the servers' states.
-    Verify,
-    /// Records the job's end.
-    Finish,
-}
-
-impl Step {
-    pub const ALL: [Step; 7] = [
-        Step::Block,
-        Step::Identify,
-        Step::Terminate,
-        Step::Settle,
-        Step::Clean,
-        Step::Verify,
-        Step::Finish,
-    ];
-
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Step::Block => "block",
-            Step::Identify => "identify",
-            Step::Terminate => "terminate",
-            Step::Settle => "settle",
-            Step::Clean => "clean",
-            Step::Verify => "verify",
-            Step::Finish => "finish",
-        }
-    }
-
-    /// The step with this word, if there is one.
-    pub fn parse(text: &str) -> Option<Self> {
-        Step::ALL.into_iter().find(|step| step.as_str() == text)
+words! {
+    /// The steps of a cancellation, in order.
+    pub enum Step ("a step of a cancellation") {
+        /// No further task of the job starts.
+        Block = "block",
+        /// Lists the running, pending and ended tasks.
+        Identify = "identify",
+        /// Ends the running commands, in parallel.
+        Terminate = "terminate",
+        /// Records the tasks' states.
+        Settle = "settle",
+        /// Removes temporary files.
+        Clean = "clean",
+        /// Verifies that no process is left, and reads the servers' states.
+        Verify = "verify",
+        /// Records the job's end.
+        Finish = "finish",
     }
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+words! {
+    /// The state of a step.
+    pub enum StepState ("a state of a step") {
+        /// Not begun.
+        Pending = "pending",
+        /// It is under way.
+        Running = "running",
+        /// Completed without an error.
+        Succeeded = "succeeded",
+        /// Ended with an error.
+        Failed = "failed",
     }
-}
-
-/// The state of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StepState {
-    /// Not begun.
-    Pending,
-    /// It is under way.
-    Running,
-    /// Completed without an error.
-    Succeeded,
-    /// Ended with an error.
-    Failed,
 }
 
 impl StepState {
@@ -108,75 +68,26 @@ impl StepState {
             (Some(_), _) => StepState::Succeeded,
         }
     }
-
-    /// The word shown in texts and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StepState::Pending => "pending",
-            StepState::Running => "running",
-            StepState::Succeeded => "succeeded",
-            StepState::Failed => "failed",
-        }
-    }
 }
 
-/// The state of a cancellation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Progress {
-    /// Recorded, not begun.
-    Requested,
-    /// Its steps are under way.
-    Running,
-    /// Every step succeeded.
-    Completed,
-    /// A process, a file or a state could not be ended, removed or read; the record says which.
-    Failed,
+words! {
+    /// The state of a cancellation.
+    pub enum Progress ("a state of a cancellation") {
+        /// Recorded, not begun.
+        Requested = "requested",
+        /// Its steps are under way.
+        Running = "running",
+        /// Every step succeeded.
+        Completed = "completed",
+        /// A process, a file or a state could not be ended, removed or read; the record says which.
+        Failed = "failed",
+    }
 }
 
 impl Progress {
-    pub const ALL: [Progress; 4] = [
-        Progress::Requested,
-        Progress::Running,
-        Progress::Completed,
-        Progress::Failed,
-    ];
-
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Progress::Requested => "requested",
-            Progress::Running => "running",
-            Progress::Completed => "completed",
-            Progress::Failed => "failed",
-        }
-    }
-
     /// Whether the cancellation has ended.
     pub fn is_over(self) -> bool {
         matches!(self, Progress::Completed | Progress::Failed)
-    }
-}
-
-impl fmt::Display for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Progress {
-    type Err = BadName;
-    fn from_str(text: &str) -> Result<Self, BadName> {
-        Progress::ALL
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| {
-                let known = Progress::ALL.map(Progress::as_str).join(", ");
-                BadName::new(format!(
-                    "'{}' is not a state of a cancellation: one of {known}",
-                    shown(text)
-                ))
-            })
     }
 }
 

@@ -3,25 +3,24 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 use crate::base::names::ServerId;
+use crate::base::words::words;
 use crate::domain::server::{ActualState, DesiredState};
 
-/// How a server's actual state differs from its desired state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Drift {
-    /// Should be running, but is stopped or failed.
-    Down,
-    /// Should be stopped, but runs.
-    Up,
-    /// Is stopped as it should be, but would start at boot.
-    Enabled,
-    /// Runs as it should, but would not start at boot.
-    Disabled,
-    /// Should be running, and systemd restarts it again and again.
-    Crashing,
+words! {
+    /// How a server's actual state differs from its desired state.
+    pub enum Drift ("a kind of drift") {
+        /// Should be running, but is stopped or failed.
+        Down = "down",
+        /// Should be stopped, but runs.
+        Up = "up",
+        /// Is stopped as it should be, but would start at boot.
+        Enabled = "enabled",
+        /// Runs as it should, but would not start at boot.
+        Disabled = "disabled",
+        /// Should be running, and systemd restarts it again and again.
+        Crashing = "crashing",
+    }
 }
 
 /// The shorter window for counting crashes, ms.
@@ -93,25 +92,6 @@ pub enum Judgement {
 }
 
 impl Drift {
-    pub const ALL: [Drift; 5] = [
-        Drift::Down,
-        Drift::Up,
-        Drift::Enabled,
-        Drift::Disabled,
-        Drift::Crashing,
-    ];
-
-    /// The word in the database and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Drift::Down => "down",
-            Drift::Up => "up",
-            Drift::Enabled => "enabled",
-            Drift::Disabled => "disabled",
-            Drift::Crashing => "crashing",
-        }
-    }
-
     /// What it means; follows "server 1": "should be running, but is failed".
     pub fn message(&self, actual: ActualState) -> String {
         match self {
@@ -140,12 +120,6 @@ impl Drift {
             "`left4me server history {id} --journal` has the output before each crash; \
             `left4me-job enqueue stop --server {id}` ends it"
         )
-    }
-}
-
-impl fmt::Display for Drift {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

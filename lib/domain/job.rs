@@ -1,54 +1,27 @@
 //! A job's states, and how its outcome follows from its tasks.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::Serialize;
-
-use crate::base::names::{BadName, shown};
+use crate::base::words::words;
 use crate::domain::task::TaskState;
 
-/// The states of a job. Terminal states are final: no transition leaves them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum JobState {
-    /// Accepted, waiting to start.
-    Queued,
-    /// A worker runs it.
-    Running,
-    /// A worker is ending it.
-    Cancelling,
-    /// Every task succeeded.
-    Succeeded,
-    /// A task failed.
-    Failed,
-    /// A user cancelled it.
-    Cancelled,
+words! {
+    /// The states of a job. Terminal states are final: no transition leaves them.
+    pub enum JobState ("a job state") {
+        /// Accepted, waiting to start.
+        Queued = "queued",
+        /// A worker runs it.
+        Running = "running",
+        /// A worker is ending it.
+        Cancelling = "cancelling",
+        /// Every task succeeded.
+        Succeeded = "succeeded",
+        /// A task failed.
+        Failed = "failed",
+        /// A user cancelled it.
+        Cancelled = "cancelled",
+    }
 }
 
 impl JobState {
-    /// All states, in the order of a job's life.
-    pub const ALL: [JobState; 6] = [
-        JobState::Queued,
-        JobState::Running,
-        JobState::Cancelling,
-        JobState::Succeeded,
-        JobState::Failed,
-        JobState::Cancelled,
-    ];
-
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            JobState::Queued => "queued",
-            JobState::Running => "running",
-            JobState::Cancelling => "cancelling",
-            JobState::Succeeded => "succeeded",
-            JobState::Failed => "failed",
-            JobState::Cancelled => "cancelled",
-        }
-    }
-
     /// Whether the job has ended; such a state is final.
     pub fn is_terminal(self) -> bool {
         matches!(
@@ -66,28 +39,6 @@ impl JobState {
                 | (Running, Succeeded | Failed | Cancelled | Cancelling)
                 | (Cancelling, Cancelled)
         )
-    }
-}
-
-impl fmt::Display for JobState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for JobState {
-    type Err = BadName;
-    fn from_str(text: &str) -> Result<Self, BadName> {
-        JobState::ALL
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| {
-                BadName::new(format!(
-                    "'{}' is not a job state: one of {}",
-                    shown(text),
-                    JobState::ALL.map(JobState::as_str).join(", ")
-                ))
-            })
     }
 }
 

@@ -1,78 +1,40 @@
 //! A server's desired and actual state.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::base::names::{BadName, shown};
+use crate::base::words::words;
 
-/// The state that an admin requested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DesiredState {
-    /// The server should be running, also after a reboot.
-    Running,
-    /// The server should be stopped.
-    Stopped,
-}
-
-impl DesiredState {
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            DesiredState::Running => "running",
-            DesiredState::Stopped => "stopped",
-        }
+words! {
+    /// The state that an admin requested.
+    pub enum DesiredState ("a desired state") {
+        /// The server should be running, also after a reboot.
+        Running = "running",
+        /// The server should be stopped.
+        Stopped = "stopped",
     }
 }
 
-impl fmt::Display for DesiredState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// The state that systemd reported last.
+    pub enum ActualState ("a server's state") {
+        /// The game runs.
+        Running = "running",
+        /// Its unit is starting, or waits for an automatic restart.
+        Starting = "starting",
+        /// Its unit is stopping.
+        Stopping = "stopping",
+        /// Its unit is not active.
+        Stopped = "stopped",
+        /// It failed, and systemd gave up restarting it.
+        Failed = "failed",
+        /// The state could not be read.
+        Unknown = "unknown",
     }
-}
-
-/// The state that systemd reported last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ActualState {
-    /// The game runs.
-    Running,
-    /// Its unit is starting, or waits for an automatic restart.
-    Starting,
-    /// Its unit is stopping.
-    Stopping,
-    /// Its unit is not active.
-    Stopped,
-    /// It failed, and systemd gave up restarting it.
-    Failed,
-    /// The state could not be read.
-    Unknown,
 }
 
 impl ActualState {
-    pub const ALL: [ActualState; 6] = [
-        ActualState::Running,
-        ActualState::Starting,
-        ActualState::Stopping,
-        ActualState::Stopped,
-        ActualState::Failed,
-        ActualState::Unknown,
-    ];
-
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ActualState::Running => "running",
-            ActualState::Starting => "starting",
-            ActualState::Stopping => "stopping",
-            ActualState::Stopped => "stopped",
-            ActualState::Failed => "failed",
-            ActualState::Unknown => "unknown",
-        }
-    }
-
     /// Maps a service's ActiveState and SubState, as org.freedesktop.systemd1(5) and systemd's
     /// service.c pair them. An unlisted pair is [`ActualState::Unknown`], never a guess.
     pub fn from_unit(active: &str, sub: &str) -> Self {
@@ -92,28 +54,6 @@ impl ActualState {
             ("failed", _) => ActualState::Failed,
             _ => ActualState::Unknown,
         }
-    }
-}
-
-impl fmt::Display for ActualState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for ActualState {
-    type Err = BadName;
-    fn from_str(text: &str) -> Result<Self, BadName> {
-        ActualState::ALL
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| {
-                let known = ActualState::ALL.map(ActualState::as_str).join(", ");
-                BadName::new(format!(
-                    "'{}' is not a server's state: one of {known}",
-                    shown(text)
-                ))
-            })
     }
 }
 

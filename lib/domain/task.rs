@@ -1,113 +1,55 @@
 //! Task kinds and states, and which pending task may run.
 
-use std::fmt;
+use crate::base::words::words;
 
-use serde::Serialize;
-
-/// What a task does: one host operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TaskKind {
-    /// Runs steamcmd through the runner.
-    InstallRuntime,
-    /// Writes a server's settings and layer.
-    Initialize,
-    /// Enables and starts a server's unit.
-    Start,
-    /// Enables and starts a server's unit if this job's stop task found it running.
-    StartIfRan,
-    /// Disables and stops a server's unit.
-    Stop,
-    /// Empties a server's upper layer.
-    PurgeUpper,
-    /// Removes a server's instance and runtime directories.
-    PurgeInstance,
+words! {
+    /// What a task does: one host operation.
+    pub enum TaskKind ("a task kind") {
+        /// Runs steamcmd through the runner.
+        InstallRuntime = "install-runtime",
+        /// Writes a server's settings and layer.
+        Initialize = "initialize",
+        /// Enables and starts a server's unit.
+        Start = "start",
+        /// Enables and starts a server's unit if this job's stop task found it running.
+        StartIfRan = "start-if-ran",
+        /// Disables and stops a server's unit.
+        Stop = "stop",
+        /// Empties a server's upper layer.
+        PurgeUpper = "purge-upper",
+        /// Removes a server's instance and runtime directories.
+        PurgeInstance = "purge-instance",
+    }
 }
 
 impl TaskKind {
-    pub const ALL: [TaskKind; 7] = [
-        TaskKind::InstallRuntime,
-        TaskKind::Initialize,
-        TaskKind::Start,
-        TaskKind::StartIfRan,
-        TaskKind::Stop,
-        TaskKind::PurgeUpper,
-        TaskKind::PurgeInstance,
-    ];
-
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TaskKind::InstallRuntime => "install-runtime",
-            TaskKind::Initialize => "initialize",
-            TaskKind::Start => "start",
-            TaskKind::StartIfRan => "start-if-ran",
-            TaskKind::Stop => "stop",
-            TaskKind::PurgeUpper => "purge-upper",
-            TaskKind::PurgeInstance => "purge-instance",
-        }
-    }
-
     /// Whether the task can change the state of the server's unit.
     pub fn changes_unit(self) -> bool {
         !matches!(self, TaskKind::InstallRuntime | TaskKind::Initialize)
     }
-
-    /// The kind with this word, if there is one.
-    pub fn parse(text: &str) -> Option<Self> {
-        TaskKind::ALL.into_iter().find(|kind| kind.as_str() == text)
-    }
 }
 
-impl fmt::Display for TaskKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// The states of a task.
+    pub enum TaskState ("a task state") {
+        /// Waits for its dependencies or a free slot.
+        Pending = "pending",
+        /// Its host operation is running.
+        Running = "running",
+        /// Its host operation is being ended.
+        Cancelling = "cancelling",
+        /// It succeeded.
+        Succeeded = "succeeded",
+        /// It failed.
+        Failed = "failed",
+        /// A user cancelled it.
+        Cancelled = "cancelled",
+        /// It never ran, because a dependency did not succeed.
+        Skipped = "skipped",
     }
-}
-
-/// The states of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TaskState {
-    /// Waits for its dependencies or a free slot.
-    Pending,
-    /// Its host operation is running.
-    Running,
-    /// Its host operation is being ended.
-    Cancelling,
-    /// It succeeded.
-    Succeeded,
-    /// It failed.
-    Failed,
-    /// A user cancelled it.
-    Cancelled,
-    /// It never ran, because a dependency did not succeed.
-    Skipped,
 }
 
 impl TaskState {
-    pub const ALL: [TaskState; 7] = [
-        TaskState::Pending,
-        TaskState::Running,
-        TaskState::Cancelling,
-        TaskState::Succeeded,
-        TaskState::Failed,
-        TaskState::Cancelled,
-        TaskState::Skipped,
-    ];
-
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TaskState::Pending => "pending",
-            TaskState::Running => "running",
-            TaskState::Cancelling => "cancelling",
-            TaskState::Succeeded => "succeeded",
-            TaskState::Failed => "failed",
-            TaskState::Cancelled => "cancelled",
-            TaskState::Skipped => "skipped",
-        }
-    }
-
     /// Whether the task has ended; such a state is final.
     pub fn is_terminal(self) -> bool {
         matches!(
@@ -128,28 +70,13 @@ impl TaskState {
     }
 }
 
-impl fmt::Display for TaskState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What a task needs of another one before it may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Needs {
-    /// Its success; otherwise this task is skipped.
-    Success,
-    /// Its end, with any outcome: a failed install must not leave the servers down that it stopped.
-    End,
-}
-
-impl Needs {
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Needs::Success => "success",
-            Needs::End => "end",
-        }
+words! {
+    /// What a task needs of another one before it may run.
+    pub enum Needs ("a kind of dependency") {
+        /// Its success; otherwise this task is skipped.
+        Success = "success",
+        /// Its end, with any outcome: a failed install must not leave the servers down that it stopped.
+        End = "end",
     }
 }
 
