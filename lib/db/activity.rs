@@ -110,10 +110,8 @@ mod tests {
             ("server.crashed", "outside", Some(9)),
         ] {
             let event = NewEvent {
-                kind,
-                actor,
                 server: server.map(ServerId),
-                ..NewEvent::default()
+                ..NewEvent::new(kind, actor, "")
             };
 
             events::add(&db, 1, &event).unwrap();

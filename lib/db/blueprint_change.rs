@@ -179,14 +179,5 @@ fn add_event(
     name: &str,
 ) -> Result<()> {
     let detail = format!("{id} '{name}'");
-    events::add(
-        tx,
-        now,
-        &NewEvent {
-            kind,
-            actor,
-            detail: &detail,
-            ..NewEvent::default()
-        },
-    )
+    events::add(tx, now, &NewEvent::new(kind, actor, &detail))
 }

@@ -31,6 +31,18 @@ pub struct NewEvent<'a> {
     pub reason: &'a str,
 }
 
+impl<'a> NewEvent<'a> {
+    /// An event that is about no job, task or server.
+    pub fn new(kind: &'a str, actor: &'a str, detail: &'a str) -> Self {
+        Self {
+            kind,
+            actor,
+            detail,
+            ..Self::default()
+        }
+    }
+}
+
 /// Adds one event, in the transaction of the change that it describes.
 pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()> {
     let sql = "INSERT INTO events (at, kind, actor, job_id, task_id, server_id, detail, reason)

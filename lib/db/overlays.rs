@@ -75,16 +75,7 @@ pub fn create(
     };
 
     let detail = format!("'{name}' at overlays/{reference}");
-    events::add(
-        tx,
-        now,
-        &NewEvent {
-            kind: "overlay.added",
-            actor,
-            detail: &detail,
-            ..NewEvent::default()
-        },
-    )?;
+    events::add(tx, now, &NewEvent::new("overlay.added", actor, &detail))?;
 
     find(tx, name)
 }
@@ -105,16 +96,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Res
     execute(tx, "DELETE FROM overlays WHERE id = ?1", [overlay.id])?;
 
     let detail = format!("'{name}' at overlays/{}", overlay.reference);
-    events::add(
-        tx,
-        now,
-        &NewEvent {
-            kind: "overlay.removed",
-            actor,
-            detail: &detail,
-            ..NewEvent::default()
-        },
-    )?;
+    events::add(tx, now, &NewEvent::new("overlay.removed", actor, &detail))?;
 
     Ok(overlay)
 }

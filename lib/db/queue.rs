@@ -48,12 +48,7 @@ pub fn set_paused(tx: &Connection, now: i64, by: &str, reason: Option<&str>) -> 
         events::add(
             tx,
             now,
-            &NewEvent {
-                kind: "queue.paused",
-                actor: by,
-                detail: reason.unwrap_or(""),
-                ..NewEvent::default()
-            },
+            &NewEvent::new("queue.paused", by, reason.unwrap_or("")),
         )?;
     }
 
@@ -69,15 +64,7 @@ pub fn set_resumed(tx: &Connection, now: i64, by: &str) -> Result<bool> {
     )?;
 
     if changed > 0 {
-        events::add(
-            tx,
-            now,
-            &NewEvent {
-                kind: "queue.resumed",
-                actor: by,
-                ..NewEvent::default()
-            },
-        )?;
+        events::add(tx, now, &NewEvent::new("queue.resumed", by, ""))?;
     }
 
     Ok(changed > 0)

@@ -224,11 +224,8 @@ pub fn create(
 
     let detail = format!("'{}' on port {port}", new.name);
     let event = NewEvent {
-        kind: "server.created",
-        actor,
         server: Some(id),
-        detail: &detail,
-        ..NewEvent::default()
+        ..NewEvent::new("server.created", actor, &detail)
     };
 
     events::add(tx, now, &event)?;
@@ -258,11 +255,8 @@ pub fn assign(
     let server = get(tx, id)?.ok_or_else(|| no_such_server(id))?;
     let detail = format!("to blueprint '{}'", server.blueprint);
     let event = NewEvent {
-        kind: "server.assigned",
-        actor,
         server: Some(id),
-        detail: &detail,
-        ..NewEvent::default()
+        ..NewEvent::new("server.assigned", actor, &detail)
     };
 
     events::add(tx, now, &event)?;
@@ -310,11 +304,8 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
 
     let detail = format!("'{}' on port {}", server.name, server.port);
     let event = NewEvent {
-        kind: "server.removed",
-        actor,
         server: Some(id),
-        detail: &detail,
-        ..NewEvent::default()
+        ..NewEvent::new("server.removed", actor, &detail)
     };
 
     events::add(tx, now, &event)?;

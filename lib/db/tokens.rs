@@ -154,16 +154,7 @@ fn get(connection: &Connection, id: TokenId) -> Result<Token> {
 
 fn add_event(tx: &Connection, now: i64, actor: &str, kind: &str, token: &Token) -> Result<()> {
     let detail = format!("{} '{}' of {}", token.id, token.name, token.user);
-    events::add(
-        tx,
-        now,
-        &NewEvent {
-            kind,
-            actor,
-            detail: &detail,
-            ..NewEvent::default()
-        },
-    )
+    events::add(tx, now, &NewEvent::new(kind, actor, &detail))
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Token> {

@@ -180,16 +180,7 @@ fn end_sessions(tx: &Connection, now: i64, user: UserId) -> Result<()> {
 }
 
 fn add_event(tx: &Connection, now: i64, actor: &str, kind: &str, name: &UserName) -> Result<()> {
-    events::add(
-        tx,
-        now,
-        &NewEvent {
-            kind,
-            actor,
-            detail: name.as_str(),
-            ..NewEvent::default()
-        },
-    )
+    events::add(tx, now, &NewEvent::new(kind, actor, name.as_str()))
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<User> {

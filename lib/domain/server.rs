@@ -1,9 +1,5 @@
 //! A server's desired and actual state.
 
-use std::str::FromStr;
-
-use serde::Serialize;
-
 use crate::base::words::words;
 
 words! {

@@ -176,14 +176,5 @@ fn write_orphans(
 }
 
 fn orphan_event(tx: &Connection, now: i64, kind: &str, detail: &str) -> Result<()> {
-    events::add(
-        tx,
-        now,
-        &NewEvent {
-            kind,
-            actor: OUTSIDE,
-            detail,
-            ..NewEvent::default()
-        },
-    )
+    events::add(tx, now, &NewEvent::new(kind, OUTSIDE, detail))
 }

@@ -225,13 +225,10 @@ impl ActiveJob {
         detail: &'a str,
     ) -> NewEvent<'a> {
         NewEvent {
-            kind,
-            actor: &self.requested_by,
             job: Some(self.id),
             task: task.map(|task| task.id),
             server: task.map_or_else(|| self.only_server(), |task| task.server),
-            detail,
-            ..NewEvent::default()
+            ..NewEvent::new(kind, &self.requested_by, detail)
         }
     }
 

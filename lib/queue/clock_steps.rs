@@ -44,12 +44,7 @@ impl ClockSteps {
 
             db.write(|tx| {
                 under_way::shift(tx, step)?;
-                let event = NewEvent {
-                    kind: "clock.set",
-                    actor: events::OUTSIDE,
-                    detail: &detail,
-                    ..NewEvent::default()
-                };
+                let event = NewEvent::new("clock.set", events::OUTSIDE, &detail);
 
                 events::add(tx, now.now, &event)
             })?;

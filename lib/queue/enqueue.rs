@@ -267,12 +267,9 @@ fn accept(
         tx,
         now,
         &NewEvent {
-            kind: "job.queued",
-            actor: requester.name,
             job: Some(id),
             server,
-            detail: operation.as_str(),
-            ..NewEvent::default()
+            ..NewEvent::new("job.queued", requester.name, operation.as_str())
         },
     )?;
 

@@ -87,13 +87,10 @@ pub fn abandon(tx: &Connection, job: JobId, actor: &str, why: &str, now: i64) ->
     for (task, server, state) in tasks::abandon(tx, job, why, now)? {
         let kind = format!("task.{state}");
         let event = NewEvent {
-            kind: &kind,
-            actor,
             job: Some(job),
             task: Some(task),
             server,
-            detail: why,
-            ..NewEvent::default()
+            ..NewEvent::new(&kind, actor, why)
         };
 
         events::add(tx, now, &event)?;
@@ -121,11 +118,8 @@ pub(super) fn fail_unreadable(
     jobs::finish(tx, id, worker, &finish, now)?;
 
     tick.add_event(&NewEvent {
-        kind: "job.failed",
-        actor: WORKER,
         job: Some(id),
-        detail: &why,
-        ..NewEvent::default()
+        ..NewEvent::new("job.failed", WORKER, &why)
     })?;
 
     tick.result.finished.push(Finished::unreadable(id, why));

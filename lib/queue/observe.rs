@@ -103,12 +103,9 @@ impl Cause<'_> {
         };
 
         NewEvent {
-            kind,
-            actor,
             job,
             server: Some(server),
-            detail,
-            ..NewEvent::default()
+            ..NewEvent::new(kind, actor, detail)
         }
     }
 }

@@ -90,11 +90,8 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
             };
             let kind = format!("job.{state}");
             let event = NewEvent {
-                kind: &kind,
-                actor: WORKER,
                 job: Some(job.id),
-                detail: WHY,
-                ..NewEvent::default()
+                ..NewEvent::new(&kind, WORKER, WHY)
             };
 
             events::add(tx, now, &event)?;

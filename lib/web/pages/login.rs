@@ -142,12 +142,7 @@ pub async fn sign_in(
             events::add(
                 tx,
                 now,
-                &NewEvent {
-                    kind: "user.signed-in",
-                    actor: &actor,
-                    detail: &user.name,
-                    ..NewEvent::default()
-                },
+                &NewEvent::new("user.signed-in", &actor, &user.name),
             )?;
 
             Ok(true)
