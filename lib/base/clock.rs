@@ -23,7 +23,6 @@ pub fn now_ms() -> i64 {
 pub struct Moment {
     /// Unix ms, UTC.
     pub now: i64,
-    /// CLOCK_MONOTONIC, microseconds.
     pub monotonic_us: u64,
     /// When the host booted, unix ms. A step of the wall clock after the boot makes it wrong by
     /// that step.

@@ -27,7 +27,6 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The process exit code.
     pub fn code(self) -> u8 {
         match self {
             Exit::Failed => 1,

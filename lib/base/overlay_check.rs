@@ -27,7 +27,6 @@ pub struct Checked {
     pub file_system: String,
     /// When the test ran: CLOCK_MONOTONIC, microseconds.
     pub at_us: u64,
-    /// What the test found.
     pub verdict: OverlayVerdict,
 }
 
@@ -41,15 +40,10 @@ pub enum OverlayVerdict {
     Limited {
         /// What does not work, and why.
         why: String,
-        /// What to do.
         advice: String,
     },
     /// No server can start.
-    Unfit {
-        why: String,
-        /// What to do.
-        advice: String,
-    },
+    Unfit { why: String, advice: String },
     /// The test could not run.
     Untried { why: String },
 }

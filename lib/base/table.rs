@@ -38,7 +38,6 @@ impl Tone {
     }
 }
 
-/// A table with headings.
 #[derive(Clone, Debug)]
 pub struct Table {
     headings: Vec<String>,
@@ -59,7 +58,6 @@ impl Table {
         }
     }
 
-    /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows
             .push(cells.into_iter().map(|cell| (cell, Tone::Plain)).collect());

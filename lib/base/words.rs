@@ -19,7 +19,6 @@ macro_rules! words {
             /// All values, as they are declared.
             pub const ALL: [$name; [$($word),+].len()] = [$($name::$value),+];
 
-            /// Its word.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $($name::$value => $word,)+

@@ -48,7 +48,6 @@ pub struct CleanUpReport {
     pub cleaned_at: i64,
 }
 
-/// Cleans, then verifies.
 pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
     failpoint::hit("cancel.cleaning");
     let cleaned = clean(work, root);

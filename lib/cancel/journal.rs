@@ -19,7 +19,6 @@ pub enum JournalMessage {
     Escalated(Cancellation),
     /// A signal and its outcome.
     Signal(Signal),
-    /// A step ended.
     Step(FinishedStep),
 }
 

@@ -31,7 +31,6 @@ pub enum Action {
     EndCommands {
         job: JobId,
         tasks: Vec<TaskId>,
-        /// How urgently.
         how: Cancel,
         /// A line for the job's log.
         message: String,
@@ -45,7 +44,6 @@ pub enum Action {
     Log(JournalMessage),
 }
 
-/// A cancellation under way.
 #[derive(Clone, Debug)]
 pub(super) struct Tracked {
     pub id: CancellationId,
@@ -67,7 +65,6 @@ pub(super) struct Tracked {
     pub escalated_at: Option<i64>,
     /// When the current step began, unix ms.
     pub since: i64,
-    /// Whether a step failed.
     pub failed: bool,
 }
 

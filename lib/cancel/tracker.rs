@@ -14,7 +14,6 @@ use crate::cancel::tracked::{Action, Phase, Tracked};
 use crate::db::cancellations;
 use crate::queue::tick_state::Tick;
 
-/// All cancellations under way.
 #[derive(Clone, Debug)]
 pub struct Tracker {
     grace: Duration,

@@ -29,12 +29,10 @@ pub enum Style {
     Aside,
 }
 
-/// What to follow.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Only lines after this seq.
     pub after: i64,
-    /// How to show them.
     pub style: Style,
 }
 

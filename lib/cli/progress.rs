@@ -50,7 +50,6 @@ impl ProgressLine {
         }
     }
 
-    /// Removes the bar.
     pub fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -8,7 +8,6 @@ use crate::base::names::ServerId;
 use crate::db::events::{self, Event};
 use crate::db::{query, text_or_null};
 
-/// Which events to list.
 #[derive(Clone, Debug, Default)]
 pub struct ActivityFilter {
     /// Only events by this actor: `anna` also matches `web:anna` and `api:anna`.

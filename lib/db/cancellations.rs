@@ -72,7 +72,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
     })
 }
 
-/// A cancellation to record.
 #[derive(Clone, Copy, Debug)]
 pub struct New<'a> {
     pub job: JobId,
@@ -88,7 +87,6 @@ pub struct New<'a> {
     pub previous_state: &'a str,
 }
 
-/// Records a cancellation.
 pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId> {
     let sql = "INSERT INTO cancellations (job_id, task_id, requested_by, reason, force, cascade,
                previous_state, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -152,7 +150,6 @@ pub fn any_live(connection: &Connection) -> Result<bool> {
     one(connection, sql, [], |row| row.get(0))
 }
 
-/// Which cancellations to list.
 #[derive(Clone, Debug, Default)]
 pub struct CancellationFilter {
     /// Only cancellations of this job.
@@ -161,7 +158,6 @@ pub struct CancellationFilter {
     pub state: Option<Progress>,
     /// The most rows to return.
     pub limit: u32,
-    /// How many to skip.
     pub offset: u32,
 }
 

@@ -13,7 +13,6 @@ pub const OUTSIDE: &str = "outside";
 /// Of each server's crashes and failures, this many newest ones keep their journal lines.
 const RETENTION: i64 = 20;
 
-/// An event to record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NewEvent<'a> {
     /// What happened, such as `job.failed` or `server.created`.
@@ -26,7 +25,6 @@ pub struct NewEvent<'a> {
     pub task: Option<TaskId>,
     /// The server it is about.
     pub server: Option<ServerId>,
-    /// Details, in words.
     pub detail: &'a str,
     pub reason: &'a str,
 }
@@ -65,7 +63,6 @@ pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()
     Ok(())
 }
 
-/// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
     /// The row; grows with time.
@@ -82,7 +79,6 @@ pub struct Event {
     pub task_id: Option<TaskId>,
     /// The server it is about.
     pub server_id: Option<ServerId>,
-    /// Details, in words.
     pub detail: String,
     /// The actor's reason; empty when none was given.
     pub reason: String,
@@ -153,7 +149,6 @@ pub struct ServerEvent {
     pub actor: String,
     /// The job that caused it.
     pub job_id: Option<JobId>,
-    /// Details, in words.
     pub detail: String,
     /// The unit's last journal lines, oldest first; for crashes and failures only.
     pub journal: Vec<String>,

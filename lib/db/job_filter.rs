@@ -10,7 +10,6 @@ use crate::db::paging::{self, Part, words};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 
-/// Which jobs to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Only jobs that this user may see; none for an admin, who sees all.
@@ -25,7 +24,6 @@ pub struct Filter {
     pub requester: Option<UserName>,
     /// The most rows to return.
     pub limit: u32,
-    /// How many to skip.
     pub offset: u32,
 }
 

@@ -50,10 +50,8 @@ pub struct Job {
     pub server_outcomes: Vec<ServerOutcome>,
 }
 
-/// A job to insert.
 #[derive(Clone, Debug)]
 pub struct NewJob<'a> {
-    /// What to do.
     pub operation: Operation,
     pub targets: &'a [ServerId],
     pub requested_by: &'a str,
@@ -304,7 +302,6 @@ pub fn claim(tx: &Connection, id: JobId, worker: &str, now: i64) -> Result<bool>
     Ok(execute(tx, sql, params![id, worker, now])? > 0)
 }
 
-/// How a job ends.
 #[derive(Clone, Debug)]
 pub struct Finish<'a> {
     pub state: JobState,

@@ -30,7 +30,6 @@ pub struct Snapshot {
     pub job_durations: BTreeMap<&'static str, Durations>,
     /// Time from acceptance to start.
     pub queue_wait: Durations,
-    /// Whether claiming is paused.
     pub paused: bool,
     /// When the oldest queued job was accepted, unix ms.
     pub oldest_queued: Option<i64>,
@@ -40,7 +39,6 @@ pub struct Snapshot {
     pub cancellation_requests: BTreeMap<&'static str, u64>,
     /// Time from a cancellation's request to its end.
     pub cancellation_duration: Durations,
-    /// Failed cancellations in total.
     pub cancellation_failures: u64,
     /// Cancellations in total in which a command outlived its grace.
     pub cancellation_timeouts: u64,
@@ -48,7 +46,6 @@ pub struct Snapshot {
     pub step_failures: BTreeMap<&'static str, u64>,
     /// Commands that cancellations ended, in total, by the signal that was needed.
     pub runners_terminated: BTreeMap<&'static str, u64>,
-    /// Servers by actual state.
     pub servers: BTreeMap<&'static str, u64>,
     pub drifted: Vec<DriftedServer>,
     /// Crashes of each server in total.
@@ -63,7 +60,6 @@ pub struct CrashedServer {
     pub id: ServerId,
     /// Its display name, as stored.
     pub name: String,
-    /// The number of crashes.
     pub count: u64,
 }
 
@@ -76,7 +72,6 @@ pub struct DriftedServer {
     pub kind: Drift,
 }
 
-/// A histogram of durations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Durations {
     /// By upper bound (ms, ascending, `i64::MAX` last): how many durations lie between the bound

@@ -23,7 +23,6 @@ pub struct ServerRow {
     pub actual: ActualState,
     /// Since when it has that actual state, unix ms.
     pub since: Option<i64>,
-    /// Its drift, if any.
     pub drift: Option<Drifted>,
     /// The error of the last failed task.
     pub last_error: Option<String>,
@@ -142,7 +141,6 @@ pub fn ended(connection: &Connection, limit: u32, among: u32) -> Result<Vec<JobR
 /// The progress of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tasks {
-    /// Tasks that have ended.
     pub done: i64,
     pub all: i64,
     /// The kinds of its running tasks.

@@ -29,7 +29,6 @@ pub struct Watched {
     pub last_end: Option<String>,
     /// The error of the last failed task.
     pub last_error: Option<String>,
-    /// Its drift, if any.
     pub drift: Option<Drifted>,
 }
 
@@ -175,7 +174,6 @@ fn moments(now: i64) -> [i64; 3] {
 pub struct ActiveJob {
     pub id: i64,
     pub operation: String,
-    /// Whether it is queued.
     pub is_queued: bool,
     /// Since when it is queued or running, unix ms.
     pub since: i64,

@@ -13,12 +13,10 @@ use crate::domain::server::ActualState;
 /// At most this many of the last jobs are counted.
 const RECENT: i64 = 10_000;
 
-/// Counts of servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Servers {
     /// How many servers are in each state; states without servers are left out.
     pub states: Vec<(ActualState, i64)>,
-    /// How many there are.
     pub all: i64,
     /// How many have a drift.
     pub drifted: i64,
@@ -39,7 +37,6 @@ impl Servers {
     }
 }
 
-/// Counts the servers.
 pub fn servers(connection: &Connection) -> Result<Servers> {
     let mut statement = connection.prepare_cached(
         "SELECT actual_state, count(*), count(drift) FROM servers GROUP BY actual_state",

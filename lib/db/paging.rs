@@ -9,7 +9,6 @@ use crate::base::Result;
 pub struct Part {
     /// The most rows to return.
     pub limit: u32,
-    /// How many to skip.
     pub offset: u32,
 }
 

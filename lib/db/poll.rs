@@ -45,7 +45,6 @@ impl Orphan {
     }
 }
 
-/// The poller's last run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Poll {
     /// When it last read all units, unix ms; none when it never did.
@@ -86,7 +85,6 @@ pub fn remove_orphan(tx: &Connection, instance: &str) -> Result<()> {
     Ok(())
 }
 
-/// The poller's last run.
 pub fn last(connection: &Connection) -> Result<Poll> {
     let mut statement =
         connection.prepare_cached("SELECT polled_at, error FROM poll WHERE id = 1")?;

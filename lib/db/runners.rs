@@ -13,7 +13,6 @@ use crate::wire::{EndedBy, Served, Tree};
 #[derive(Clone, Debug, Serialize)]
 pub struct Runner {
     pub id: i64,
-    /// The task it served.
     pub task_id: TaskId,
     /// The verb of its request.
     pub verb: String,
@@ -76,7 +75,6 @@ impl Runner {
     }
 }
 
-/// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
     /// The exit code; none when the connection broke before it arrived.
@@ -103,7 +101,6 @@ pub fn started(tx: &Connection, id: i64, served: &Served) -> Result<()> {
     Ok(())
 }
 
-/// Records how it ended.
 pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
     let ended_by = match end.ended_by {
         Some(EndedBy::Exit) => "exit",

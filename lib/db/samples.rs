@@ -26,7 +26,6 @@ pub struct Sample {
     pub memory_bytes: Option<i64>,
     /// CPU time of all its processes since the unit's start; none without systemd's accounting.
     pub cpu_ns: Option<i64>,
-    /// Automatic restarts so far.
     pub restarts: u32,
 }
 

@@ -57,7 +57,6 @@ pub struct Server {
     pub blueprint_id: BlueprintId,
 }
 
-/// A server to create.
 #[derive(Clone, Copy, Debug)]
 pub struct NewServer<'a> {
     pub user: UserId,

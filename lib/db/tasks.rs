@@ -190,7 +190,6 @@ pub fn start(tx: &Connection, id: TaskId, now: i64) -> Result<bool> {
     Ok(execute(tx, sql, params![id, now])? > 0)
 }
 
-/// How a task ends.
 #[derive(Clone, Debug)]
 pub struct Finish<'a> {
     pub state: TaskState,

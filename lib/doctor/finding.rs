@@ -20,11 +20,9 @@ pub enum Severity {
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How bad it is.
     pub severity: Severity,
     /// The name of what was checked.
     pub check: String,
-    /// What was found.
     pub found: String,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,7 +40,6 @@ pub struct DoctorSettings {
     pub poll: PollSeconds,
 }
 
-/// The paths to check.
 #[derive(Clone, Debug)]
 pub struct DoctorPaths {
     pub root: PathBuf,

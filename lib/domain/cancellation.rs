@@ -77,7 +77,6 @@ words! {
         Requested = "requested",
         /// Its steps are under way.
         Running = "running",
-        /// Every step succeeded.
         Completed = "completed",
         /// A process, a file or a state could not be ended, removed or read; the record says which.
         Failed = "failed",

@@ -33,7 +33,6 @@ pub enum Change {
     Started(Start),
     /// It crashed. The exit is none when no poll saw it.
     Crashed {
-        /// How it exited.
         end: Option<End>,
         /// Further crashes between the two polls.
         more: u32,
@@ -44,7 +43,6 @@ pub enum Change {
     Failed(Option<End>),
 }
 
-/// What started the game.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// A start by a job or by hand.

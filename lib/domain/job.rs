@@ -12,9 +12,7 @@ words! {
         Running = "running",
         /// A worker is ending it.
         Cancelling = "cancelling",
-        /// Every task succeeded.
         Succeeded = "succeeded",
-        /// A task failed.
         Failed = "failed",
         /// A user cancelled it.
         Cancelled = "cancelled",

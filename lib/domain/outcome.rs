@@ -15,7 +15,6 @@ pub enum Outcome {
     Running,
     /// Every task is done.
     Succeeded,
-    /// A task failed.
     Failed,
     /// It ran before the job, which stopped it and ended before starting it again.
     LeftStopped,
@@ -39,9 +38,7 @@ impl Outcome {
 /// A server and a job's outcome for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServerOutcome {
-    /// The server.
     pub server: ServerId,
-    /// The outcome.
     pub outcome: Outcome,
     /// The reason, if it did not succeed.
     pub error: Option<String>,

@@ -15,7 +15,6 @@ words! {
 words! {
     /// The state that systemd reported last.
     pub enum ActualState ("a server's state") {
-        /// The game runs.
         Running = "running",
         /// Its unit is starting, or waits for an automatic restart.
         Starting = "starting",

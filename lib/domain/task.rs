@@ -38,9 +38,7 @@ words! {
         Running = "running",
         /// Its host operation is being ended.
         Cancelling = "cancelling",
-        /// It succeeded.
         Succeeded = "succeeded",
-        /// It failed.
         Failed = "failed",
         /// A user cancelled it.
         Cancelled = "cancelled",

@@ -291,7 +291,6 @@ impl OverlayTest {
     }
 }
 
-/// What does not work.
 enum Fault {
     /// Every server needs it.
     Needed(String),

@@ -52,7 +52,6 @@ pub(super) fn mount(
     }
 }
 
-/// Why nothing was mounted.
 #[derive(Debug)]
 pub(super) enum Refused {
     /// The kernel did not mount the overlay.

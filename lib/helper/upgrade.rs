@@ -30,7 +30,6 @@ const FILES: [&str; 6] = [
     "left4me.db",
 ];
 
-/// Runs all parts.
 pub(super) fn run(paths: &Paths) -> Result<()> {
     let root = take_root(paths);
     let database = root.and_then(|()| move_database(paths));

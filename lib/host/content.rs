@@ -62,7 +62,6 @@ pub struct ContentReport {
 }
 
 impl ContentReport {
-    /// Whether nothing was found.
     pub fn is_clean(&self) -> bool {
         self.lines.is_empty()
     }

@@ -19,7 +19,6 @@ use crate::process::overlay_mounts;
 /// start.
 pub const UMASK: u32 = 0o027;
 
-/// The result of initializing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initialized {
     /// The files differed and were written.

@@ -19,9 +19,7 @@ use crate::wire::{EndedBy, HelperRequest, Request, RunnerRequest, Tree};
 pub struct HostPaths {
     /// The data directory, LEFT4ME_ROOT.
     pub root: PathBuf,
-    /// The helper's socket.
     pub helper: PathBuf,
-    /// The runner's socket.
     pub runner: PathBuf,
 }
 

@@ -36,7 +36,6 @@ pub struct Rendering {
 }
 
 impl Rendering {
-    /// The whole instance.env.
     pub fn environment(&self) -> String {
         format!("{}{}", self.launch, self.stack)
     }
@@ -100,7 +99,6 @@ pub struct Preview {
     pub conflicts: Vec<SettingConflict>,
     /// Notices about settings that hide the server from players.
     pub notices: Vec<String>,
-    /// Why initializing would fail.
     pub trouble: Option<String>,
 }
 

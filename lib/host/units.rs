@@ -60,7 +60,6 @@ impl From<Observation> for Observed {
 const SHOW: Duration = Duration::from_secs(10);
 
 impl Observed {
-    /// Whether systemd reported anything.
     pub fn is_known(&self) -> bool {
         !self.unit.active.is_empty()
     }

@@ -46,7 +46,6 @@ pub fn command() -> clap::Command {
     PollerCli::command()
 }
 
-/// Runs the program.
 pub fn main() -> ExitCode {
     undumpable::set();
 

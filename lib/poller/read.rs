@@ -24,7 +24,6 @@ pub(super) struct PreviousRows {
     pub(super) last: Poll,
 }
 
-/// The answer of systemd.
 pub(super) enum SystemdAnswer {
     /// The host is shutting down, so servers that stop are not recorded.
     GoingDown,
@@ -34,7 +33,6 @@ pub(super) enum SystemdAnswer {
 
 /// What systemd reports about all units.
 pub(super) struct PollResult {
-    /// When it was read.
     pub(super) at: Moment,
     loaded: BTreeMap<String, Observed>,
     failed_overlays: BTreeMap<String, i64>,

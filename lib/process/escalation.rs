@@ -30,7 +30,6 @@ pub struct TreeState {
     pub group_empty: bool,
     /// No process of its tree exists.
     pub tree_empty: bool,
-    /// Output may still come.
     pub output_open: bool,
 }
 

@@ -54,7 +54,6 @@ pub struct Spec {
     pub argv: Vec<OsString>,
     pub env: Vec<(OsString, OsString)>,
     pub cwd: PathBuf,
-    /// Its input and output.
     pub terminal: Terminal,
     /// The signal that ends it before SIGKILL: SIGTERM, or SIGINT for a game.
     pub first_signal: Signal,
@@ -74,7 +73,6 @@ impl fmt::Display for Spec {
     }
 }
 
-/// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Its exit code; 128+n when signal n ended it.

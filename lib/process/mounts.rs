@@ -10,7 +10,6 @@ use crate::base::Result;
 pub struct Mount {
     /// The directory within the file system that is mounted.
     pub root: PathBuf,
-    /// Where it is mounted.
     pub point: PathBuf,
     /// Its file system, such as `overlay` or `cgroup2`.
     pub kind: String,

@@ -139,7 +139,6 @@ impl Peer {
         }
     }
 
-    /// What to poll now.
     pub(super) fn polled<'a>(
         &'a self,
         out: BorrowedFd<'a>,

@@ -24,7 +24,6 @@ impl fmt::Debug for Silence<'_> {
     }
 }
 
-/// Watches one command.
 #[derive(Debug)]
 pub(super) struct SilenceWatch<'a> {
     silence: Silence<'a>,

@@ -74,7 +74,6 @@ impl ActiveTask {
         matches!(self.state, TaskState::Running | TaskState::Cancelling)
     }
 
-    /// Its kind's word.
     pub fn kind_name(&self) -> &str {
         match &self.kind {
             Ok(kind) => kind.as_str(),
@@ -201,7 +200,6 @@ impl ActiveJob {
         outcome::is_left_stopped(&facts)
     }
 
-    /// Its operation's word.
     pub fn operation_name(&self) -> &str {
         match &self.operation {
             Ok(operation) => operation.as_str(),

@@ -19,7 +19,6 @@ pub struct ClockSteps {
 }
 
 impl ClockSteps {
-    /// Starts at this moment.
     pub fn new(now: Moment) -> Self {
         Self { last: now }
     }

@@ -26,16 +26,13 @@ pub enum Targets {
 /// A request for a job.
 #[derive(Clone, Debug)]
 pub struct JobRequest<'a> {
-    /// What to do.
     pub operation: Operation,
-    /// For which servers.
     pub targets: Targets,
     /// If the same job is already queued or running, return that one.
     pub unique: bool,
     pub requester: Requester<'a>,
 }
 
-/// Who requests a job.
 #[derive(Clone, Copy, Debug)]
 pub struct Requester<'a> {
     /// The name that is stored with the job and its events.

@@ -119,7 +119,6 @@ impl<E> Log<E> {
         });
     }
 
-    /// Records how it ended.
     pub fn runner_ended(&self, token: RunnerToken, end: runners::End) {
         self.send(Message::RunnerEnded {
             token: token.0,

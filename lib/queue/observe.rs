@@ -14,7 +14,6 @@ use crate::domain::history::{Change, Start, booted_at, changes};
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
 
-/// What caused a change.
 #[derive(Clone, Copy, Debug)]
 pub enum Cause<'a> {
     /// A job, and who requested it.
@@ -44,7 +43,6 @@ pub enum DriftReport {
 #[derive(Clone, Debug)]
 pub struct StateReport {
     pub server: ServerId,
-    /// What happened.
     pub changes: Vec<Change>,
     /// Drifts that began or ended.
     pub drifts: Vec<DriftReport>,

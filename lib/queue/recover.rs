@@ -27,7 +27,6 @@ const RUNNERS: &str = "left4me-runner@";
 /// How often a control group is checked while its processes end.
 const RECHECK: Duration = Duration::from_millis(20);
 
-/// What was recovered.
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// The jobs and their new states.

@@ -78,7 +78,6 @@ impl Engine {
         self.has_jobs() || !self.abandoned.is_empty()
     }
 
-    /// Whether jobs are active.
     pub fn has_jobs(&self) -> bool {
         !self.jobs.is_empty()
     }

@@ -24,11 +24,8 @@ pub struct Tick<'t> {
 /// The result of a tick.
 #[derive(Debug, Default)]
 pub struct TickResult {
-    /// Tasks to start now.
     pub to_start: Vec<Work>,
-    /// Jobs that were claimed.
     pub started: Vec<Started>,
-    /// Jobs that ended.
     pub finished: Vec<Finished>,
     /// What happened to servers, to be reported.
     pub reports: Vec<StateReport>,
@@ -37,7 +34,6 @@ pub struct TickResult {
 }
 
 impl Tick<'_> {
-    /// An active job.
     pub fn job(&mut self, id: JobId) -> Option<&mut ActiveJob> {
         self.jobs.iter_mut().find(|job| job.id == id)
     }

@@ -28,7 +28,6 @@ pub struct Work {
     pub was_running: Option<bool>,
 }
 
-/// How a task ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
     pub job: JobId,

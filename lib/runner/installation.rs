@@ -35,7 +35,6 @@ impl Installation {
         self.manifest().symlink_metadata().is_ok()
     }
 
-    /// The manifest's current version.
     pub(super) fn stamp(&self) -> Stamp {
         let stamp = |found: Metadata| {
             let (mtime, ctime) = (found.mtime(), found.ctime());

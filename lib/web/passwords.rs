@@ -17,7 +17,6 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// A hash with no known password: an unknown user costs the same time as a wrong password.
 const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$bGVmdDRtZSBub2JvZHk$wTfRm6fOIEwUSRk0mM4j2Nx9vZjz0rJIkXl5MGQm3fY";
 
-/// Checks and hashes passwords.
 pub struct Passwords {
     checks: Limiter,
     queue: Limiter,

@@ -39,7 +39,6 @@ const OVERFLOW_UID: u32 = 65_534;
 /// The state of a listening socket, which is not a client.
 const LISTEN: u8 = 10;
 
-/// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// A program on another host.

@@ -91,7 +91,6 @@ pub struct Limits {
     pub write_time: Duration,
 }
 
-/// Where connections come from.
 pub struct Sockets {
     /// systemd's sockets, or our own.
     pub listeners: Listeners,

@@ -44,7 +44,6 @@ impl StoreInner {
 }
 
 impl Store {
-    /// Opens the file.
     pub fn open(path: &Path) -> Result<Self> {
         let writer = Db::open(path)?;
 

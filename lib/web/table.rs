@@ -17,7 +17,6 @@ pub struct Route {
     pub method: Method,
     /// The path, with parameters like `{id}`.
     pub path: &'static str,
-    /// Who may use it.
     pub who: Access,
 }
 

@@ -44,7 +44,6 @@ pub enum Output {
     Observed(Observation),
 }
 
-/// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandEnd {
     pub exit: i32,

@@ -216,7 +216,6 @@ impl Batch {
         }
     }
 
-    /// Adds one plain line.
     pub fn line(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
         self.bytes.push(b'\n');
@@ -227,7 +226,6 @@ impl Batch {
         self.bytes.len() - self.sent
     }
 
-    /// Discards what waits.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.sent = 0;

@@ -212,7 +212,6 @@ pub struct Served {
 pub struct Started {
     /// The unit instance that serves the connection; empty outside systemd.
     pub unit: String,
-    /// The command's process id.
     pub pid: u32,
     /// Its control group, as in /proc/PID/cgroup: the command's own, or the unit's; empty where
     /// there is none.
@@ -316,7 +315,6 @@ fn text<'de: 'a, 'a, D: serde::Deserializer<'de>>(
 }
 
 impl<'a> Answer<'a> {
-    /// A line of output.
     pub fn line(stream: Stream, text: Cow<'a, str>) -> Self {
         match stream {
             Stream::Stdout => Answer {
@@ -330,7 +328,6 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// What runs now.
     pub fn started(started: Started) -> Self {
         Answer {
             started: Some(started),
@@ -338,7 +335,6 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// What systemd reported.
     pub fn observed(observation: Observation) -> Self {
         Answer {
             observed: Some(observation),

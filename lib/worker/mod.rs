@@ -63,7 +63,6 @@ pub fn command() -> clap::Command {
     WorkerCli::command()
 }
 
-/// Runs the worker.
 pub fn main() -> ExitCode {
     undumpable::set();
     let cli = parse::<WorkerCli>();

@@ -53,7 +53,6 @@ impl EnvFile {
             .find(|assignment| assignment.name == name)
     }
 
-    /// Reads a file's text.
     pub fn parse(text: &str) -> Self {
         let bare = text.strip_prefix('\u{feff}');
         let mut reader = EnvFileReader {

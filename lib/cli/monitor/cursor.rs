@@ -1,6 +1,5 @@
 //! The selected row of a list that changes. The selection follows the item, not the position.
 
-/// Which row is selected.
 #[derive(Clone, Debug)]
 pub struct Cursor<Id> {
     /// The selected item. None selects the first row, whatever it is.

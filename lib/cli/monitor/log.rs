@@ -92,7 +92,6 @@ impl Log {
         }
     }
 
-    /// Handles a key.
     pub fn key(&mut self, key: &Key) -> Reply {
         if self.typing.is_some() {
             self.edit_term(key);

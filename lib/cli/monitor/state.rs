@@ -144,7 +144,6 @@ impl MonitorState {
         }
     }
 
-    /// Handles a key.
     pub fn key(&mut self, key: &Key, snapshot: &Snapshot) -> Action {
         self.message = None;
         match key {

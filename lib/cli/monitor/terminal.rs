@@ -47,7 +47,6 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Takes the terminal over.
     pub fn enter() -> Result<Self> {
         restore_on_panic();
         acquire()?;

@@ -37,7 +37,6 @@ pub struct Events {
     pub hung_up: bool,
 }
 
-/// The sources of events.
 pub struct Wake {
     watch: Watch,
     /// When inotify last reported a write.

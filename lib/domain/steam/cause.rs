@@ -50,7 +50,6 @@ pub enum Cause {
     Other,
 }
 
-/// How to retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// Do not retry: an admin has to change something first.

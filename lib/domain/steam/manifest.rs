@@ -81,7 +81,6 @@ pub fn prove(manifest: &str) -> Result<u64, String> {
     Ok(build)
 }
 
-/// Parses a manifest.
 fn entries(text: &str) -> Result<Entries, String> {
     if text.len() > MANIFEST_LIMIT {
         return Err(format!("it is longer than {MANIFEST_LIMIT} bytes"));

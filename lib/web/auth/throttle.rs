@@ -283,7 +283,6 @@ impl FailureTable {
         }
     }
 
-    /// Counts one more failure.
     fn fail(&mut self, key: u64, rule: &Rule, now: u64) -> CountedFailure {
         let before = self.fresh(key, now);
         let times = match before {

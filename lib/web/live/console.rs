@@ -68,7 +68,6 @@ impl Console {
         }
     }
 
-    /// Ends the follow.
     pub fn end(&mut self) {
         self.closed = true;
         if let Some(canceller) = self.canceller.take() {
@@ -198,7 +197,6 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
     })
 }
 
-/// Where a subscriber continues.
 enum ReadPosition {
     /// It is new and gets the last lines.
     New,

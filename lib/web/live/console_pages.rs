@@ -36,7 +36,6 @@ pub struct ConsolePages(Mutex<Queue>);
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<PageRequest>,
-    /// Running threads.
     readers: usize,
 }
 

@@ -14,7 +14,6 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A state with subscribers.
 pub struct Feed<T> {
     state: Mutex<T>,
     wakers: Mutex<HashMap<u64, Waker>>,
@@ -42,7 +41,6 @@ impl<T> Feed<T> {
         self.subscribers.load(Ordering::Acquire) == 0
     }
 
-    /// Wakes all waiting subscribers.
     pub fn wake(&self) {
         let wakers = std::mem::take(&mut *lock(&self.wakers));
         wakers.into_values().for_each(Waker::wake);

@@ -132,7 +132,6 @@ type Work = Box<dyn FnOnce(&mut Db) + Send>;
 struct Inner {
     settings: LiveSettings,
     feeds: Mutex<Feeds>,
-    /// Wakes the pump.
     wakeups: EventFd,
     /// A feed was added that was not read yet.
     fresh: AtomicBool,
@@ -147,7 +146,6 @@ struct Inner {
     console_threads: Limiter,
 }
 
-/// Everything that has subscribers.
 #[derive(Default)]
 struct Feeds {
     jobs: HashMap<JobId, Arc<Feed<JobLog>>>,

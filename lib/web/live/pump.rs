@@ -26,12 +26,10 @@ pub struct Pump {
     rights: Rights,
     /// A commit was seen that the change feed has not read yet.
     unchecked: bool,
-    /// The last read failed.
     again: bool,
 }
 
 impl Pump {
-    /// Opens the database.
     pub fn new(inner: &Arc<Inner>) -> Result<Self> {
         let path = &inner.settings.database;
         let db = Db::open_existing(path)?;

@@ -83,7 +83,6 @@ impl Ring {
         }
     }
 
-    /// Appends a piece.
     pub fn push(&mut self, piece: Piece) {
         let Some(last) = piece.last() else { return };
         self.bytes += piece.bytes.len();

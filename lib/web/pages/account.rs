@@ -31,7 +31,6 @@ struct AccountPage {
     shortest: usize,
 }
 
-/// Messages above the page.
 #[derive(Default)]
 struct Notices {
     done: Option<&'static str>,

@@ -10,9 +10,7 @@ use crate::web::viewer::Viewer;
 
 /// The data of the frame.
 pub struct Frame {
-    /// The signed-in user.
     pub viewer: Option<Viewer>,
-    /// The title and heading.
     pub title: String,
     /// The section of the main navigation: `servers`, `blueprints`, `admin`, `account`, or empty.
     pub section: &'static str,
@@ -37,7 +35,6 @@ impl Frame {
         self
     }
 
-    /// For everyone.
     pub fn anonymous(title: impl Into<String>) -> Self {
         Self {
             viewer: None,

@@ -50,11 +50,9 @@ pub struct Frame {
     pub since: i64,
     /// The end, unix ms.
     pub until: i64,
-    /// The start in words.
     pub from: &'static str,
     /// The least value of the upper edge.
     pub at_least: f64,
-    /// Formats a value.
     pub say: fn(f64) -> String,
 }
 
@@ -90,12 +88,10 @@ pub fn cpu(samples: &[Sample]) -> Vec<Point> {
     pairs.collect()
 }
 
-/// Formats bytes.
 pub fn format_bytes(value: f64) -> String {
     parts::bytes(value as i64)
 }
 
-/// Formats percent.
 pub fn format_percent(value: f64) -> String {
     if value < 10.0 {
         format!("{value:.1} %")

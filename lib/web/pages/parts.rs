@@ -102,7 +102,6 @@ pub struct JobLine {
     pub by: String,
     /// Unix ms.
     pub created_at: i64,
-    /// Its duration so far.
     pub took: Elapsed,
     /// The first line of its error.
     pub error: Option<String>,

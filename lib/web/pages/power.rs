@@ -57,7 +57,6 @@ impl From<&Busy> for UnfinishedJob {
 pub struct PowerState {
     pub desired: DesiredState,
     pub actual: ActualState,
-    /// How they differ.
     pub drift: Option<Drift>,
     /// Whether a job works on it, or will: another one would wait.
     pub busy: bool,

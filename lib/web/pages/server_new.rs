@@ -25,7 +25,6 @@ struct NewServerPage<'a> {
     trouble: ServerErrors,
 }
 
-/// Errors, by field.
 #[derive(Default)]
 struct ServerErrors {
     name: Option<String>,
@@ -66,7 +65,6 @@ impl ServerErrors {
     }
 }
 
-/// A blueprint to choose.
 struct Choice {
     id: BlueprintId,
     /// With its owner if that is not the viewer.

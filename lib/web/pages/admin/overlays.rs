@@ -28,7 +28,6 @@ struct NewOverlay {
     path: String,
 }
 
-/// Errors, by field.
 #[derive(Debug, Default)]
 struct OverlayErrors {
     all: Option<String>,

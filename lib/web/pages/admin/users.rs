@@ -24,7 +24,6 @@ struct NewUser {
     admin: bool,
 }
 
-/// Errors, by field.
 #[derive(Debug, Default)]
 struct UserErrors {
     all: Option<String>,

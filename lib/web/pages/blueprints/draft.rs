@@ -29,10 +29,8 @@ pub struct Row {
     pub position: String,
 }
 
-/// Errors, by field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DraftErrors {
-    /// About the whole form.
     pub all: Option<String>,
     pub name: Option<String>,
     pub overlays: Option<String>,
@@ -124,7 +122,6 @@ impl Draft {
         self
     }
 
-    /// Validates the form.
     pub fn parse(&self) -> Result<(BlueprintName, Content), Box<DraftErrors>> {
         let name = self.name.trim().parse::<BlueprintName>();
         let overlays = self.overlays();

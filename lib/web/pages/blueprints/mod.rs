@@ -196,7 +196,6 @@ async fn edit(
     BlueprintsPage::of(viewer, draft, troubles, None).answer(StatusCode::OK)
 }
 
-/// The result of saving.
 enum Saved {
     Done,
     /// Someone else saved first; the new `updated_at`.
