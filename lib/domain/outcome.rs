@@ -3,23 +3,24 @@
 use serde::Serialize;
 
 use crate::base::names::ServerId;
+use crate::base::words::words;
 use crate::domain::task::TaskState;
 
-/// A job's outcome for one server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// None of its tasks has started.
-    Pending,
-    /// Its tasks are running.
-    Running,
-    /// Every task is done.
-    Succeeded,
-    Failed,
-    /// It ran before the job, which stopped it and ended before starting it again.
-    LeftStopped,
-    /// Cancelled, or an earlier task did not succeed.
-    Cancelled,
+words! {
+    /// A job's outcome for one server.
+    pub enum Outcome ("an outcome") {
+        /// None of its tasks has started.
+        Pending = "pending",
+        /// Its tasks are running.
+        Running = "running",
+        /// Every task is done.
+        Succeeded = "succeeded",
+        Failed = "failed",
+        /// It ran before the job, which stopped it and ended before starting it again.
+        LeftStopped = "left-stopped",
+        /// Cancelled, or an earlier task did not succeed.
+        Cancelled = "cancelled",
+    }
 }
 
 impl Outcome {

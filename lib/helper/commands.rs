@@ -23,13 +23,8 @@ pub(super) fn systemctl_with(
     arguments: &[&str],
     observe: &mut dyn FnMut(Stream, &str) -> Relay,
 ) -> Result<Outcome> {
-    supervisor.run(
-        &spec(
-            "/usr/bin/systemctl",
-            &[&["--no-ask-password"], arguments].concat(),
-        ),
-        observe,
-    )
+    let arguments = [&["--no-ask-password"], arguments].concat();
+    supervisor.run(&spec("/usr/bin/systemctl", &arguments), observe)
 }
 
 /// Stops a unit whose start was interrupted. Otherwise systemd would continue with it, although the
@@ -87,13 +82,8 @@ pub(super) fn journalctl(
     arguments: &[&str],
     observe: &mut dyn FnMut(Stream, &str) -> Relay,
 ) -> Result<Outcome> {
-    supervisor.run(
-        &spec(
-            "/usr/bin/journalctl",
-            &[&["--no-pager"], arguments].concat(),
-        ),
-        observe,
-    )
+    let arguments = [&["--no-pager"], arguments].concat();
+    supervisor.run(&spec("/usr/bin/journalctl", &arguments), observe)
 }
 
 /// Like [`journalctl`], for JSON output with lines of up to `line_limit` characters.

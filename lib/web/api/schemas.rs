@@ -13,80 +13,37 @@ use crate::domain::outcome::{Outcome, ServerOutcome};
 use crate::domain::server::{ActualState, DesiredState};
 use crate::domain::task::TaskState;
 
-/// Describes an enum by its words.
+/// Describes enums by their words.
 macro_rules! words {
-    ($name:ident, $words:expr, $description:literal) => {
-        impl PartialSchema for $name {
-            fn schema() -> RefOr<Schema> {
-                let words = $words.map(|word| serde_json::json!(word));
-                ObjectBuilder::new()
-                    .schema_type(Type::String)
-                    .description(Some($description))
-                    .enum_values(Some(words))
-                    .into()
+    ($($name:ident: $description:literal,)+) => {
+        $(
+            impl PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    ObjectBuilder::new()
+                        .schema_type(Type::String)
+                        .description(Some($description))
+                        .enum_values(Some($name::ALL.map($name::as_str)))
+                        .into()
+                }
             }
-        }
 
-        impl ToSchema for $name {}
+            impl ToSchema for $name {}
+        )+
     };
 }
 
-words!(
-    JobState,
-    JobState::ALL,
-    "The states of a job. Terminal states are final: no transition leaves them."
-);
-words!(TaskState, TaskState::ALL, "The states of a task.");
-words!(
-    Operation,
-    Operation::ALL.map(Operation::as_str),
-    "An operation on no, one or many servers."
-);
-words!(Step, Step::ALL, "The steps of a cancellation, in order.");
-words!(
-    StepState,
-    [
-        StepState::Pending,
-        StepState::Running,
-        StepState::Succeeded,
-        StepState::Failed
-    ],
-    "The state of a step."
-);
-words!(Progress, Progress::ALL, "The state of a cancellation.");
-words!(
-    DesiredState,
-    [DesiredState::Running, DesiredState::Stopped],
-    "The state that an admin requested."
-);
-words!(
-    ActualState,
-    ActualState::ALL,
-    "The state that systemd reported last."
-);
-words!(
-    Drift,
-    [
-        Drift::Down,
-        Drift::Up,
-        Drift::Enabled,
-        Drift::Disabled,
-        Drift::Crashing
-    ],
-    "How a server's actual state differs from its desired state."
-);
-words!(
-    Outcome,
-    [
-        Outcome::Pending,
-        Outcome::Running,
-        Outcome::Succeeded,
-        Outcome::Failed,
-        Outcome::LeftStopped,
-        Outcome::Cancelled
-    ],
-    "A job's outcome for one server."
-);
+words! {
+    JobState: "The states of a job. Terminal states are final: no transition leaves them.",
+    TaskState: "The states of a task.",
+    Operation: "An operation on no, one or many servers.",
+    Step: "The steps of a cancellation, in order.",
+    StepState: "The state of a step.",
+    Progress: "The state of a cancellation.",
+    DesiredState: "The state that an admin requested.",
+    ActualState: "The state that systemd reported last.",
+    Drift: "How a server's actual state differs from its desired state.",
+    Outcome: "A job's outcome for one server.",
+}
 
 /// A server and a job's outcome for it.
 #[derive(ToSchema)]
