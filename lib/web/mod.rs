@@ -41,6 +41,7 @@ mod pieces;
 pub mod routes;
 mod scrape;
 mod serve;
+mod signed_in;
 mod store;
 mod streams;
 mod table;

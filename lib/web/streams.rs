@@ -3,7 +3,6 @@
 //! streams too.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use rusqlite::Connection;
@@ -17,7 +16,8 @@ use crate::web::failure::Failure;
 use crate::web::limiter::{Exhausted, Permit};
 use crate::web::live::{self, Reader, Topic};
 use crate::web::metrics::OpenStream;
-use crate::web::pages::extract::QueryFields;
+use crate::web::pages::extract::{PathId, QueryFields};
+use crate::web::signed_in::SignedIn;
 use crate::web::table::Table;
 use crate::web::viewer::{Credential, Viewer};
 
@@ -62,8 +62,7 @@ pub fn open(app: &App, user: UserId, kind: &'static str) -> Result<StreamGuard, 
 /// The changes, and the logs and consoles that one browser follows with them. Each `follow` is
 /// `job:ID:SEQ` or `console:ID:CURSOR`; the last part may be empty.
 async fn changes(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     QueryFields(since): QueryFields,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -158,13 +157,11 @@ fn seq(text: &str) -> Result<i64, Failure> {
 }
 
 async fn job(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(id): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(id): PathId<JobId>,
     QueryFields(since): QueryFields,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let id: JobId = id.parse().map_err(|_| Failure::no_page())?;
     let reader = admitted(&app, &viewer, "job", move |db, requester| {
         requester.may_see_job(db, id)
     })
@@ -180,13 +177,11 @@ async fn job(
 }
 
 async fn console(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(id): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(id): PathId<ServerId>,
     QueryFields(since): QueryFields,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let id: ServerId = id.parse().map_err(|_| Failure::no_page())?;
     let reader = admitted(&app, &viewer, "console", move |db, requester| {
         requester.server(db, id).map(drop)
     })

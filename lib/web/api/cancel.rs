@@ -1,7 +1,6 @@
 //! Cancelling a job or one of its tasks, and the progress of cancellations.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::de::{Deserializer, Error as _};
@@ -19,6 +18,7 @@ use crate::domain::cancellation::{self, Progress};
 use crate::web::app::App;
 use crate::web::failure::{Failure, FailureBody};
 use crate::web::json;
+use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
 
 /// How to cancel a job.
@@ -101,8 +101,7 @@ pub struct Refused {
     (status = 409, body = FailureBody, description = "It changed at the same moment; retry."),
 ))]
 pub async fn job(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Id(id): Id<JobId>,
     _: Query<Nothing>,
     Body(how): Body<CancelJob>,
@@ -133,8 +132,7 @@ pub async fn job(
     (status = 409, body = FailureBody, description = "It changed at the same moment; retry."),
 ))]
 pub async fn task(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Id(id): Id<TaskId>,
     _: Query<Nothing>,
     Body(how): Body<CancelTask>,
@@ -214,8 +212,7 @@ fn answer(app: &App, result: CancelResult) -> Response {
                                                      or no cancellation was requested."),
 ))]
 pub async fn status(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Id(id): Id<JobId>,
     _: Query<Nothing>,
 ) -> Result<Response, Failure> {
@@ -271,8 +268,7 @@ pub struct CancellationFilters {
     (status = 200, body = List<Cancellation>, description = "The cancellations."),
 ))]
 pub async fn list(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Query(which): Query<CancellationFilters>,
 ) -> Result<Response, Failure> {
     let part = extract::part(which.limit, which.offset);

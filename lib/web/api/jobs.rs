@@ -3,7 +3,6 @@
 use std::fmt;
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use rusqlite::Connection;
@@ -22,9 +21,9 @@ use crate::db::{access, lists, servers};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{self, Accepted, JobRequest, Requester, Targets};
-use crate::web::app::App;
 use crate::web::failure::{Failure, FailureBody};
 use crate::web::json;
+use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
 
 /// More servers than any host has: each needs a port of its own.
@@ -65,8 +64,7 @@ pub struct JobFilters {
     (status = 200, body = List<Job>, description = "The jobs."),
 ))]
 pub async fn list(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Query(which): Query<JobFilters>,
 ) -> std::result::Result<Response, Failure> {
     let part = extract::part(which.limit, which.offset);
@@ -91,8 +89,7 @@ pub async fn list(
     (status = 200, body = Job, description = "The job."),
 ))]
 pub async fn show(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Id(id): Id<JobId>,
     _: Query<Nothing>,
 ) -> std::result::Result<Response, Failure> {
@@ -270,8 +267,7 @@ impl NewJob {
                                                       used for another request."),
 ))]
 pub async fn enqueue(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     headers: HeaderMap,
     _: Query<Nothing>,
     Body(new): Body<NewJob>,

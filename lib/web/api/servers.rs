@@ -1,7 +1,6 @@
 //! Listing and showing servers.
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -12,10 +11,9 @@ use crate::base::names::{ServerId, normal};
 use crate::db::lists;
 use crate::db::servers::Server;
 use crate::domain::server::ActualState;
-use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::json;
-use crate::web::viewer::Viewer;
+use crate::web::signed_in::SignedIn;
 
 /// Filters for servers.
 #[derive(Deserialize, IntoParams)]
@@ -46,8 +44,7 @@ pub struct ServerFilters {
     (status = 200, body = List<Server>, description = "The servers."),
 ))]
 pub async fn list(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Query(which): Query<ServerFilters>,
 ) -> Result<Response, Failure> {
     let part = extract::part(which.limit, which.offset);
@@ -68,8 +65,7 @@ pub async fn list(
     (status = 200, body = Server, description = "The server."),
 ))]
 pub async fn show(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Id(id): Id<ServerId>,
     _: Query<Nothing>,
 ) -> Result<Json<Server>, Failure> {

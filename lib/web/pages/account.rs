@@ -1,11 +1,10 @@
 //! The viewer's account: password and API tokens.
 
 use askama::Template;
-use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::extract::{FormFields, QueryFields, id};
+use super::extract::{FormFields, PathId, QueryFields};
 use super::frame::{Frame, page};
 use crate::base::names::{TokenId, TokenName, UserName};
 use crate::base::password::MIN_LENGTH;
@@ -16,6 +15,7 @@ use crate::web::app::App;
 use crate::web::auth::session;
 use crate::web::auth::throttle::Sender;
 use crate::web::failure::Failure;
+use crate::web::signed_in::SignedIn;
 use crate::web::viewer::{Credential, Viewer};
 
 #[derive(Template)]
@@ -39,8 +39,7 @@ struct Notices {
 }
 
 pub async fn show(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     QueryFields(query): QueryFields,
 ) -> Result<Response, Failure> {
     let done = match query.raw("done") {
@@ -82,8 +81,7 @@ async fn render(app: &App, viewer: Viewer, news: Notices) -> Result<Response, Fa
 /// Changes the password, if the current one is right. That ends all sessions and tokens; this
 /// browser gets a new session.
 pub async fn set_password(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let now = clock::now_ms();
@@ -164,8 +162,7 @@ pub async fn set_password(
 
 /// Creates a token and shows its text, only once: only its hash is stored.
 pub async fn create_token(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let name: TokenName = match form.required("name") {
@@ -199,11 +196,9 @@ pub async fn create_token(
 
 /// Revokes one of the viewer's tokens.
 pub async fn revoke_token(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(token): PathId<TokenId>,
 ) -> Result<Response, Failure> {
-    let token = id::<TokenId>(&path)?;
     let revoked = app.store.write(move |tx| {
         if !tokens::of_user(tx, viewer.id)?
             .iter()

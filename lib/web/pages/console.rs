@@ -6,10 +6,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{Path, State};
 use axum::response::Response;
 
-use super::extract::id;
+use super::extract::PathId;
 use super::frame::{Frame, page};
 use crate::base::names::{InstanceName, ServerId};
 use crate::db::servers::Server;
@@ -18,7 +17,7 @@ use crate::process::lines;
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::limiter::Limiter;
-use crate::web::viewer::Viewer;
+use crate::web::signed_in::SignedIn;
 
 const LINES: u32 = 200;
 /// How long the page waits for them.
@@ -85,11 +84,9 @@ struct ConsolePage {
 }
 
 pub async fn show(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(id): PathId<ServerId>,
 ) -> Result<Response, Failure> {
-    let id = id::<ServerId>(&path)?;
     let requester = viewer.clone();
     let server = app.store.read(move |db| requester.server(db, id)).await?;
     let console = last_lines(&app, id, LINES, TIMEOUT).await;

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use askama::Template;
-use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use rusqlite::Connection;
@@ -20,8 +19,8 @@ use crate::db::queue::{self, Pause};
 use crate::db::servers::{self, Server};
 use crate::db::{access, job_rows, monitor};
 use crate::domain::server::ActualState;
-use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
 
 /// The number of recent jobs.
@@ -138,8 +137,7 @@ fn load(db: &Connection, viewer: &Viewer) -> Result<DashboardData> {
 }
 
 pub async fn show(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     headers: HeaderMap,
     QueryFields(query): QueryFields,
 ) -> Result<Response, Failure> {

@@ -4,15 +4,27 @@
 use std::str::FromStr;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 
 use crate::base::names::BadName;
 use crate::web::failure::Failure;
 
 /// The id in a path. Text that is no id is a 404.
+pub struct PathId<T>(pub T);
+
 pub fn id<T: FromStr>(text: &str) -> Result<T, Failure> {
     text.parse().map_err(|_| Failure::no_page())
+}
+
+impl<S: Send + Sync, T: FromStr> FromRequestParts<S> for PathId<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let Path(text) = path.map_err(|_| Failure::no_page())?;
+        id(&text).map(PathId)
+    }
 }
 
 /// The fields of a query or form. Of two with the same name the first one counts.

@@ -1,11 +1,10 @@
 //! A job's page: what it is, its plan, how far it is, its log, who cancelled what.
 
 use askama::Template;
-use axum::extract::{Path, State};
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::extract::{IsRefresh, id};
+use super::extract::{IsRefresh, PathId};
 use super::frame::{Frame, page};
 use super::parts::{self, Elapsed, took};
 use crate::base::clock;
@@ -25,8 +24,8 @@ use crate::domain::outcome::{Outcome, ServerOutcome};
 use crate::domain::server::ActualState;
 use crate::domain::steam;
 use crate::domain::task::{Needs, TaskState};
-use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
 
 /// So many of the log's last lines are in the page itself.
@@ -241,12 +240,10 @@ impl Cancelled {
 }
 
 pub async fn show(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(id): PathId<JobId>,
     IsRefresh(again): IsRefresh,
 ) -> Result<Response, Failure> {
-    let id = id::<JobId>(&path)?;
     let (requester, now) = (viewer.clone(), clock::now_ms());
     let loaded = app
         .store

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::console;
-use super::extract::{FormFields, QueryFields, id};
+use super::extract::{FormFields, PathId, QueryFields};
 use crate::base::names::{JobId, RequestKey, TaskId};
 use crate::base::{Error, clock};
 use crate::cancel::{self, CancelRequest};
@@ -24,6 +23,7 @@ use crate::web::app::App;
 use crate::web::auth::redirect;
 use crate::web::failure::Failure;
 use crate::web::pieces::Pieces;
+use crate::web::signed_in::SignedIn;
 use crate::web::streams::{self, is_good};
 use crate::web::viewer::Viewer;
 
@@ -34,13 +34,11 @@ const BYTES: usize = 32 * 1024;
 
 /// Cancels the job, or one of its tasks. 400 if it has ended already.
 pub async fn cancel(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(job): PathId<JobId>,
     headers: HeaderMap,
     FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
-    let job = id::<JobId>(&path)?;
     let reason = form
         .get("reason")
         .map(cancellation::reason)
@@ -95,12 +93,10 @@ pub async fn cancel(
 /// Enqueues a new job that does the same, if the viewer may request it. A requester can always see
 /// a job, but its servers may belong to another user by now.
 pub async fn retry(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(job): PathId<JobId>,
     FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
-    let job = id::<JobId>(&path)?;
     let key: Option<RequestKey> = form.optional("key")?;
     let accepted = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), job)?;
@@ -149,12 +145,10 @@ struct LogLine {
 
 /// Lines after `after`, or from the start: the part of a long log that the page left out.
 pub async fn lines(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(job): PathId<JobId>,
     QueryFields(since): QueryFields,
 ) -> Result<Json<Vec<impl Serialize>>, Failure> {
-    let job = id::<JobId>(&path)?;
     let after = since.maybe::<i64>("after").unwrap_or(0);
     let found = app.store.read(move |db| {
         viewer.may_see_job(db, job)?;
@@ -174,11 +168,9 @@ pub async fn lines(
 /// All lines so far, as printed. They are read as the client reads, so memory is bounded. The
 /// download counts as an open stream.
 pub async fn download(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(job): PathId<JobId>,
 ) -> Result<Response, Failure> {
-    let job = id::<JobId>(&path)?;
     let requester = viewer.clone();
     let last = app.store.read(move |db| {
         requester.may_see_job(db, job)?;

@@ -20,6 +20,7 @@ use crate::web::auth::client::Client;
 use crate::web::auth::redirect::local_path;
 use crate::web::auth::session;
 use crate::web::failure::Failure;
+use crate::web::signed_in::SignedIn;
 use crate::web::viewer::{Credential, Viewer};
 
 /// The same for an unknown user, a wrong password and a disabled account, so that it reveals
@@ -170,7 +171,7 @@ fn too_many(form: &Credentials, wait: Duration) -> Result<Response, Failure> {
 }
 
 /// Ends the session.
-pub async fn sign_out(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+pub async fn sign_out(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
     if let Credential::Session(id) = viewer.by {
         app.store
             .write(move |tx| sessions::end(tx, id, clock::now_ms()))

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use rusqlite::Connection;
 
 use super::console::{self, LastLines};
 use super::dashboard;
-use super::extract::{IsRefresh, QueryFields, id};
+use super::extract::{IsRefresh, PathId, QueryFields};
 use super::frame::{Frame, page};
 use super::graph::{self, Graph};
 use super::parts::{self, JobLine, Pager};
@@ -24,8 +23,8 @@ use crate::db::samples::{self, DAY, MONTH, Sample};
 use crate::db::servers::{self, Server};
 use crate::db::{access, job_rows, jobs};
 use crate::domain::server::ActualState;
-use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
 
 /// So many events and jobs are shown.
@@ -128,13 +127,11 @@ fn kind_words(kind: &str) -> String {
 }
 
 pub async fn show(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(id): PathId<ServerId>,
     headers: HeaderMap,
     IsRefresh(again): IsRefresh,
 ) -> Result<Response, Failure> {
-    let id = id::<ServerId>(&path)?;
     let (requester, now) = (viewer.clone(), clock::now_ms());
     let loaded = app
         .store
@@ -248,12 +245,10 @@ struct Jobs {
 
 /// All jobs of the server, page by page, the newest first.
 pub async fn jobs(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(id): PathId<ServerId>,
     QueryFields(asked): QueryFields,
 ) -> Result<Response, Failure> {
-    let id = id::<ServerId>(&path)?;
     let pager = Pager::new(format!("/servers/{id}/jobs"), asked.maybe("page"), PER_PAGE);
     let (requester, limit, offset) = (viewer.clone(), pager.limit(), pager.offset());
     let loaded = app.store.read(move |db| {

@@ -1,29 +1,26 @@
 //! The actions of a server's page. Each enqueues a job or changes the server's row, and redirects.
 
-use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::extract::{FormFields, id};
+use super::extract::{FormFields, PathId};
 use crate::base::names::{BlueprintId, RequestKey, ServerId, ServerRef};
 use crate::base::{Error, clock};
 use crate::db::{blueprints, servers};
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
-use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::viewer::Viewer;
+use crate::web::signed_in::SignedIn;
 
 /// A handler for an operation on one server.
 macro_rules! button {
     ($name:ident, $operation:ident, $doc:literal) => {
         #[doc = $doc]
         pub async fn $name(
-            app: State<App>,
-            viewer: Viewer,
-            path: Path<String>,
+            signed_in: SignedIn,
+            path: PathId<ServerId>,
             form: FormFields,
         ) -> Result<Response, Failure> {
-            press(app, viewer, path, form, Operation::$operation).await
+            press(signed_in, path, form, Operation::$operation).await
         }
     };
 }
@@ -38,13 +35,11 @@ button!(initialize, Initialize, "Writes the server's settings.");
 /// Enqueues a job for the server and redirects to the job's page. The form's key makes a repeated
 /// request the same job.
 async fn press(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(server): PathId<ServerId>,
     FormFields(form): FormFields,
     operation: Operation,
 ) -> Result<Response, Failure> {
-    let server = id::<ServerId>(&path)?;
     let key: Option<RequestKey> = form.optional("key")?;
     let accepted = app.store.with(move |db| {
         viewer.server(db.connection(), server)?;
@@ -71,12 +66,10 @@ async fn press(
 
 /// Links the server to another blueprint of its owner. It applies with the next action.
 pub async fn assign(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(server): PathId<ServerId>,
     FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
-    let server = id::<ServerId>(&path)?;
     // Checked before the form: another user's server must not even show form errors.
     let requester = viewer.clone();
     app.store
@@ -105,11 +98,9 @@ pub async fn assign(
 
 /// Removes the server's row, if none of its files are left.
 pub async fn remove(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(path): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(server): PathId<ServerId>,
 ) -> Result<Response, Failure> {
-    let server = id::<ServerId>(&path)?;
     let removed = app.store.write(move |tx| {
         viewer.server(tx, server)?;
         servers::remove(tx, clock::now_ms(), &viewer.actor(), server)

@@ -1,7 +1,6 @@
 //! The form for a new server.
 
 use askama::Template;
-use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::extract::{Fields, FormFields, QueryFields};
@@ -12,6 +11,7 @@ use crate::db::blueprints::{self, Blueprint};
 use crate::db::servers::{self, NewServer};
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
 
 #[derive(Template)]
@@ -74,8 +74,7 @@ struct Choice {
 
 /// The form. `?blueprint=ID` preselects one.
 pub async fn show(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     QueryFields(query): QueryFields,
 ) -> Result<Response, Failure> {
     form(&app, viewer, &query, ServerErrors::default()).await
@@ -118,8 +117,7 @@ async fn form(
 /// Creates a server for the blueprint's owner and redirects to its page. Errors are shown at their
 /// fields.
 pub async fn create(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
     let made = match wanted(&fields) {

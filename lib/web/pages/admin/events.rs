@@ -1,7 +1,6 @@
 //! The list of events, as sentences.
 
 use askama::Template;
-use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
@@ -11,9 +10,8 @@ use super::super::sentence::{self, Fragment, sentence};
 use crate::base::names::{ServerId, shown};
 use crate::db::activity::{self, ActivityFilter, Entry};
 use crate::db::links::{self, Linked};
-use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::viewer::Viewer;
+use crate::web::signed_in::SignedIn;
 
 const ROWS: u32 = 50;
 /// The longest actor or kind, bytes.
@@ -81,8 +79,7 @@ impl EventsPage {
 }
 
 pub(super) async fn list(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     QueryFields(fields): QueryFields,
 ) -> Result<Response, Failure> {
     let field = |name| fields.raw(name).to_owned();

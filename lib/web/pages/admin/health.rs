@@ -1,17 +1,15 @@
 //! The doctor's findings, as far as the web front's sandbox allows.
 
 use askama::Template;
-use axum::extract::State;
 use axum::response::Response;
 
 use super::super::frame::{Frame, page};
 use crate::base::clock;
 use crate::base::config::CommandSockets;
 use crate::doctor::{self, DoctorPaths, Finding, Report, Severity};
-use crate::web::app::App;
 use crate::web::disk;
 use crate::web::failure::Failure;
-use crate::web::viewer::Viewer;
+use crate::web::signed_in::SignedIn;
 
 #[derive(Template)]
 #[template(path = "admin/health.html")]
@@ -35,7 +33,7 @@ impl HealthPage {
     }
 }
 
-pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
     let settings = &app.settings;
     let places = DoctorPaths {
         root: settings.root.clone(),

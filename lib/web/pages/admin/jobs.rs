@@ -1,7 +1,6 @@
 //! All jobs, filtered by state, operation, server and user.
 
 use askama::Template;
-use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
@@ -16,9 +15,8 @@ use crate::db::links::{self, Linked};
 use crate::db::users;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::viewer::Viewer;
+use crate::web::signed_in::SignedIn;
 
 const ROWS: u32 = 50;
 
@@ -64,8 +62,7 @@ impl JobsPage {
 }
 
 pub(super) async fn list(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     QueryFields(fields): QueryFields,
 ) -> Result<Response, Failure> {
     let field = |name| fields.raw(name).to_owned();

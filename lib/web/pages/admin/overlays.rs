@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use askama::Template;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::extract::{self, FormFields};
+use super::super::extract::{FormFields, PathId};
 use super::super::frame::{Frame, page};
 use crate::base::names::{BadName, OverlayName, OverlayRef};
 use crate::base::{Error, Exit, clock};
@@ -16,6 +15,7 @@ use crate::host::overlay;
 use crate::web::app::App;
 use crate::web::disk;
 use crate::web::failure::Failure;
+use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
 
 /// The most folders to offer.
@@ -61,7 +61,7 @@ impl OverlaysPage {
     }
 }
 
-pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+pub(super) async fn list(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
     show(
         &app,
         viewer,
@@ -180,8 +180,7 @@ async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
 }
 
 pub(super) async fn add(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
     let new = NewOverlay {
@@ -278,12 +277,9 @@ pub(super) async fn add(
 }
 
 pub(super) async fn remove(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(name): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(name): PathId<OverlayName>,
 ) -> Result<Response, Failure> {
-    let name = extract::id::<OverlayName>(&name)?;
-
     let actor = viewer.actor();
     match app
         .store

@@ -1,7 +1,6 @@
 //! The admin's start page: the state of everything, and the switches for it.
 
 use askama::Template;
-use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::super::extract::FormFields;
@@ -16,10 +15,9 @@ use crate::db::poll::{self, Orphan, Poll};
 use crate::db::queue::{self, Pause};
 use crate::db::{job_rows, jobs};
 use crate::domain::job::JobState;
-use crate::web::app::App;
 use crate::web::disk;
 use crate::web::failure::Failure;
-use crate::web::viewer::Viewer;
+use crate::web::signed_in::SignedIn;
 
 const DAY: i64 = 86_400_000;
 /// The number of recent jobs.
@@ -50,7 +48,7 @@ struct Overview {
     recent: Vec<JobLine>,
 }
 
-pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
     let (root, now) = (app.settings.root.clone(), clock::now_ms());
     let steamcmd = app.settings.doctor.place.steamcmd.clone();
 
@@ -109,8 +107,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
 
 /// Pauses or resumes the queue.
 pub(super) async fn pause(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     FormFields(switch): FormFields,
 ) -> Result<Response, Failure> {
     let (actor, reason) = (viewer.actor(), one_line(switch.raw("reason")));

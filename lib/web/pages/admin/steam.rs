@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::super::extract::FormFields;
@@ -12,9 +11,8 @@ use crate::base::{clock, untrusted_file};
 use crate::domain::operation::Operation;
 use crate::domain::steam::{self, MANIFEST, MANIFEST_LIMIT};
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
-use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::viewer::Viewer;
+use crate::web::signed_in::SignedIn;
 
 /// The installed build, or why there is none. Reads a file of a few kilobytes.
 pub fn build(root: &Path) -> Result<u64, String> {
@@ -75,25 +73,16 @@ pub fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
     }
 }
 
-pub(super) async fn install(
-    app: State<App>,
-    viewer: Viewer,
-    form: FormFields,
-) -> Result<Response, Failure> {
-    enqueue_install(app, viewer, form, Operation::Install).await
+pub(super) async fn install(signed_in: SignedIn, form: FormFields) -> Result<Response, Failure> {
+    enqueue_install(signed_in, form, Operation::Install).await
 }
 
-pub(super) async fn update(
-    app: State<App>,
-    viewer: Viewer,
-    form: FormFields,
-) -> Result<Response, Failure> {
-    enqueue_install(app, viewer, form, Operation::Update).await
+pub(super) async fn update(signed_in: SignedIn, form: FormFields) -> Result<Response, Failure> {
+    enqueue_install(signed_in, form, Operation::Update).await
 }
 
 async fn enqueue_install(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     FormFields(fields): FormFields,
     operation: Operation,
 ) -> Result<Response, Failure> {

@@ -1,11 +1,10 @@
 //! Accounts and their tokens.
 
 use askama::Template;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::extract::{self, FormFields};
+use super::super::extract::{FormFields, PathId};
 use super::super::frame::{Frame, page};
 use crate::base::names::{TokenId, UserName};
 use crate::base::{Error, clock};
@@ -13,6 +12,7 @@ use crate::db::tokens::{self, Token};
 use crate::db::users::{self, Role, User};
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
 
 const HERE: &str = "/admin/users";
@@ -43,7 +43,7 @@ struct UsersPage {
     trouble: UserErrors,
 }
 
-pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+pub(super) async fn list(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
     show(
         &app,
         viewer,
@@ -86,8 +86,7 @@ fn back() -> Response {
 }
 
 pub(super) async fn create(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
     // The password is not sent back.
@@ -145,12 +144,10 @@ pub(super) async fn create(
 }
 
 pub(super) async fn password(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(name): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(name): PathId<UserName>,
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
-    let name: UserName = extract::id(&name)?;
     let wanted = name.clone();
     app.store.read(move |db| users::find(db, &wanted)).await?;
 
@@ -177,11 +174,9 @@ pub(super) async fn password(
 }
 
 pub(super) async fn disable(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(name): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(name): PathId<UserName>,
 ) -> Result<Response, Failure> {
-    let name: UserName = extract::id(&name)?;
     let (actor, myself) = (viewer.actor(), viewer.id);
     let done = app.store.write(move |tx| {
         let user = users::find(tx, &name)?;
@@ -210,11 +205,9 @@ pub(super) async fn disable(
 }
 
 pub(super) async fn enable(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(name): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(name): PathId<UserName>,
 ) -> Result<Response, Failure> {
-    let name: UserName = extract::id(&name)?;
     app.store
         .write(move |tx| users::enable(tx, clock::now_ms(), &viewer.actor(), &name))
         .await?;
@@ -222,11 +215,9 @@ pub(super) async fn enable(
 }
 
 pub(super) async fn revoke(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(id): Path<String>,
+    SignedIn { app, viewer }: SignedIn,
+    PathId(id): PathId<TokenId>,
 ) -> Result<Response, Failure> {
-    let id = extract::id::<TokenId>(&id)?;
     app.store
         .write(move |tx| tokens::revoke(tx, clock::now_ms(), &viewer.actor(), id))
         .await?;

@@ -4,7 +4,7 @@ mod draft;
 mod show;
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use rusqlite::Connection;
@@ -22,6 +22,7 @@ use crate::db::overlays;
 use crate::web::access::Access;
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::signed_in::SignedIn;
 use crate::web::table::Table;
 use crate::web::viewer::Viewer;
 
@@ -52,7 +53,7 @@ struct BlueprintRow {
     servers: Vec<Linked>,
 }
 
-async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+async fn list(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
     let user = viewer.all_or_own();
     let blueprints = app.store.read(move |db| {
         let mut linked = links::all(db)?;
@@ -118,7 +119,7 @@ impl BlueprintsPage {
     }
 }
 
-async fn new(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+async fn new(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
     let draft = app
         .store
         .read(|db| with_catalog(db, Draft::default()))
@@ -127,8 +128,7 @@ async fn new(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure
 }
 
 async fn create(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
     let draft = Draft {
@@ -161,8 +161,7 @@ async fn create(
 }
 
 async fn edit(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;
@@ -203,8 +202,7 @@ enum Saved {
 }
 
 async fn save(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Path(id): Path<String>,
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
@@ -275,8 +273,7 @@ async fn save(
 
 /// Shows what initializing a server would write if the form were saved.
 async fn preview(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
     let draft = Draft::read(fields.into_pairs());
@@ -331,8 +328,7 @@ struct InUse {
 }
 
 async fn delete(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;

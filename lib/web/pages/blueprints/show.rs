@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use askama::Template;
-use axum::extract::{self, State};
+use axum::extract::{self};
 use axum::response::Response;
 use rusqlite::Connection;
 
@@ -17,10 +17,10 @@ use crate::db::links::{self, Linked};
 use crate::db::overlays;
 use crate::domain::blueprint::Spec;
 use crate::host::rendering::{self, Preview};
-use crate::web::app::{App, AppSettings};
+use crate::web::app::AppSettings;
 use crate::web::disk;
 use crate::web::failure::Failure;
-use crate::web::viewer::Viewer;
+use crate::web::signed_in::SignedIn;
 
 /// The instance in the preview of a blueprint without servers.
 const PLACEHOLDER_INSTANCE: &str = "id";
@@ -139,8 +139,7 @@ struct BlueprintPage {
 }
 
 pub(super) async fn show(
-    State(app): State<App>,
-    viewer: Viewer,
+    SignedIn { app, viewer }: SignedIn,
     extract::Path(id): extract::Path<String>,
 ) -> Result<Response, Failure> {
     let id = path_id(&id)?;
