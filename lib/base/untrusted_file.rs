@@ -36,8 +36,6 @@ pub fn read(top: &Path, below: &[&str], limit: usize) -> Result<Vec<u8>> {
 }
 
 /// Checks that `file` is a regular file.
-///
-/// Errors: `InvalidInput` if it is not.
 pub fn require_regular(file: File) -> Result<File> {
     let found = file.metadata()?;
     if found.is_file() {

@@ -120,8 +120,6 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The complaints of a full check of the file, including references between tables.
-///
-/// Errors: SQLite's error for a file that cannot be read.
 pub(super) fn complaints_of(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut found = complaints(connection, "integrity_check")?;
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;

@@ -176,8 +176,6 @@ fn fold(path: &Path) -> Result<Option<Connection>> {
 }
 
 /// Removes what an interrupted restore left: the copy, and a second name of the database.
-///
-/// Errors: The file system's error.
 pub fn clean(staged: &Path, path: &Path) -> Result<()> {
     for place in std::iter::once(staged.to_owned())
         .chain(file::BESIDE.map(|name| file::beside(staged, name)))

@@ -47,8 +47,6 @@ impl Runner {
     }
 
     /// The control group of its processes; none when it never reported one.
-    ///
-    /// Errors: The path cannot be a control group of left4me; then it is not opened.
     pub fn group(&self) -> std::result::Result<Option<ControlGroup>, BadGroup> {
         self.cgroup.as_deref().map(str::parse).transpose()
     }

@@ -87,8 +87,6 @@ impl Units {
 }
 
 /// Asks systemd about all units.
-///
-/// Errors: The finding that says why systemd cannot be asked.
 pub(super) fn read() -> Result<Units, Box<Finding>> {
     if !Path::new("/run/systemd/system").is_dir() {
         let advice =

@@ -10,8 +10,6 @@ pub const REASON_LIMIT: usize = 1000;
 
 /// Parses a cancellation's reason: one line of at most [`REASON_LIMIT`] characters, without control
 /// characters.
-///
-/// Errors: The text breaks one of these rules.
 pub fn reason(text: &str) -> Result<String, BadName> {
     match &*visible(text.trim()) {
         "" => Err(BadName::new("the reason is empty".to_owned())),

@@ -26,8 +26,6 @@ const UNITS: &str = "/run/systemd/system";
 const DROP_IN: &str = "60-before-upgrade.conf";
 
 /// Prepares every instance, including those that run. A problem with one does not stop the others.
-///
-/// Errors: The last problem, if there was any. The others are in the journal.
 pub(super) fn upgrade(root: &Path) -> Result<()> {
     let directory = match Directory::root(root) {
         Err(_) if matches!(root.try_exists(), Ok(false)) => return Ok(()),

@@ -13,8 +13,6 @@ pub const SYSTEM: &str = "/etc/systemd/system";
 
 /// The instances of left4me-server@ that a unit in `directory` wants or requires, and that are not
 /// masked there.
-///
-/// Errors: An existing directory cannot be read.
 pub fn enabled(directory: &Path) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for entry in fs_err::read_dir(directory)? {

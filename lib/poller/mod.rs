@@ -37,9 +37,9 @@ struct PollerCli {
     logging: Logging,
 }
 
-const EXAMPLES: &str = "Examples:\n  systemctl start --wait \
-                        left4me-poller.service   poll now\n  left4me server \
-                        list                             the states it recorded";
+const EXAMPLES: &str = "Examples:
+  systemctl start --wait left4me-poller.service   poll now
+  left4me server list                             the states it recorded";
 
 /// The program's command line, for its manual page.
 pub fn command() -> clap::Command {

@@ -45,8 +45,6 @@ impl Viewer {
     }
 
     /// The server, if the viewer may see it.
-    ///
-    /// Errors: Not found, also for a server of another user.
     pub fn server(&self, connection: &Connection, id: ServerId) -> Result<Server> {
         let found = servers::get(connection, id)?
             .filter(|server| self.is_admin || server.user_id == self.id);
@@ -55,8 +53,6 @@ impl Viewer {
 
     /// Succeeds if the viewer may see the job: an admin, who requested it, or the owner of all its
     /// servers.
-    ///
-    /// Errors: Not found, also for a job that the viewer may not see.
     pub fn may_see_job(&self, connection: &Connection, id: JobId) -> Result<()> {
         if access::job(connection, id, self.all_or_own())? {
             return Ok(());

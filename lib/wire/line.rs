@@ -116,8 +116,6 @@ impl LineReader {
     }
 
     /// The next complete line, as a range for [`LineReader::text`]; `None` when there is none yet.
-    ///
-    /// Errors: [`BadLine::TooLong`].
     pub fn take(&mut self) -> Result<Option<Range<usize>>, BadLine> {
         match self.bytes[self.scanned..self.end]
             .iter()
@@ -148,8 +146,6 @@ impl LineReader {
     }
 
     /// The text of the line that `take` found last. Valid until the next `fill`.
-    ///
-    /// Errors: [`BadLine::Binary`].
     pub fn text(&self, line: Range<usize>) -> Result<&str, BadLine> {
         let bytes = self.bytes.get(line).unwrap_or_default();
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);

@@ -127,8 +127,6 @@ impl Throttle {
     }
 
     /// Starts an attempt.
-    ///
-    /// Errors: The remaining wait, if there is one.
     pub fn attempt<'a>(
         &'a self,
         account: &'a str,

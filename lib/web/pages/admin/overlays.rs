@@ -188,41 +188,54 @@ pub(super) async fn add(
         path: fields.raw("path").to_owned(),
     };
 
-    let last = new.path.trim().rsplit('/').next().unwrap_or_default();
-    // Without a name the folder's name is used, and without a folder the name.
-    let name = if new.name.trim().is_empty() {
-        last
-    } else {
-        new.name.trim()
-    }
-    .parse::<OverlayName>();
-
-    let path = fields
-        .get("path")
-        .map(|path| path.trim().parse::<OverlayRef>())
-        .transpose();
-
-    let (name, reference) = match (name, path) {
-        (Ok(name), Ok(Some(reference))) => (name, reference),
-        (Ok(name), Ok(None)) => {
-            let reference = name.as_str().parse::<OverlayRef>()?;
-            (name, reference)
-        }
-        (name, path) => {
-            let message = |bad: BadName| bad.to_string();
-            let trouble = OverlayErrors {
-                all: None,
-                name: name.err().map(message),
-                path: path.err().map(message),
-            };
-
+    let (name, reference) = match new.parse() {
+        Ok(parsed) => parsed,
+        Err(trouble) => {
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
 
-    // The name must be free, and the folder must exist.
-    let (root, actor) = (app.settings.root.clone(), viewer.actor());
-    let (wanted, place) = (name.clone(), reference.clone());
+    match create(&app, viewer.actor(), name, reference).await {
+        Ok(()) => Ok(back()),
+        Err(failure) => show_failure(&app, viewer, new, failure).await,
+    }
+}
+
+impl NewOverlay {
+    /// Without a name the folder's name is used, and without a folder the name.
+    fn parse(&self) -> Result<(OverlayName, OverlayRef), OverlayErrors> {
+        let path = self.path.trim();
+        let name = match self.name.trim() {
+            "" => path.rsplit('/').next().unwrap_or_default(),
+            name => name,
+        };
+        let reference = if path.is_empty() { name } else { path };
+
+        match (name.parse(), reference.parse()) {
+            (Ok(name), Ok(reference)) => Ok((name, reference)),
+            (name, reference) => {
+                let message = |bad: BadName| bad.to_string();
+                let name: Option<String> = name.err().map(message);
+                // The path is not to blame where it is the name.
+                let own_path = !path.is_empty() || name.is_none();
+                Err(OverlayErrors {
+                    all: None,
+                    name,
+                    path: reference.err().map(message).filter(|_| own_path),
+                })
+            }
+        }
+    }
+}
+
+/// Adds an overlay whose name is free and whose folder exists.
+async fn create(
+    app: &App,
+    actor: String,
+    name: OverlayName,
+    reference: OverlayRef,
+) -> Result<(), Failure> {
+    let (root, wanted, path) = (app.settings.root.clone(), name.clone(), reference.clone());
     let free = app.store.read(move |db| match overlays::find(db, &wanted) {
         Ok(there) => Err(Error::conflict(format!(
             "an overlay named '{wanted}' is in the catalog already, at overlays/{}",
@@ -231,49 +244,37 @@ pub(super) async fn add(
         Err(error) if error.exit == Exit::NotFound => Ok(()),
         Err(error) => Err(error),
     });
+    free.await?;
 
-    let done = match free.await {
-        Ok(()) => {
-            let located =
-                disk::look(move || overlay::locate(&root.canonicalize().unwrap_or(root), &place));
-            located.await?.map_err(|error| {
-                let message = "This page cannot create folders: \
-                     `sudo left4me overlay add NAME` on the host creates and adds one";
-                Error::usage(format!("{error}. {message}"))
-            })
-        }
-        Err(error) => Err(error),
+    let located = disk::look(move || overlay::locate(&root.canonicalize().unwrap_or(root), &path));
+    located.await?.map_err(|error| {
+        let message = "This page cannot create folders: \
+                       `sudo left4me overlay add NAME` on the host creates and adds one";
+        Error::usage(format!("{error}. {message}"))
+    })?;
+
+    let added = app.store.write(move |tx| {
+        overlays::create(tx, clock::now_ms(), &actor, &name, &reference).map(drop)
+    });
+    Ok(added.await?)
+}
+
+/// The page again, with the failure at the field that it is about.
+async fn show_failure(
+    app: &App,
+    viewer: Viewer,
+    new: NewOverlay,
+    failure: Failure,
+) -> Result<Response, Failure> {
+    let mut trouble = OverlayErrors::default();
+    let field = match failure.status {
+        StatusCode::CONFLICT => &mut trouble.name,
+        StatusCode::UNPROCESSABLE_ENTITY => &mut trouble.path,
+        _ => return Err(failure),
     };
 
-    let done = match done {
-        Ok(_) => {
-            app.store
-                .write(move |tx| overlays::create(tx, clock::now_ms(), &actor, &name, &reference))
-                .await
-        }
-        Err(error) => Err(error),
-    };
-
-    match done.map_err(Failure::from) {
-        Ok(_) => Ok(back()),
-        Err(failure) if failure.status == StatusCode::CONFLICT => {
-            let trouble = OverlayErrors {
-                name: Some(failure.message),
-                ..OverlayErrors::default()
-            };
-
-            show(&app, viewer, new, trouble, failure.status).await
-        }
-        Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let trouble = OverlayErrors {
-                path: Some(failure.message),
-                ..OverlayErrors::default()
-            };
-
-            show(&app, viewer, new, trouble, failure.status).await
-        }
-        Err(failure) => Err(failure),
-    }
+    *field = Some(failure.message);
+    show(app, viewer, new, trouble, failure.status).await
 }
 
 pub(super) async fn remove(

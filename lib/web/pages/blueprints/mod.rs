@@ -4,14 +4,13 @@ mod draft;
 mod show;
 
 use askama::Template;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use rusqlite::Connection;
 
 use self::draft::{Draft, DraftErrors};
 use self::show::{Plan, RenderedPreview};
-use super::extract::{self, FormFields};
+use super::extract::{self, FormFields, PathId};
 use super::frame::{Frame, page};
 use crate::base::names::BlueprintId;
 use crate::base::{Error, Exit, Result, clock};
@@ -139,14 +138,7 @@ async fn create(
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
         Err(troubles) => {
-            return again(
-                &app,
-                viewer,
-                draft,
-                *troubles,
-                StatusCode::UNPROCESSABLE_ENTITY,
-            )
-            .await;
+            return invalid(&app, viewer, draft, *troubles).await;
         }
     };
 
@@ -162,9 +154,8 @@ async fn create(
 
 async fn edit(
     SignedIn { app, viewer }: SignedIn,
-    Path(id): Path<String>,
+    PathId(id): PathId<BlueprintId>,
 ) -> Result<Response, Failure> {
-    let id: BlueprintId = extract::id(&id)?;
     let requester = viewer.clone();
     let found = app.store.read(move |db| {
         let blueprint = find(db, &requester, id)?;
@@ -203,10 +194,9 @@ enum Saved {
 
 async fn save(
     SignedIn { app, viewer }: SignedIn,
-    Path(id): Path<String>,
+    PathId(id): PathId<BlueprintId>,
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
-    let id: BlueprintId = extract::id(&id)?;
     let mut draft = Draft {
         id: id.to_string(),
         ..Draft::read(fields.into_pairs())
@@ -218,14 +208,7 @@ async fn save(
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
         Err(troubles) => {
-            return again(
-                &app,
-                viewer,
-                draft,
-                *troubles,
-                StatusCode::UNPROCESSABLE_ENTITY,
-            )
-            .await;
+            return invalid(&app, viewer, draft, *troubles).await;
         }
     };
 
@@ -329,9 +312,8 @@ struct InUse {
 
 async fn delete(
     SignedIn { app, viewer }: SignedIn,
-    Path(id): Path<String>,
+    PathId(id): PathId<BlueprintId>,
 ) -> Result<Response, Failure> {
-    let id: BlueprintId = extract::id(&id)?;
     let requester = viewer.clone();
     let in_use = app.store.write(move |tx| {
         let blueprint = find(tx, &requester, id)?;
@@ -388,6 +370,22 @@ async fn again(
     BlueprintsPage::of(viewer, draft, troubles, None).answer(status)
 }
 
+async fn invalid(
+    app: &App,
+    viewer: Viewer,
+    draft: Draft,
+    troubles: DraftErrors,
+) -> Result<Response, Failure> {
+    again(
+        app,
+        viewer,
+        draft,
+        troubles,
+        StatusCode::UNPROCESSABLE_ENTITY,
+    )
+    .await
+}
+
 /// The form again if the database refused its content; other errors do not concern the form.
 async fn refused(
     app: &App,
@@ -406,14 +404,7 @@ async fn refused(
         }
         // An overlay that was removed meanwhile: the blueprint itself was found before.
         Exit::NotFound | Exit::Usage => {
-            again(
-                app,
-                viewer,
-                draft,
-                in_overlays(error.to_string()),
-                StatusCode::UNPROCESSABLE_ENTITY,
-            )
-            .await
+            invalid(app, viewer, draft, in_overlays(error.to_string())).await
         }
         _ => Err(error.into()),
     }

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use askama::Template;
-use axum::extract::{self};
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::super::extract::id as path_id;
+use super::super::extract::PathId;
 use super::super::frame::{Frame, page};
 use super::find;
-use crate::base::names::InstanceName;
+use crate::base::names::{BlueprintId, InstanceName};
 use crate::base::{Error, Result};
 use crate::db::blueprints::{self, Blueprint, Content, Stored};
 use crate::db::links::{self, Linked};
@@ -140,9 +139,8 @@ struct BlueprintPage {
 
 pub(super) async fn show(
     SignedIn { app, viewer }: SignedIn,
-    extract::Path(id): extract::Path<String>,
+    PathId(id): PathId<BlueprintId>,
 ) -> Result<Response, Failure> {
-    let id = path_id(&id)?;
     let (requester, settings) = (viewer.clone(), app.settings.clone());
     let found = app.store.read(move |db| {
         let blueprint = find(db, &requester, id)?;
