@@ -110,7 +110,7 @@ struct WebCli {
 
 const EXAMPLES: &str = "Examples:
   systemctl start left4me-web.socket            the usual way: the first request starts it
-  left4me-web --listen 127.0.0.1:8080            in the foreground";
+  left4me-web --listen 127.0.0.1:8080           in the foreground";
 
 /// A client that reads next to nothing for this long is disconnected.
 const WRITE_TIME: Duration = Duration::from_secs(30);

@@ -725,7 +725,7 @@ fn files(lab: &Lab, before: &BTreeSet<String>) {
             case(
                 "rm /run/left4me/worker.sock; touch /run/left4me/worker.sock",
                 "socket worker",
-                &["no socket"],
+                &["not a socket"],
             ),
         ],
     );

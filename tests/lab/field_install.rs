@@ -165,7 +165,11 @@ fn a_failed_connection_names_host_and_cause(lab: &Lab) {
             77,
             ["refuses the login", "Permission denied"],
         ),
-        ("mute@gamehost", 4, ["no shell", "not available"]),
+        (
+            "mute@gamehost",
+            4,
+            ["does not start a shell", "not available"],
+        ),
         (
             "root@strange",
             77,
