@@ -217,13 +217,15 @@ boot() (
 # guest_pid NAME: the host's pid of its PID 1; fails while there is none. Tests enter labs thousands of times, so
 # this and enter start no process that they can do without.
 guest_pid() {
-    local base pid line
+    local base pid line pids
     { read -r base <"$state/$1/cgroup"; } 2>/dev/null || return 1
-    while read -r pid; do
+    # In one read(2): line by line, the kernel may skip PID 1 when another process of the cgroup ends meanwhile.
+    mapfile -t pids 2>/dev/null <"$base/guest/payload/init.scope/cgroup.procs" || return 1
+    for pid in "${pids[@]}"; do
         while read -r line; do
             [[ $line != NSpid:*[[:space:]]1 ]] || { echo "$pid" && return; }
-        done <"/proc/$pid/status"
-    done 2>/dev/null <"$base/guest/payload/init.scope/cgroup.procs"
+        done 2>/dev/null <"/proc/$pid/status"
+    done
     return 1
 }
 
