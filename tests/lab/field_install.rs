@@ -444,5 +444,5 @@ fn without_a_host_it_is_this_machine(lab: &Lab) {
     missing.complains_of(&["/root/nothing.deb"]);
     lab.run(&["/opt/left4me/deploy/install", "--deb", "/root/lock.pl"])
         .ends_with(4)
-        .complains_of(&["no package"]);
+        .complains_of(&["not a package"]);
 }
