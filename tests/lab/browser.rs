@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
@@ -98,18 +98,9 @@ impl Browser {
     #[track_caller]
     pub fn start(suite: &str, scripts: Scripts) -> Self {
         let profile = TempDir::new().expect("a directory for the profile");
-        // Ends with the lab, whose group of processes it is in, if this test should be killed.
-        let mut driver = command("chromedriver")
-            .args(["--port=0", "--log-level=WARNING"])
-            .env("HOME", profile.path())
-            .env("TMPDIR", profile.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver runs");
-        let mut output = BufReader::new(driver.stdout.take().expect("a pipe"));
-        let port = port(&mut output);
+        let (driver, output, port) = (0..5)
+            .find_map(|_| chromedriver(profile.path()))
+            .expect("chromedriver names its port");
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -581,9 +572,32 @@ fn axe() -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// A chromedriver, its output and its port. None if it has ended: it picks a free port of IPv4 and
+/// then needs the same one of IPv6.
+fn chromedriver(home: &Path) -> Option<(Child, BufReader<ChildStdout>, u16)> {
+    // Ends with the lab, whose group of processes it is in, if this test should be killed.
+    let mut driver = command("chromedriver")
+        .args(["--port=0", "--log-level=WARNING"])
+        .env("HOME", home)
+        .env("TMPDIR", home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("chromedriver runs");
+    let mut output = BufReader::new(driver.stdout.take().expect("a pipe"));
+
+    match port(&mut output) {
+        Some(port) => Some((driver, output, port)),
+        None => {
+            driver.kill().and_then(|()| driver.wait()).ok();
+            None
+        }
+    }
+}
+
 /// The port that chromedriver says it has taken.
-#[track_caller]
-fn port(output: &mut BufReader<ChildStdout>) -> u16 {
+fn port(output: &mut BufReader<ChildStdout>) -> Option<u16> {
     let begun = Instant::now();
     let mut line = String::new();
     while begun.elapsed() < PATIENCE && output.read_line(&mut line).is_ok_and(|read| read > 0) {
@@ -593,12 +607,12 @@ fn port(output: &mut BufReader<ChildStdout>) -> u16 {
             .rsplit_once("successfully on port ")
             .map(|(_, port)| port.parse());
         if let Some(Ok(port)) = port {
-            return port;
+            return Some(port);
         }
         line.clear();
     }
 
-    panic!("chromedriver named no port");
+    None
 }
 
 /// Started by root, in a network without an outside.
