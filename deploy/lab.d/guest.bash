@@ -217,14 +217,16 @@ boot() (
 # guest_pid NAME: the host's pid of its PID 1; fails while there is none. Tests enter labs thousands of times, so
 # this and enter start no process that they can do without.
 guest_pid() {
-    local base pid line pids
+    local base pid line pids lines
     { read -r base <"$state/$1/cgroup"; } 2>/dev/null || return 1
-    # In one read(2): line by line, the kernel may skip PID 1 when another process of the cgroup ends meanwhile.
+    # Each file in one read(2). The kernel writes these files anew for each, so that line by line PID 1 is missed when
+    # another process of the cgroup ends meanwhile, or when its own state changes from "sleeping" to "running".
     mapfile -t pids 2>/dev/null <"$base/guest/payload/init.scope/cgroup.procs" || return 1
     for pid in "${pids[@]}"; do
-        while read -r line; do
+        mapfile -t lines 2>/dev/null <"/proc/$pid/status" || continue
+        for line in "${lines[@]}"; do
             [[ $line != NSpid:*[[:space:]]1 ]] || { echo "$pid" && return; }
-        done 2>/dev/null <"/proc/$pid/status"
+        done
     done
     return 1
 }
