@@ -120,7 +120,7 @@ fn a_user_is_added_listed_disabled_and_enabled() {
 
     host.run(&["user", "enable", "anna"]).done();
     for verb in ["disable", "enable"] {
-        host.run(&["user", verb, "nobody"]).refused(3, &["nobody"]);
+        host.run(&["user", verb, "absent"]).refused(3, &["absent"]);
     }
 }
 
@@ -151,10 +151,10 @@ fn a_new_password_ends_all_sessions() {
         .unwrap();
     assert!(password::verify("another horse", &hash));
     host.run_with_input(
-        &["user", "passwd", "nobody", "--password-stdin"],
+        &["user", "passwd", "absent", "--password-stdin"],
         &format!("{PASSWORD}\n"),
     )
-    .refused(3, &["nobody"]);
+    .refused(3, &["absent"]);
 }
 
 #[test]
@@ -226,8 +226,8 @@ fn a_token_is_shown_once_and_only_its_hash_is_stored() {
     );
 
     host.run(&["token", "revoke", "7"]).refused(3, &["7"]);
-    host.run(&["token", "create", "nobody", "--name", "x"])
-        .refused(3, &["nobody"]);
+    host.run(&["token", "create", "absent", "--name", "x"])
+        .refused(3, &["absent"]);
 }
 
 #[test]
@@ -730,8 +730,8 @@ fn history_is_newest_first_with_cause_and_last_output() {
         "{story}"
     );
 
-    host.run(&["server", "history", "nobody"])
-        .refused(3, &["nobody"]);
+    host.run(&["server", "history", "absent"])
+        .refused(3, &["absent"]);
     host.run(&["server", "history", "1", "--limit", "0"])
         .refused(2, &["--limit"]);
 }
@@ -951,8 +951,8 @@ fn the_default_owner_is_the_caller_or_the_only_user() {
     add("bert");
     host.run(&["blueprint", "create", "second"])
         .refused(2, &["--user"]);
-    host.run(&["blueprint", "create", "second", "--user", "nobody"])
-        .refused(3, &["nobody"]);
+    host.run(&["blueprint", "create", "second", "--user", "absent"])
+        .refused(3, &["absent"]);
 
     let me = left4me::base::caller::caller();
     if me.parse::<left4me::base::names::UserName>().is_ok() {

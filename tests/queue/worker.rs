@@ -457,7 +457,7 @@ fn an_invalid_enqueue_is_refused_and_adds_nothing() {
         (vec!["update", "--all"], 2, "takes no --server"),
         (vec!["fly", "--all"], 2, "not an operation"),
         (vec!["start", "--server", "99"], 3, "99"),
-        (vec!["start", "--server", "nobody"], 3, "nobody"),
+        (vec!["start", "--server", "absent"], 3, "absent"),
         (vec!["start", "--server", "../x"], 2, "server name"),
         (vec!["start", "--server", "a\nb"], 2, "server name"),
     ] {

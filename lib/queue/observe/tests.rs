@@ -252,7 +252,7 @@ fn a_look_at_what_has_changed_meanwhile_is_not_written() {
         record_outside(&db, SERVER, &running(59, true))
             .unwrap()
             .is_empty(),
-        "somebody has looked later"
+        "a later poll was recorded"
     );
 
     assert_eq!(

@@ -389,7 +389,7 @@ fn what_is_anothers_does_not_exist() {
         json!(["Friday"]),
         json!([3, "1"]),
         json!([99]),
-        json!(["Nobody's"]),
+        json!(["Unowned"]),
     ] {
         let answer = site.ask(
             &site.bert,
