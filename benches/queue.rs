@@ -66,8 +66,9 @@ fn claiming(c: &mut Criterion) {
     // The worst case: all of the queue is for one server, and that server is busy.
     db.connection()
         .execute_batch(
-            "UPDATE job_targets SET server_id = 1; UPDATE jobs
-             SET state = 'running', started_at = 1, worker_id = 'w' WHERE id = 1000001;",
+            "UPDATE job_targets SET server_id = 1;
+             UPDATE jobs SET state = 'running', started_at = 1, worker_id = 'w'
+             WHERE id = 1000001;",
         )
         .expect("rows");
 

@@ -85,12 +85,12 @@ mod tests {
         let db = with_servers(3);
         db.execute_batch(
             "INSERT INTO users (name, password_hash, created_at, updated_at)
-             VALUES ('ben', '', 1, 1); UPDATE servers SET user_id = 2
-             WHERE id = 3; INSERT INTO jobs (operation, requested_by, created_at, updated_at,
-             user_id)
-             VALUES ('start', 'x', 1, 1, NULL), ('start', 'x', 1, 1, 2), ('install', 'x', 1, 1,
-             NULL), ('stop', 'x', 1, 1, NULL); INSERT INTO job_targets
-             VALUES (1, 1), (1, 2), (2, 2), (2, 3), (4, 1), (4, 99);",
+             VALUES ('ben', '', 1, 1);
+             UPDATE servers SET user_id = 2 WHERE id = 3;
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at, user_id)
+             VALUES ('start', 'x', 1, 1, NULL), ('start', 'x', 1, 1, 2),
+                 ('install', 'x', 1, 1, NULL), ('stop', 'x', 1, 1, NULL);
+             INSERT INTO job_targets VALUES (1, 1), (1, 2), (2, 2), (2, 3), (4, 1), (4, 99);",
         )
         .unwrap();
 

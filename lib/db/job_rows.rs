@@ -156,15 +156,17 @@ mod tests {
         let db = with_servers(5);
         db.execute_batch(
             "INSERT INTO users (id, name, password_hash, created_at, updated_at)
-             VALUES (72, 'berta', '-', 1, 1); UPDATE servers SET user_id = 72
-             WHERE id = 5; INSERT INTO jobs (id, operation, requested_by, user_id, created_at,
-             updated_at, state, finished_at, exit_code, error)
-             VALUES (1, 'stop', 'root', NULL, 1, 1, 'failed', 9, 1, 'server 5 is stuck'), (2,
-             'start', 'web:x', (SELECT user_id FROM servers
-             WHERE id = 1), 1, 1, 'queued', NULL, NULL, NULL), (3, 'install', 'web:x',
-             (SELECT user_id FROM servers
-             WHERE id = 1), 1, 1, 'queued', NULL, NULL, NULL), (4, 'start', 'root', NULL, 1, 1,
-             'queued', NULL, NULL, NULL); INSERT INTO job_targets
+             VALUES (72, 'berta', '-', 1, 1);
+             UPDATE servers SET user_id = 72 WHERE id = 5;
+             INSERT INTO jobs (id, operation, requested_by, user_id, created_at, updated_at,
+                 state, finished_at, exit_code, error)
+             VALUES (1, 'stop', 'root', NULL, 1, 1, 'failed', 9, 1, 'server 5 is stuck'),
+                 (2, 'start', 'web:x', (SELECT user_id FROM servers
+             WHERE id = 1), 1, 1, 'queued', NULL, NULL, NULL),
+                 (3, 'install', 'web:x', (SELECT user_id FROM servers
+             WHERE id = 1), 1, 1, 'queued', NULL, NULL, NULL),
+                 (4, 'start', 'root', NULL, 1, 1, 'queued', NULL, NULL, NULL);
+             INSERT INTO job_targets
              VALUES (1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 1), (2, 99), (4, 5);",
         )
         .unwrap();

@@ -136,7 +136,8 @@ mod tests {
         let db = with_servers(4);
         db.execute_batch(
             "INSERT INTO users (name, password_hash, created_at, updated_at)
-             VALUES ('bert', '', 1, 1); UPDATE servers SET user_id = 2 WHERE id > 2;",
+             VALUES ('bert', '', 1, 1);
+             UPDATE servers SET user_id = 2 WHERE id > 2;",
         )
         .unwrap();
 

@@ -203,8 +203,10 @@ impl Db {
         }
 
         self.connection.execute_batch(&format!(
-            "PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = \
-            OFF; PRAGMA temp_store = MEMORY;
+            "PRAGMA synchronous = {synchronous};
+             PRAGMA foreign_keys = ON;
+             PRAGMA trusted_schema = OFF;
+             PRAGMA temp_store = MEMORY;
              PRAGMA wal_autocheckpoint = {SHORT_WAL};"
         ))
     }
@@ -348,8 +350,9 @@ pub(crate) fn with_servers(count: i64) -> Connection {
     connection
         .execute_batch(
             "INSERT INTO users (name, password_hash, created_at, updated_at)
-             VALUES ('anna', '', 1, 1); INSERT INTO blueprints (user_id, name, created_at,
-             updated_at) VALUES (1, 'plain', 1, 1);",
+             VALUES ('anna', '', 1, 1);
+             INSERT INTO blueprints (user_id, name, created_at, updated_at)
+             VALUES (1, 'plain', 1, 1);",
         )
         .unwrap();
 

@@ -190,18 +190,21 @@ mod tests {
         let db = with_servers(5);
         db.execute_batch(
             "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state,
-             started_at, finished_at, exit_code, worker_id)
-             VALUES (1, 'install', 'x', 1, 1, 'succeeded', 1, 30, 0, 'w'), (2, 'start', 'x', 1, 1,
-             'failed', 1, 20, 1, 'w'), (3, 'start', 'x', 1, 1, 'cancelled', NULL, 10, 1, NULL),
-             (4, 'update', 'x', 1, 1, 'running', 1, NULL, NULL, 'w'), (5, 'stop', 'x', 1, 1,
-             'queued', NULL, NULL, NULL, NULL), (6, 'start', 'x', 1, 1, 'queued', NULL, NULL,
-             NULL, NULL), (7, 'start', 'x', 1, 1, 'cancelled', NULL, 40, 1,
-             NULL); INSERT INTO job_targets
-             VALUES (5, 1), (5, 2), (5, 3), (5, 4), (5, 99), (6, 1), (2, 1); INSERT INTO tasks
-             (job_id, position, kind, server_id, state, started_at, finished_at)
+                 started_at, finished_at, exit_code, worker_id)
+             VALUES (1, 'install', 'x', 1, 1, 'succeeded', 1, 30, 0, 'w'),
+                 (2, 'start', 'x', 1, 1, 'failed', 1, 20, 1, 'w'),
+                 (3, 'start', 'x', 1, 1, 'cancelled', NULL, 10, 1, NULL),
+                 (4, 'update', 'x', 1, 1, 'running', 1, NULL, NULL, 'w'),
+                 (5, 'stop', 'x', 1, 1, 'queued', NULL, NULL, NULL, NULL),
+                 (6, 'start', 'x', 1, 1, 'queued', NULL, NULL, NULL, NULL),
+                 (7, 'start', 'x', 1, 1, 'cancelled', NULL, 40, 1, NULL);
+             INSERT INTO job_targets
+             VALUES (5, 1), (5, 2), (5, 3), (5, 4), (5, 99), (6, 1), (2, 1);
+             INSERT INTO tasks (job_id, position, kind, server_id, state, started_at,
+                 finished_at)
              VALUES (4, 0, 'stop', 1, 'succeeded', 1, 2), (4, 1, 'stop', 5, 'succeeded', 1, 2),
-             (4, 2, 'install-runtime', NULL, 'running', 2, NULL), (4, 3, 'start', 1, 'pending',
-             NULL, NULL);",
+                 (4, 2, 'install-runtime', NULL, 'running', 2, NULL),
+                 (4, 3, 'start', 1, 'pending', NULL, NULL);",
         )
         .unwrap();
 

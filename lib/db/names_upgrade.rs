@@ -71,10 +71,10 @@ mod tests {
     fn an_older_files_names_are_rewritten_and_none_is_lost() {
         let mut db = Connection::open_in_memory().unwrap();
         db.execute_batch(
-            "CREATE TABLE servers (id INTEGER PRIMARY KEY, user_id INTEGER, name TEXT, UNIQUE \
-             (user_id, name));
-             CREATE TABLE blueprints (id INTEGER PRIMARY KEY, user_id INTEGER, name TEXT, UNIQUE \
-             (user_id, name));
+            "CREATE TABLE servers (id INTEGER PRIMARY KEY, user_id INTEGER, name TEXT,
+                 UNIQUE (user_id, name));
+             CREATE TABLE blueprints (id INTEGER PRIMARY KEY, user_id INTEGER, name TEXT,
+                 UNIQUE (user_id, name));
              CREATE TABLE tokens (id INTEGER PRIMARY KEY, user_id INTEGER, name TEXT);",
         )
         .unwrap();

@@ -119,13 +119,14 @@ mod tests {
         let db = with_servers(3);
         assert_eq!(shared_job(&db).unwrap(), None);
         db.execute_batch(
-            "UPDATE servers SET actual_state = 'running' WHERE id < 3; UPDATE servers
-             SET drift = 'down', drift_since = 1
-             WHERE id = 3; INSERT INTO jobs (operation, requested_by, created_at, updated_at,
-             state, started_at, finished_at, exit_code, worker_id)
-             VALUES ('install', 'x', 1, 1, 'failed', 1, 2, 1, 'w'), ('update', 'x', 5, 5,
-             'queued', NULL, NULL, NULL, NULL), ('install', 'x', 6, 6, 'running', 6, NULL, NULL,
-             'w'), ('start', 'x', 6, 6, 'queued', NULL, NULL, NULL, NULL);",
+            "UPDATE servers SET actual_state = 'running' WHERE id < 3;
+             UPDATE servers SET drift = 'down', drift_since = 1 WHERE id = 3;
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at, state,
+                 started_at, finished_at, exit_code, worker_id)
+             VALUES ('install', 'x', 1, 1, 'failed', 1, 2, 1, 'w'),
+                 ('update', 'x', 5, 5, 'queued', NULL, NULL, NULL, NULL),
+                 ('install', 'x', 6, 6, 'running', 6, NULL, NULL, 'w'),
+                 ('start', 'x', 6, 6, 'queued', NULL, NULL, NULL, NULL);",
         )
         .unwrap();
 

@@ -81,16 +81,16 @@ mod tests {
 
             db.write(|tx| {
                 tx.execute_batch(&format!(
-                    "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state,
-                     started_at, finished_at, exit_code, worker_id)
+                    "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at,
+                         state, started_at, finished_at, exit_code, worker_id)
                      VALUES (1, 'stop', 'x', {begun}, 1, 'succeeded', {begun}, {begun}, 0, 'w'),
-                     (2, 'update', 'x', {begun}, 1, 'running', {begun}, NULL, NULL, 'w'), (3,
-                     'stop', 'x', {begun}, 1, 'queued', NULL, NULL, NULL,
-                     NULL); INSERT INTO tasks (job_id, position, kind, state, started_at,
-                     finished_at)
-                     VALUES (2, 0, 'stop', 'succeeded', {begun}, {begun}), (2, 1,
-                     'install-runtime', 'running', {begun}, NULL); INSERT INTO runners (task_id,
-                     verb, started_at) VALUES (2, 'install', {begun})"
+                         (2, 'update', 'x', {begun}, 1, 'running', {begun}, NULL, NULL, 'w'),
+                         (3, 'stop', 'x', {begun}, 1, 'queued', NULL, NULL, NULL, NULL);
+                     INSERT INTO tasks (job_id, position, kind, state, started_at, finished_at)
+                     VALUES (2, 0, 'stop', 'succeeded', {begun}, {begun}),
+                         (2, 1, 'install-runtime', 'running', {begun}, NULL);
+                     INSERT INTO runners (task_id, verb, started_at)
+                     VALUES (2, 'install', {begun})"
                 ))?;
 
                 Ok(())

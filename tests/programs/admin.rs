@@ -682,10 +682,12 @@ fn history_is_newest_first_with_cause_and_last_output() {
     .done();
     host.sql(
         "INSERT INTO events (id, at, kind, actor, job_id, server_id, detail)
-         VALUES (101, 1000, 'server.started', 'anna', 7, 1, 'it runs'), (102, 2000,
-         'server.crashed', 'outside', NULL, 1, 'signal 11 (SEGV)' || char(27) || '[31m'), (103,
-         3000, 'job.queued', 'anna', 8, 1, 'start'), (104, 4000, 'server.started', 'outside',
-         NULL, 2, 'another one'); INSERT INTO event_journal VALUES (102, '[\"one\",\"two\"]')",
+         VALUES (101, 1000, 'server.started', 'anna', 7, 1, 'it runs'),
+             (102, 2000, 'server.crashed', 'outside', NULL, 1,
+             'signal 11 (SEGV)' || char(27) || '[31m'),
+             (103, 3000, 'job.queued', 'anna', 8, 1, 'start'),
+             (104, 4000, 'server.started', 'outside', NULL, 2, 'another one');
+         INSERT INTO event_journal VALUES (102, '[\"one\",\"two\"]')",
     );
 
     let history = host.run(&["server", "history", "Friday", "--json"]).json();
@@ -888,9 +890,9 @@ fn a_server_is_removed_only_after_its_delete() {
     host.sql("UPDATE servers SET actual_state = 'stopped'");
     host.sql(
         "INSERT INTO jobs (operation, requested_by, created_at, updated_at)
-         VALUES ('start', 'x', 1, 1); INSERT INTO job_targets
-         VALUES (1, 1); INSERT INTO tasks (job_id, position, kind, server_id)
-         VALUES (1, 0, 'initialize', 1)",
+         VALUES ('start', 'x', 1, 1);
+         INSERT INTO job_targets VALUES (1, 1);
+         INSERT INTO tasks (job_id, position, kind, server_id) VALUES (1, 0, 'initialize', 1)",
     );
 
     remove().refused(4, &["job 1"]);
@@ -902,10 +904,10 @@ fn a_server_is_removed_only_after_its_delete() {
     remove().refused(4, &["files", "enqueue delete"]);
     host.sql(
         "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at,
-         finished_at, exit_code)
-         VALUES ('delete', 'x', 4, 4, 'succeeded', 4, 5, 0); INSERT INTO job_targets
-         VALUES (2, 1); INSERT INTO tasks (job_id, position, kind, server_id, state, started_at,
-         finished_at) VALUES (2, 0, 'purge-instance', 1, 'succeeded', 4, 5)",
+             finished_at, exit_code) VALUES ('delete', 'x', 4, 4, 'succeeded', 4, 5, 0);
+         INSERT INTO job_targets VALUES (2, 1);
+         INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at)
+         VALUES (2, 0, 'purge-instance', 1, 'succeeded', 4, 5)",
     );
 
     std::fs::create_dir(host.root.join("instances/1")).unwrap();
@@ -1203,8 +1205,8 @@ fn every_local_time_names_its_zone() {
     let host = Host::with_users();
     // 2026-11-29 00:13:43 UTC.
     host.sql(
-        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at) VALUES
-             ('install', 'queued', 'x', 1795911223000, 1795911223000);
+        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at)
+         VALUES ('install', 'queued', 'x', 1795911223000, 1795911223000);
          UPDATE queue SET paused_at = 1795911223000, paused_by = 'x' WHERE id = 1",
     );
 
@@ -1289,23 +1291,23 @@ fn with_jobs() -> Host {
     let now = left4me::base::clock::now_ms();
     host.sql(&format!(
         "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at,
-         finished_at, exit_code, worker_id)
+             finished_at, exit_code, worker_id)
          VALUES ('stop', 'succeeded', 'x', {LONG_AGO}, 1, {LONG_AGO}, {LONG_AGO}, 0, 'w'),
-         ('stop', 'failed', 'x', {now}, 1, {now}, {now}, 1, 'w'), ('stop', 'running', 'x',
-         {LONG_AGO}, 1, {LONG_AGO}, NULL, NULL, 'w'); INSERT INTO job_targets
-         VALUES (1, 7), (2, 7), (3, 7); INSERT INTO tasks (job_id, position, kind, state,
-         started_at, finished_at)
-         VALUES (1, 0, 'stop', 'succeeded', 1, 1), (1, 1, 'stop', 'succeeded', 1, 1), (2, 0,
-         'stop', 'failed', 1, 1); INSERT INTO task_dependencies
-         VALUES (2, 1, 'success'); INSERT INTO runners (task_id, verb, started_at)
-         VALUES (1, 'disable', 1); INSERT INTO cancellations (job_id, task_id, requested_by,
-         previous_state, created_at)
-         VALUES (1, 2, 'x', 'running', 1); INSERT INTO job_logs (job_id, seq, at, stream,
-         line) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n
-         WHERE i < 2500) SELECT 1, i, 1, 'stdout', 'x' FROM n
+             ('stop', 'failed', 'x', {now}, 1, {now}, {now}, 1, 'w'),
+             ('stop', 'running', 'x', {LONG_AGO}, 1, {LONG_AGO}, NULL, NULL, 'w');
+         INSERT INTO job_targets VALUES (1, 7), (2, 7), (3, 7);
+         INSERT INTO tasks (job_id, position, kind, state, started_at, finished_at)
+         VALUES (1, 0, 'stop', 'succeeded', 1, 1), (1, 1, 'stop', 'succeeded', 1, 1),
+             (2, 0, 'stop', 'failed', 1, 1);
+         INSERT INTO task_dependencies VALUES (2, 1, 'success');
+         INSERT INTO runners (task_id, verb, started_at) VALUES (1, 'disable', 1);
+         INSERT INTO cancellations (job_id, task_id, requested_by, previous_state, created_at)
+         VALUES (1, 2, 'x', 'running', 1);
+         INSERT INTO job_logs (job_id, seq, at, stream, line) WITH RECURSIVE n(i) AS (SELECT 1
+         UNION ALL SELECT i + 1 FROM n WHERE i < 2500) SELECT 1, i, 1, 'stdout', 'x' FROM n
          UNION ALL SELECT 2, i, 1, 'stdout', 'x' FROM n WHERE i < 4
-         UNION ALL SELECT 3, i, 1, 'stdout', 'x' FROM n
-         WHERE i < 4; INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at)
+         UNION ALL SELECT 3, i, 1, 'stdout', 'x' FROM n WHERE i < 4;
+         INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at)
          VALUES (1, zeroblob(32), 1, 1, 5), (1, randomblob(32), 1, 1, {now})"
     ));
 
@@ -1362,22 +1364,22 @@ fn many_small_jobs_and_one_with_many_tasks_are_pruned() {
     let host = Host::with_users();
     host.sql(&format!(
         "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at,
-         finished_at, exit_code, worker_id) WITH RECURSIVE n(i) AS (SELECT 1
+             finished_at, exit_code, worker_id) WITH RECURSIVE n(i) AS (SELECT 1
          UNION ALL SELECT i + 1 FROM n
          WHERE i < 1200) SELECT 'stop', 'succeeded', 'x', {LONG_AGO}, 1, {LONG_AGO}, {LONG_AGO},
-         0, 'w'
-         FROM n; INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT id, 1, 1, 'stdout',
-         'x'
-         FROM jobs; INSERT INTO tasks (job_id, position, kind, state, started_at,
-         finished_at) SELECT 700, id, 'stop', 'succeeded', 1, 1
-         FROM jobs; INSERT INTO cancellations (job_id, requested_by, previous_state, state,
-         created_at, finished_at) SELECT id, 'x', 'running', 'completed', 1, 1
-         FROM jobs; INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT id,
-         'block', 1
-         FROM cancellations; INSERT INTO cancellation_tasks (cancellation_id, task_id,
-         previous_state) SELECT 700, id, 'running'
-         FROM tasks; INSERT INTO runners (task_id, verb, started_at, ended_at, ended_by,
-         cancellation_id) SELECT id, 'disable', 1, 1, 'kill', 700 FROM tasks"
+             0, 'w' FROM n;
+         INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT id, 1, 1, 'stdout', 'x'
+         FROM jobs;
+         INSERT INTO tasks (job_id, position, kind, state, started_at, finished_at) SELECT 700,
+             id, 'stop', 'succeeded', 1, 1 FROM jobs;
+         INSERT INTO cancellations (job_id, requested_by, previous_state, state, created_at,
+             finished_at) SELECT id, 'x', 'running', 'completed', 1, 1 FROM jobs;
+         INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT id, 'block', 1
+         FROM cancellations;
+         INSERT INTO cancellation_tasks (cancellation_id, task_id, previous_state) SELECT 700,
+             id, 'running' FROM tasks;
+         INSERT INTO runners (task_id, verb, started_at, ended_at, ended_by,
+             cancellation_id) SELECT id, 'disable', 1, 1, 'kill', 700 FROM tasks"
     ));
 
     let pruned = host.run(&["prune", "--older-than", "1", "--json"]).json();

@@ -11,20 +11,20 @@ use crate::support::{LEFT4ME, POLLER, Root};
 /// Servers 1 to 4, all seen running at 5: 1 and 4 without a job, 2 with a queued one, 3 with one
 /// that runs. The jobs are new: one that takes too long no longer keeps the poller away.
 const SERVERS: &str = " INSERT INTO users (name, password_hash, created_at, updated_at)
-                       VALUES ('alice', '-', 1, 1); INSERT INTO blueprints (user_id, name,
-                       created_at, updated_at)
-                       VALUES (1, 'plain', 1, 1); WITH RECURSIVE n(i) AS (VALUES (1)
-                       UNION ALL SELECT i + 1 FROM n
+                       VALUES ('alice', '-', 1, 1);
+                       INSERT INTO blueprints (user_id, name, created_at, updated_at)
+                       VALUES (1, 'plain', 1, 1);
+                       WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n
                        WHERE i < 4) INSERT INTO servers (user_id, name, port, blueprint_id,
-                       created_at, updated_at, desired_state, actual_state,
-                       actual_state_updated_at, active_enter_us) SELECT 1, 'S' || i, 27000 + i, 1,
-                       1, 1, 'running', 'running', 5, 7
-                       FROM n; INSERT INTO jobs (id, operation, requested_by, created_at,
-                       updated_at, state, started_at, worker_id) SELECT 1, 'restart', 'x', now,
-                       now, 'queued', NULL, NULL FROM (SELECT unixepoch() * 1000 AS now)
+                           created_at, updated_at, desired_state, actual_state,
+                           actual_state_updated_at, active_enter_us) SELECT 1, 'S' || i,
+                           27000 + i, 1, 1, 1, 'running', 'running', 5, 7 FROM n;
+                       INSERT INTO jobs (id, operation, requested_by, created_at, updated_at,
+                           state, started_at, worker_id) SELECT 1, 'restart', 'x', now, now,
+                           'queued', NULL, NULL FROM (SELECT unixepoch() * 1000 AS now)
                        UNION ALL SELECT 2, 'restart', 'x', now, now, 'running', now, 'w'
-                       FROM (SELECT unixepoch() * 1000 AS now); INSERT INTO job_targets
-                       VALUES (1, 2), (2, 3);";
+                       FROM (SELECT unixepoch() * 1000 AS now);
+                       INSERT INTO job_targets VALUES (1, 2), (2, 3);";
 
 fn host() -> (Root, Db) {
     let root = Root::new();

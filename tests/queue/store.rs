@@ -26,11 +26,12 @@ fn servers(db: &Db, count: i64) {
     db.connection()
         .execute_batch(&format!(
             "INSERT INTO users (name, password_hash, created_at, updated_at)
-             VALUES ('alice', '-', 1, 1); INSERT INTO blueprints (user_id, name, created_at,
-             updated_at) VALUES (1, 'plain', 1, 1); WITH RECURSIVE n(i) AS (VALUES (1)
-             UNION ALL SELECT i + 1 FROM n
+             VALUES ('alice', '-', 1, 1);
+             INSERT INTO blueprints (user_id, name, created_at, updated_at)
+             VALUES (1, 'plain', 1, 1);
+             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n
              WHERE i < {count}) INSERT INTO servers (user_id, name, port, blueprint_id,
-             created_at, updated_at) SELECT 1, 'S' || i, 27000 + i, 1, 1, 1 FROM n;"
+                 created_at, updated_at) SELECT 1, 'S' || i, 27000 + i, 1, 1, 1 FROM n;"
         ))
         .unwrap();
 }
@@ -112,13 +113,14 @@ fn the_last_task_does_not_depend_on_the_clock() {
     let (_dir, db) = fresh();
     servers(&db, 1);
     let sql = "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state,
-               started_at, finished_at, exit_code, worker_id)
-               VALUES ('reset', 'x', 1, 1, 'succeeded', 7200, 7300, 0, 'w'), ('start', 'x', 1, 1,
-               'succeeded', 3600, 3700, 0, 'w'); INSERT INTO job_targets
-               VALUES (1, 1), (2, 1); INSERT INTO tasks (job_id, position, kind, server_id, state,
-               started_at, finished_at)
-               VALUES (1, 0, 'purge-instance', 1, 'succeeded', 7200, 7300), (2, 0, 'initialize',
-               1, 'succeeded', 3600, 3700)";
+                   started_at, finished_at, exit_code, worker_id)
+               VALUES ('reset', 'x', 1, 1, 'succeeded', 7200, 7300, 0, 'w'),
+                   ('start', 'x', 1, 1, 'succeeded', 3600, 3700, 0, 'w');
+               INSERT INTO job_targets VALUES (1, 1), (2, 1);
+               INSERT INTO tasks (job_id, position, kind, server_id, state, started_at,
+                   finished_at)
+               VALUES (1, 0, 'purge-instance', 1, 'succeeded', 7200, 7300),
+                   (2, 0, 'initialize', 1, 'succeeded', 3600, 3700)";
 
     db.connection().execute_batch(sql).unwrap();
     assert!(
@@ -191,13 +193,16 @@ fn a_migration_keeps_the_rows_of_the_previous_schema() {
     old.execute_batch(include_str!("../../lib/db/migrations/0001-spine.sql"))
         .unwrap();
     old.execute_batch(
-        "PRAGMA user_version = 1; INSERT INTO users (name, password_hash, created_at, updated_at)
-         VALUES ('alice', '-', 1, 1); INSERT INTO blueprints (user_id, name, created_at,
-         updated_at)
-         VALUES (1, 'plain', 1, 1); INSERT INTO servers (user_id, name, port, blueprint_id,
-         created_at, updated_at, desired_state, actual_state, enabled)
-         VALUES (1, 'Friday', 27000, 1, 1, 1, 'running', 'running', 1); INSERT INTO events (at,
-         kind, actor, server_id) VALUES (1, 'server.created', 'alice', 1);",
+        "PRAGMA user_version = 1;
+         INSERT INTO users (name, password_hash, created_at, updated_at)
+         VALUES ('alice', '-', 1, 1);
+         INSERT INTO blueprints (user_id, name, created_at, updated_at)
+         VALUES (1, 'plain', 1, 1);
+         INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at,
+             desired_state, actual_state, enabled)
+         VALUES (1, 'Friday', 27000, 1, 1, 1, 'running', 'running', 1);
+         INSERT INTO events (at, kind, actor, server_id)
+         VALUES (1, 'server.created', 'alice', 1);",
     )
     .unwrap();
 
@@ -589,9 +594,11 @@ fn targets_of_a_process_that_cannot_be_killed_stay_locked() {
     db.connection()
         .execute_batch(&format!(
             "UPDATE jobs SET state = 'cancelled', exit_code = 1, finished_at = 1
-             WHERE id = {undying}; INSERT INTO tasks (job_id, position, kind, server_id)
-             VALUES ({undying}, 7, 'stop', 1); INSERT INTO runners (task_id, verb, started_at,
-             ended_at, ended_by, tree) SELECT max(id), 'disable', 1, 2, 'kill', 'left' FROM tasks;"
+             WHERE id = {undying};
+             INSERT INTO tasks (job_id, position, kind, server_id)
+             VALUES ({undying}, 7, 'stop', 1);
+             INSERT INTO runners (task_id, verb, started_at, ended_at, ended_by,
+                 tree) SELECT max(id), 'disable', 1, 2, 'kill', 'left' FROM tasks;"
         ))
         .unwrap();
 

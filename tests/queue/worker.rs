@@ -233,14 +233,18 @@ fn a_row_that_no_program_would_write_fails_that_job_only() {
         .connection()
         .execute_batch(
             "INSERT INTO jobs (operation, requested_by, created_at, updated_at)
-             VALUES ('explode', 'x', 1, 1); INSERT INTO jobs (operation, requested_by, created_at,
-             updated_at)
-             VALUES ('start', 'x', 1, 1); INSERT INTO jobs (operation, requested_by, created_at,
-             updated_at) VALUES ('initialize', 'x', 1, 1); INSERT INTO job_targets
-             VALUES (3, 999); INSERT INTO tasks (job_id, position, kind, server_id)
-             VALUES (3, 0, 'initialize', 999); INSERT INTO jobs (operation, requested_by,
-             created_at, updated_at) VALUES ('initialize', 'x', 1, 1); INSERT INTO job_targets
-             VALUES (4, 1); INSERT INTO tasks (job_id, position, kind, server_id)
+             VALUES ('explode', 'x', 1, 1);
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at)
+             VALUES ('start', 'x', 1, 1);
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at)
+             VALUES ('initialize', 'x', 1, 1);
+             INSERT INTO job_targets VALUES (3, 999);
+             INSERT INTO tasks (job_id, position, kind, server_id)
+             VALUES (3, 0, 'initialize', 999);
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at)
+             VALUES ('initialize', 'x', 1, 1);
+             INSERT INTO job_targets VALUES (4, 1);
+             INSERT INTO tasks (job_id, position, kind, server_id)
              VALUES (4, 0, 'format-disk', 1);",
         )
         .unwrap();

@@ -454,16 +454,20 @@ fn a_cancelled_update_shows_each_outcome_and_offers_to_start_again() {
 
     let job = host.enqueue(&["update"]);
     let sql = format!(
-        "UPDATE servers SET actual_state = 'stopped'; UPDATE jobs
+        "UPDATE servers SET actual_state = 'stopped';
+         UPDATE jobs
          SET state = 'cancelled', started_at = 5, finished_at = 9, exit_code = 1, worker_id = 'w'
-         WHERE id = {job}; DELETE FROM tasks
-         WHERE job_id = {job}; INSERT INTO tasks (job_id, position, kind, server_id, state,
-         started_at, finished_at, was_running)
-         VALUES ({job}, 0, 'stop', 1, 'succeeded', 5, 6, 1), ({job}, 1, 'stop', 2, 'succeeded', 5,
-         6, 1), ({job}, 2, 'stop', 3, 'succeeded', 5, 6, 0), ({job}, 3, 'install-runtime', NULL,
-         'cancelled', 6, 9, NULL), ({job}, 4, 'start-if-ran', 1, 'cancelled', NULL, 9, NULL),
-         ({job}, 5, 'start-if-ran', 2, 'cancelled', NULL, 9, NULL), ({job}, 6, 'start-if-ran', 3,
-         'cancelled', NULL, 9, NULL)"
+         WHERE id = {job};
+         DELETE FROM tasks WHERE job_id = {job};
+         INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at,
+             was_running)
+         VALUES ({job}, 0, 'stop', 1, 'succeeded', 5, 6, 1),
+             ({job}, 1, 'stop', 2, 'succeeded', 5, 6, 1),
+             ({job}, 2, 'stop', 3, 'succeeded', 5, 6, 0),
+             ({job}, 3, 'install-runtime', NULL, 'cancelled', 6, 9, NULL),
+             ({job}, 4, 'start-if-ran', 1, 'cancelled', NULL, 9, NULL),
+             ({job}, 5, 'start-if-ran', 2, 'cancelled', NULL, 9, NULL),
+             ({job}, 6, 'start-if-ran', 3, 'cancelled', NULL, 9, NULL)"
     );
 
     host.db().write(|tx| Ok(tx.execute_batch(&sql)?)).unwrap();

@@ -601,8 +601,8 @@ fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
     sql("UPDATE jobs SET state = 'cancelling'");
     check(&mut anna, &job);
     sql(
-        "UPDATE jobs SET state = 'failed', finished_at = 2, exit_code = 1; UPDATE tasks
-         SET state = 'skipped', finished_at = 2",
+        "UPDATE jobs SET state = 'failed', finished_at = 2, exit_code = 1;
+         UPDATE tasks SET state = 'skipped', finished_at = 2",
     );
 
     check(&mut anna, &job);

@@ -6,32 +6,33 @@ use crate::db::{Db, cancellations, jobs, maintenance};
 use crate::domain::cancellation::Progress;
 
 const LIFE: &str = " INSERT INTO jobs (operation, requested_by, created_at, updated_at)
-                    VALUES ('start', 'x', 1000, 1000), ('start', 'x', 1000, 1000), ('install',
-                    'x', 1000, 1000), ('stop', 'x', 2000, 1000), ('stop', 'x', 1000, 1000),
-                    ('sing', 'x', 9000, 1000), ('dance', 'x', 1000, 1000); INSERT INTO tasks
-                    (job_id, position, kind)
-                    VALUES (3, 0, 'install-runtime'); INSERT INTO runners (task_id, verb,
-                    started_at, ended_at, ended_by)
-                    VALUES (1, 'install', 1, 2, 'kill'), (1, 'install', 1, 2,
-                    'exit'); INSERT INTO cancellations (job_id, requested_by, previous_state,
-                    created_at)
-                    VALUES (3, 'x', 'running', 1000); INSERT INTO cancellations (job_id, task_id,
-                    requested_by, previous_state, created_at)
-                    VALUES (3, 1, 'x', 'running', 1000); INSERT INTO cancellation_steps
-                    (cancellation_id, step, started_at)
-                    VALUES (1, 'clean', 1), (1, 'verify', 1); UPDATE jobs
-                    SET state = 'running', worker_id = 'w', started_at = 1040
-                    WHERE id IN (1, 2, 3, 7); UPDATE jobs
-                    SET state = 'succeeded', exit_code = 0, finished_at = 1100
-                    WHERE id IN (1, 7); UPDATE jobs
+                    VALUES ('start', 'x', 1000, 1000), ('start', 'x', 1000, 1000),
+                        ('install', 'x', 1000, 1000), ('stop', 'x', 2000, 1000),
+                        ('stop', 'x', 1000, 1000), ('sing', 'x', 9000, 1000),
+                        ('dance', 'x', 1000, 1000);
+                    INSERT INTO tasks (job_id, position, kind) VALUES (3, 0, 'install-runtime');
+                    INSERT INTO runners (task_id, verb, started_at, ended_at, ended_by)
+                    VALUES (1, 'install', 1, 2, 'kill'), (1, 'install', 1, 2, 'exit');
+                    INSERT INTO cancellations (job_id, requested_by, previous_state, created_at)
+                    VALUES (3, 'x', 'running', 1000);
+                    INSERT INTO cancellations (job_id, task_id, requested_by, previous_state,
+                        created_at) VALUES (3, 1, 'x', 'running', 1000);
+                    INSERT INTO cancellation_steps (cancellation_id, step, started_at)
+                    VALUES (1, 'clean', 1), (1, 'verify', 1);
+                    UPDATE jobs SET state = 'running', worker_id = 'w', started_at = 1040
+                    WHERE id IN (1, 2, 3, 7);
+                    UPDATE jobs SET state = 'succeeded', exit_code = 0, finished_at = 1100
+                    WHERE id IN (1, 7);
+                    UPDATE jobs
                     SET state = 'failed', exit_code = 1, finished_at = 9223372036854775807
-                    WHERE id = 2; UPDATE jobs
-                    SET state = 'cancelled', exit_code = 1, finished_at = 900
-                    WHERE id IN (3, 5); UPDATE cancellation_steps
-                    SET ok = step = 'verify', finished_at = 2; UPDATE runners
-                    SET cancellation_id = 1 WHERE ended_by = 'kill'; UPDATE cancellations
-                    SET state = 'failed', finished_at = 3000 WHERE id = 1; UPDATE cancellations
-                    SET state = 'completed', finished_at = 1000 WHERE id = 2;";
+                    WHERE id = 2;
+                    UPDATE jobs SET state = 'cancelled', exit_code = 1, finished_at = 900
+                    WHERE id IN (3, 5);
+                    UPDATE cancellation_steps SET ok = step = 'verify', finished_at = 2;
+                    UPDATE runners SET cancellation_id = 1 WHERE ended_by = 'kill';
+                    UPDATE cancellations SET state = 'failed', finished_at = 3000 WHERE id = 1;
+                    UPDATE cancellations SET state = 'completed', finished_at = 1000
+                    WHERE id = 2;";
 
 fn sizes(durations: &Durations) -> Vec<(i64, u64)> {
     durations

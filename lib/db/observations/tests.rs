@@ -63,8 +63,9 @@ fn what_was_seen_earlier_is_not_written_over_what_was_seen_later() {
 fn a_nonsense_row_does_not_hide_the_others() {
     let db = with_servers(3);
     db.execute_batch(
-        "UPDATE servers SET id = -5 WHERE id = 2; PRAGMA ignore_check_constraints = 1;
-        UPDATE servers SET desired_state = 'flying' WHERE id = 3",
+        "UPDATE servers SET id = -5 WHERE id = 2;
+         PRAGMA ignore_check_constraints = 1;
+         UPDATE servers SET desired_state = 'flying' WHERE id = 3",
     )
     .unwrap();
 
@@ -81,15 +82,18 @@ fn servers_of_jobs_that_have_not_ended_are_the_workers() {
     let db = with_servers(5);
     db.execute_batch(
         "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at)
-         VALUES (1, 'start', 'x', 1, 1); INSERT INTO job_targets
-         VALUES (1, 2); INSERT INTO jobs (id, operation, requested_by, created_at, updated_at,
-         state, started_at, worker_id)
-         VALUES (2, 'update', 'x', 1, 1, 'running', 1, 'w'), (3, 'stop', 'x', 1, 1, 'cancelling',
-         1, 'w'); INSERT INTO tasks (job_id, position, kind, server_id)
-         VALUES (2, 0, 'stop', 3), (2, 1, 'install-runtime', NULL); INSERT INTO job_targets
-         VALUES (3, 4); INSERT INTO jobs (id, operation, requested_by, created_at, updated_at,
-         state, finished_at, exit_code)
-         VALUES (4, 'start', 'x', 1, 1, 'succeeded', 1, 0); INSERT INTO job_targets VALUES (4, 5);",
+         VALUES (1, 'start', 'x', 1, 1);
+         INSERT INTO job_targets VALUES (1, 2);
+         INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state,
+             started_at, worker_id)
+         VALUES (2, 'update', 'x', 1, 1, 'running', 1, 'w'),
+             (3, 'stop', 'x', 1, 1, 'cancelling', 1, 'w');
+         INSERT INTO tasks (job_id, position, kind, server_id)
+         VALUES (2, 0, 'stop', 3), (2, 1, 'install-runtime', NULL);
+         INSERT INTO job_targets VALUES (3, 4);
+         INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state,
+             finished_at, exit_code) VALUES (4, 'start', 'x', 1, 1, 'succeeded', 1, 0);
+         INSERT INTO job_targets VALUES (4, 5);",
     )
     .unwrap();
 

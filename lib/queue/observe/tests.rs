@@ -140,7 +140,8 @@ fn a_server_with_a_live_job_is_not_judged_and_one_on_its_way_keeps_its_drift() {
     servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
     db.execute_batch(
         "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at)
-         VALUES (1, 'start', 'x', 1, 1); INSERT INTO job_targets VALUES (1, 1);",
+         VALUES (1, 'start', 'x', 1, 1);
+         INSERT INTO job_targets VALUES (1, 1);",
     )
     .unwrap();
 
@@ -184,7 +185,8 @@ fn a_server_whose_job_waits_or_runs_for_too_long_is_judged_and_the_job_is_named(
     servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
     db.execute_batch(
         "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at)
-         VALUES (7, 'start', 'x', 1, 1); INSERT INTO job_targets VALUES (7, 1);",
+         VALUES (7, 'start', 'x', 1, 1);
+         INSERT INTO job_targets VALUES (7, 1);",
     )
     .unwrap();
 
