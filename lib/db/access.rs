@@ -3,11 +3,11 @@
 
 use std::fmt::Display;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, ServerName, UserId};
-use crate::db::query;
+use crate::db::{first, query};
 
 /// Whether the job exists and `user` may see it: as its requester, or as the owner of all its
 /// servers. Without a user (for an admin) every existing job counts.
@@ -68,11 +68,10 @@ pub fn own_server(
     user: UserId,
     name: &ServerName,
 ) -> Result<Option<ServerId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT id FROM servers WHERE user_id = ?1 AND name = ?2")?;
-    Ok(statement
-        .query_row(params![user, name.as_str()], |row| row.get(0))
-        .optional()?)
+    let sql = "SELECT id FROM servers WHERE user_id = ?1 AND name = ?2";
+    first(connection, sql, params![user, name.as_str()], |row| {
+        row.get(0)
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::base::Result;
 use crate::base::names::ServerId;
@@ -96,9 +96,8 @@ pub fn all(connection: &Connection) -> Result<Vec<Result<Watched, BadRow>>> {
 
 /// One server; none when it does not exist.
 pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Watched>> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM servers WHERE id = ?1"))?;
-    Ok(statement.query_row([id.0], watched).optional()?)
+    let sql = format!("SELECT {COLUMNS} FROM servers WHERE id = ?1");
+    first(connection, &sql, [id], watched)
 }
 
 /// The oldest job that has not ended; NULL when there is none. The states repeat those of the

@@ -1,12 +1,12 @@
 //! Figures of the overview page. Each query is bounded by the unfinished jobs, the servers, or by a
 //! fixed number of rows.
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 
 use crate::base::Result;
 use crate::base::names::JobId;
 use crate::db::jobs::parse_state;
-use crate::db::text;
+use crate::db::{first, text};
 use crate::domain::job::JobState;
 use crate::domain::server::ActualState;
 
@@ -90,23 +90,20 @@ pub struct Shared {
 pub fn shared_job(connection: &Connection) -> Result<Option<Shared>> {
     // The states and operations repeat those of the partial indexes literally; otherwise SQLite
     // would not use them.
-    let mut statement = connection.prepare_cached(
-        "SELECT * FROM (SELECT id, operation, state FROM jobs
-         WHERE state IN ('running', 'cancelling') AND operation IN ('install', 'update')
-         ORDER BY id LIMIT 1) UNION ALL SELECT * FROM (SELECT id, operation, state FROM jobs
-         WHERE state = 'queued' AND operation IN ('install', 'update')
-         ORDER BY id LIMIT 1) LIMIT 1",
-    )?;
+    let sql = "SELECT * FROM (SELECT id, operation, state FROM jobs
+               WHERE state IN ('running', 'cancelling') AND operation IN ('install', 'update')
+               ORDER BY id LIMIT 1)
+               UNION ALL SELECT * FROM (SELECT id, operation, state FROM jobs
+               WHERE state = 'queued' AND operation IN ('install', 'update')
+               ORDER BY id LIMIT 1) LIMIT 1";
 
-    let found = statement.query_row([], |row| {
+    first(connection, sql, [], |row| {
         Ok(Shared {
             id: row.get(0)?,
             operation: text(row, 1)?,
             state: parse_state(row, 2)?,
         })
-    });
-
-    Ok(found.optional()?)
+    })
 }
 
 #[cfg(test)]

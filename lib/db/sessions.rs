@@ -1,11 +1,11 @@
 //! Sessions of the web front. The cookie has 256 random bits; the database has only their SHA-256,
 //! so a reader of the file cannot sign in with it.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use crate::base::names::{SessionId, UserId};
 use crate::base::{Result, secret};
-use crate::db::execute;
+use crate::db::{execute, first};
 
 /// A session expires after this long without a request, ms.
 pub const IDLE: i64 = 24 * 3600 * 1000;
@@ -55,24 +55,21 @@ pub fn begin(
 /// not disabled. A session last used in a far future is invalid too: it comes from a wrong clock,
 /// and would stay valid until then.
 pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Session>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT s.id, u.id, u.name, u.is_admin, s.last_seen_at FROM sessions s
-         JOIN users u ON u.id = s.user_id
-         WHERE s.hash = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
-         AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL",
-    )?;
+    let sql = "SELECT s.id, u.id, u.name, u.is_admin, s.last_seen_at FROM sessions s
+               JOIN users u ON u.id = s.user_id
+               WHERE s.hash = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
+               AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL";
+    let params = params![secret::digest(text), now, IDLE];
 
-    let found = statement.query_row(params![secret::digest(text), now, IDLE], |row| {
+    first(connection, sql, params, |row| {
         Ok(Session {
-            id: SessionId(row.get(0)?),
+            id: row.get(0)?,
             user: row.get(1)?,
             name: super::text(row, 2)?,
             is_admin: row.get(3)?,
             is_stale: (row.get::<_, i64>(4)? - now).abs() > SEEN_EVERY,
         })
-    });
-
-    Ok(found.optional()?)
+    })
 }
 
 /// Whether a session is still valid and its user unchanged, for a stream that was opened in it.

@@ -1,6 +1,6 @@
 //! Users: local accounts that admins create. There is no public sign-up.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::names::{UserId, UserName};
@@ -68,9 +68,8 @@ pub fn all(connection: &Connection) -> Result<Vec<User>> {
 
 /// The hash of a user's password, for signing in.
 pub fn password_hash(connection: &Connection, id: UserId) -> Result<Option<String>> {
-    let mut statement =
-        connection.prepare_cached("SELECT password_hash FROM users WHERE id = ?1")?;
-    Ok(statement.query_row([id.0], |row| row.get(0)).optional()?)
+    let sql = "SELECT password_hash FROM users WHERE id = ?1";
+    first(connection, sql, [id], |row| row.get(0))
 }
 
 /// Adds a user and its event. `hash` is what [`crate::base::password::hash`] made of the password.
