@@ -286,13 +286,7 @@ fn idle(count: u32) {
     let page_took = begun.elapsed();
 
     while subscribers.turn(Duration::from_secs(1), |_, _, _| {}) {}
-    let with = |status: u16| {
-        subscribers
-            .all
-            .iter()
-            .filter(|subscriber| subscriber.status == status)
-            .count()
-    };
+    let with = |status| subscribers.with_status(status);
 
     let live = subscribers
         .all

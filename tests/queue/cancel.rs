@@ -70,13 +70,6 @@ read -r request <&3
 printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"exit":0,"ended_by":"exit","tree":"empty"}' >&3
 "#;
 
-fn json(host: &TestHost, args: &[&str]) -> (i32, Value) {
-    let (code, out, err) = host.job(&[args, &["--json"]].concat());
-    let value =
-        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}{err}"));
-    (code, value)
-}
-
 /// Starts a job and its worker, and waits until its command runs.
 fn running_install(host: &TestHost, marker: &str) -> (JobId, Child) {
     let id = host.enqueue(&["install"]);
@@ -95,7 +88,7 @@ fn stop_worker(mut worker: Child) {
 /// Checks that the record is complete: each step once, in order, with its times, in agreement with
 /// the job.
 fn check_complete(host: &TestHost, id: JobId) -> Value {
-    let (code, status) = json(host, &["cancel-status", &id.to_string()]);
+    let (code, status) = host.job_json(&["cancel-status", &id.to_string()]);
     assert_eq!(code, 0);
 
     let steps = status["steps"].as_array().unwrap();
@@ -229,7 +222,7 @@ fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
     let marker = marker();
     let _runner = host.runner(&stubborn(&marker));
     let (id, worker) = running_install(&host, &marker);
-    let (code, result) = json(&host, &["cancel", &id.to_string()]);
+    let (code, result) = host.job_json(&["cancel", &id.to_string()]);
     assert_eq!((code, &result["success"]), (0, &json!(true)), "{result}");
     assert_eq!(result["runners_terminated"][0]["ended_by"], "kill");
 
@@ -279,7 +272,7 @@ fn with_an_hour_of_grace(marker: &str) -> (TestHost, crate::support::SocketUnit,
 fn force_kills_without_grace() {
     let marker = marker();
     let (host, _runner, id, worker) = with_an_hour_of_grace(&marker);
-    let (code, result) = json(&host, &["cancel", &id.to_string(), "--force"]);
+    let (code, result) = host.job_json(&["cancel", &id.to_string(), "--force"]);
     assert_eq!((code, &result["force_used"]), (0, &json!(true)), "{result}");
     assert_eq!(result["runners_terminated"][0]["ended_by"], "kill");
     assert!(alive(&marker).is_empty());
@@ -293,50 +286,41 @@ fn a_repeated_request_is_the_same_record_and_force_escalates_it() {
     let marker = marker();
     let (host, _runner, id, worker) = with_an_hour_of_grace(&marker);
     let task = host.show(id)["tasks"][0]["id"].to_string();
-    let (code, first) = json(
-        &host,
-        &["cancel", &id.to_string(), "--no-wait", "--reason", "one"],
-    );
+    let (code, first) = host.job_json(&["cancel", &id.to_string(), "--no-wait", "--reason", "one"]);
 
     assert_eq!(
         (code, &first["success"], &first["state"]),
         (0, &json!(true), &json!("cancelling"))
     );
 
-    let (_, second) = json(
-        &host,
-        &["cancel", &id.to_string(), "--no-wait", "--reason", "two"],
-    );
+    let (_, second) = host.job_json(&["cancel", &id.to_string(), "--no-wait", "--reason", "two"]);
 
     assert_eq!(second["cancellation_id"], first["cancellation_id"]);
     assert_eq!(second["reason"], "one", "the first reason stays");
 
     until("SIGTERM was sent", || {
-        let (_, status) = json(&host, &["cancel-status", &id.to_string()]);
+        let (_, status) = host.job_json(&["cancel-status", &id.to_string()]);
         (status["steps"][2]["state"] == "running").then_some(())
     });
 
     assert!(!alive(&marker).is_empty(), "it has its grace");
 
     // A forced request for one task does not kill the whole job.
-    let (_, other) = json(
-        &host,
-        &[
-            "cancel",
-            &id.to_string(),
-            "--task",
-            &task,
-            "--force",
-            "--no-wait",
-        ],
-    );
+    let (_, other) = host.job_json(&[
+        "cancel",
+        &id.to_string(),
+        "--task",
+        &task,
+        "--force",
+        "--no-wait",
+    ]);
 
     assert_eq!(
         (&other["cancellation_id"], &other["force_used"]),
         (&first["cancellation_id"], &json!(false))
     );
 
-    let (code, last) = json(&host, &["cancel", &id.to_string(), "--force"]);
+    let (code, last) = host.job_json(&["cancel", &id.to_string(), "--force"]);
     assert_eq!(
         (code, &last["cancellation_id"]),
         (0, &first["cancellation_id"])
@@ -427,7 +411,7 @@ fn a_cancelled_task_takes_its_dependents_along_only_with_cascade() {
             args.push("--no-cascade");
         }
 
-        let (code, result) = json(&host, &args);
+        let (code, result) = host.job_json(&args);
         assert_eq!(
             (code, &result["state"]),
             (0, &json!("cancelled")),
@@ -480,15 +464,12 @@ fn a_queued_job_runs_without_its_cancelled_task() {
     host.job(&["pause"]);
     let id = host.enqueue(&["initialize", "--server", "1", "--server", "2"]);
     let tasks = host.show(id)["tasks"].clone();
-    let (code, result) = json(
-        &host,
-        &[
-            "cancel",
-            &id.to_string(),
-            "--task",
-            &tasks[0]["id"].to_string(),
-        ],
-    );
+    let (code, result) = host.job_json(&[
+        "cancel",
+        &id.to_string(),
+        "--task",
+        &tasks[0]["id"].to_string(),
+    ]);
 
     assert_eq!(
         (code, &result["state"]),
@@ -535,7 +516,7 @@ fn a_hundred_commands_take_one_grace() {
     });
 
     let begun = Instant::now();
-    let (code, result) = json(&host, &["cancel", &id.to_string()]);
+    let (code, result) = host.job_json(&["cancel", &id.to_string()]);
     assert_eq!(code, 0, "{result}");
     assert_eq!(result["runners_terminated"].as_array().unwrap().len(), 100);
 
@@ -591,14 +572,14 @@ fn a_runner_that_does_not_answer_is_reported_and_the_queue_goes_on() {
 
     assert_eq!(host.state(id), JobState::Cancelled);
 
-    let (_, status) = json(&host, &["cancel-status", &id.to_string()]);
+    let (_, status) = host.job_json(&["cancel-status", &id.to_string()]);
     assert_eq!(
         (&status["success"], &status["cancellation_state"]),
         (&json!(false), &json!("failed")),
         "{status}"
     );
 
-    let (_, failed) = json(&host, &["cancellations", "--state", "failed"]);
+    let (_, failed) = host.job_json(&["cancellations", "--state", "failed"]);
     assert_eq!(failed.as_array().unwrap().len(), 1);
 
     let next = host.enqueue(&["initialize", "--server", "1"]);
@@ -704,7 +685,7 @@ fn a_cancelled_task_stays_cancelled_when_the_worker_died() {
         "{job}"
     );
 
-    let (_, status) = json(&host, &["cancel-status", &id.to_string()]);
+    let (_, status) = host.job_json(&["cancel-status", &id.to_string()]);
     assert_eq!(
         (
             &status["success"],
@@ -977,7 +958,7 @@ fn a_worker_finishes_its_cancellations_before_it_stops() {
     let marker = marker();
     let _runner = host.runner(&stubborn(&marker));
     let (id, worker) = running_install(&host, &marker);
-    let (code, _) = json(&host, &["cancel", &id.to_string(), "--no-wait"]);
+    let (code, _) = host.job_json(&["cancel", &id.to_string(), "--no-wait"]);
     assert_eq!(code, 0);
 
     stop_worker(worker);
@@ -1058,7 +1039,7 @@ fn an_impossible_cancel_is_refused_and_changes_nothing() {
         assert!(err.contains(words), "{args:.40?}: {err:.300}");
     }
 
-    let (code, result) = json(&host, &["cancel", &done]);
+    let (code, result) = host.job_json(&["cancel", &done]);
     assert_eq!(
         (code, &result["success"], &result["state"]),
         (4, &json!(false), &json!("succeeded")),
@@ -1081,7 +1062,7 @@ fn the_result_has_the_contracts_shape() {
     let host = TestHost::with_servers(1);
     host.job(&["pause"]);
     let id = host.enqueue(&["start", "--server", "1"]);
-    let (_, result) = json(&host, &["cancel", &id.to_string()]);
+    let (_, result) = host.job_json(&["cancel", &id.to_string()]);
 
     for key in [
         "success",
@@ -1100,25 +1081,22 @@ fn the_result_has_the_contracts_shape() {
         assert!(result.get(key).is_some(), "{key} is missing in {result}");
     }
 
-    let (_, shown) = json(&host, &["cancel-status", &id.to_string()]);
+    let (_, shown) = host.job_json(&["cancel-status", &id.to_string()]);
     assert_eq!(shown, result);
 
-    let (_, all) = json(
-        &host,
-        &[
-            "cancellations",
-            "--job",
-            &id.to_string(),
-            "--limit",
-            "1",
-            "--offset",
-            "0",
-        ],
-    );
+    let (_, all) = host.job_json(&[
+        "cancellations",
+        "--job",
+        &id.to_string(),
+        "--limit",
+        "1",
+        "--offset",
+        "0",
+    ]);
 
     assert_eq!(all[0]["id"], result["cancellation_id"]);
 
-    let (_, none) = json(&host, &["cancellations", "--offset", "1"]);
+    let (_, none) = host.job_json(&["cancellations", "--offset", "1"]);
     assert_eq!(none, json!([]));
 }
 

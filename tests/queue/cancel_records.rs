@@ -8,7 +8,7 @@ use left4me::base::names::JobId;
 use left4me::domain::job::JobState;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::host::{TestHost, stop};
 use crate::support::{WORKER, alive, ended, marker, until};
@@ -26,13 +26,6 @@ case $request in
     printf '{"exit":143,"ended_by":"terminate","tree":"empty"}\n' >&3 ;;
 esac
 "#;
-
-fn json(host: &TestHost, args: &[&str]) -> (i32, Value) {
-    let (code, out, err) = host.job(&[args, &["--json"]].concat());
-    let value =
-        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}{err}"));
-    (code, value)
-}
 
 /// A worker, and the file with its journal.
 fn worker(host: &TestHost, env: &[(&str, &str)]) -> (Child, PathBuf) {
@@ -151,7 +144,7 @@ fn the_journal_has_starts_failures_and_each_signal_of_a_cancellation() {
     assert!(line("SIGKILL to".to_owned()).contains("outcome=\"ended\""));
     assert!(line(format!("job {queued} was cancelled before")).contains(": typo"));
 
-    let (_, status) = json(&host, &["cancel-status", &id.to_string()]);
+    let (_, status) = host.job_json(&["cancel-status", &id.to_string()]);
     assert_eq!(
         (
             &status["timed_out"],
@@ -218,7 +211,7 @@ fn a_failed_cleanup_reports_its_attempts_and_what_is_left() {
     );
 
     drop(lock);
-    let (_, status) = json(&host, &["cancel-status", &id.to_string()]);
+    let (_, status) = host.job_json(&["cancel-status", &id.to_string()]);
     assert_eq!(
         (&status["cancellation_state"], &status["steps"][4]["state"]),
         (&json!("failed"), &json!("failed"))
@@ -271,7 +264,7 @@ fn a_cleanup_that_succeeds_at_a_later_attempt_says_so() {
         ["verify", "finish"]
     );
 
-    let (_, status) = json(&host, &["cancel-status", &id.to_string()]);
+    let (_, status) = host.job_json(&["cancel-status", &id.to_string()]);
     let states: Vec<&str> = status["steps"]
         .as_array()
         .unwrap()
@@ -297,7 +290,7 @@ fn a_cleanup_that_succeeds_at_a_later_attempt_says_so() {
     until("it is cancelled", || {
         (host.state(id) == JobState::Cancelled).then_some(())
     });
-    let (_, status) = json(&host, &["cancel-status", &id.to_string()]);
+    let (_, status) = host.job_json(&["cancel-status", &id.to_string()]);
     assert_eq!(
         (&status["success"], &status["steps"][4]["detail"]),
         (
@@ -356,7 +349,7 @@ fn the_record_says_which_commands_ended_and_which_are_unknown() {
     let (code, out, err) = host.job(&["cancel", &id.to_string(), "--force"]);
     assert_eq!(code, 1, "{out}{err}");
 
-    let (_, status) = json(&host, &["cancel-status", &id.to_string()]);
+    let (_, status) = host.job_json(&["cancel-status", &id.to_string()]);
     let detail = |step: usize| status["steps"][step]["detail"].as_str().unwrap();
     assert!(
         detail(2).starts_with("1 of 2 commands ended; ")

@@ -14,6 +14,12 @@ use serde_json::Value;
 
 use super::{Finished, JOB, LEFT4ME, PASSWORD, RUNNER, Root, SocketUnit, WORKER, accept, ended};
 
+/// The ports of servers.
+pub const PORTS: PortRange = PortRange {
+    first: 27000,
+    last: 27999,
+};
+
 /// A data directory with a database, and the programs that work on it.
 pub struct TestHost {
     pub root: Root,
@@ -52,16 +58,7 @@ impl TestHost {
                         port: Some(27000 + number),
                     };
 
-                    servers::create(
-                        tx,
-                        1,
-                        "test",
-                        &new,
-                        PortRange {
-                            first: 27000,
-                            last: 27999,
-                        },
-                    )?;
+                    servers::create(tx, 1, "test", &new, PORTS)?;
                 }
 
                 Ok(())
@@ -97,6 +94,16 @@ impl TestHost {
     pub fn job(&self, args: &[&str]) -> (i32, String, String) {
         let Finished { code, out, err } = Finished::from(self.command(JOB, args).output().unwrap());
         (code, out, err)
+    }
+
+    /// Runs `left4me-job … --json`; returns its exit code and its document.
+    pub fn job_json(&self, args: &[&str]) -> (i32, Value) {
+        let (code, out, err) = self.job(&[args, &["--json"]].concat());
+        let document = serde_json::from_str(&out);
+        (
+            code,
+            document.unwrap_or_else(|error| panic!("{args:?}: {error}: {out}{err}")),
+        )
     }
 
     /// Runs `left4me`.

@@ -206,6 +206,12 @@ pub struct Subscribers {
 }
 
 impl Subscribers {
+    /// How many got this status.
+    pub fn with_status(&self, status: u16) -> usize {
+        let with = |subscriber: &&Subscriber| subscriber.status == status;
+        self.all.iter().filter(with).count()
+    }
+
     /// No clients yet, for `path` at `addr`.
     pub fn new(addr: SocketAddr, path: impl Into<String>) -> Self {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");

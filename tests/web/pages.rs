@@ -6,7 +6,7 @@ use left4me::domain::job::JobState;
 use left4me::wire::Stream;
 
 use crate::support::PASSWORD;
-use crate::support::host::TestHost;
+use crate::support::host::{PORTS, TestHost};
 use crate::support::http::{Client, Web};
 
 /// Text that must stay text wherever it is shown.
@@ -459,12 +459,7 @@ fn a_hundred_servers_are_one_page_without_trouble() {
                     port: None,
                 };
 
-                let range = left4me::base::config::PortRange {
-                    first: 27000,
-                    last: 27999,
-                };
-
-                servers::create(tx, 1, "test", &new, range)?;
+                servers::create(tx, 1, "test", &new, PORTS)?;
             }
 
             Ok(())

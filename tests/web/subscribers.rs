@@ -291,13 +291,7 @@ fn of_ten_thousand_streams_those_beyond_the_limit_get_503() {
         },
     );
 
-    let with = |status: u16| {
-        subscribers
-            .all
-            .iter()
-            .filter(|subscriber| subscriber.status == status)
-            .count()
-    };
+    let with = |status| subscribers.with_status(status);
 
     // Three quarters of the connections may be streams.
     assert!((300..=384).contains(&with(200)), "{} live", with(200));

@@ -6,13 +6,12 @@ mod big;
 mod cancel;
 mod docs;
 mod fuzz;
-use left4me::base::config::PortRange;
 use left4me::base::names::{BlueprintName, UserName};
 use left4me::db::users::Role;
 use left4me::db::{blueprint_change, blueprints, servers, tokens, users};
 use serde_json::{Value, json};
 
-use crate::support::host::{TestHost, password_hash};
+use crate::support::host::{PORTS, TestHost, password_hash};
 use crate::support::http::{Answer, Web};
 use crate::support::{JOB, LEFT4ME};
 
@@ -120,16 +119,7 @@ fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> 
                 port: Some(port),
             };
 
-            servers::create(
-                tx,
-                1,
-                "test",
-                &new,
-                PortRange {
-                    first: 27000,
-                    last: 27999,
-                },
-            )?;
+            servers::create(tx, 1, "test", &new, PORTS)?;
 
             port += 1;
         }
