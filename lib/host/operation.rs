@@ -143,24 +143,20 @@ pub fn start<C: OperationContext>(
     });
     let mut reply = Reply::default();
     let enabled = context.send(&request, &mut reply);
-    let Start {
-        enabled: is_enabled,
-        seen,
-    } = progress;
-    *seen = reply.observed;
+    progress.seen = reply.observed;
 
     // systemctl reports that the start failed; the unit has the reason.
     if let Err(error) = enabled {
-        return Err(match context.why_failed(instance, seen) {
+        return Err(match context.why_failed(instance, &mut progress.seen) {
             Some(end) => error.because(end),
             None => error,
         });
     }
-    *is_enabled = true;
+    progress.enabled = true;
 
-    let observed = match seen {
+    let observed = match &mut progress.seen {
         Some(observed) => observed,
-        None => seen.insert(context.show(instance)?),
+        seen => seen.insert(context.show(instance)?),
     };
 
     if !observed.unit.is_up() {

@@ -307,8 +307,12 @@ fn work(tx: &Connection, job: &ActiveJob, at: usize) -> Work {
 
     // An interrupted update leaves its servers stopped, and its retry must start them. So for an
     // update, a server that should be running counts as one that was running.
-    let should_run = matches!((&job.operation, &task.kind, task.server), (Ok(Operation::Update), Ok(TaskKind::Stop), Some(server))
-        if servers::should_run(tx, server).unwrap_or(false));
+    let stops_for_update =
+        job.operation == Ok(Operation::Update) && task.kind == Ok(TaskKind::Stop);
+    let should_run = stops_for_update
+        && task
+            .server
+            .is_some_and(|server| servers::should_run(tx, server).unwrap_or(false));
 
     Work {
         job: job.id,

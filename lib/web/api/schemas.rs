@@ -14,7 +14,7 @@ use crate::domain::server::{ActualState, DesiredState};
 use crate::domain::task::TaskState;
 
 /// Describes enums by their words.
-macro_rules! words {
+macro_rules! schemas {
     ($($name:ident: $description:literal,)+) => {
         $(
             impl PartialSchema for $name {
@@ -32,7 +32,7 @@ macro_rules! words {
     };
 }
 
-words! {
+schemas! {
     JobState: "The states of a job. Terminal states are final: no transition leaves them.",
     TaskState: "The states of a task.",
     Operation: "An operation on no, one or many servers.",

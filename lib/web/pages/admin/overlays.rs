@@ -128,8 +128,8 @@ async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, St
         .unwrap_or_else(|failure| vec![Err(failure.message); count])
 }
 
-/// The folders below overlays/ that can be added. The web front does not create folders: whoever
-/// puts files into one creates it on the host.
+/// The folders below overlays/ that can be added. The web front does not create folders: a
+/// member of the group creates them on the host.
 async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
     let found = disk::look(move || {
         let root = root.canonicalize().unwrap_or(root);
