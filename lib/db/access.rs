@@ -7,16 +7,14 @@ use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, ServerName, UserId};
-use crate::db::{first, query};
+use crate::db::{exists, first, query};
 
 /// Whether the job exists and `user` may see it: as its requester, or as the owner of all its
 /// servers. Without a user (for an admin) every existing job counts.
 pub fn job(connection: &Connection, id: JobId, user: Option<UserId>) -> Result<bool> {
     let rule = may_see("jobs", "?2");
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT 1 FROM jobs WHERE id = ?1 AND (?2 IS NULL OR {rule})"
-    ))?;
-    Ok(statement.exists(params![id, user])?)
+    let sql = format!("SELECT 1 FROM jobs WHERE id = ?1 AND (?2 IS NULL OR {rule})");
+    exists(connection, &sql, params![id, user])
 }
 
 /// The rule of [`job`] as a condition, never NULL, on a row of jobs with the alias `job`. For few

@@ -6,7 +6,7 @@ use crate::base::names::{BlueprintId, BlueprintName, OverlayName, ServerId, User
 use crate::base::{Error, Result};
 use crate::db::blueprints::{self, Blueprint, Content, json, no_such_blueprint};
 use crate::db::events::{self, NewEvent};
-use crate::db::{error, execute, overlays, ports};
+use crate::db::{overlays, ports, query, run, write_name};
 use crate::domain::blueprint::{Argument, ConfigLine, check};
 
 /// What an edit replaces; a part that is none stays unchanged.
@@ -33,19 +33,11 @@ pub fn create(
 ) -> Result<Blueprint> {
     check(&content.overlays, &content.arguments, &content.config)?;
 
-    let added = tx
-        .prepare_cached(
-            "INSERT INTO blueprints (user_id, name, arguments, config, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-        )?
-        .execute(params![
-            user,
-            name.as_str(),
-            json(&content.arguments)?,
-            json(&content.config)?,
-            now
-        ]);
-    named(added, name)?;
+    let (arguments, config) = (json(&content.arguments)?, json(&content.config)?);
+    let sql = "INSERT INTO blueprints (user_id, name, arguments, config, created_at, updated_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?5)";
+    let row = params![user, name.as_str(), arguments, config, now];
+    write_name(tx, sql, row, || taken(name))?;
 
     let id = BlueprintId(tx.last_insert_rowid());
     stack(tx, id, &content.overlays)?;
@@ -67,46 +59,32 @@ pub fn edit(
 ) -> Result<Blueprint> {
     let before = ports::shared(tx)?;
     if let Some(name) = &change.name {
-        named(
-            tx.execute(
-                "UPDATE blueprints SET name = ?2 WHERE id = ?1",
-                params![id, name.as_str()],
-            ),
-            name,
-        )?;
+        let sql = "UPDATE blueprints SET name = ?2 WHERE id = ?1";
+        write_name(tx, sql, params![id, name.as_str()], || taken(name))?;
     }
 
     if let Some(arguments) = &change.arguments {
         check::<OverlayName>(&[], arguments, &[])?;
-        tx.execute(
-            "UPDATE blueprints SET arguments = ?2 WHERE id = ?1",
-            params![id, json(arguments)?],
-        )?;
+        let sql = "UPDATE blueprints SET arguments = ?2 WHERE id = ?1";
+        run(tx, sql, params![id, json(arguments)?])?;
     }
 
     if let Some(config) = &change.config {
         check::<OverlayName>(&[], &[], config)?;
-        tx.execute(
-            "UPDATE blueprints SET config = ?2 WHERE id = ?1",
-            params![id, json(config)?],
-        )?;
+        let sql = "UPDATE blueprints SET config = ?2 WHERE id = ?1";
+        run(tx, sql, params![id, json(config)?])?;
     }
 
     if let Some(overlays) = &change.overlays {
         check(overlays, &[], &[])?;
-        tx.execute(
-            "DELETE FROM blueprint_overlays WHERE blueprint_id = ?1",
-            [id.0],
-        )?;
-
+        let sql = "DELETE FROM blueprint_overlays WHERE blueprint_id = ?1";
+        run(tx, sql, [id])?;
         stack(tx, id, overlays)?;
     }
 
     // The time always grows: by it an editor detects that another user has changed the blueprint.
-    tx.execute(
-        "UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1",
-        params![id, now],
-    )?;
+    let sql = "UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1";
+    run(tx, sql, params![id, now])?;
 
     let blueprint = blueprints::get(tx, id)?.ok_or_else(|| no_such_blueprint(id))?;
     let servers: Vec<ServerId> = blueprint.servers.iter().copied().map(ServerId).collect();
@@ -120,14 +98,11 @@ pub fn edit(
 /// Fails with 3 when it does not exist; 4 with the names of the servers that are linked to it.
 pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result<Blueprint> {
     let blueprint = blueprints::get(tx, id)?.ok_or_else(|| no_such_blueprint(id))?;
-    let mut statement =
-        tx.prepare_cached("SELECT id, name FROM servers WHERE blueprint_id = ?1 ORDER BY id")?;
-    let linked = statement.query_map([id.0], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+    let sql = "SELECT id, name FROM servers WHERE blueprint_id = ?1 ORDER BY id";
+    let linked: Vec<String> = query(tx, sql, [id], |row| {
+        let (id, name): (i64, String) = (row.get(0)?, row.get(1)?);
+        Ok(format!("{id} ('{name}')"))
     })?;
-    let linked: Vec<String> = linked
-        .map(|row| row.map(|(id, name)| format!("{id} ('{name}')")))
-        .collect::<rusqlite::Result<_>>()?;
 
     if !linked.is_empty() {
         return Err(Error::conflict(format!(
@@ -138,36 +113,24 @@ pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result
         )));
     }
 
-    execute(tx, "DELETE FROM blueprints WHERE id = ?1", [id])?;
+    run(tx, "DELETE FROM blueprints WHERE id = ?1", [id])?;
     add_event(tx, now, actor, "blueprint.deleted", id, &blueprint.name)?;
     Ok(blueprint)
 }
 
 /// Writes the overlays of a blueprint that has none, with the topmost at position 0.
 fn stack(tx: &Connection, id: BlueprintId, names: &[OverlayName]) -> Result<()> {
-    let mut statement = tx.prepare_cached(
-        "INSERT INTO blueprint_overlays (blueprint_id, position, overlay_id) VALUES (?1, ?2, ?3)",
-    )?;
-    for (position, name) in names.iter().enumerate() {
-        let overlay = overlays::find(tx, name)?;
-        statement.execute(params![
-            id,
-            i64::try_from(position).unwrap_or(i64::MAX),
-            overlay.id
-        ])?;
+    let sql = "INSERT INTO blueprint_overlays (blueprint_id, position, overlay_id)
+               VALUES (?1, ?2, ?3)";
+    for (position, name) in (0_i64..).zip(names) {
+        run(tx, sql, params![id, position, overlays::find(tx, name)?.id])?;
     }
 
     Ok(())
 }
 
-/// Turns the error of a taken name into a conflict.
-fn named(written: rusqlite::Result<usize>, name: &BlueprintName) -> Result<()> {
-    match written {
-        Err(taken) if error::is_taken(&taken) => Err(Error::conflict(format!(
-            "this user has a blueprint named '{name}' already: see `left4me blueprint edit`"
-        ))),
-        other => Ok(other.map(drop)?),
-    }
+fn taken(name: &BlueprintName) -> String {
+    format!("this user has a blueprint named '{name}' already: see `left4me blueprint edit`")
 }
 
 fn add_event(

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::base::names::{CancellationId, JobId, ServerId, TaskId};
 use crate::base::{Error, Result};
-use crate::db::{execute, first, one, query, text, text_or_null};
+use crate::db::{changes, first, one, query, run, text, text_or_null};
 use crate::domain::cancellation::{Progress, Step, StepState};
 
 /// A cancellation and its state, as `--json` prints it.
@@ -46,8 +46,6 @@ const COLUMNS: &str = "id, job_id, task_id, requested_by, reason, force, cascade
                        state, created_at, finished_at, message, escalated_at, timed_out";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
-    let state = text(row, 8)?;
-
     Ok(Cancellation {
         id: row.get(0)?,
         job_id: row.get(1)?,
@@ -57,13 +55,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
         force: row.get(5)?,
         cascade: row.get(6)?,
         previous_state: text(row, 7)?,
-        state: state.parse().map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(
-                8,
-                rusqlite::types::Type::Text,
-                Box::new(error),
-            )
-        })?,
+        state: row.get(8)?,
         created_at: row.get(9)?,
         finished_at: row.get(10)?,
         message: text_or_null(row, 11)?,
@@ -90,7 +82,7 @@ pub struct New<'a> {
 pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId> {
     let sql = "INSERT INTO cancellations (job_id, task_id, requested_by, reason, force, cascade,
                previous_state, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    execute(
+    run(
         tx,
         sql,
         params![
@@ -131,9 +123,7 @@ pub fn live_of(
         "SELECT {COLUMNS} FROM cancellations
              WHERE job_id = ?1 AND task_id IS ?2 AND state IN ('requested', 'running')"
     );
-    let found = first(connection, &sql, params![job, task], from_row)?;
-
-    Ok(found)
+    first(connection, &sql, params![job, task], from_row)
 }
 
 /// All active cancellations, oldest first.
@@ -195,22 +185,19 @@ pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Cancellation>> 
 pub fn escalate(tx: &Connection, id: CancellationId, now: i64) -> Result<bool> {
     let sql = "UPDATE cancellations SET force = 1, escalated_at = ?2
              WHERE id = ?1 AND force = 0 AND state IN ('requested', 'running')";
-    let changed = execute(tx, sql, params![id, now])?;
-    Ok(changed > 0)
+    changes(tx, sql, params![id, now])
 }
 
 /// Records that a command outlived its grace without --force.
 pub fn set_timed_out(tx: &Connection, id: CancellationId) -> Result<()> {
     let sql = "UPDATE cancellations SET timed_out = 1 WHERE id = ?1 AND timed_out = 0";
-    execute(tx, sql, [id])?;
-    Ok(())
+    run(tx, sql, [id])
 }
 
 /// Leaves the journal entry about it to the next worker.
 pub fn leave_for_journal(tx: &Connection, id: CancellationId) -> Result<()> {
     let sql = "UPDATE cancellations SET for_journal = 1 WHERE id = ?1";
-    execute(tx, sql, [id])?;
-    Ok(())
+    run(tx, sql, [id])
 }
 
 /// Whether a cancellation lacks its journal entry.
@@ -221,11 +208,10 @@ pub fn any_for_journal(connection: &Connection) -> Result<bool> {
 
 /// Takes the cancellations that lack their journal entry, each only once.
 pub fn take_for_journal(tx: &Connection) -> Result<Vec<Cancellation>> {
-    let mut statement = tx.prepare_cached(&format!(
+    let sql = format!(
         "UPDATE cancellations SET for_journal = 0 WHERE for_journal = 1 RETURNING {COLUMNS}"
-    ))?;
-    let rows = statement.query_map([], from_row)?;
-    let mut taken = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    );
+    let mut taken = query(tx, &sql, [], from_row)?;
     taken.sort_by_key(|one| one.id);
     Ok(taken)
 }
@@ -233,8 +219,7 @@ pub fn take_for_journal(tx: &Connection) -> Result<Vec<Cancellation>> {
 /// requested -> running.
 pub fn begin(tx: &Connection, id: CancellationId) -> Result<()> {
     let sql = "UPDATE cancellations SET state = 'running' WHERE id = ?1 AND state = 'requested'";
-    execute(tx, sql, [id])?;
-    Ok(())
+    run(tx, sql, [id])
 }
 
 /// Completes the record. False when it was complete already.
@@ -247,8 +232,7 @@ pub fn finish(
 ) -> Result<bool> {
     let sql = "UPDATE cancellations SET state = ?2, message = ?3, finished_at = ?4
              WHERE id = ?1 AND state IN ('requested', 'running')";
-    let changed = execute(tx, sql, params![id, state.as_str(), message, now])?;
-    Ok(changed > 0)
+    changes(tx, sql, params![id, state.as_str(), message, now])
 }
 
 /// A step of a cancellation.
@@ -287,8 +271,7 @@ pub fn begin_step(tx: &Connection, id: CancellationId, step: Step, now: i64) -> 
     let sql = "INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT ?1, ?2,
                ?3 WHERE NOT EXISTS (SELECT 1 FROM cancellation_steps
                WHERE cancellation_id = ?1 AND step = ?2)";
-    execute(tx, sql, params![id, step.as_str(), now])?;
-    Ok(())
+    run(tx, sql, params![id, step.as_str(), now])
 }
 
 /// Ends a step that has begun; one that has ended stays unchanged.
@@ -302,8 +285,7 @@ pub fn end_step(
 ) -> Result<()> {
     let sql = "UPDATE cancellation_steps SET finished_at = ?3, ok = ?4, detail = ?5
          WHERE cancellation_id = ?1 AND step = ?2 AND finished_at IS NULL";
-    execute(tx, sql, params![id, step.as_str(), now, ok, detail])?;
-    Ok(())
+    run(tx, sql, params![id, step.as_str(), now, ok, detail])
 }
 
 /// A cancellation's steps, in the order they were taken.
@@ -311,12 +293,8 @@ pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>
     let sql = "SELECT step, started_at, finished_at, ok, detail FROM cancellation_steps
                WHERE cancellation_id = ?1 ORDER BY id";
     query(connection, sql, [id], |row| {
-        let step = Step::parse(row.get_ref(0)?.as_str()?);
-
         Ok(StepRow {
-            step: step.ok_or_else(|| {
-                rusqlite::Error::InvalidColumnType(0, "step".into(), rusqlite::types::Type::Text)
-            })?,
+            step: row.get(0)?,
             state: StepState::of(row.get(2)?, row.get(3)?),
             started_at: row.get(1)?,
             finished_at: row.get(2)?,
@@ -353,8 +331,7 @@ pub fn touch(
 ) -> Result<()> {
     let sql = "INSERT OR IGNORE INTO cancellation_tasks (cancellation_id, task_id, previous_state,
          caused_by) SELECT ?1, id, state, ?3 FROM tasks WHERE id = ?2";
-    execute(tx, sql, params![id, task, caused_by])?;
-    Ok(())
+    run(tx, sql, params![id, task, caused_by])
 }
 
 /// The tasks that it settles, in the plan's order.

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
-use crate::db::{query, text};
+use crate::db::{first, query, text};
 use crate::domain::operation::Operation;
 use crate::domain::schedule::Candidate;
 
@@ -62,26 +62,19 @@ pub fn queue_heads(
     after: JobId,
     servers: &[ServerId],
 ) -> Result<Vec<Candidate>> {
-    let mut exclusive = connection.prepare_cached(&format!(
+    let sql = format!(
         "SELECT {CANDIDATE} FROM jobs j
          WHERE j.state = 'queued' AND j.operation IN ('install', 'update') AND j.id > ?1
          ORDER BY j.id LIMIT 1"
-    ))?;
+    );
+    let mut heads = query(connection, &sql, [after], candidate)?;
 
-    let mut heads: Vec<Candidate> = exclusive
-        .query_map([after.0], candidate)?
-        .collect::<rusqlite::Result<_>>()?;
-
-    let mut head = connection.prepare_cached(&format!(
+    let sql = format!(
         "SELECT {CANDIDATE} FROM job_targets h CROSS JOIN jobs j ON j.id = h.job_id
          WHERE h.server_id = ?1 AND h.job_id > ?2 AND j.state = 'queued' ORDER BY h.job_id LIMIT 1"
-    ))?;
-
+    );
     for server in servers {
-        heads.extend(
-            head.query_map(params![server, after], candidate)?
-                .collect::<rusqlite::Result<Vec<_>>>()?,
-        );
+        heads.extend(first(connection, &sql, params![server, after], candidate)?);
     }
 
     heads.sort_unstable_by_key(|job| job.id);

@@ -97,19 +97,15 @@ pub struct ServerVersion {
 
 /// The versions of all servers.
 pub fn server_versions(connection: &Connection) -> Result<Vec<ServerVersion>> {
-    let mut statement =
-        connection.prepare_cached("SELECT id, user_id, version, updated_at FROM servers")?;
-    let rows = statement.query_map([], |row| {
-        let (id, owner) = (row.get(0)?, row.get(1)?);
+    let sql = "SELECT id, user_id, version, updated_at FROM servers";
+    query(connection, sql, [], |row| {
         Ok(ServerVersion {
-            id,
-            owner,
+            id: row.get(0)?,
+            owner: row.get(1)?,
             version: row.get(2)?,
             updated_at: row.get(3)?,
         })
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// Detects changes of a running job and its tasks.

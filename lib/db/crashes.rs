@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::ServerId;
-use crate::db::{execute, one};
+use crate::db::{one, run};
 use crate::domain::drift::{Crashes, DAY, RECENT};
 
 /// At most this many crashes between two polls are counted.
@@ -15,14 +15,13 @@ const MOST: u32 = 50;
 /// future: their true time is unknown, so they count as of now.
 pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()> {
     let sql = "DELETE FROM server_crashes WHERE server_id = ?1 AND at < ?2";
-    execute(tx, sql, params![server, now - DAY])?;
+    run(tx, sql, params![server, now - DAY])?;
     let sql = "UPDATE server_crashes SET at = ?2 WHERE server_id = ?1 AND at > ?2";
-    execute(tx, sql, params![server, now])?;
+    run(tx, sql, params![server, now])?;
 
-    let mut insert =
-        tx.prepare_cached("INSERT INTO server_crashes (server_id, at) VALUES (?1, ?2)")?;
     for _ in 0..count.min(MOST) {
-        insert.execute(params![server, now])?;
+        let sql = "INSERT INTO server_crashes (server_id, at) VALUES (?1, ?2)";
+        run(tx, sql, params![server, now])?;
     }
 
     Ok(())
@@ -31,8 +30,7 @@ pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()
 /// Deletes the crashes of a server that was started deliberately: the count begins at 0.
 pub fn forget(tx: &Connection, server: ServerId) -> Result<()> {
     let sql = "DELETE FROM server_crashes WHERE server_id = ?1";
-    execute(tx, sql, [server])?;
-    Ok(())
+    run(tx, sql, [server])
 }
 
 /// How often it crashed recently.

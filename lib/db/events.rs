@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::base::names::{JobId, ServerId, TaskId};
 use crate::base::{Error, Result};
-use crate::db::{execute, query, text};
+use crate::db::{query, run, text};
 
 /// The actor of changes made outside left4me: by systemd itself, or with systemctl.
 pub const OUTSIDE: &str = "outside";
@@ -45,7 +45,7 @@ impl<'a> NewEvent<'a> {
 pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()> {
     let sql = "INSERT INTO events (at, kind, actor, job_id, task_id, server_id, detail, reason)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    execute(
+    run(
         connection,
         sql,
         params![
@@ -58,9 +58,7 @@ pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()
             event.detail,
             event.reason
         ],
-    )?;
-
-    Ok(())
+    )
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -109,29 +107,24 @@ pub fn after(
     after: i64,
     limit: u32,
 ) -> Result<Vec<Event>> {
-    let whose = if job.is_some() {
-        "job_id = ?1"
-    } else {
-        "?1 IS NULL"
-    };
-
+    let whose = of_job(job);
     let sql = format!("SELECT {EVENT} FROM events WHERE {whose} AND id > ?2 ORDER BY id LIMIT ?3");
     query(connection, &sql, params![job, after, limit], event)
 }
 
 /// The last `limit` events, oldest first, of one job or of all.
 pub fn last(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<Vec<Event>> {
-    let whose = if job.is_some() {
-        "job_id = ?1"
-    } else {
-        "?1 IS NULL"
-    };
-
+    let whose = of_job(job);
     let sql = format!(
         "SELECT {EVENT} FROM (SELECT {EVENT} FROM events WHERE {whose} ORDER BY id DESC LIMIT ?2)
          ORDER BY id"
     );
     query(connection, &sql, params![job, limit], event)
+}
+
+/// A condition for the events of job ?1, or of all jobs.
+fn of_job(job: Option<JobId>) -> &'static str {
+    job.map_or("?1 IS NULL", |_| "job_id = ?1")
 }
 
 /// Something that happened to a server.
@@ -208,13 +201,11 @@ pub fn keep_journal(tx: &Connection, event: i64, server: ServerId, lines: &[Stri
         .map_err(|error| Error::failed(format!("lines of event {event}: {error}")))?;
     let sql = "INSERT OR IGNORE INTO event_journal (event_id, lines) SELECT id, ?2 FROM events
                WHERE id = ?1";
-    execute(tx, sql, params![event, lines])?;
+    run(tx, sql, params![event, lines])?;
 
     // Without lines an empty list is stored, so that they are not requested again.
     let sql = "UPDATE event_journal SET lines = '[]' WHERE lines <> '[]' AND event_id IN (
              SELECT e.id FROM events e JOIN event_journal j ON j.event_id = e.id
              WHERE e.server_id = ?1 ORDER BY e.id DESC LIMIT 64 OFFSET ?2)";
-    execute(tx, sql, params![server, RETENTION])?;
-
-    Ok(())
+    run(tx, sql, params![server, RETENTION])
 }

@@ -5,7 +5,6 @@ use rusqlite::{Connection, Row, ToSql, params_from_iter};
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, UserId};
 use crate::db::job_filter::Filter;
-use crate::db::jobs::parse_state;
 use crate::db::{access, job_filter, query, text, text_or_null};
 use crate::domain::job::JobState;
 
@@ -132,7 +131,7 @@ fn read(row: &Row<'_>, server: Option<ServerId>) -> rusqlite::Result<JobRow> {
     Ok(JobRow {
         id: row.get(0)?,
         operation: text(row, 1)?,
-        state: parse_state(row, 2)?,
+        state: row.get(2)?,
         requested_by: text(row, 3)?,
         created_at: row.get(4)?,
         started_at: row.get(5)?,

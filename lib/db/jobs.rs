@@ -6,10 +6,9 @@ use serde::Serialize;
 
 use crate::base::names::{JobId, ServerId, UserId};
 use crate::base::{Error, Result};
-use crate::db::job_filter;
 pub use crate::db::job_filter::Filter;
 use crate::db::tasks::{self, Task};
-use crate::db::{execute, first, one, query, text, text_or_null};
+use crate::db::{changes, first, job_filter, one, query, run, text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::outcome::ServerOutcome;
@@ -70,7 +69,7 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
         "INSERT INTO jobs (operation, requested_by, user_id, retry_of, created_at, updated_at)
          VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs
          WHERE state = 'queued' ORDER BY id DESC LIMIT 1), 0)), ?5)";
-    execute(
+    run(
         tx,
         sql,
         params![
@@ -83,10 +82,9 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
     )?;
 
     let id = JobId(tx.last_insert_rowid());
-    let mut insert =
-        tx.prepare_cached("INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)")?;
     for server in job.targets {
-        insert.execute(params![id, server])?;
+        let sql = "INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)";
+        run(tx, sql, params![id, server])?;
     }
 
     tasks::insert_plan(tx, id, plan)?;
@@ -133,7 +131,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         operation: text(row, 1)?,
         servers: Vec::new(),
         server_names: Vec::new(),
-        state: parse_state(row, 2)?,
+        state: row.get(2)?,
         queue_position: None,
         requested_by: text(row, 3)?,
         retry_of: row.get(4)?,
@@ -147,30 +145,14 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     })
 }
 
-/// Parses a state column. A CHECK rejects other words, so an unknown one means a damaged row.
-pub(super) fn parse_state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobState> {
-    let word = row.get_ref(column)?.as_str()?;
-    word.parse().map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(
-            column,
-            rusqlite::types::Type::Text,
-            Box::new(error),
-        )
-    })
-}
-
 /// Loads what is not in the jobs row itself, except tasks: servers, their names, queue position.
 fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "SELECT t.server_id, s.name FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
-         WHERE t.job_id = ?1 ORDER BY t.server_id",
-    )?;
-
-    let mut rows = statement.query([job.id.0])?;
-    while let Some(row) = rows.next()? {
-        job.servers.push(row.get(0)?);
-        job.server_names.push(text_or_null(row, 1)?);
-    }
+    let sql = "SELECT t.server_id, s.name FROM job_targets t
+               LEFT JOIN servers s ON s.id = t.server_id WHERE t.job_id = ?1 ORDER BY t.server_id";
+    let servers: Vec<(ServerId, _)> = query(connection, sql, [job.id], |row| {
+        Ok((row.get(0)?, text_or_null(row, 1)?))
+    })?;
+    (job.servers, job.server_names) = servers.into_iter().unzip();
 
     if job.state == JobState::Queued && job.queue_position.is_none() {
         job.queue_position = Some(queue_position(connection, job.id)?);
@@ -182,34 +164,30 @@ fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
 ///
 /// Fails with 3 when there is none; 69 when the database cannot be read.
 pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
-    let mut job = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?
-        .query_row([id.0], from_row)
-        .map_err(|error| no_such_job(id, error))?;
-
+    let mut job = row(connection, id)?.ok_or_else(|| no_such_job(id))?;
     complete(connection, &mut job)?;
     job.tasks = tasks::of_job(connection, id)?;
     job.server_outcomes = tasks::outcomes(&job.tasks);
     Ok(job)
 }
 
-fn no_such_job(id: JobId, error: rusqlite::Error) -> Error {
-    match error {
-        rusqlite::Error::QueryReturnedNoRows => {
-            Error::not_found(format!("no such job: {id}; see `left4me-job list`"))
-        }
-        other => other.into(),
-    }
+/// The row of a job, incomplete.
+fn row(connection: &Connection, id: JobId) -> Result<Option<Job>> {
+    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1");
+    first(connection, &sql, [id], from_row)
+}
+
+fn no_such_job(id: JobId) -> Error {
+    Error::not_found(format!("no such job: {id}; see `left4me-job list`"))
 }
 
 /// A job's state and exit code.
 ///
 /// Fails with 3 when there is none; 69 when the database cannot be read.
 pub fn state(connection: &Connection, id: JobId) -> Result<(JobState, Option<i64>)> {
-    connection
-        .prepare_cached("SELECT state, exit_code FROM jobs WHERE id = ?1")?
-        .query_row([id.0], |row| Ok((parse_state(row, 0)?, row.get(1)?)))
-        .map_err(|error| no_such_job(id, error))
+    let sql = "SELECT state, exit_code FROM jobs WHERE id = ?1";
+    first(connection, sql, [id], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .ok_or_else(|| no_such_job(id))
 }
 
 /// Jobs, newest first, with their tasks.
@@ -219,18 +197,8 @@ pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Job>> {
 
 /// The jobs with these ids, with their tasks. `ids` must descend; ids without a row are left out.
 pub(super) fn with_ids(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job>> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?;
-    let mut jobs = Vec::with_capacity(ids.len());
-    for id in ids {
-        jobs.extend(
-            statement
-                .query_map([id.0], from_row)?
-                .collect::<rusqlite::Result<Vec<_>>>()?,
-        );
-    }
-
-    all_of(connection, jobs)
+    let jobs = ids.iter().filter_map(|id| row(connection, *id).transpose());
+    all_of(connection, jobs.collect::<Result<_>>()?)
 }
 
 /// The approximate size of a job as JSON, in bytes, with its servers and tasks; 0 without a row.
@@ -245,17 +213,15 @@ pub(super) fn size(connection: &Connection, id: JobId) -> Result<usize> {
 
 /// Completes jobs whose ids descend. The queue is counted once, not once per job.
 fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
-    let mut between = connection.prepare_cached(
-        "SELECT count(*) FROM jobs WHERE state = 'queued' AND id > ?1 AND id <= ?2",
-    )?;
-
+    let sql = "SELECT count(*) FROM jobs WHERE state = 'queued' AND id > ?1 AND id <= ?2";
     let mut newer: Option<(JobId, i64)> = None;
     for job in &mut jobs {
         if job.state == JobState::Queued {
             let position = match newer {
                 None => queue_position(connection, job.id)?,
                 Some((id, position)) => {
-                    position - between.query_row([job.id.0, id.0], |row| row.get::<_, i64>(0))?
+                    let between: i64 = one(connection, sql, [job.id, id], |row| row.get(0))?;
+                    position - between
                 }
             };
 
@@ -299,7 +265,7 @@ pub fn any_queued(connection: &Connection) -> Result<bool> {
 pub fn claim(tx: &Connection, id: JobId, worker: &str, now: i64) -> Result<bool> {
     let sql = "UPDATE jobs SET state = 'running', started_at = ?3, updated_at = ?3, worker_id = ?2
              WHERE id = ?1 AND state = 'queued'";
-    Ok(execute(tx, sql, params![id, worker, now])? > 0)
+    changes(tx, sql, params![id, worker, now])
 }
 
 #[derive(Clone, Debug)]
@@ -322,7 +288,7 @@ pub fn finish(
     let sql =
         "UPDATE jobs SET state = ?3, exit_code = ?4, error = ?5, finished_at = ?6, updated_at = ?6
          WHERE id = ?1 AND state = 'running' AND worker_id = ?2";
-    Ok(execute(
+    changes(
         tx,
         sql,
         params![
@@ -333,14 +299,14 @@ pub fn finish(
             finish.error,
             now
         ],
-    )? > 0)
+    )
 }
 
 /// running -> cancelling; it can then only become cancelled. False when it is no longer running.
 pub fn set_cancelling(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
     let sql = "UPDATE jobs SET state = 'cancelling', updated_at = ?2
                WHERE id = ?1 AND state = 'running'";
-    Ok(execute(tx, sql, params![id, now])? > 0)
+    changes(tx, sql, params![id, now])
 }
 
 /// `from` -> cancelled. A queued job then never starts; a cancelling one is ended only by the
@@ -349,23 +315,15 @@ pub fn cancel(tx: &Connection, id: JobId, from: JobState, error: &str, now: i64)
     let sql = "UPDATE jobs
                SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3,
                updated_at = ?3 WHERE id = ?1 AND state = ?4";
-    Ok(execute(tx, sql, params![id, error, now, from.as_str()])? > 0)
+    changes(tx, sql, params![id, error, now, from.as_str()])
 }
 
 /// Ends a job of a dead worker: running -> failed, cancelling -> cancelled. Returns the new state.
 /// Only a worker that holds the lock may call this: the lock proves that the former one is dead.
 pub fn recover(tx: &Connection, id: JobId, error: &str, now: i64) -> Result<Option<JobState>> {
-    let state = tx
-        .prepare_cached(
-            "UPDATE jobs SET state = CASE state WHEN 'running' THEN 'failed' ELSE 'cancelled' END,
-                    exit_code = 1, error = ?2, finished_at = ?3, updated_at = ?3
-             WHERE id = ?1 AND state IN ('running', 'cancelling') RETURNING state",
-        )?
-        .query_row(params![id, error, now], |row| parse_state(row, 0));
-
-    match state {
-        Ok(state) => Ok(Some(state)),
-        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let sql = "UPDATE jobs
+               SET state = CASE state WHEN 'running' THEN 'failed' ELSE 'cancelled' END,
+               exit_code = 1, error = ?2, finished_at = ?3, updated_at = ?3
+               WHERE id = ?1 AND state IN ('running', 'cancelling') RETURNING state";
+    first(tx, sql, params![id, error, now], |row| row.get(0))
 }

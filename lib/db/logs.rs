@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::{JobId, TaskId};
-use crate::db::{execute, first, one, query, text};
+use crate::db::{first, one, query, run, text};
 use crate::wire::Stream;
 
 /// How many lines are kept from a log's beginning, once it has grown past [`KEEP_HEAD`] and
@@ -50,9 +50,7 @@ pub fn insert(
 ) -> Result<()> {
     let sql = "INSERT INTO job_logs (job_id, seq, at, stream, task_id, line)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    execute(tx, sql, params![job, seq, at, stream.as_str(), task, line])?;
-
-    Ok(())
+    run(tx, sql, params![job, seq, at, stream.as_str(), task, line])
 }
 
 /// Adds a line after the job's last one. For a job that has no log writer.
@@ -94,13 +92,9 @@ pub fn page(
 
 /// The last lines before `before`, in order, at most `limit`; `i64::MAX` selects the log's end.
 pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> Result<Vec<Line>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq < ?2
-         ORDER BY seq DESC LIMIT ?3",
-    )?;
-
-    let rows = statement.query_map(params![job, before, limit], from_row)?;
-    let mut lines = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let sql = "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq < ?2
+               ORDER BY seq DESC LIMIT ?3";
+    let mut lines = query(connection, sql, params![job, before, limit], from_row)?;
     lines.reverse();
     Ok(lines)
 }
@@ -199,7 +193,7 @@ pub fn find(
 pub fn leave_out_middle(tx: &Connection, job: JobId, tail_from: i64, now: i64) -> Result<()> {
     let notice_seq = KEEP_HEAD + 1;
     let sql = "DELETE FROM job_logs WHERE job_id = ?1 AND seq >= ?2 AND seq < ?3";
-    execute(tx, sql, params![job, notice_seq, tail_from])?;
+    run(tx, sql, params![job, notice_seq, tail_from])?;
     let words = format!(
         "[… {} lines are omitted here: the log is longer than {} lines …]",
         tail_from - notice_seq,

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row};
 use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::db::under_way::{self, UnderWay};
-use crate::db::{poll, query, queue, text};
+use crate::db::{first, poll, query, queue, text};
 use crate::domain::cancellation::Step;
 use crate::domain::drift::Drift;
 use crate::domain::job::JobState;
@@ -163,12 +163,8 @@ fn bounds(connection: &Connection) -> Result<Vec<i64>> {
 
 /// When the oldest queued job was accepted.
 fn oldest_queued(connection: &Connection) -> Result<Option<i64>> {
-    let mut statement = connection
-        .prepare_cached("SELECT created_at FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1")?;
-    Ok(statement
-        .query_map([], |row| row.get(0))?
-        .next()
-        .transpose()?)
+    let sql = "SELECT created_at FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1";
+    first(connection, sql, [], |row| row.get(0))
 }
 
 /// Counts the jobs that have not ended, by the partial indexes.

@@ -67,7 +67,7 @@ use rusqlite::{
     Connection, ErrorCode, OptionalExtension as _, Params, Row, Transaction, TransactionBehavior,
 };
 
-use crate::base::Result;
+use crate::base::{Error, Result};
 use identity::Identity;
 
 /// How long a write waits for the lock of another process before it fails with exit 69.
@@ -306,9 +306,38 @@ fn one<T>(
     Ok(connection.prepare_cached(sql)?.query_row(params, read)?)
 }
 
+/// Whether a cached statement returns a row.
+fn exists(connection: &Connection, sql: &str, params: impl Params) -> Result<bool> {
+    Ok(connection.prepare_cached(sql)?.exists(params)?)
+}
+
 /// How many rows a cached statement changed.
 fn execute(connection: &Connection, sql: &str, params: impl Params) -> Result<usize> {
     Ok(connection.prepare_cached(sql)?.execute(params)?)
+}
+
+/// Runs a cached statement that may change any number of rows.
+fn run(connection: &Connection, sql: &str, params: impl Params) -> Result<()> {
+    execute(connection, sql, params).map(drop)
+}
+
+/// Whether a cached statement changed a row.
+fn changes(connection: &Connection, sql: &str, params: impl Params) -> Result<bool> {
+    Ok(execute(connection, sql, params)? > 0)
+}
+
+/// Runs a cached statement that writes a unique name. `taken` is the message of the conflict when
+/// another row has it.
+fn write_name(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    taken: impl FnOnce() -> String,
+) -> Result<()> {
+    match connection.prepare_cached(sql)?.execute(params) {
+        Err(error) if error::is_taken(&error) => Err(Error::conflict(taken())),
+        written => Ok(written.map(drop)?),
+    }
 }
 
 /// Reads a text column with any bytes: one damaged row must not stop the reading of the others.

@@ -8,7 +8,6 @@ use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
 use crate::db::drift::{Drifted, drifted};
 use crate::db::job_rows::{self, JobRow};
-use crate::db::jobs::parse_state;
 use crate::db::{one, query, text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
@@ -58,29 +57,18 @@ pub struct Busy {
 /// The jobs of servers that are running or being cancelled, then the first queued one of each
 /// server. For an update, which has no targets, the servers are those of its tasks.
 pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
-    let mut running = connection.prepare_cached(
-        "SELECT t.server_id, j.id, j.operation, j.state FROM jobs j
+    let running = "SELECT t.server_id, j.id, j.operation, j.state FROM jobs j
          CROSS JOIN job_targets t ON t.job_id = j.id WHERE j.state IN ('running', 'cancelling')
          UNION SELECT k.server_id, j.id, j.operation, j.state FROM jobs j
          CROSS JOIN tasks k ON k.job_id = j.id
-         WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL",
-    )?;
-
-    let mut busy = running
-        .query_map([], busy_row)?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-
-    let mut waiting = connection.prepare_cached(
-        "SELECT s.id, j.id, j.operation, j.state FROM servers s
+         WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL";
+    let waiting = "SELECT s.id, j.id, j.operation, j.state FROM servers s
          CROSS JOIN jobs j ON j.id = (SELECT t.job_id FROM job_targets t
          CROSS JOIN jobs q ON q.id = t.job_id WHERE t.server_id = s.id AND t.job_id >= (SELECT min(id)
-         FROM jobs WHERE state = 'queued') AND q.state = 'queued' ORDER BY t.job_id LIMIT 1)",
-    )?;
+         FROM jobs WHERE state = 'queued') AND q.state = 'queued' ORDER BY t.job_id LIMIT 1)";
 
-    for row in waiting.query_map([], busy_row)? {
-        busy.push(row?);
-    }
-
+    let mut busy = query(connection, running, [], busy_row)?;
+    busy.extend(query(connection, waiting, [], busy_row)?);
     Ok(busy)
 }
 
@@ -89,7 +77,7 @@ fn busy_row(row: &Row<'_>) -> rusqlite::Result<Busy> {
         server: row.get(0)?,
         job: row.get(1)?,
         operation: text(row, 2)?,
-        state: parse_state(row, 3)?,
+        state: row.get(3)?,
     })
 }
 

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, params};
 use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::db::drift::{Drifted, drifted};
-use crate::db::{execute, first, query};
+use crate::db::{changes, execute, first, query, run};
 use crate::domain::drift::Drift;
 use crate::domain::history::Known;
 use crate::domain::server::DesiredState;
@@ -74,9 +74,8 @@ fn signed(value: u64) -> i64 {
 
 /// All servers, ordered by id; for an invalid row, what is wrong with it.
 pub fn all(connection: &Connection) -> Result<Vec<Result<Watched, BadRow>>> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM servers ORDER BY id"))?;
-    let rows = statement.query_map([], |row| {
+    let sql = format!("SELECT {COLUMNS} FROM servers ORDER BY id");
+    query(connection, &sql, [], |row| {
         let id: i64 = row.get(0)?;
         if id < 1 {
             return Ok(Err(BadRow {
@@ -89,9 +88,7 @@ pub fn all(connection: &Connection) -> Result<Vec<Result<Watched, BadRow>>> {
             id,
             why: error.to_string(),
         }))
-    })?;
-
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// One server; none when it does not exist.
@@ -262,7 +259,7 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
                actual_sub_state = ?4, active_enter_us = ?5, exit_us = ?6, restarts = ?7,
                enabled = ?8, last_end = ?9, actual_state_updated_at = ?11
                WHERE id = ?1 AND version = ?2";
-    let written = execute(
+    changes(
         tx,
         sql,
         params![
@@ -278,38 +275,30 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
             since,
             now
         ],
-    )?;
-
-    Ok(written > 0)
+    )
 }
 
 /// Sets these servers to unknown, if their rows still have the versions that were read; the time of
 /// the last poll stays. Returns how many were known before.
 pub fn forget(tx: &Connection, rows: &[(ServerId, i64)], now: i64) -> Result<usize> {
-    let mut statement = tx.prepare_cached(
-        "UPDATE servers
-         SET version = version + 1, actual_state = 'unknown', actual_sub_state = NULL,
-         actual_since = ?2 WHERE id = ?1 AND version = ?3 AND actual_state <> 'unknown'",
-    )?;
-
-    let mut known = 0;
-    for (id, version) in rows {
-        known += statement.execute(params![id, now, version])?;
-    }
-
-    Ok(known)
+    let sql = "UPDATE servers
+               SET version = version + 1, actual_state = 'unknown', actual_sub_state = NULL,
+               actual_since = ?2 WHERE id = ?1 AND version = ?3 AND actual_state <> 'unknown'";
+    let known = rows
+        .iter()
+        .map(|(id, version)| execute(tx, sql, params![id, now, version]));
+    known.sum()
 }
 
 /// Records that a poll saw a change of a server that has a job; the server's row stays unchanged.
 pub fn miss(tx: &Connection, id: ServerId) -> Result<()> {
     let sql = "INSERT OR IGNORE INTO missed_looks (server_id) VALUES (?1)";
-    execute(tx, sql, [id])?;
-    Ok(())
+    run(tx, sql, [id])
 }
 
 /// Whether a poll saw a change of the server while it had a job. Clears that mark.
 pub fn take_missed(tx: &Connection, id: ServerId) -> Result<bool> {
-    Ok(execute(tx, "DELETE FROM missed_looks WHERE server_id = ?1", [id])? > 0)
+    changes(tx, "DELETE FROM missed_looks WHERE server_id = ?1", [id])
 }
 
 /// Sets or clears a drift.
@@ -322,9 +311,7 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
     let sql = "UPDATE servers
                SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = ?4
                WHERE id = ?1";
-    execute(tx, sql, params![id, kind, since, why])?;
-
-    Ok(())
+    run(tx, sql, params![id, kind, since, why])
 }
 
 /// The servers whose last run ended with exactly this text.
@@ -346,9 +333,7 @@ pub fn explain(
     let sql = "UPDATE servers
                SET version = version + 1, last_end = ?3, drift_why = replace(drift_why, ?2, ?3),
                last_error = ?4, updated_at = ?5 WHERE id = ?1 AND last_end = ?2";
-    let replaced = execute(tx, sql, params![id, bare, full, error, now])?;
-
-    Ok(replaced > 0)
+    changes(tx, sql, params![id, bare, full, error, now])
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::names::{OverlayId, OverlayName, OverlayRef};
 use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
-use crate::db::{error, execute, query};
+use crate::db::{first, query, run, write_name};
 
 /// An overlay of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,21 +25,14 @@ pub struct Overlay {
 
 /// The overlay with this name.
 pub fn find(connection: &Connection, name: &OverlayName) -> Result<Overlay> {
-    let row = connection
-        .prepare_cached("SELECT id, name, ref, created_at FROM overlays WHERE name = ?1")?
-        .query_row([name.as_str()], read);
-
-    let mut overlay = match row {
-        Err(rusqlite::Error::QueryReturnedNoRows) => {
-            return Err(Error::not_found(format!(
-                "no overlay is named '{name}': see `left4me overlay list`"
-            )));
-        }
-        other => other?,
+    let sql = "SELECT id, name, ref, created_at FROM overlays WHERE name = ?1";
+    let missing = || {
+        let message = format!("no overlay is named '{name}': see `left4me overlay list`");
+        Error::not_found(message)
     };
 
+    let mut overlay = first(connection, sql, [name.as_str()], read)?.ok_or_else(missing)?;
     overlay.blueprints = used_by(connection, overlay.id)?;
-
     Ok(overlay)
 }
 
@@ -61,18 +54,10 @@ pub fn create(
     name: &OverlayName,
     reference: &OverlayRef,
 ) -> Result<Overlay> {
-    let added = tx
-        .prepare_cached("INSERT INTO overlays (name, ref, created_at) VALUES (?1, ?2, ?3)")?
-        .execute(params![name.as_str(), reference.as_str(), now]);
-
-    match added {
-        Err(taken) if error::is_taken(&taken) => {
-            return Err(Error::conflict(format!(
-                "an overlay named '{name}' is in the catalog already"
-            )));
-        }
-        other => other?,
-    };
+    let sql = "INSERT INTO overlays (name, ref, created_at) VALUES (?1, ?2, ?3)";
+    let row = params![name.as_str(), reference.as_str(), now];
+    let taken = || format!("an overlay named '{name}' is in the catalog already");
+    write_name(tx, sql, row, taken)?;
 
     let detail = format!("'{name}' at overlays/{reference}");
     events::add(tx, now, &NewEvent::new("overlay.added", actor, &detail))?;
@@ -93,7 +78,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Res
         )));
     }
 
-    execute(tx, "DELETE FROM overlays WHERE id = ?1", [overlay.id])?;
+    run(tx, "DELETE FROM overlays WHERE id = ?1", [overlay.id])?;
 
     let detail = format!("'{name}' at overlays/{}", overlay.reference);
     events::add(tx, now, &NewEvent::new("overlay.removed", actor, &detail))?;

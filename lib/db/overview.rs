@@ -5,8 +5,7 @@ use rusqlite::Connection;
 
 use crate::base::Result;
 use crate::base::names::JobId;
-use crate::db::jobs::parse_state;
-use crate::db::{first, text};
+use crate::db::{first, query, text};
 use crate::domain::job::JobState;
 use crate::domain::server::ActualState;
 
@@ -38,41 +37,29 @@ impl Servers {
 }
 
 pub fn servers(connection: &Connection) -> Result<Servers> {
-    let mut statement = connection.prepare_cached(
-        "SELECT actual_state, count(*), count(drift) FROM servers GROUP BY actual_state",
-    )?;
-    let rows = statement.query_map([], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?))
+    let sql = "SELECT actual_state, count(*), count(drift) FROM servers GROUP BY actual_state";
+    let rows: Vec<(ActualState, i64, i64)> = query(connection, sql, [], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
     })?;
 
-    let mut servers = Servers::default();
-    for row in rows {
-        let (state, count, drifted): (ActualState, i64, i64) = row?;
-        servers.all += count;
-        servers.drifted += drifted;
-        servers.states.push((state, count));
-    }
-
-    servers.states.sort_unstable_by_key(|(state, _)| {
-        ActualState::ALL.iter().position(|other| other == state)
-    });
-    Ok(servers)
+    let mut states: Vec<_> = rows.iter().map(|&(state, all, _)| (state, all)).collect();
+    states.sort_unstable();
+    Ok(Servers {
+        all: rows.iter().map(|(_, all, _)| all).sum(),
+        drifted: rows.iter().map(|(_, _, drifted)| drifted).sum(),
+        states,
+    })
 }
 
 /// How many jobs were requested since `since` (unix ms), by state. Counts at most the last ten
 /// thousand.
 pub fn jobs_since(connection: &Connection, since: i64) -> Result<Vec<(JobState, i64)>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT state, count(*) FROM (SELECT state, created_at FROM jobs ORDER BY id DESC LIMIT ?2)
-         WHERE created_at >= ?1 GROUP BY state",
-    )?;
-
-    let rows = statement.query_map([since, RECENT], |row| {
-        Ok((parse_state(row, 0)?, row.get(1)?))
+    let sql = "SELECT state, count(*) FROM (SELECT state, created_at FROM jobs
+               ORDER BY id DESC LIMIT ?2) WHERE created_at >= ?1 GROUP BY state";
+    let mut counts = query(connection, sql, [since, RECENT], |row| {
+        Ok((row.get(0)?, row.get(1)?))
     })?;
-    let mut counts: Vec<(JobState, i64)> = rows.collect::<rusqlite::Result<_>>()?;
-    counts.sort_unstable_by_key(|(state, _)| JobState::ALL.iter().position(|other| other == state));
-
+    counts.sort_unstable();
     Ok(counts)
 }
 
@@ -101,7 +88,7 @@ pub fn shared_job(connection: &Connection) -> Result<Option<Shared>> {
         Ok(Shared {
             id: row.get(0)?,
             operation: text(row, 1)?,
-            state: parse_state(row, 2)?,
+            state: row.get(2)?,
         })
     })
 }

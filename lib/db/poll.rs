@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::server_unit;
-use crate::db::{execute, query, text};
+use crate::db::{one, query, run, text};
 
 /// A unit of left4me-server@ without a server row that is enabled or runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,34 +71,29 @@ pub fn set_orphan(tx: &Connection, orphan: &Orphan) -> Result<()> {
     let sql = "INSERT INTO orphans (instance, enabled, state, since) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT (instance) DO UPDATE SET enabled = ?2, state = ?3
                WHERE enabled <> ?2 OR state <> ?3";
-    execute(
+    run(
         tx,
         sql,
         params![orphan.instance, orphan.enabled, orphan.state, orphan.since],
-    )?;
-
-    Ok(())
+    )
 }
 
 pub fn remove_orphan(tx: &Connection, instance: &str) -> Result<()> {
-    execute(tx, "DELETE FROM orphans WHERE instance = ?1", [instance])?;
-    Ok(())
+    run(tx, "DELETE FROM orphans WHERE instance = ?1", [instance])
 }
 
 pub fn last(connection: &Connection) -> Result<Poll> {
-    let mut statement =
-        connection.prepare_cached("SELECT polled_at, error FROM poll WHERE id = 1")?;
-    Ok(statement.query_row([], |row| {
+    let sql = "SELECT polled_at, error FROM poll WHERE id = 1";
+    one(connection, sql, [], |row| {
         Ok(Poll {
             polled_at: row.get(0)?,
             error: row.get(1)?,
         })
-    })?)
+    })
 }
 
 /// Records that the poller read all units, or why it could not.
 pub fn finished(tx: &Connection, now: i64, error: Option<&str>) -> Result<()> {
     let sql = "UPDATE poll SET polled_at = iif(?2 IS NULL, ?1, polled_at), error = ?2 WHERE id = 1";
-    execute(tx, sql, params![now, error])?;
-    Ok(())
+    run(tx, sql, params![now, error])
 }

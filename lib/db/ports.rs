@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::base::config::PortRange;
 use crate::base::names::{ServerId, UserId};
 use crate::base::{Error, Result};
-use crate::db::first;
+use crate::db::{first, query};
 use crate::domain::notices;
 
 /// One port of one server.
@@ -88,9 +88,8 @@ pub fn shared(connection: &Connection) -> Result<Vec<Clash>> {
         return Ok(Vec::new());
     }
 
-    let mut statement =
-        connection.prepare_cached("SELECT id, name, user_id, port FROM servers ORDER BY id")?;
-    let games = statement.query_map([], |row| {
+    let sql = "SELECT id, name, user_id, port FROM servers ORDER BY id";
+    let games = query(connection, sql, [], |row| {
         Ok(Taken {
             server: row.get(0)?,
             name: row.get(1)?,
@@ -99,8 +98,6 @@ pub fn shared(connection: &Connection) -> Result<Vec<Clash>> {
             is_tv: false,
         })
     })?;
-
-    let games: Vec<Taken> = games.collect::<rusqlite::Result<_>>()?;
 
     let mut clashes = Vec::new();
     for (at, one) in tv.iter().enumerate() {
@@ -142,13 +139,10 @@ pub(super) fn of_tv(connection: &Connection) -> Result<Vec<u16>> {
 /// The servers whose blueprint turns SourceTV on. A blueprint with an invalid row starts no server,
 /// so it uses no port.
 fn tv(connection: &Connection) -> Result<Vec<Taken>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT s.id, s.name, s.user_id, b.arguments, b.config FROM servers s
+    let sql = "SELECT s.id, s.name, s.user_id, b.arguments, b.config FROM servers s
          JOIN blueprints b ON b.id = s.blueprint_id
-         WHERE b.arguments LIKE '%tv_enable%' OR b.config LIKE '%tv_enable%' ORDER BY s.id",
-    )?;
-
-    let rows = statement.query_map([], |row| {
+         WHERE b.arguments LIKE '%tv_enable%' OR b.config LIKE '%tv_enable%' ORDER BY s.id";
+    let servers = query(connection, sql, [], |row| {
         let (arguments, config): (String, String) = (row.get(3)?, row.get(4)?);
         let parsed = serde_json::from_str(&arguments)
             .ok()
@@ -166,11 +160,7 @@ fn tv(connection: &Connection) -> Result<Vec<Taken>> {
         }))
     })?;
 
-    Ok(rows
-        .collect::<rusqlite::Result<Vec<_>>>()?
-        .into_iter()
-        .flatten()
-        .collect())
+    Ok(servers.into_iter().flatten().collect())
 }
 
 /// The lowest port of `range` that no server uses, for its game or for SourceTV.
@@ -180,12 +170,10 @@ pub fn lowest_free_port(connection: &Connection, range: PortRange) -> Result<u16
 
 /// [`lowest_free_port`], except for the server's own `tv` port.
 pub(super) fn free_port(connection: &Connection, range: PortRange, tv: Option<u16>) -> Result<u16> {
-    let mut statement =
-        connection.prepare_cached("SELECT port FROM servers WHERE port BETWEEN ?1 AND ?2")?;
-    let mut taken: HashSet<u16> = statement
-        .query_map([range.first, range.last], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    taken.extend(of_tv(connection)?.into_iter().chain(tv));
+    let sql = "SELECT port FROM servers WHERE port BETWEEN ?1 AND ?2";
+    let games = query(connection, sql, [range.first, range.last], |row| row.get(0))?;
+    let of_tv = of_tv(connection)?;
+    let taken: HashSet<u16> = games.into_iter().chain(of_tv).chain(tv).collect();
     (range.first..=range.last)
         .find(|port| !taken.contains(port))
         .ok_or_else(|| {

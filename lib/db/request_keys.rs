@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, RequestKey, UserId};
-use crate::db::{execute, first};
+use crate::db::{first, run};
 
 /// How long a key is kept, ms. No browser repeats a click after a day, and a form that stays open
 /// for longer counts as new.
@@ -31,8 +31,7 @@ pub fn find(
 /// Stores the key, and deletes those that are older than a day.
 pub fn add(tx: &Connection, user: UserId, key: &RequestKey, job: JobId, now: i64) -> Result<()> {
     let sql = "DELETE FROM request_keys WHERE created_at < ?1";
-    execute(tx, sql, [now - DAY])?;
+    run(tx, sql, [now - DAY])?;
     let sql = "INSERT INTO request_keys (user_id, key, job_id, created_at) VALUES (?1, ?2, ?3, ?4)";
-    execute(tx, sql, params![user, key.as_str(), job, now])?;
-    Ok(())
+    run(tx, sql, params![user, key.as_str(), job, now])
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::Result;
 use crate::base::control_group::{BadGroup, ControlGroup, is_ours};
 use crate::base::names::{CancellationId, JobId, TaskId};
-use crate::db::{execute, query, text, text_or_null};
+use crate::db::{query, run, text, text_or_null};
 use crate::wire::{EndedBy, Served, Tree};
 
 /// A connection, as `left4me-job show` prints it.
@@ -86,7 +86,7 @@ pub struct End {
 /// Records a new connection; returns its row.
 pub fn begin(tx: &Connection, task: TaskId, verb: &str, now: i64) -> Result<i64> {
     let sql = "INSERT INTO runners (task_id, verb, started_at) VALUES (?1, ?2, ?3)";
-    execute(tx, sql, params![task, verb, now])?;
+    run(tx, sql, params![task, verb, now])?;
     Ok(tx.last_insert_rowid())
 }
 
@@ -95,8 +95,7 @@ pub fn started(tx: &Connection, id: i64, served: &Served) -> Result<()> {
     let group = served.group.as_ref().map(ControlGroup::as_str);
     let sql =
         "UPDATE runners SET unit = ?2, pid = ?3, cgroup = ?4 WHERE id = ?1 AND ended_at IS NULL";
-    execute(tx, sql, params![id, served.unit, served.pid, group])?;
-    Ok(())
+    run(tx, sql, params![id, served.unit, served.pid, group])
 }
 
 pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
@@ -107,16 +106,10 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
         None => "lost",
     };
 
-    let tree = end.tree.map(|tree| match tree {
-        Tree::Empty => "empty",
-        Tree::Left => "left",
-    });
-
+    let tree = end.tree.map(|tree| tree_word(tree == Tree::Left));
     let sql = "UPDATE runners SET ended_at = ?2, exit_code = ?3, ended_by = ?4, tree = ?5
                WHERE id = ?1 AND ended_at IS NULL";
-    execute(tx, sql, params![id, now, end.exit, ended_by, tree])?;
-
-    Ok(())
+    run(tx, sql, params![id, now, end.exit, ended_by, tree])
 }
 
 /// Ends, as lost, a row that a dead worker left open. `left`: whether its processes still exist;
@@ -124,8 +117,7 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
 pub fn lose(tx: &Connection, id: i64, left: Option<bool>, now: i64) -> Result<()> {
     let sql = "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3
                WHERE id = ?1 AND ended_at IS NULL";
-    execute(tx, sql, params![id, now, left.map(tree_word)])?;
-    Ok(())
+    run(tx, sql, params![id, now, left.map(tree_word)])
 }
 
 fn tree_word(left: bool) -> &'static str {
@@ -135,8 +127,7 @@ fn tree_word(left: bool) -> &'static str {
 /// Records whether processes of a lost connection are left.
 pub fn set_tree(tx: &Connection, id: i64, left: bool) -> Result<()> {
     let sql = "UPDATE runners SET tree = ?2 WHERE id = ?1 AND ended_at IS NOT NULL";
-    execute(tx, sql, params![id, tree_word(left)])?;
-    Ok(())
+    run(tx, sql, params![id, tree_word(left)])
 }
 
 /// Records that this cancellation ended those commands of `task` that did not exit by themselves.
@@ -144,8 +135,7 @@ pub fn ended_by(tx: &Connection, cancellation: CancellationId, task: TaskId) -> 
     let sql = "UPDATE runners SET cancellation_id = ?1
                WHERE task_id = ?2 AND cancellation_id IS NULL AND ended_by IN ('terminate',
                'kill', 'lost')";
-    execute(tx, sql, params![cancellation, task])?;
-    Ok(())
+    run(tx, sql, params![cancellation, task])
 }
 
 const COLUMNS: &str = "r.id, r.task_id, r.verb, r.unit, r.pid, r.cgroup, r.started_at, r.ended_at, \

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::ServerId;
-use crate::db::{execute, query};
+use crate::db::{changes, query, run};
 
 /// How long every poll is kept, ms.
 pub const DAY: i64 = 24 * 3600 * 1000;
@@ -47,7 +47,7 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
 
     let sql = "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts)
                VALUES (?1, ?2, ?3, ?4, ?5)";
-    execute(tx, sql, values)?;
+    run(tx, sql, values)?;
 
     // The time is the start of the ten minutes, so the first sample stays and the later ones
     // conflict with it.
@@ -61,9 +61,7 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
 
     let sql = "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts)
                VALUES (?1, ?2, ?3, ?4, ?5)";
-    let first = execute(tx, sql, values)?;
-
-    if first > 0 {
+    if changes(tx, sql, values)? {
         drop_old(tx, server, sample.at)?;
     }
 
@@ -78,7 +76,7 @@ fn drop_old(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
              ORDER BY at LIMIT ?4 + 2 * (SELECT count(*) FROM {table}
              WHERE server_id = ?1 AND at > ?5 AND at <= ?6))"
         );
-        execute(
+        run(
             tx,
             &sql,
             params![server, now - age, now + DAY, PORTION, now - COARSE, now],

@@ -8,7 +8,7 @@ use crate::base::names::{BlueprintId, ServerId, ServerName, ServerRef, UserId, s
 use crate::base::{Error, Result};
 use crate::db::drift::{Drifted, drifted};
 use crate::db::events::{self, NewEvent};
-use crate::db::{blueprints, error, execute, first, observations, ports, query};
+use crate::db::{blueprints, changes, exists, first, observations, ports, query, run, write_name};
 use crate::domain::blueprint::Spec;
 use crate::domain::server::{ActualState, DesiredState};
 
@@ -132,9 +132,7 @@ pub fn all(connection: &Connection) -> Result<Vec<Server>> {
 /// The id of the server that `server` refers to; cheaper than [`find`].
 pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> {
     if let ServerRef::Id(id) = server
-        && connection
-            .prepare_cached("SELECT 1 FROM servers WHERE id = ?1")?
-            .exists([id.0])?
+        && exists(connection, "SELECT 1 FROM servers WHERE id = ?1", [id])?
     {
         return Ok(*id);
     }
@@ -143,9 +141,8 @@ pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> 
 
 /// Whether a server's desired state is running. False when it does not exist.
 pub fn should_run(connection: &Connection, id: ServerId) -> Result<bool> {
-    Ok(connection
-        .prepare_cached("SELECT 1 FROM servers WHERE id = ?1 AND desired_state = 'running'")?
-        .exists([id.0])?)
+    let sql = "SELECT 1 FROM servers WHERE id = ?1 AND desired_state = 'running'";
+    exists(connection, sql, [id])
 }
 
 /// All servers' ids and display names, ascending by id.
@@ -195,28 +192,11 @@ pub fn create(
         None => ports::free_port(tx, range, blueprints::tv_port(tx, new.blueprint)?)?,
     };
 
-    let added = tx
-        .prepare_cached(
-            "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-        )?
-        .execute(params![
-            new.user,
-            new.name.as_str(),
-            port,
-            new.blueprint,
-            now
-        ]);
-
-    match added {
-        Err(taken) if error::is_taken(&taken) => {
-            return Err(Error::conflict(format!(
-                "this user has a server named '{}' already",
-                new.name
-            )));
-        }
-        other => other?,
-    };
+    let sql = "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?5)";
+    let row = params![new.user, new.name.as_str(), port, new.blueprint, now];
+    let taken = || format!("this user has a server named '{}' already", new.name);
+    write_name(tx, sql, row, taken)?;
 
     let id = ServerId(tx.last_insert_rowid());
     ports::none_added(tx, &before, &[id])?;
@@ -248,7 +228,7 @@ pub fn assign(
 
     let before = ports::shared(tx)?;
     let sql = "UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1";
-    execute(tx, sql, params![id, blueprint, now])?;
+    run(tx, sql, params![id, blueprint, now])?;
     ports::none_added(tx, &before, &[id])?;
 
     let server = get(tx, id)?.ok_or_else(|| no_such_server(id))?;
@@ -299,7 +279,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
         return still(format!("may have files under instances/{id}: {first}"));
     }
 
-    execute(tx, "DELETE FROM servers WHERE id = ?1", [id])?;
+    run(tx, "DELETE FROM servers WHERE id = ?1", [id])?;
 
     let detail = format!("'{}' on port {}", server.name, server.port);
     let event = NewEvent {
@@ -315,8 +295,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
 pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i64) -> Result<bool> {
     let sql = "UPDATE servers SET version = version + 1, desired_state = ?2, updated_at = ?3
              WHERE id = ?1 AND desired_state <> ?2";
-    let changed = execute(tx, sql, params![id, desired.as_str(), now])?;
-    Ok(changed > 0)
+    changes(tx, sql, params![id, desired.as_str(), now])
 }
 
 /// Sets why the server's last task failed; none after a success. Writes nothing when it is the
@@ -329,8 +308,7 @@ pub fn set_last_error(
 ) -> Result<()> {
     let sql = "UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3
                WHERE id = ?1 AND last_error IS NOT ?2";
-    execute(tx, sql, params![id, last_error, now])?;
-    Ok(())
+    run(tx, sql, params![id, last_error, now])
 }
 
 /// The input for the server's files, with the current content of its blueprint.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use crate::base::names::{SessionId, UserId};
 use crate::base::{Result, secret};
-use crate::db::{execute, first};
+use crate::db::{changes, exists, first, run};
 
 /// A session expires after this long without a request, ms.
 pub const IDLE: i64 = 24 * 3600 * 1000;
@@ -38,11 +38,11 @@ pub fn begin(
 ) -> Result<SessionId> {
     let sql = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1
                ORDER BY id LIMIT 20)";
-    execute(tx, sql, [now - RETENTION])?;
+    run(tx, sql, [now - RETENTION])?;
 
     let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at)
                VALUES (?1, ?2, ?3, ?3, ?4)";
-    execute(
+    run(
         tx,
         sql,
         params![user, secret::digest(text), now, expires_at],
@@ -74,27 +74,23 @@ pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Sess
 
 /// Whether a session is still valid and its user unchanged, for a stream that was opened in it.
 pub fn is_good(connection: &Connection, id: SessionId, is_admin: bool, now: i64) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
-        "SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
-         WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
-         AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL
-         AND u.is_admin = ?4",
-    )?;
-    Ok(statement.exists(params![id, now, IDLE, is_admin])?)
+    let sql = "SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
+               WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
+               AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL
+               AND u.is_admin = ?4";
+    exists(connection, sql, params![id, now, IDLE, is_admin])
 }
 
 /// Records that the session is in use, also after the clock was set back.
 pub fn touch(tx: &Connection, id: SessionId, now: i64) -> Result<()> {
     let sql = "UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at <> ?2";
-    execute(tx, sql, params![id, now])?;
-    Ok(())
+    run(tx, sql, params![id, now])
 }
 
 /// Ends a session. False when it had ended already.
 pub fn end(tx: &Connection, id: SessionId, now: i64) -> Result<bool> {
     let sql = "UPDATE sessions SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL";
-    let ended = execute(tx, sql, params![id, now])?;
-    Ok(ended > 0)
+    changes(tx, sql, params![id, now])
 }
 
 #[cfg(test)]

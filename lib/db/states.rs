@@ -1,33 +1,31 @@
-//! The words of a server's states in their columns.
-
-use std::str::FromStr;
+//! The words of states in their columns.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 
 use crate::base::names::BadName;
+use crate::domain::cancellation::{Progress, Step};
 use crate::domain::drift::Drift;
+use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
+use crate::domain::task::TaskState;
 
-impl FromSql for DesiredState {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        word(value.as_str()?)
-    }
+/// A CHECK rejects other words, so an unknown one means a damaged row.
+macro_rules! sql_word {
+    ($($state:ident),+) => {$(
+        impl FromSql for $state {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                let bad = |error: BadName| FromSqlError::Other(Box::new(error));
+                value.as_str()?.parse().map_err(bad)
+            }
+        }
+    )+};
 }
 
-impl FromSql for Drift {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        word(value.as_str()?)
-    }
-}
+sql_word!(DesiredState, Drift, JobState, TaskState, Progress, Step);
 
 /// An unknown word is read as [`ActualState::Unknown`].
 impl FromSql for ActualState {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         Ok(ActualState::parse(value.as_str()?).unwrap_or(ActualState::Unknown))
     }
-}
-
-fn word<T: FromStr<Err = BadName>>(word: &str) -> FromSqlResult<T> {
-    word.parse()
-        .map_err(|error: BadName| FromSqlError::Other(error.to_string().into()))
 }

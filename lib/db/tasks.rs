@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
-use crate::db::{execute, first, query, text, text_or_null};
+use crate::db::{changes, first, query, run, text, text_or_null};
 use crate::domain::outcome::{self, Facts, ServerOutcome};
 use crate::domain::plan::Plan;
 use crate::domain::task::{Needs, TaskState};
@@ -71,22 +71,19 @@ pub fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
 
 /// Inserts a plan's tasks, pending, and their dependencies.
 pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
-    let mut task_row = tx.prepare_cached(
-        "INSERT INTO tasks (job_id, position, kind, server_id) VALUES (?1, ?2, ?3, ?4)",
-    )?;
-    let mut edge_row = tx.prepare_cached(
-        "INSERT INTO task_dependencies (task_id, depends_on, needs) VALUES (?1, ?2, ?3)",
-    )?;
+    let insert = "INSERT INTO tasks (job_id, position, kind, server_id) VALUES (?1, ?2, ?3, ?4)";
+    let depend = "INSERT INTO task_dependencies (task_id, depends_on, needs) VALUES (?1, ?2, ?3)";
 
     let mut ids: Vec<i64> = Vec::with_capacity(plan.tasks.len());
     for (position, task) in (0_i64..).zip(&plan.tasks) {
-        task_row.execute(params![job, position, task.kind.as_str(), task.server])?;
+        let row = params![job, position, task.kind.as_str(), task.server];
+        run(tx, insert, row)?;
 
         let id = tx.last_insert_rowid();
         for &(before, needs) in &task.after {
             // A task depends only on earlier ones, so the id is known; a wrong plan would violate
             // the foreign key.
-            edge_row.execute(params![id, ids.get(before), needs.as_str()])?;
+            run(tx, depend, params![id, ids.get(before), needs.as_str()])?;
         }
 
         ids.push(id);
@@ -96,23 +93,11 @@ pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
-    let word = row.get_ref(3)?.as_str()?;
-    let state = TaskState::ALL
-        .into_iter()
-        .find(|state| state.as_str() == word)
-        .ok_or_else(|| {
-            rusqlite::Error::FromSqlConversionFailure(
-                3,
-                rusqlite::types::Type::Text,
-                format!("task state '{word}'").into(),
-            )
-        })?;
-
     Ok(Task {
         id: row.get(0)?,
         kind: text(row, 1)?,
         server: row.get(2)?,
-        state,
+        state: row.get(3)?,
         depends_on: Vec::new(),
         started_at: row.get(4)?,
         finished_at: row.get(5)?,
@@ -187,7 +172,7 @@ pub fn start(tx: &Connection, id: TaskId, now: i64) -> Result<bool> {
     let sql =
         "UPDATE tasks SET state = 'running', started_at = ?2 WHERE id = ?1 AND state = 'pending'
              AND (SELECT state FROM jobs WHERE id = job_id) = 'running'";
-    Ok(execute(tx, sql, params![id, now])? > 0)
+    changes(tx, sql, params![id, now])
 }
 
 #[derive(Clone, Debug)]
@@ -207,7 +192,7 @@ pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Res
     let sql = "UPDATE tasks
                SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, finished_at = ?6
                WHERE id = ?1 AND state = 'running'";
-    Ok(execute(
+    changes(
         tx,
         sql,
         params![
@@ -218,21 +203,21 @@ pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Res
             finish.was_running,
             now
         ],
-    )? > 0)
+    )
 }
 
 /// pending -> skipped, because a dependency did not succeed. False when it is not pending.
 pub fn skip(tx: &Connection, id: TaskId, why: &str, now: i64) -> Result<bool> {
     let sql = "UPDATE tasks SET state = 'skipped', error = ?2, finished_at = ?3
                WHERE id = ?1 AND state = 'pending'";
-    Ok(execute(tx, sql, params![id, why, now])? > 0)
+    changes(tx, sql, params![id, why, now])
 }
 
 /// running -> cancelling; from then on it can only become cancelled. False when it is no longer
 /// running.
 pub fn set_cancelling(tx: &Connection, id: TaskId) -> Result<bool> {
     let sql = "UPDATE tasks SET state = 'cancelling' WHERE id = ?1 AND state = 'running'";
-    Ok(execute(tx, sql, [id])? > 0)
+    changes(tx, sql, [id])
 }
 
 /// How a cancelled task ends.
@@ -254,7 +239,7 @@ pub fn cancel(tx: &Connection, id: TaskId, end: &Cancelled<'_>, now: i64) -> Res
                SET exit_code = CASE state WHEN 'cancelling' THEN 1 END, state = ?2, error = ?3,
                waived = ?4, was_running = coalesce(?5, was_running), finished_at = ?6
                WHERE id = ?1 AND state IN ('pending', 'cancelling')";
-    Ok(execute(
+    changes(
         tx,
         sql,
         params![
@@ -265,7 +250,7 @@ pub fn cancel(tx: &Connection, id: TaskId, end: &Cancelled<'_>, now: i64) -> Res
             end.was_running,
             now
         ],
-    )? > 0)
+    )
 }
 
 /// Ends the tasks of a job that a dead or stopping worker leaves: running -> failed, cancelling ->

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::names::{TokenId, TokenName, UserId};
 use crate::base::{Error, Result, secret};
 use crate::db::events::{self, NewEvent};
-use crate::db::{execute, first, query};
+use crate::db::{changes, exists, first, query, run};
 
 /// The prefix of every token, by which people and secret scanners recognize it.
 pub const PREFIX: &str = "l4m_";
@@ -67,7 +67,7 @@ pub fn create(
 
     let text = format!("{PREFIX}{}", secret::random()?);
     let sql = "INSERT INTO tokens (user_id, name, hash, created_at) VALUES (?1, ?2, ?3, ?4)";
-    execute(
+    run(
         tx,
         sql,
         params![user, name.as_str(), secret::digest(&text), now],
@@ -97,13 +97,12 @@ pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Token>> {
 pub fn revoke(tx: &Connection, now: i64, actor: &str, id: TokenId) -> Result<bool> {
     let token = get(tx, id)?;
     let sql = "UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
-    let changed = execute(tx, sql, params![id, now])?;
-
-    if changed > 0 {
+    let is_new = changes(tx, sql, params![id, now])?;
+    if is_new {
         add_event(tx, now, actor, "token.revoked", &token)?;
     }
 
-    Ok(changed > 0)
+    Ok(is_new)
 }
 
 /// Revokes all valid tokens of a user, and adds an event for each.
@@ -129,19 +128,16 @@ pub fn authenticate(connection: &Connection, text: &str) -> Result<Option<Token>
 
 /// Whether a token is still valid and its user unchanged.
 pub fn is_good(connection: &Connection, id: TokenId, is_admin: bool) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
-        "SELECT 1 FROM tokens t JOIN users u ON u.id = t.user_id
-         WHERE t.id = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL AND u.is_admin = ?2",
-    )?;
-    Ok(statement.exists(params![id, is_admin])?)
+    let sql = "SELECT 1 FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id = ?1
+               AND t.revoked_at IS NULL AND u.disabled_at IS NULL AND u.is_admin = ?2";
+    exists(connection, sql, params![id, is_admin])
 }
 
 /// Records that a token was used. Writes nothing when the last record is less than a minute old.
 pub fn touch(tx: &Connection, id: TokenId, now: i64) -> Result<()> {
     let sql = "UPDATE tokens SET last_used_at = ?2
                WHERE id = ?1 AND abs(coalesce(last_used_at, 0) - ?2) > 60000";
-    execute(tx, sql, params![id, now])?;
-    Ok(())
+    run(tx, sql, params![id, now])
 }
 
 fn get(connection: &Connection, id: TokenId) -> Result<Token> {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::JobId;
-use crate::db::{execute, query, text};
+use crate::db::{query, run, text};
 use crate::domain::operation::Operation;
 
 /// A job that is running or being cancelled.
@@ -69,7 +69,7 @@ pub fn shift(tx: &Connection, step: Step) -> Result<()> {
             "UPDATE {table} SET {column} = {column} + ?1
              WHERE {whose} AND NOT ({column} > ?2 AND {column} <= ?3)"
         );
-        execute(tx, &sql, params![step.by, step.after, step.now])?;
+        run(tx, &sql, params![step.by, step.after, step.now])?;
     }
 
     Ok(())

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::names::{UserId, UserName};
 use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
-use crate::db::{error, execute, first, query, tokens};
+use crate::db::{changes, first, one, query, run, tokens, write_name};
 
 /// What a user may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,33 +81,16 @@ pub fn create(
     role: Role,
     hash: &str,
 ) -> Result<User> {
-    let added = tx
-        .prepare_cached(
-            "INSERT INTO users (name, password_hash, is_admin, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?4)",
-        )?
-        .execute(params![name.as_str(), hash, role == Role::Admin, now]);
-
-    match added {
-        Err(taken) if error::is_taken(&taken) => {
-            return Err(Error::conflict(format!(
-                "a user named '{name}' exists already: see `left4me user passwd`"
-            )));
-        }
-        other => other?,
+    let (is_admin, event) = match role {
+        Role::Admin => (true, "user.added-as-admin"),
+        Role::User => (false, "user.added"),
     };
 
-    add_event(
-        tx,
-        now,
-        actor,
-        if role == Role::Admin {
-            "user.added-as-admin"
-        } else {
-            "user.added"
-        },
-        name,
-    )?;
+    let sql = "INSERT INTO users (name, password_hash, is_admin, created_at, updated_at)
+               VALUES (?1, ?2, ?3, ?4, ?4)";
+    let taken = || format!("a user named '{name}' exists already: see `left4me user passwd`");
+    write_name(tx, sql, params![name.as_str(), hash, is_admin, now], taken)?;
+    add_event(tx, now, actor, event, name)?;
 
     find(tx, name)
 }
@@ -123,7 +106,7 @@ pub fn set_password(
 ) -> Result<User> {
     let user = find(tx, name)?;
     let sql = "UPDATE users SET password_hash = ?2, updated_at = ?3 WHERE id = ?1";
-    execute(tx, sql, params![user.id, hash, now])?;
+    run(tx, sql, params![user.id, hash, now])?;
     end_sessions(tx, now, user.id)?;
     add_event(tx, now, actor, "user.password-changed", name)?;
     tokens::revoke_all(tx, now, actor, user.id)?;
@@ -136,15 +119,14 @@ pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Resul
     let user = find(tx, name)?;
     let sql = "UPDATE users SET disabled_at = ?2, updated_at = ?2
                WHERE id = ?1 AND disabled_at IS NULL";
-    let changed = execute(tx, sql, params![user.id, now])?;
-
-    if changed > 0 {
+    let is_new = changes(tx, sql, params![user.id, now])?;
+    if is_new {
         end_sessions(tx, now, user.id)?;
         add_event(tx, now, actor, "user.disabled", name)?;
         tokens::revoke_all(tx, now, actor, user.id)?;
     }
 
-    Ok(changed > 0)
+    Ok(is_new)
 }
 
 /// Enables a user, and adds an event. False when the user was enabled already.
@@ -152,30 +134,24 @@ pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result
     let user = find(tx, name)?;
     let sql = "UPDATE users SET disabled_at = NULL, updated_at = ?2
                WHERE id = ?1 AND disabled_at IS NOT NULL";
-    let changed = execute(tx, sql, params![user.id, now])?;
-
-    if changed > 0 {
+    let is_new = changes(tx, sql, params![user.id, now])?;
+    if is_new {
         add_event(tx, now, actor, "user.enabled", name)?;
     }
 
-    Ok(changed > 0)
+    Ok(is_new)
 }
 
 /// Whether this is the last admin who can sign in.
 pub fn is_last_admin(connection: &Connection, id: UserId) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
-        "SELECT count(*) = 1 AND max(id) = ?1 FROM users
-         WHERE is_admin = 1 AND disabled_at IS NULL",
-    )?;
-    Ok(statement
-        .query_row([id.0], |row| row.get::<_, Option<bool>>(0))?
-        .unwrap_or(false))
+    let sql = "SELECT count(*) = 1 AND max(id) = ?1 FROM users
+               WHERE is_admin = 1 AND disabled_at IS NULL";
+    one(connection, sql, [id], |row| row.get(0))
 }
 
 fn end_sessions(tx: &Connection, now: i64, user: UserId) -> Result<()> {
     let sql = "UPDATE sessions SET ended_at = ?2 WHERE user_id = ?1 AND ended_at IS NULL";
-    execute(tx, sql, params![user, now])?;
-    Ok(())
+    run(tx, sql, params![user, now])
 }
 
 fn add_event(tx: &Connection, now: i64, actor: &str, kind: &str, name: &UserName) -> Result<()> {
