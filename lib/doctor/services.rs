@@ -3,7 +3,7 @@
 //! front gets a health request, the helper shows a server that does not exist, and the runner gets
 //! a request that it refuses.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -267,41 +267,30 @@ fn is_ours(answer: &str) -> bool {
     answer.starts_with("HTTP/1.1 200")
 }
 
-/// A connection with a request that was sent.
-enum PendingReply {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 /// Sends a health request, as a monitoring system does. Empty if no answer comes, or if the service
 /// `fails` meanwhile.
 fn answer(at: &str, fails: &AtomicBool) -> std::io::Result<String> {
     let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nUser-Agent: \
                    left4me-doctor\r\nConnection: close\r\n\r\n";
     let step = Some(PAUSE);
-    let mut asked = match address(at) {
+    let mut reply: Box<dyn Read> = match address(at) {
         Some(address) => {
             let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
             stream.set_read_timeout(step)?;
             stream.write_all(request)?;
-            PendingReply::Tcp(stream)
+            Box::new(stream)
         }
         None => {
             let mut stream = connect_unix(at)?;
             stream.set_read_timeout(step)?;
             stream.write_all(request)?;
-            PendingReply::Unix(stream)
+            Box::new(stream)
         }
     };
 
     let (begun, mut bytes, mut chunk) = (Instant::now(), Vec::new(), [0; 512]);
     while begun.elapsed() < TIMEOUT && bytes.len() < ANSWER {
-        let read = match &mut asked {
-            PendingReply::Tcp(stream) => stream.read(&mut chunk),
-            PendingReply::Unix(stream) => stream.read(&mut chunk),
-        };
-
-        match read {
+        match reply.read(&mut chunk) {
             Ok(0) => break,
             Ok(read) => bytes.extend_from_slice(&chunk[..read]),
             Err(error) if is_slow(&error) && !fails.load(Ordering::Relaxed) => {}
@@ -343,15 +332,11 @@ fn connect_unix(at: &str) -> std::io::Result<UnixStream> {
 }
 
 fn helper(socket: &Path) -> Vec<Finding> {
-    let answered = ask(
-        socket,
-        &Show {
-            verb: "show",
-            server: "0",
-        },
-    );
-
-    vec![judged("helper", answered, 0)]
+    let request = Show {
+        verb: "show",
+        server: "0",
+    };
+    vec![judged("helper", ask(socket, &request), 0)]
 }
 
 fn runner(socket: &Path) -> Vec<Finding> {
