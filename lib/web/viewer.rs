@@ -5,9 +5,10 @@ use axum::http::request::Parts;
 use rusqlite::Connection;
 
 use crate::base::Result;
-use crate::base::names::{JobId, ServerId, SessionId, TokenId, UserId};
+use crate::base::names::{JobId, RequestKey, ServerId, SessionId, TokenId, UserId};
 use crate::db::access;
 use crate::db::servers::{self, Server};
+use crate::queue::enqueue::Requester;
 use crate::web::failure::Failure;
 
 /// The user of a session or token.
@@ -44,10 +45,23 @@ impl Viewer {
         (!self.is_admin).then_some(self.id)
     }
 
+    /// Whether the viewer may see and use what belongs to `owner`.
+    pub fn may_use(&self, owner: UserId) -> bool {
+        self.is_admin || owner == self.id
+    }
+
+    /// Who requests a job as `actor`, the viewer's.
+    pub fn requester<'a>(&self, actor: &'a str, key: Option<&'a RequestKey>) -> Requester<'a> {
+        Requester {
+            name: actor,
+            user: Some(self.id),
+            key,
+        }
+    }
+
     /// The server, if the viewer may see it.
     pub fn server(&self, connection: &Connection, id: ServerId) -> Result<Server> {
-        let found = servers::get(connection, id)?
-            .filter(|server| self.is_admin || server.user_id == self.id);
+        let found = servers::get(connection, id)?.filter(|server| self.may_use(server.user_id));
         found.ok_or_else(|| crate::base::Error::not_found(format!("there is no server {id}")))
     }
 

@@ -146,23 +146,13 @@ pub async fn task(
             .may_see_job(db.connection(), job)
             .map_err(|_| missing())?;
 
-        let CancelTask {
-            reason,
-            force,
-            cascade,
-        } = how;
-
-        request(
-            db,
-            &viewer,
-            job,
-            &CancelJob {
-                reason,
-                force,
-                task: Some(id),
-                cascade,
-            },
-        )
+        let how = CancelJob {
+            reason: how.reason,
+            force: how.force,
+            task: Some(id),
+            cascade: how.cascade,
+        };
+        request(db, &viewer, job, &how)
     });
 
     Ok(answer(&app, asked.await?))
@@ -188,14 +178,8 @@ fn request(
 
 fn answer(app: &App, result: CancelResult) -> Response {
     if !result.success && result.cancellation_id.is_none() {
-        return (
-            StatusCode::BAD_REQUEST,
-            Json(Refused {
-                error: "already_finished",
-                result,
-            }),
-        )
-            .into_response();
+        let error = "already_finished";
+        return (StatusCode::BAD_REQUEST, Json(Refused { error, result })).into_response();
     }
 
     // Also if it had not started: jobs that wait behind it may start now.
@@ -218,14 +202,12 @@ pub async fn status(
 ) -> Result<Response, Failure> {
     json::answer(&app, viewer.id, move |db| {
         viewer.may_see_job(db, id)?;
-        let newest = cancellations::list(
-            db,
-            &CancellationFilter {
-                job: Some(id),
-                limit: 1,
-                ..CancellationFilter::default()
-            },
-        )?;
+        let newest = CancellationFilter {
+            job: Some(id),
+            limit: 1,
+            ..CancellationFilter::default()
+        };
+        let newest = cancellations::list(db, &newest)?;
 
         let missing = || {
             Error::not_found(format!(

@@ -20,7 +20,7 @@ use crate::db::jobs::{self, Filter, Job};
 use crate::db::{access, lists, servers};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::queue::enqueue::{self, Accepted, JobRequest, Requester, Targets};
+use crate::queue::enqueue::{self, Accepted, JobRequest, Targets};
 use crate::web::failure::{Failure, FailureBody};
 use crate::web::json;
 use crate::web::signed_in::SignedIn;
@@ -279,17 +279,11 @@ pub async fn enqueue(
         // A server keeps its owner, and ids are not reused, so this stays true.
         let targets = new.targets(db.connection(), &viewer)?;
         let name = viewer.actor();
-        let requester = Requester {
-            name: &name,
-            user: Some(viewer.id),
-            key: key.as_ref(),
-        };
-
         let request = JobRequest {
             operation: new.operation,
             targets,
             unique: new.unique,
-            requester,
+            requester: viewer.requester(&name, key.as_ref()),
         };
 
         enqueue::enqueue(db, &request, clock::now_ms())

@@ -58,6 +58,13 @@ struct ChangeSet {
 }
 
 impl ChangeSet {
+    fn everything() -> Self {
+        Self {
+            all: true,
+            ..Self::default()
+        }
+    }
+
     fn is_empty(&self) -> bool {
         !self.all && !self.queue && self.servers.is_empty() && self.jobs.is_empty()
     }
@@ -127,11 +134,7 @@ impl Changes {
             Err(error) => {
                 // Changes until the next successful read are lost: report everything as
                 // changed.
-                self.keep(ChangeSet {
-                    all: true,
-                    ..ChangeSet::default()
-                });
-
+                self.keep(ChangeSet::everything());
                 Err(error)
             }
         }
@@ -162,14 +165,8 @@ impl TableVersions {
     fn first(connection: &Connection, now: Instant) -> Result<Self> {
         let mut snapshot = Self {
             event: change_feed::last_event(connection)?,
-            servers: change_feed::server_versions(connection)?
-                .into_iter()
-                .map(|version| (version.id, version))
-                .collect(),
-            jobs: change_feed::job_versions(connection)?
-                .into_iter()
-                .map(|version| (version.id, version))
-                .collect(),
+            servers: servers(connection)?,
+            jobs: jobs(connection)?,
             pause: queue::pause(connection)?,
             percents: HashMap::new(),
             percents_at: now,
@@ -182,23 +179,10 @@ impl TableVersions {
     fn compare(mut self, connection: &Connection, now: Instant) -> Result<(ChangeSet, Self)> {
         let events = change_feed::events_after(connection, self.event, MAX_EVENTS)?;
         if events.len() >= MAX_EVENTS as usize {
-            return Ok((
-                ChangeSet {
-                    all: true,
-                    ..ChangeSet::default()
-                },
-                Self::first(connection, now)?,
-            ));
+            return Ok((ChangeSet::everything(), Self::first(connection, now)?));
         }
 
-        let servers: HashMap<_, _> = change_feed::server_versions(connection)?
-            .into_iter()
-            .map(|version| (version.id, version))
-            .collect();
-        let jobs: HashMap<_, _> = change_feed::job_versions(connection)?
-            .into_iter()
-            .map(|version| (version.id, version))
-            .collect();
+        let (servers, jobs) = (servers(connection)?, jobs(connection)?);
         let pause = queue::pause(connection)?;
 
         // Jobs with an event, with another row, or whose row is gone.
@@ -259,6 +243,16 @@ impl TableVersions {
             },
         ))
     }
+}
+
+fn servers(connection: &Connection) -> Result<HashMap<ServerId, ServerVersion>> {
+    let all = change_feed::server_versions(connection)?.into_iter();
+    Ok(all.map(|version| (version.id, version)).collect())
+}
+
+fn jobs(connection: &Connection) -> Result<HashMap<JobId, JobVersion>> {
+    let all = change_feed::job_versions(connection)?.into_iter();
+    Ok(all.map(|version| (version.id, version)).collect())
 }
 
 /// The progress of running installs, in whole percents.

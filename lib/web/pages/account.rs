@@ -23,18 +23,16 @@ use crate::web::viewer::{Credential, Viewer};
 struct AccountPage {
     frame: Frame,
     tokens: Vec<Token>,
-    /// The message after an action.
-    done: Option<&'static str>,
-    trouble: Option<String>,
-    /// A new token's text, shown only once.
-    fresh: Option<String>,
+    news: Notices,
     shortest: usize,
 }
 
 #[derive(Default)]
 struct Notices {
+    /// The message after an action.
     done: Option<&'static str>,
     trouble: Option<String>,
+    /// A new token's text, shown only once.
     fresh: Option<String>,
 }
 
@@ -51,15 +49,11 @@ pub async fn show(
         _ => None,
     };
 
-    render(
-        &app,
-        viewer,
-        Notices {
-            done,
-            ..Notices::default()
-        },
-    )
-    .await
+    let news = Notices {
+        done,
+        ..Notices::default()
+    };
+    render(&app, viewer, news).await
 }
 
 async fn render(app: &App, viewer: Viewer, news: Notices) -> Result<Response, Failure> {
@@ -71,9 +65,7 @@ async fn render(app: &App, viewer: Viewer, news: Notices) -> Result<Response, Fa
     page(&AccountPage {
         frame,
         tokens,
-        done: news.done,
-        trouble: news.trouble,
-        fresh: news.fresh,
+        news,
         shortest: MIN_LENGTH,
     })
 }
@@ -176,22 +168,17 @@ pub async fn create_token(
         .write(move |tx| tokens::create(tx, clock::now_ms(), &actor, user, &name));
     let (_, text) = match made.await {
         Err(error) if error.exit == Exit::Conflict => {
-            let mut response = refuse(&app, viewer, error.to_string()).await?;
-            *response.status_mut() = StatusCode::CONFLICT;
-            return Ok(response);
+            let page = refuse(&app, viewer, error.to_string()).await?;
+            return Ok((StatusCode::CONFLICT, page).into_response());
         }
         made => made?,
     };
 
-    render(
-        &app,
-        viewer,
-        Notices {
-            fresh: Some(text),
-            ..Notices::default()
-        },
-    )
-    .await
+    let news = Notices {
+        fresh: Some(text),
+        ..Notices::default()
+    };
+    render(&app, viewer, news).await
 }
 
 /// Revokes one of the viewer's tokens.
@@ -215,16 +202,10 @@ pub async fn revoke_token(
 }
 
 async fn refuse(app: &App, viewer: Viewer, trouble: String) -> Result<Response, Failure> {
-    let mut response = render(
-        app,
-        viewer,
-        Notices {
-            trouble: Some(trouble),
-            ..Notices::default()
-        },
-    )
-    .await?;
-
-    *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
-    Ok(response)
+    let news = Notices {
+        trouble: Some(trouble),
+        ..Notices::default()
+    };
+    let page = render(app, viewer, news).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }

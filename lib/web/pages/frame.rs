@@ -1,6 +1,7 @@
 //! The frame of every page, and rendering of templates.
 
 use askama::Template;
+use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Response};
 
 use crate::base::clock;
@@ -23,9 +24,7 @@ impl Frame {
     pub fn of(viewer: Viewer, title: impl Into<String>) -> Self {
         Self {
             viewer: Some(viewer),
-            title: title.into(),
-            section: "",
-            now: clock::now_ms(),
+            ..Self::anonymous(title)
         }
     }
 
@@ -56,6 +55,11 @@ impl Frame {
     pub fn is_admin(&self) -> bool {
         self.viewer.as_ref().is_some_and(|viewer| viewer.is_admin)
     }
+}
+
+/// A page with another status than 200.
+pub fn page_with(status: StatusCode, template: &impl Template) -> Result<Response, Failure> {
+    Ok((status, page(template)?).into_response())
 }
 
 /// Renders a template as a response.

@@ -92,16 +92,9 @@ impl OutcomeLine {
         {
             return Vec::new();
         }
-        let name = |id: ServerId| {
-            names
-                .iter()
-                .find(|(other, _)| *other == id)
-                .map(|(_, name)| name.clone())
-        };
-
         let line = |one: &ServerOutcome| Self {
             id: one.server,
-            name: name(one.server).unwrap_or_else(|| format!("server {}", one.server)),
+            name: parts::server_name(one.server, names),
             words: one.outcome.message(),
             error: one.error.clone(),
             offer_start: left(one) && down.contains(&one.server),

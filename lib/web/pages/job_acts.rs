@@ -18,7 +18,7 @@ use crate::db::{jobs, logs};
 use crate::domain::cancellation;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::queue::enqueue::{Requester, retry as repeat};
+use crate::queue::enqueue::retry as repeat;
 use crate::web::app::App;
 use crate::web::auth::redirect;
 use crate::web::failure::Failure;
@@ -63,18 +63,14 @@ pub async fn cancel(
         }
 
         let actor = viewer.actor();
-        let new = CancelRequest::new(job, &actor);
-        cancel::request(
-            db,
-            &CancelRequest {
-                task,
-                force,
-                cascade,
-                reason: &reason,
-                ..new
-            },
-            clock::now_ms(),
-        )
+        let request = CancelRequest {
+            task,
+            force,
+            cascade,
+            reason: &reason,
+            ..CancelRequest::new(job, &actor)
+        };
+        cancel::request(db, &request, clock::now_ms())
     });
 
     let result = asked.await?;
@@ -119,12 +115,7 @@ pub async fn retry(
         }
 
         let actor = viewer.actor();
-        let requester = Requester {
-            name: &actor,
-            user: Some(viewer.id),
-            key: key.as_ref(),
-        };
-
+        let requester = viewer.requester(&actor, key.as_ref());
         repeat(db, job, &requester, clock::now_ms())
     });
 

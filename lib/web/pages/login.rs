@@ -10,7 +10,7 @@ use axum::{Extension, Form};
 use serde::Deserialize;
 
 use super::extract::QueryFields;
-use super::frame::{Frame, page};
+use super::frame::{Frame, page, page_with};
 use crate::base::names::{UserName, normal};
 use crate::base::{clock, secret};
 use crate::db::events::{self, NewEvent};
@@ -140,12 +140,8 @@ pub async fn sign_in(
             sessions::begin(tx, user.id, &text, now, now + length)?;
 
             let actor = format!("web:{}", user.name);
-            events::add(
-                tx,
-                now,
-                &NewEvent::new("user.signed-in", &actor, &user.name),
-            )?;
-
+            let event = NewEvent::new("user.signed-in", &actor, &user.name);
+            events::add(tx, now, &event)?;
             Ok(true)
         })
         .await?;
@@ -189,13 +185,11 @@ pub async fn sign_out(SignedIn { app, viewer }: SignedIn) -> Result<Response, Fa
 
 fn again(form: &Credentials, trouble: &str, status: StatusCode) -> Result<Response, Failure> {
     let frame = Frame::anonymous("Sign in");
-    let mut response = page(&LoginPage {
+    let page = LoginPage {
         frame,
         name: &form.name,
         next: local_path(&form.next),
         trouble: Some(trouble),
-    })?;
-
-    *response.status_mut() = status;
-    Ok(response)
+    };
+    page_with(status, &page)
 }

@@ -4,6 +4,7 @@
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId};
 use crate::db::job_rows::{JobRow, Target};
+use crate::db::links::Linked;
 use crate::domain::job::JobState;
 
 const SECOND: i64 = 1000;
@@ -192,6 +193,12 @@ pub fn job_ids(jobs: &[JobLine]) -> String {
 pub fn server_name(id: ServerId, names: &[(ServerId, String)]) -> String {
     let found = names.iter().find(|(other, _)| *other == id);
     found.map_or_else(|| format!("server {id}"), |(_, name)| name.clone())
+}
+
+/// Whether `id`, as typed, is none of these servers'.
+pub fn is_gone(servers: &[Linked], id: &str) -> bool {
+    let id = id.trim();
+    !id.is_empty() && !servers.iter().any(|server| server.id.to_string() == id)
 }
 
 /// The position in a long list.

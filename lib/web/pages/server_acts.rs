@@ -7,7 +7,7 @@ use crate::base::names::{BlueprintId, RequestKey, ServerId, ServerRef};
 use crate::base::{Error, clock};
 use crate::db::{blueprints, servers};
 use crate::domain::operation::Operation;
-use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
+use crate::queue::enqueue::{JobRequest, Targets, enqueue};
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 
@@ -20,7 +20,8 @@ macro_rules! button {
             path: PathId<ServerId>,
             form: FormFields,
         ) -> Result<Response, Failure> {
-            press(signed_in, path, form, Operation::$operation).await
+            let PathId(server) = path;
+            press(signed_in, form, Operation::$operation, Some(server)).await
         }
     };
 }
@@ -32,28 +33,30 @@ button!(reset, Reset, "Deletes what the game wrote.");
 button!(delete, Delete, "Deletes the server's files.");
 button!(initialize, Initialize, "Writes the server's settings.");
 
-/// Enqueues a job for the server and redirects to the job's page. The form's key makes a repeated
-/// request the same job.
-async fn press(
+/// Enqueues a job for the server, or for the game files, and redirects to the job's page. The
+/// form's key makes a repeated request the same job.
+pub(super) async fn press(
     SignedIn { app, viewer }: SignedIn,
-    PathId(server): PathId<ServerId>,
     FormFields(form): FormFields,
     operation: Operation,
+    server: Option<ServerId>,
 ) -> Result<Response, Failure> {
     let key: Option<RequestKey> = form.optional("key")?;
     let accepted = app.store.with(move |db| {
-        viewer.server(db.connection(), server)?;
+        let targets = match server {
+            Some(id) => {
+                viewer.server(db.connection(), id)?;
+                Targets::Named(vec![ServerRef::Id(id)])
+            }
+            None => Targets::None,
+        };
 
         let actor = viewer.actor();
         let request = JobRequest {
             operation,
-            targets: Targets::Named(vec![ServerRef::Id(server)]),
-            unique: false,
-            requester: Requester {
-                name: &actor,
-                user: Some(viewer.id),
-                key: key.as_ref(),
-            },
+            targets,
+            unique: server.is_none(),
+            requester: viewer.requester(&actor, key.as_ref()),
         };
 
         enqueue(db, &request, clock::now_ms())
@@ -80,9 +83,8 @@ pub async fn assign(
     let assigned = app.store.write(move |tx| {
         viewer.server(tx, server)?;
         // For other users the blueprint does not exist, not even its name.
-        let found = blueprints::get(tx, blueprint)?
-            .filter(|found| viewer.is_admin || found.user_id == viewer.id);
-        if found.is_none() {
+        let found = blueprints::get(tx, blueprint)?;
+        if !found.is_some_and(|found| viewer.may_use(found.user_id)) {
             return Err(Error::not_found(format!(
                 "there is no blueprint {blueprint}"
             )));

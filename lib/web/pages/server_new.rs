@@ -125,7 +125,7 @@ pub async fn create(
             let (requester, ports) = (viewer.clone(), app.settings.ports);
             let made = app.store.write(move |tx| {
                 let found = blueprints::get(tx, blueprint)?
-                    .filter(|found| requester.is_admin || found.user_id == requester.id);
+                    .filter(|found| requester.may_use(found.user_id));
                 let user = found
                     .ok_or_else(|| Error::usage("choose one of the blueprints"))?
                     .user_id;
@@ -147,10 +147,8 @@ pub async fn create(
     match made {
         Ok(server) => Ok(Redirect::to(&format!("/servers/{}", server.id)).into_response()),
         Err(failure) if failure.status.is_client_error() => {
-            let mut response =
-                form(&app, viewer, &fields, ServerErrors::of(failure.message)).await?;
-            *response.status_mut() = failure.status;
-            Ok(response)
+            let page = form(&app, viewer, &fields, ServerErrors::of(failure.message)).await?;
+            Ok((failure.status, page).into_response())
         }
         Err(failure) => Err(failure),
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::super::extract::{self, QueryFields};
 use super::super::frame::{Frame, page};
+use super::super::parts::is_gone;
 use super::super::sentence::{self, Fragment, sentence};
 use crate::base::names::{ServerId, shown};
 use crate::db::activity::{self, ActivityFilter, Entry};
@@ -65,12 +66,7 @@ struct EventsPage {
 impl EventsPage {
     /// Whether the filter names a server that no longer exists.
     fn is_gone(&self) -> bool {
-        let wanted = self.wanted.server.trim();
-        !wanted.is_empty()
-            && !self
-                .servers
-                .iter()
-                .any(|server| server.id.to_string() == wanted)
+        is_gone(&self.servers, &self.wanted.server)
     }
 
     fn kinds() -> impl Iterator<Item = &'static str> {

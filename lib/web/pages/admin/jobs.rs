@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::extract::{self, QueryFields};
 use super::super::frame::{Frame, page};
-use super::super::parts::{JobLine, Pager};
+use super::super::parts::{JobLine, Pager, is_gone};
 use crate::base::clock;
 use crate::base::names::{ServerId, UserName};
 use crate::db::job_rows;
@@ -44,12 +44,7 @@ struct JobsPage {
 impl JobsPage {
     /// Whether the filter names a server that no longer exists.
     fn is_gone(&self) -> bool {
-        let wanted = self.wanted.server.trim();
-        !wanted.is_empty()
-            && !self
-                .servers
-                .iter()
-                .any(|server| server.id.to_string() == wanted)
+        is_gone(&self.servers, &self.wanted.server)
     }
 
     fn states() -> [JobState; 6] {

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::super::extract::{FormFields, PathId};
-use super::super::frame::{Frame, page};
+use super::super::frame::{Frame, page_with};
 use crate::base::names::{BadName, OverlayName, OverlayRef};
 use crate::base::{Error, Exit, clock};
 use crate::db::overlays::{self, Overlay};
@@ -62,14 +62,8 @@ impl OverlaysPage {
 }
 
 pub(super) async fn list(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
-    show(
-        &app,
-        viewer,
-        NewOverlay::default(),
-        OverlayErrors::default(),
-        StatusCode::OK,
-    )
-    .await
+    let (new, trouble) = (NewOverlay::default(), OverlayErrors::default());
+    show(&app, viewer, new, trouble, StatusCode::OK).await
 }
 
 async fn show(
@@ -93,18 +87,15 @@ async fn show(
         .map(|(overlay, place)| OverlayRow { overlay, place })
         .collect();
     let frame = Frame::of(viewer, "Overlays").within("admin");
-    let mut response = page(&OverlaysPage {
+    let page = OverlaysPage {
         frame,
         tab: "overlays",
         rows,
         folders,
         new,
         trouble,
-    })?;
-
-    *response.status_mut() = status;
-
-    Ok(response)
+    };
+    page_with(status, &page)
 }
 
 /// The real path of each overlay, or why it cannot be determined.

@@ -3,14 +3,13 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::response::Response;
 
 use super::super::extract::FormFields;
-use crate::base::names::RequestKey;
-use crate::base::{clock, untrusted_file};
+use super::super::server_acts::press;
+use crate::base::untrusted_file;
 use crate::domain::operation::Operation;
 use crate::domain::steam::{self, MANIFEST, MANIFEST_LIMIT};
-use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 
@@ -74,43 +73,11 @@ pub fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
 }
 
 pub(super) async fn install(signed_in: SignedIn, form: FormFields) -> Result<Response, Failure> {
-    enqueue_install(signed_in, form, Operation::Install).await
+    press(signed_in, form, Operation::Install, None).await
 }
 
 pub(super) async fn update(signed_in: SignedIn, form: FormFields) -> Result<Response, Failure> {
-    enqueue_install(signed_in, form, Operation::Update).await
-}
-
-async fn enqueue_install(
-    SignedIn { app, viewer }: SignedIn,
-    FormFields(fields): FormFields,
-    operation: Operation,
-) -> Result<Response, Failure> {
-    let key = fields.optional::<RequestKey>("key")?;
-    let accepted = app.store.with(move |db| {
-        let actor = viewer.actor();
-        let requester = Requester {
-            name: &actor,
-            user: Some(viewer.id),
-            key: key.as_ref(),
-        };
-
-        enqueue(
-            db,
-            &JobRequest {
-                operation,
-                targets: Targets::None,
-                unique: true,
-                requester,
-            },
-            clock::now_ms(),
-        )
-    });
-
-    let job = accepted.await?.job_id;
-    app.wake_worker();
-
-    Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
+    press(signed_in, form, Operation::Update, None).await
 }
 
 #[cfg(test)]

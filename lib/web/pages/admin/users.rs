@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::super::extract::{FormFields, PathId};
-use super::super::frame::{Frame, page};
+use super::super::frame::{Frame, page_with};
 use crate::base::names::{TokenId, UserName};
 use crate::base::{Error, clock};
 use crate::db::tokens::{self, Token};
@@ -44,14 +44,8 @@ struct UsersPage {
 }
 
 pub(super) async fn list(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
-    show(
-        &app,
-        viewer,
-        NewUser::default(),
-        UserErrors::default(),
-        StatusCode::OK,
-    )
-    .await
+    let (new, trouble) = (NewUser::default(), UserErrors::default());
+    show(&app, viewer, new, trouble, StatusCode::OK).await
 }
 
 async fn show(
@@ -67,7 +61,7 @@ async fn show(
         .await?;
     let myself = viewer.name.clone();
     let frame = Frame::of(viewer, "Users").within("admin");
-    let mut response = page(&UsersPage {
+    let page = UsersPage {
         frame,
         tab: "users",
         myself,
@@ -75,10 +69,8 @@ async fn show(
         tokens,
         new,
         trouble,
-    })?;
-
-    *response.status_mut() = status;
-    Ok(response)
+    };
+    page_with(status, &page)
 }
 
 fn back() -> Response {
@@ -122,17 +114,13 @@ pub(super) async fn create(
 
     let role = if new.admin { Role::Admin } else { Role::User };
     let actor = viewer.actor();
-    match app
+    let created = app
         .store
-        .write(move |tx| users::create(tx, clock::now_ms(), &actor, &name, role, &hash))
-        .await
-    {
+        .write(move |tx| users::create(tx, clock::now_ms(), &actor, &name, role, &hash));
+    match created.await.map_err(Failure::from) {
         Ok(_) => Ok(back()),
-        Err(error) => {
-            let failure = Failure::from(error);
-            if failure.status != StatusCode::CONFLICT {
-                return Err(failure);
-            }
+        Err(failure) if failure.status != StatusCode::CONFLICT => Err(failure),
+        Err(failure) => {
             let trouble = UserErrors {
                 name: Some(failure.message),
                 ..UserErrors::default()
@@ -230,15 +218,9 @@ async fn show_trouble(
     message: String,
     status: StatusCode,
 ) -> Result<Response, Failure> {
-    show(
-        app,
-        viewer,
-        NewUser::default(),
-        UserErrors {
-            all: Some(message),
-            ..UserErrors::default()
-        },
-        status,
-    )
-    .await
+    let trouble = UserErrors {
+        all: Some(message),
+        ..UserErrors::default()
+    };
+    show(app, viewer, NewUser::default(), trouble, status).await
 }

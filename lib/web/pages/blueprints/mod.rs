@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use self::draft::{Draft, DraftErrors};
 use self::show::{Plan, RenderedPreview};
 use super::extract::{self, FormFields, PathId};
-use super::frame::{Frame, page};
+use super::frame::{Frame, page, page_with};
 use crate::base::names::BlueprintId;
 use crate::base::{Error, Exit, Result, clock};
 use crate::db::blueprint_change::{self, Change};
@@ -24,6 +24,9 @@ use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 use crate::web::table::Table;
 use crate::web::viewer::Viewer;
+
+/// The status of a form with errors.
+const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 
 pub(super) fn routes(table: Table) -> Table {
     table
@@ -112,9 +115,7 @@ impl BlueprintsPage {
     }
 
     fn answer(&self, status: StatusCode) -> Result<Response, Failure> {
-        let mut response = page(self)?;
-        *response.status_mut() = status;
-        Ok(response)
+        page_with(status, self)
     }
 }
 
@@ -137,9 +138,7 @@ async fn create(
 
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
-        Err(troubles) => {
-            return invalid(&app, viewer, draft, *troubles).await;
-        }
+        Err(troubles) => return again(&app, viewer, draft, *troubles, INVALID).await,
     };
 
     let (actor, user) = (viewer.actor(), viewer.id);
@@ -207,9 +206,7 @@ async fn save(
 
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
-        Err(troubles) => {
-            return invalid(&app, viewer, draft, *troubles).await;
-        }
+        Err(troubles) => return again(&app, viewer, draft, *troubles, INVALID).await,
     };
 
     // Refuse to overwrite a version that the user has not seen.
@@ -293,12 +290,7 @@ async fn preview(
         Err(troubles) => (None, troubles),
     };
 
-    let status = if shown.is_some() {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    };
-
+    let status = shown.as_ref().map_or(INVALID, |_| StatusCode::OK);
     BlueprintsPage::of(viewer, draft, troubles, shown).answer(status)
 }
 
@@ -329,21 +321,17 @@ async fn delete(
         return Ok(Redirect::to("/blueprints").into_response());
     }
 
-    let frame = Frame::of(viewer, "This blueprint is in use").within("blueprints");
-    let mut response = page(&InUse {
-        frame,
+    let page = InUse {
+        frame: Frame::of(viewer, "This blueprint is in use").within("blueprints"),
         blueprint,
         servers,
-    })?;
-
-    *response.status_mut() = StatusCode::CONFLICT;
-    Ok(response)
+    };
+    page_with(StatusCode::CONFLICT, &page)
 }
 
 /// The blueprint, if the viewer may see it. Otherwise it does not exist.
 fn find(db: &Connection, viewer: &Viewer, id: BlueprintId) -> Result<Blueprint> {
-    let found =
-        blueprints::get(db, id)?.filter(|found| viewer.is_admin || found.user_id == viewer.id);
+    let found = blueprints::get(db, id)?.filter(|found| viewer.may_use(found.user_id));
     found.ok_or_else(|| Error::not_found(format!("there is no blueprint {id}")))
 }
 
@@ -370,22 +358,6 @@ async fn again(
     BlueprintsPage::of(viewer, draft, troubles, None).answer(status)
 }
 
-async fn invalid(
-    app: &App,
-    viewer: Viewer,
-    draft: Draft,
-    troubles: DraftErrors,
-) -> Result<Response, Failure> {
-    again(
-        app,
-        viewer,
-        draft,
-        troubles,
-        StatusCode::UNPROCESSABLE_ENTITY,
-    )
-    .await
-}
-
 /// The form again if the database refused its content; other errors do not concern the form.
 async fn refused(
     app: &App,
@@ -404,7 +376,8 @@ async fn refused(
         }
         // An overlay that was removed meanwhile: the blueprint itself was found before.
         Exit::NotFound | Exit::Usage => {
-            invalid(app, viewer, draft, in_overlays(error.to_string())).await
+            let troubles = in_overlays(error.to_string());
+            again(app, viewer, draft, troubles, INVALID).await
         }
         _ => Err(error.into()),
     }
