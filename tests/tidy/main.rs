@@ -8,7 +8,7 @@ mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use source::{File, read_all};
+use source::{File, imported_files, read_all};
 
 /// Each module with those that it may import, besides itself. Programs never import one another;
 /// runner and helper are small on purpose.
@@ -50,10 +50,8 @@ fn imports_point_down() {
         .collect();
     let mut wrong = Vec::new();
 
-    for file in read_all("lib")
-        .iter()
-        .filter(|file| file.path != "lib/lib.rs")
-    {
+    let files = read_all(&["lib"]);
+    for file in files.iter().filter(|file| file.path != "lib/lib.rs") {
         let own = file.module[0].as_str();
         let allowed = layers
             .get(own)
@@ -69,7 +67,7 @@ fn imports_point_down() {
         }
     }
 
-    for file in read_all("bin") {
+    for file in read_all(&["bin"]) {
         let used: BTreeSet<_> = file
             .imports()
             .into_iter()
@@ -89,23 +87,11 @@ fn imports_point_down() {
 /// is layered.
 #[test]
 fn no_files_import_one_another_in_a_circle() {
-    let files = read_all("lib");
-    let by_module: BTreeMap<_, _> = files
-        .iter()
-        .map(|file| (&file.module[..], &file.path))
-        .collect();
-    let mut left: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
-    for file in &files {
-        let imported = file.imports().into_iter().filter_map(|(_, path)| {
-            let is_file = |length: &usize| by_module.contains_key(&path[..*length]);
-            let length = (1..=path.len()).rev().find(is_file)?;
-            (!file.module.starts_with(&path[..length])).then(|| by_module[&path[..length]])
-        });
-        left.insert(&file.path, imported.collect());
-    }
+    let files = read_all(&["lib"]);
+    let mut left = imported_files(&files);
 
     // What imports nothing that is left, or is imported by nothing, is in no circle.
-    let is_end = |left: &BTreeMap<_, BTreeSet<_>>, path: &String| {
+    let is_end = |left: &BTreeMap<_, BTreeSet<_>>, path: &str| {
         left[path].is_empty() || !left.values().any(|imports| imports.contains(path))
     };
     while let Some(path) = left.keys().copied().find(|path| is_end(&left, path)) {
@@ -119,7 +105,7 @@ fn no_files_import_one_another_in_a_circle() {
 
 #[test]
 fn unsafe_code_is_only_in_the_files_that_are_listed_here() {
-    let files = || read_all("lib").into_iter().chain(read_all("bin"));
+    let files = || read_all(&["lib", "bin"]).into_iter();
     let holds = |file: &File| !file.find("unsafe").is_empty();
     let found: Vec<_> = files().filter(holds).map(|file| file.path).collect();
     assert_eq!(
@@ -138,32 +124,24 @@ fn unsafe_code_is_only_in_the_files_that_are_listed_here() {
 #[test]
 fn sql_is_only_in_db() {
     let mut wrong = Vec::new();
-    for file in read_all("lib")
-        .iter()
-        .filter(|file| file.module.first().is_none_or(|name| name != "db"))
-    {
-        for (line, token) in &file.tokens {
-            let text = token.trim_start_matches(['r', '#', '"']).trim_start();
-            if token.ends_with(['"', '#']) && SQL.split('|').any(|word| text.starts_with(word)) {
-                wrong.push(format!(
-                    "{}:{line}: SQL outside lib/db: {text:.60}",
-                    file.path
-                ));
-            }
-        }
+    let files = read_all(&["lib"]);
+    for file in files.iter().filter(|file| !file.is_in("db")) {
+        let is_sql = |text: &str| SQL.split('|').any(|word| text.starts_with(word));
+        let found = file.strings().filter(|(_, text)| is_sql(text));
+        let path = &file.path;
+        wrong.extend(
+            found.map(|(line, text)| format!("{path}:{line}: SQL outside lib/db: {text:.60}")),
+        );
     }
     none(&wrong);
 }
 
 #[test]
 fn processes_are_spawned_only_in_process() {
-    let is_other = |file: &File| file.module.first().is_none_or(|name| name != "process");
     let spawning = ["Command : : new", "fork (", "execve (", "posix_spawn"];
-    none_with(
-        read_all("lib").into_iter().filter(is_other),
-        &spawning,
-        "only lib/process spawns",
-    );
+    let mut files = read_all(&["lib"]);
+    files.retain(|file| !file.is_in("process"));
+    none_with(&files, &spawning, "only lib/process spawns");
 }
 
 #[test]
@@ -175,7 +153,7 @@ fn nothing_outside_tests_panics_on_a_result() {
         ". expect_err (",
     ];
     none_with(
-        read_all("lib").into_iter().chain(read_all("bin")),
+        &read_all(&["lib", "bin"]),
         &panicking,
         "return an error instead",
     );
@@ -184,7 +162,7 @@ fn nothing_outside_tests_panics_on_a_result() {
 #[test]
 fn files_are_short_and_say_what_they_are() {
     let mut wrong = Vec::new();
-    for file in read_all("lib").into_iter().chain(read_all("bin")) {
+    for file in read_all(&["lib", "bin"]) {
         let most = if file.path.starts_with("bin") { 6 } else { 500 };
         if file.text.lines().count() > most {
             wrong.push(format!("{}: more than {most} lines", file.path));
@@ -206,7 +184,7 @@ fn none(wrong: &[String]) {
 
 /// `sequences` are tokens, with a space between them.
 #[track_caller]
-fn none_with(files: impl Iterator<Item = File>, sequences: &[&str], rule: &str) {
+fn none_with(files: &[File], sequences: &[&str], rule: &str) {
     let mut wrong = Vec::new();
     for file in files {
         for sequence in sequences {

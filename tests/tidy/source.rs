@@ -1,5 +1,6 @@
 //! Reads Rust files as tokens, and finds in them what they import.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -16,9 +17,10 @@ pub struct File {
     pub tokens: Vec<(usize, String)>,
 }
 
-pub fn read_all(folder: &str) -> Vec<File> {
+pub fn read_all(folders: &[&str]) -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (mut folders, mut files) = (vec![root.join(folder)], Vec::new());
+    let mut folders: Vec<_> = folders.iter().map(|name| root.join(name)).collect();
+    let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder of the source") {
             let path = entry.expect("an entry of the source").path();
@@ -30,6 +32,25 @@ pub fn read_all(folder: &str) -> Vec<File> {
         }
     }
     files
+}
+
+/// The path of each file, with those that it imports, except what it is a part of.
+pub fn imported_files(files: &[File]) -> BTreeMap<&str, BTreeSet<&str>> {
+    let modules = files
+        .iter()
+        .map(|file| (&file.module[..], file.path.as_str()));
+    let by_module: BTreeMap<_, _> = modules.collect();
+
+    let mut all = BTreeMap::new();
+    for file in files {
+        let imported = file.imports().into_iter().filter_map(|(_, path)| {
+            let is_file = |length: &usize| by_module.contains_key(&path[..*length]);
+            let length = (1..=path.len()).rev().find(is_file)?;
+            (!file.module.starts_with(&path[..length])).then(|| by_module[&path[..length]])
+        });
+        all.insert(file.path.as_str(), imported.collect());
+    }
+    all
 }
 
 impl File {
@@ -60,6 +81,21 @@ impl File {
             text,
             tokens,
         }
+    }
+
+    /// Whether it belongs to this module of the library.
+    pub fn is_in(&self, module: &str) -> bool {
+        self.module.first().is_some_and(|name| name == module)
+    }
+
+    /// The text of each string, with its line.
+    pub fn strings(&self) -> impl Iterator<Item = (usize, &str)> {
+        let tokens = self.tokens.iter();
+        let strings = tokens.filter(|(_, token)| token.ends_with(['"', '#']));
+        strings.map(|(line, token)| {
+            let text = token.trim_start_matches(['r', '#', '"']);
+            (*line, text.trim_start())
+        })
     }
 
     /// The lines where these tokens, with a space between them, follow one another.
