@@ -26,15 +26,22 @@ pub(super) fn of(
     began: i64,
     outcome: Outcome,
 ) -> Result<Outcome> {
-    if outcome.ended_by == EndedBy::Exit && !outcome.succeeded() {
-        report(supervisor, server, began)?;
+    if outcome.ended_by == EndedBy::Exit
+        && !outcome.succeeded()
+        && let Some(cause) = find(supervisor, server, began)?
+    {
+        // As the last error line.
+        supervisor.write_line(Stream::Stderr, &cause);
     }
     Ok(outcome)
 }
 
-/// Sends the peer the last reason that the unit of the server or its overlay logged since `began`,
-/// as the last error line. Sends nothing if there is none.
-fn report(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Result<()> {
+/// The last reason that the unit of the server or its overlay logged since `began`.
+pub(super) fn find(
+    supervisor: &mut Supervisor,
+    server: &InstanceName,
+    began: i64,
+) -> Result<Option<String>> {
     let (unit, overlay) = (server_unit(server), overlay_unit(server));
     let arguments = [
         "--quiet",
@@ -75,15 +82,12 @@ fn report(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Res
         }
     }
 
-    if let Some(entry) = found {
+    Ok(found.map(|entry| {
         let unit = if entry.from == reason::HELPER {
             overlay
         } else {
             unit
         };
-
-        supervisor.write_line(Stream::Stderr, &reason::said(&unit, &entry.line));
-    }
-
-    Ok(())
+        reason::said(&unit, &entry.line)
+    }))
 }

@@ -11,35 +11,39 @@ use crate::wire::EndedBy;
 
 /// Enables and starts the server's unit.
 ///
-/// Fails with 3 if the instance was never initialized: without instance.env the unit could only
-/// fail.
+/// Fails with 3 if the instance was never initialized.
 pub(super) fn run(
     supervisor: &mut Supervisor,
     root: &Path,
     server: &InstanceName,
 ) -> Result<Outcome> {
+    require_initialized(root, server)?;
+    enable(supervisor, server)
+}
+
+/// Fails with 3 if the instance was never initialized: without instance.env the unit could only
+/// fail.
+pub(super) fn require_initialized(root: &Path, server: &InstanceName) -> Result<()> {
     let file = root
         .join("instances")
         .join(server.as_str())
         .join("instance.env");
-    if let Err(error) = fs_err::symlink_metadata(&file) {
-        let hint = format!(
-            "server {server} was never initialized: {} is missing; initialize it first",
-            file.display()
-        );
+    let Err(error) = fs_err::symlink_metadata(&file) else {
+        return Ok(());
+    };
 
-        return Err(match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
-                Error::not_found(hint)
-            }
-            // The sandbox of the helper's unit may deny root access. systemd has access, so the
-            // unit decides.
-            std::io::ErrorKind::PermissionDenied => return enable(supervisor, server),
-            _ => error.into(),
-        });
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+            Err(Error::not_found(format!(
+                "server {server} was never initialized: {} is missing; initialize it first",
+                file.display()
+            )))
+        }
+        // The sandbox of the helper's unit may deny root access. systemd has access, so the unit
+        // decides.
+        std::io::ErrorKind::PermissionDenied => Ok(()),
+        _ => Err(error.into()),
     }
-
-    enable(supervisor, server)
 }
 
 /// Enables and starts the unit. Resets the start limit first: the limit is for crashes, and an

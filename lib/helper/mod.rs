@@ -6,6 +6,7 @@
 //! `purge-files` as the server's user. All of them make the same checks. None takes a path, only
 //! names of instances.
 
+mod batch;
 mod causes;
 mod check_overlay;
 mod commands;
@@ -18,6 +19,7 @@ mod former;
 mod journal;
 mod kernel_log;
 mod layers;
+mod manager;
 mod mirror;
 mod mount;
 mod purge;
@@ -42,6 +44,7 @@ use nix::unistd::Uid;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result, config, notify, undumpable, users};
 use crate::process::{Outcome, Peer, Supervisor, handshake};
+use crate::wire::batch::{BatchRequest, HelperCall};
 use crate::wire::{HelperRequest, Tree};
 
 const NAME: &str = "left4me-helper";
@@ -176,11 +179,15 @@ fn serve(settings: &HelperSettings) -> ExitCode {
     };
 
     let allowed: Vec<Uid> = users::uid(users::LEFT4ME).into_iter().collect();
-    let Some((request, peer)) = handshake::read_request::<HelperRequest>(socket, &allowed) else {
+    let Some((call, peer)) = handshake::read_request::<HelperCall>(socket, &allowed) else {
         return ExitCode::SUCCESS;
     };
 
-    match carry_out(settings, peer, &request) {
+    let end = match call {
+        HelperCall::One(request) => carry_out(settings, peer, &request),
+        HelperCall::Batch(request) => serve_batch(settings, peer, request),
+    };
+    match end {
         // The client has the answer. A failed command is not a failure of this unit.
         Ok((_, Tree::Empty)) => ExitCode::SUCCESS,
         Ok((_, Tree::Left)) => ExitCode::FAILURE,
@@ -243,6 +250,18 @@ fn carry_out(
     let result = dispatch(&mut supervisor, &settings.paths.root, request);
     let tree = result.as_ref().map_or(Tree::Empty, |outcome| outcome.tree);
     Ok((supervisor.end(result), tree))
+}
+
+/// Serves a batch and reports its end to the peer.
+fn serve_batch(
+    settings: &HelperSettings,
+    mut peer: Peer,
+    request: BatchRequest,
+) -> Result<(i32, Tree)> {
+    peer.expect_batch();
+    let mut supervisor = Supervisor::new(peer, settings.grace.duration())?;
+    let result = batch::run(&mut supervisor, &settings.paths.root, request);
+    Ok((supervisor.end(result), Tree::Empty))
 }
 
 fn dispatch(supervisor: &mut Supervisor, root: &Path, request: &HelperRequest) -> Result<Outcome> {

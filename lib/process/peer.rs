@@ -7,6 +7,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use nix::poll::PollFlags;
 use nix::sys::socket::MsgFlags;
 
+use crate::base::names::InstanceName;
+use crate::wire::batch::BatchLine;
 use crate::wire::line::{Batch, Filled, LineReader};
 use crate::wire::{Answer, Cancel, Control, Observation, Started, Stream, parse};
 
@@ -19,6 +21,10 @@ pub struct Peer {
     side: Side,
     out: Batch,
     gone: bool,
+    /// Lines of a batch that are not handled yet; none when the request is no batch.
+    batch: Option<Vec<BatchLine>>,
+    /// Whether a batch's client knows the unit that serves it.
+    named: bool,
 }
 
 #[derive(Debug)]
@@ -66,6 +72,30 @@ impl Peer {
             side: Side::Wire { socket, controls },
             out: Batch::default(),
             gone: false,
+            batch: None,
+            named: false,
+        }
+    }
+
+    /// Expects the lines of a batch from now on.
+    pub fn expect_batch(&mut self) {
+        self.batch = Some(Vec::new());
+    }
+
+    pub(super) fn has_batch_lines(&self) -> bool {
+        self.batch.as_ref().is_some_and(|lines| !lines.is_empty())
+    }
+
+    /// The lines of the batch that arrived since the last call.
+    pub(super) fn take_batch_lines(&mut self) -> Vec<BatchLine> {
+        self.batch.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Adds an answer that concerns one server of the batch.
+    pub fn of_server(&mut self, server: &InstanceName, answer: Answer<'_>) {
+        if !self.gone {
+            let server = Some(server.clone());
+            self.out.answer(&Answer { server, ..answer });
         }
     }
 
@@ -78,6 +108,8 @@ impl Peer {
             },
             out: Batch::default(),
             gone: false,
+            batch: None,
+            named: false,
         }
     }
 
@@ -109,8 +141,13 @@ impl Peer {
         }
     }
 
-    /// Reports that a command has started, to a client only.
+    /// Reports that a command has started, to a client only. In a batch the client does not need to
+    /// know about each command.
     pub fn started(&mut self, started: Started) {
+        if self.batch.is_some() && std::mem::replace(&mut self.named, true) {
+            return;
+        }
+
         if let (Side::Wire { .. }, false) = (&self.side, self.gone) {
             self.out.answer(&Answer::started(started));
         }
@@ -226,8 +263,12 @@ impl Peer {
                 Ok(None) => return strongest.map_or(PeerEvent::None, PeerEvent::Cancel),
                 Ok(Some(line)) => {
                     let text = controls.text(line).map_err(|bad| bad.to_string());
-                    match text.and_then(parse) {
-                        Ok(Control { cancel }) => strongest = strongest.max(Some(cancel)),
+                    let cancel = match &mut self.batch {
+                        None => text.and_then(parse).and_then(of_command),
+                        Some(lines) => text.and_then(parse).map(|line| of_batch(line, lines)),
+                    };
+                    match cancel {
+                        Ok(cancel) => strongest = strongest.max(cancel),
                         Err(_) => return PeerEvent::Malformed,
                     }
                 }
@@ -261,5 +302,24 @@ impl Peer {
         self.gone = true;
         self.out.clear();
         PeerEvent::Gone
+    }
+}
+
+/// The cancellation in a control line. Only a batch has servers to choose from.
+fn of_command(control: Control) -> Result<Option<Cancel>, String> {
+    match control.server {
+        None => Ok(Some(control.cancel)),
+        Some(_) => Err("the request is no batch".to_owned()),
+    }
+}
+
+/// The cancellation of the whole batch, if that is what the line says; else keeps the line.
+fn of_batch(line: BatchLine, lines: &mut Vec<BatchLine>) -> Option<Cancel> {
+    match line {
+        BatchLine::Cancel(cancel, None) => Some(cancel),
+        other => {
+            lines.push(other);
+            None
+        }
     }
 }

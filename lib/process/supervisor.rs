@@ -2,7 +2,7 @@
 //! signals to this process, deadlines.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,9 @@ use super::running::{Relay, Running};
 use super::silence::{Silence, SilenceWatch};
 use super::spawn::spawn;
 use super::{Outcome, Spec};
+use crate::base::names::InstanceName;
 use crate::base::{Error, Exit, Result};
+use crate::wire::batch::BatchLine;
 use crate::wire::line::timeout;
 use crate::wire::{Answer, Cancel, EndedBy, Observation, REFUSED, Started, Stream, Tree};
 
@@ -42,6 +44,8 @@ pub struct Supervisor {
     stopped: bool,
     /// The peer sent a line that is no control line.
     malformed: bool,
+    /// What else ends a wait while no command runs: a batch's other thread has something to report.
+    wake: Option<OwnedFd>,
     buffer: Vec<u8>,
 }
 
@@ -52,6 +56,7 @@ enum PollSource {
     Peer(PeerFd),
     Output(usize),
     Tree,
+    Wake,
 }
 
 impl Supervisor {
@@ -85,6 +90,7 @@ impl Supervisor {
             requested: None,
             stopped: false,
             malformed: false,
+            wake: None,
             buffer: vec![0; SHARE],
         };
 
@@ -249,6 +255,30 @@ impl Supervisor {
         self.peer.observed(observation);
     }
 
+    /// Lets bytes on `wake` end [`Supervisor::wait_in_batch`]. Their reader is the caller.
+    pub fn watch(&mut self, wake: OwnedFd) {
+        self.wake = Some(wake);
+    }
+
+    /// Waits until there is something to do for a batch: a line of the client, bytes on the watched
+    /// descriptor, or `until`. Returns how all of it was cancelled, if so.
+    pub fn wait_in_batch(&mut self, until: Option<Instant>) -> Option<Cancel> {
+        if self.requested.is_none() && !self.peer.has_batch_lines() {
+            self.wait(None, until);
+        }
+        self.requested
+    }
+
+    /// The lines of the batch that arrived since the last call.
+    pub fn batch_lines(&mut self) -> Vec<BatchLine> {
+        self.peer.take_batch_lines()
+    }
+
+    /// Sends an answer that concerns one server of the batch.
+    pub fn of_server(&mut self, server: &InstanceName, answer: Answer<'_>) {
+        self.peer.of_server(server, answer);
+    }
+
     /// Waits for `time`. Returns early, with the outcome to answer, when the request is or was
     /// cancelled.
     pub fn pause(&mut self, time: Duration) -> Option<Outcome> {
@@ -326,7 +356,7 @@ impl Supervisor {
                 (PollSource::Output(i), Some(running)) => {
                     running.read(i, SHARE, &mut self.peer, &mut self.buffer);
                 }
-                (PollSource::Output(_) | PollSource::Tree, _) => {}
+                (PollSource::Output(_) | PollSource::Tree | PollSource::Wake, _) => {}
             }
         }
 
@@ -346,6 +376,11 @@ impl Supervisor {
         for polled in self.peer.polled(out.as_fd(), err.as_fd()) {
             sources.push(PollSource::Peer(polled.which));
             fds.push(PollFd::new(polled.fd, polled.events));
+        }
+
+        if let (Some(wake), None) = (&self.wake, running) {
+            sources.push(PollSource::Wake);
+            fds.push(PollFd::new(wake.as_fd(), PollFlags::POLLIN));
         }
 
         if let Some(running) = running {

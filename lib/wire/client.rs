@@ -84,14 +84,12 @@ impl Connection {
     /// socket and says what to do.
     pub fn open(path: &Path, request: &impl Serialize) -> Result<Self> {
         let socket = UnixStream::connect(path).map_err(|error| refused(path, &error))?;
-        let mut line = serde_json::to_vec(request).map_err(|error| {
+        let line = json_line(request).map_err(|error| {
             Error::failed(format!(
                 "a request for {} cannot be written: {error}",
                 path.display()
             ))
         })?;
-
-        line.push(b'\n');
 
         // Before the request: no answer comes earlier, so each one carries its sender's pid.
         setsockopt(&socket, PassCred, &true).map_err(|errno| refused(path, &errno.into()))?;
@@ -120,13 +118,30 @@ impl Connection {
     /// The process that serves this connection, from the kernel: the sender of the first answer,
     /// which comes before it could start another process. None before the first answer, and when it
     /// is in a pid namespace that is not visible from here.
-    fn server_pid(&self) -> Option<u32> {
+    pub(super) fn server_pid(&self) -> Option<u32> {
         self.server.and_then(|Sender(pid)| pid)
     }
 
     /// After `deadline`, `next_answer` returns an error instead of waiting.
     pub fn set_deadline(&mut self, deadline: Instant) {
         self.deadline = Some(deadline);
+    }
+
+    pub(super) fn socket(&self) -> Arc<UnixStream> {
+        Arc::clone(&self.socket)
+    }
+
+    /// Waits until something can be read, at most `time`. False if nothing came.
+    pub(super) fn has_input(&self, time: Duration) -> Result<bool> {
+        if self.lines.has_line() {
+            return Ok(true);
+        }
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout(time)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(self.broken(&errno.desc())),
+        }
     }
 
     /// A handle for another thread, to cancel the command.
@@ -205,7 +220,7 @@ impl Connection {
             match self.lines.fill(self.socket.as_fd(), MsgFlags::empty()) {
                 Ok(Filled::Some | Filled::Nothing) => {}
                 Ok(Filled::Closed) => {
-                    return Err(self.broken(&"it closed the connection before the command's end"));
+                    return Err(ended_early(&self.path));
                 }
                 Err(errno) => return Err(self.broken(&errno.desc())),
             }
@@ -215,11 +230,12 @@ impl Connection {
         let answer: Answer<'_> =
             serde_json::from_str(text).map_err(|error| broken(&self.path, &error))?;
 
-        self.started += usize::from(answer.started.is_some());
+        // Of a batch, each server has its own.
+        self.started += usize::from(answer.started.is_some() && answer.server.is_none());
         if !answer.is_valid() || self.started > STARTED_LIMIT {
             return Err(broken(&self.path, &"it sent an invalid answer"));
         }
-        self.over = answer.exit.is_some();
+        self.over = answer.exit.is_some() && answer.server.is_none();
         Ok(Some(answer))
     }
 
@@ -260,9 +276,11 @@ impl Drop for Connection {
 impl Canceller {
     /// Terminates or kills the command.
     pub fn send(&self, cancel: Cancel) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&Control { cancel })?;
-        line.push(b'\n');
-        (&*self.socket).write_all(&line)
+        let control = Control {
+            cancel,
+            server: None,
+        };
+        (&*self.socket).write_all(&json_line(&control)?)
     }
 
     /// Hangs up: the other side ends the command's whole tree and closes the connection, and then
@@ -300,6 +318,17 @@ fn next_sender(socket: &UnixStream) -> Result<Sender, Errno> {
     // 0: it is in a pid namespace that is not below ours.
     let pid = message.and_then(|sender| u32::try_from(sender.pid()).ok());
     Ok(Sender(pid.filter(|&pid| pid > 0)))
+}
+
+/// One line of the protocol.
+pub(super) fn json_line(line: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+pub(super) fn ended_early(path: &Path) -> Error {
+    broken(path, &"it closed the connection before the command's end")
 }
 
 fn broken(path: &Path, why: &dyn fmt::Display) -> Error {

@@ -4,8 +4,10 @@
 //!
 //! A request is a closed enum that refuses unknown fields, so that no other request is possible.
 
+pub mod batch;
 pub mod client;
 pub mod line;
+pub mod session;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::Moment;
 use crate::base::control_group::ControlGroup;
 use crate::base::names::{Cursor, InstanceName};
+use batch::BatchVerb;
 
 /// The longest request or control line, in bytes without its line break.
 pub const REQUEST_LIMIT: usize = 4096;
@@ -113,6 +116,16 @@ impl HelperRequest {
         }
     }
 
+    /// What a batch does for the server in place of this request; none for what no batch does.
+    pub fn in_batch(&self) -> Option<(BatchVerb, &InstanceName)> {
+        match self {
+            HelperRequest::Enable { server, .. } => Some((BatchVerb::Enable, server)),
+            HelperRequest::Disable { server, .. } => Some((BatchVerb::Disable, server)),
+            HelperRequest::Show { server } => Some((BatchVerb::Show, server)),
+            HelperRequest::Journal { .. } | HelperRequest::Purge { .. } => None,
+        }
+    }
+
     /// The request's name, for logs and messages.
     pub fn verb(&self) -> &'static str {
         match self {
@@ -153,11 +166,14 @@ impl Request {
 }
 
 /// A control line from the client while the command runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
     /// How to end the command.
     pub cancel: Cancel,
+    /// Only in a batch: the server whose operation is cancelled; without it all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<InstanceName>,
 }
 
 /// How a command is cancelled. The greater value is the stronger one.
@@ -234,6 +250,9 @@ pub struct Observation {
 /// that it parses in one pass, at the rate of log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer<'a> {
+    /// Only in a batch: the server that the answer concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<InstanceName>,
     /// What runs now. It may come more than once, when a request takes several commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Started>,

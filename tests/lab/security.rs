@@ -10,6 +10,7 @@ const BARS: &[(&str, f64)] = &[
     ("left4me-backup.service", 0.3),
     ("left4me-update.service", 0.3),
     ("left4me-helper@1.service", 0.7),
+    ("left4me-reload.service", 0.7),
     ("left4me-poller.service", 0.9),
     ("left4me-purge@1.service", 1.0),
     ("left4me-runner@1.service", 1.8),

@@ -118,6 +118,14 @@ const OURS: &[Unit] = &[
         ],
         seen: &["instances", "runtime"],
     },
+    // It is root without capabilities, and asks PID 1 to reload.
+    Unit {
+        name: "left4me-reload.service",
+        through: &[],
+        written: &["/dev/pts/"],
+        connected: &["/run/systemd/private"],
+        seen: &[],
+    },
     // It mounts, in the host's namespace: it has no tree of its own that could be read-only.
     Unit {
         name: "left4me-overlay@1.service",
@@ -343,6 +351,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             "left4me-web.service"
             | "left4me-poller.service"
             | "left4me-helper@walls.service"
+            | "left4me-reload.service"
             | "left4me-overlay-check.service" => ("+", true),
             _ => ("", false),
         };

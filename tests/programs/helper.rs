@@ -9,6 +9,8 @@ use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use serde_json::Value;
+
 use crate::support::{Conversation, Received, Root, alive, is_real_root, marker, until};
 
 const HELPER: &str = env!("CARGO_BIN_EXE_left4me-helper");
@@ -163,6 +165,89 @@ fn enable_refuses_a_server_that_was_never_initialized() {
     );
 
     assert!(sandbox.calls().is_empty());
+}
+
+#[test]
+fn a_batch_has_an_end_for_each_server_and_takes_more() {
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    let mut talk = sandbox.talk();
+    talk.send_line(r#"{"verb":"enable","servers":["8","9"],"more":true}"#);
+
+    let end_of = |server: &'static str| {
+        move |answer: &Value| answer["server"] == server && answer["exit"].is_number()
+    };
+    for server in ["8", "9"] {
+        let why = talk.receive_until("the reason", |answer| answer["error"].is_string());
+        assert_eq!(why["server"], server);
+        assert!(
+            why["error"].as_str().unwrap().contains("never initialized"),
+            "{why}"
+        );
+        assert_eq!(talk.receive_until("its end", end_of(server))["exit"], 3);
+    }
+
+    // There is no systemd here.
+    talk.send_line(r#"{"verb":"enable","servers":["7"]}"#);
+    let why = talk.receive_until("the reason", |answer| answer["stderr"].is_string());
+    assert!(
+        why["stderr"]
+            .as_str()
+            .unwrap()
+            .contains("systemd cannot be reached"),
+        "{why}"
+    );
+    assert_eq!(talk.receive_until("its end", end_of("7"))["exit"], 69);
+
+    let last = talk.receive_until("the end", |answer| answer["exit"].is_number());
+    assert_eq!((&last["server"], &last["exit"]), (&Value::Null, &0.into()));
+    assert_eq!(talk.end().0, 0);
+    assert!(
+        sandbox
+            .calls()
+            .iter()
+            .all(|call| !call.starts_with("systemctl"))
+    );
+}
+
+#[test]
+fn a_batch_ends_when_its_client_is_gone_or_breaks_the_rules() {
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    let begin = || {
+        let mut talk = sandbox.talk();
+        talk.send_line(r#"{"verb":"disable","servers":["7"],"more":true}"#);
+        talk.receive_until("its end", |answer| answer["exit"].is_number());
+        talk
+    };
+
+    let talk = begin();
+    talk.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    assert_eq!(talk.end().0, 0);
+
+    for line in [
+        r#"{"verb":"purge","servers":["7"]}"#,
+        r#"{"cancel":"stop","server":"7"}"#,
+        r#"{"verb":"enable","servers":["../7"]}"#,
+    ] {
+        let mut talk = begin();
+        talk.send_line(line);
+        let received = talk.rest();
+        assert_eq!(received.exit(), 64, "{line}: {received:?}");
+        talk.end();
+    }
+}
+
+#[test]
+fn only_a_batch_has_servers_to_cancel() {
+    let sandbox = Sandbox::new();
+    sandbox.initialized();
+    sandbox.when("systemctl", "exec sleep 60");
+    let mut talk = sandbox.talk();
+    talk.send_line(r#"{"verb":"enable","server":"7"}"#);
+    talk.send_line(r#"{"cancel":"terminate","server":"7"}"#);
+    let received = talk.rest();
+    assert_eq!(received.exit(), 64, "{received:?}");
 }
 
 #[test]

@@ -1,0 +1,358 @@
+//! The client of systemd's manager for a batch, in a thread of its own, over PID 1's private socket,
+//! which systemctl uses too.
+//!
+//! `systemctl enable --now` reloads PID 1 each time, because it cannot know whether that is needed:
+//! 0.2 to 0.4 s during which PID 1 does nothing else, and more with more units. Here the symlinks are
+//! written by PID 1 without a reload, and the start follows at once. left4me-reload.timer reloads it
+//! once, soon after the batch: until then `systemctl status` shows the old enablement of a loaded
+//! unit, while `systemctl is-enabled`, which reads the symlinks, shows the new one.
+
+mod calls;
+mod jobs;
+mod private_bus;
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use zbus::{MessageStream, OwnedObjectPath};
+use zruntime::lock::Semaphore;
+use zruntime::{SharedRuntime, Task, mpmc};
+
+use super::commands::{overlay_unit, server_unit};
+use crate::base::Result;
+use crate::base::names::InstanceName;
+use crate::wire::Observation;
+use crate::wire::batch::BatchVerb;
+pub(super) use calls::Failure;
+use calls::{Bus, Done, message};
+use jobs::Jobs;
+
+/// Reloads PID 1 a moment after it was started last.
+const RELOAD: &str = "left4me-reload.timer";
+
+/// Where drop-ins are that left4me itself writes and removes.
+const DROP_INS: &str = "/run/systemd/system/";
+
+/// How long PID 1 may take for the last request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Starts at once per processor. Each takes PID 1, the mount's program and the game's sandbox some
+/// 0.2 s of processor time; more at once would only wait in PID 1, where systemd's time-outs count.
+const STARTS_PER_PROCESSOR: usize = 2;
+
+/// Stops at once. A game may take seconds to end, but no processor time.
+const STOPS: usize = 128;
+
+/// What to do next.
+pub(super) enum Ask {
+    Begin(BatchVerb, InstanceName),
+    /// Forget this operation. What PID 1 has begun, it finishes.
+    Abandon(InstanceName),
+}
+
+/// The type, symlink and target of each change.
+type Changes = Vec<(String, String, String)>;
+
+/// What happened to one server.
+pub(super) struct Report {
+    pub server: InstanceName,
+    pub what: What,
+}
+
+pub(super) enum What {
+    Observed(Observation),
+    End(Done),
+}
+
+/// The thread's owner.
+pub(super) struct Manager {
+    asks: mpmc::Sender<Ask>,
+    reports: Receiver<Report>,
+    wake: UnixStream,
+    thread: JoinHandle<()>,
+}
+
+impl Manager {
+    pub(super) fn start() -> Result<Self> {
+        let (wake, waker) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        waker.set_nonblocking(true)?;
+
+        let (asks, to_do) = mpmc::unbounded();
+        let (sender, reports) = channel();
+        let reporter = Reporter {
+            sender,
+            waker: Arc::new(waker),
+        };
+
+        let thread = thread::Builder::new().name("systemd".to_owned());
+        let thread = thread.spawn(move || zruntime::block_on(serve(to_do, reporter)))?;
+        Ok(Self {
+            asks,
+            reports,
+            wake,
+            thread,
+        })
+    }
+
+    /// A descriptor that is readable when there are reports.
+    pub(super) fn wake(&self) -> Result<OwnedFd> {
+        Ok(self.wake.try_clone()?.into())
+    }
+
+    pub(super) fn ask(&self, ask: Ask) {
+        // The thread ends only with this value.
+        drop(self.asks.try_send(ask));
+    }
+
+    /// The reports that have come.
+    pub(super) fn reports(&self) -> Vec<Report> {
+        // Before the reports: one that comes later wakes again.
+        let mut bytes = [0; 64];
+        while (&self.wake).read(&mut bytes).is_ok_and(|count| count > 0) {}
+        self.reports.try_iter().collect()
+    }
+
+    /// Ends the thread, after its last request.
+    pub(super) fn finish(self) {
+        drop(self.asks);
+        // A panic has been reported by then.
+        drop(self.thread.join());
+    }
+}
+
+#[derive(Clone)]
+struct Reporter {
+    sender: Sender<Report>,
+    waker: Arc<UnixStream>,
+}
+
+impl Reporter {
+    fn send(&self, server: &InstanceName, what: What) {
+        let server = server.clone();
+        drop(self.sender.send(Report { server, what }));
+        // When its buffer is full, the reader has enough to wake for.
+        drop((&*self.waker).write(&[0]));
+    }
+}
+
+/// Serves the batch until its owner is gone.
+async fn serve(to_do: mpmc::Receiver<Ask>, reporter: Reporter) {
+    let runtime = SharedRuntime::current();
+    let bus = match &runtime {
+        Ok(runtime) => Systemd::connect(runtime).await.map(Arc::new),
+        Err(error) => Err(Failure::of(69, error)),
+    };
+
+    let mut tasks: HashMap<InstanceName, Task<(), zruntime::Shared>> = HashMap::new();
+    while let Ok(ask) = to_do.recv().await {
+        tasks.retain(|_, task| !task.is_finished());
+        match (ask, &bus, &runtime) {
+            (Ask::Begin(verb, server), Ok(bus), Ok(runtime)) => {
+                let (bus, reporter, name) = (Arc::clone(bus), reporter.clone(), server.clone());
+                let task = runtime.spawn(verb.as_str(), async move {
+                    let end = bus.carry_out(verb, &name, &reporter).await;
+                    reporter.send(&name, What::End(end));
+                });
+                tasks.insert(server, task);
+            }
+            (Ask::Begin(_, server), Err(failure), _) => {
+                let failure = Failure::of(failure.code, &failure.message);
+                reporter.send(&server, What::End(Err(failure)));
+            }
+            (Ask::Begin(..), Ok(_), Err(_)) => {}
+            // Dropping a task cancels it.
+            (Ask::Abandon(server), ..) => drop(tasks.remove(&server)),
+        }
+    }
+
+    // Before the process ends: until PID 1 has read it, nothing else asks for the reload.
+    if let Ok(bus) = &bus {
+        bus.request_reload().await;
+    }
+}
+
+/// PID 1, and what bounds the requests to it.
+struct Systemd {
+    bus: Bus,
+    jobs: Jobs,
+    starts: Semaphore,
+    stops: Semaphore,
+    /// Symlinks were changed since PID 1 read them last.
+    changed: AtomicBool,
+}
+
+impl Systemd {
+    async fn connect(runtime: &SharedRuntime) -> Done<Self> {
+        let bus = Bus::connect(runtime).await?;
+
+        let jobs = Jobs::default();
+        let (ended, signals) = (jobs.clone(), MessageStream::from(&bus.connection));
+        runtime
+            .spawn("jobs", async move { ended.listen(signals).await })
+            .detach();
+
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            bus,
+            jobs,
+            starts: Semaphore::new(2.max(STARTS_PER_PROCESSOR * processors)),
+            stops: Semaphore::new(STOPS),
+            changed: AtomicBool::new(false),
+        })
+    }
+
+    async fn carry_out(&self, verb: BatchVerb, server: &InstanceName, reporter: &Reporter) -> Done {
+        let end = match verb {
+            BatchVerb::Enable => self.enable(server).await,
+            BatchVerb::Disable => self.disable(server).await,
+            BatchVerb::Show => Ok(()),
+        };
+
+        match self.bus.observe(server).await {
+            Ok(observation) => reporter.send(server, What::Observed(observation)),
+            // Whoever asks with `show` gets the reason.
+            Err(failure) if verb == BatchVerb::Show => return Err(failure),
+            Err(_) => {}
+        }
+        end
+    }
+
+    /// Enables and starts the unit. Resets the start limit first: the limit is for crashes, and an
+    /// explicit start begins a new count.
+    async fn enable(&self, server: &InstanceName) -> Done {
+        let _permit = self.starts.acquire().await;
+        let unit = server_unit(server);
+        self.forget_failure(&unit).await;
+        self.link(&unit).await?;
+
+        if self.has_stale_drop_in(server).await {
+            self.bus.call("Reload", &()).await?;
+            self.changed.store(false, Ordering::Relaxed);
+        }
+        self.job("StartUnit", &unit).await
+    }
+
+    /// Disables and stops the unit of the server, then that of its overlay, and resets their failed
+    /// states. A server that was never started or does not exist counts as stopped.
+    async fn disable(&self, server: &InstanceName) -> Done {
+        let _permit = self.stops.acquire().await;
+        let (unit, overlay) = (server_unit(server), overlay_unit(server));
+        self.unlink(&unit).await?;
+        self.job("StopUnit", &unit).await?;
+
+        // When systemd stops the overlay's unit, that unit outlives the server's by a moment. The
+        // caller must find it gone.
+        self.job("StopUnit", &overlay).await?;
+        self.forget_failure(&unit).await;
+        self.forget_failure(&overlay).await;
+        Ok(())
+    }
+
+    /// Writes the symlink that starts the unit at boot. PID 1 does it, without a reload.
+    async fn link(&self, unit: &str) -> Done {
+        let body = (vec![unit], false, false);
+        let reply = self.bus.call("EnableUnitFiles", &body).await?;
+        let changes = reply.body().deserialize::<(bool, Changes)>();
+        self.note(changes.map(|(_, changes)| changes));
+        Ok(())
+    }
+
+    /// Removes the symlink.
+    async fn unlink(&self, unit: &str) -> Done {
+        let body = (vec![unit], false);
+        let reply = self.bus.call("DisableUnitFiles", &body).await?;
+        self.note(reply.body().deserialize());
+        Ok(())
+    }
+
+    fn note(&self, changes: zbus::Result<Changes>) {
+        if changes.is_ok_and(|changes| !changes.is_empty()) {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Fails for a unit that is not loaded; then there is nothing to reset.
+    async fn forget_failure(&self, unit: &str) {
+        drop(self.bus.call("ResetFailedUnit", &(unit)).await);
+    }
+
+    /// Starts or stops a unit, and waits for the end of that.
+    async fn job(&self, method: &str, unit: &str) -> Done {
+        let reply = match self.bus.call(method, &(unit, "replace")).await {
+            Ok(reply) => reply,
+            // What does not exist is stopped.
+            Err(failure) if method == "StopUnit" && failure.is_not_loaded() => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+
+        let path: OwnedObjectPath = reply
+            .body()
+            .deserialize()
+            .map_err(|error| Failure::of(1, message(&error)))?;
+        let result = self.jobs.wait(path.as_str()).await.ok_or_else(|| {
+            let why = format!("the connection to systemd broke while {unit} was changed");
+            Failure::of(69, why)
+        })?;
+
+        if result == "done" || (method == "StopUnit" && result == "skipped") {
+            return Ok(());
+        }
+        let verb = if method == "StartUnit" {
+            "start"
+        } else {
+            "stop"
+        };
+        Err(Failure::of(
+            1,
+            format!("the {verb} of {unit} {}", how(&result)),
+        ))
+    }
+
+    /// Whether a drop-in that left4me wrote for an upgrade is gone, but PID 1 still uses it.
+    async fn has_stale_drop_in(&self, server: &InstanceName) -> bool {
+        for unit in [server_unit(server), overlay_unit(server)] {
+            let paths = self.bus.property(&unit, "Unit", "DropInPaths").await;
+            let paths = paths
+                .ok()
+                .and_then(|paths| Vec::<String>::try_from(paths).ok());
+            let is_gone = |path: &String| path.starts_with(DROP_INS) && !Path::new(path).exists();
+            if paths.is_some_and(|paths| paths.iter().any(is_gone)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Lets PID 1 read the changed symlinks, a moment later.
+    async fn request_reload(&self) {
+        if !self.changed.load(Ordering::Relaxed) {
+            return;
+        }
+        let request = self.bus.call("RestartUnit", &(RELOAD, "replace"));
+        match self.bus.runtime.timeout(PATIENCE, request).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(failure)) => tracing::warn!("{RELOAD} cannot be started: {}", failure.message),
+            Err(_) => tracing::warn!("{RELOAD} cannot be started: systemd does not answer"),
+        }
+    }
+}
+
+/// How a job ended other than well.
+fn how(result: &str) -> String {
+    match result {
+        "failed" => "failed".to_owned(),
+        "dependency" => "failed: a unit that it needs did not start".to_owned(),
+        "timeout" => "took too long".to_owned(),
+        "canceled" => "was replaced by another request to systemd".to_owned(),
+        other => format!("ended with the result '{other}'"),
+    }
+}

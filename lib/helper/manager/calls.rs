@@ -1,0 +1,201 @@
+//! Calls of PID 1's manager, and what systemd reports of a unit.
+
+use zbus::{Connection, Message, OwnedVariant, Variant};
+use zruntime::SharedRuntime;
+
+use super::super::commands::server_unit;
+use super::private_bus;
+use crate::base::clock::Moment;
+use crate::base::names::InstanceName;
+use crate::wire::Observation;
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const PATH: &str = "/org/freedesktop/systemd1";
+
+/// What the worker needs to know of a unit.
+const PROPERTIES: [(&str, &str); 15] = [
+    ("Unit", "LoadState"),
+    ("Unit", "ActiveState"),
+    ("Unit", "SubState"),
+    ("Unit", "ActiveEnterTimestampMonotonic"),
+    ("Unit", "ActiveExitTimestampMonotonic"),
+    ("Service", "Result"),
+    ("Service", "NRestarts"),
+    ("Service", "ExecMainStatus"),
+    ("Service", "ExecMainCode"),
+    ("Service", "ExecMainStartTimestampMonotonic"),
+    ("Service", "ExecMainExitTimestampMonotonic"),
+    ("Service", "MainPID"),
+    ("Service", "ControlGroup"),
+    ("Service", "MemoryCurrent"),
+    ("Service", "CPUUsageNSec"),
+];
+
+/// What systemd refused, or what failed.
+#[derive(Debug)]
+pub(in crate::helper) struct Failure {
+    /// As systemctl would exit.
+    pub code: i32,
+    pub message: String,
+}
+
+/// What an operation gives.
+pub(super) type Done<T = ()> = Result<T, Failure>;
+
+/// The connection to PID 1.
+pub(super) struct Bus {
+    pub connection: Connection,
+    pub runtime: SharedRuntime,
+}
+
+impl Bus {
+    pub(super) async fn connect(runtime: &SharedRuntime) -> Done<Self> {
+        let connection = private_bus::connect(runtime).await.map_err(|error| {
+            let why = format!("systemd cannot be reached: {}", message(&error));
+            Failure::of(69, why)
+        })?;
+        Ok(Self {
+            connection,
+            runtime: runtime.clone(),
+        })
+    }
+
+    pub(super) async fn call<B>(&self, method: &str, body: &B) -> Done<Message>
+    where
+        B: serde::Serialize + zbus::Type,
+    {
+        let reply = self
+            .connection
+            .call_method(Some(SYSTEMD), PATH, Some(MANAGER), method, body);
+        reply.await.map_err(|error| Failure::from(&error))
+    }
+
+    /// The properties of the unit that the worker needs, as `show` prints them.
+    pub(super) async fn observe(&self, server: &InstanceName) -> Done<Observation> {
+        let (at, unit) = (Moment::now(), server_unit(server));
+        let mut asked = Vec::new();
+        for (interface, property) in PROPERTIES {
+            let (bus, path) = (self.connection.clone(), path_of(&unit));
+            let value = self.runtime.spawn(property, async move {
+                get(&bus, path, interface, property).await
+            });
+            asked.push((property, value));
+        }
+
+        // The property UnitFileState is as old as the last reload.
+        let state = self.call("GetUnitFileState", &(unit.as_str())).await;
+        let state: Option<String> = state.ok().and_then(|reply| reply.body().deserialize().ok());
+        let mut properties = vec![format!("UnitFileState={}", state.unwrap_or_default())];
+
+        for (property, value) in asked {
+            let value = value.await.map_err(|error| Failure::of(1, error))?;
+            let value = value.map_err(|error| Failure::from(&error))?;
+            properties.extend(text(&value).map(|text| format!("{property}={text}")));
+        }
+        Ok(Observation { at, properties })
+    }
+
+    pub(super) async fn property(
+        &self,
+        unit: &str,
+        interface: &str,
+        property: &str,
+    ) -> Done<OwnedVariant> {
+        get(&self.connection, path_of(unit), interface, property)
+            .await
+            .map_err(|error| Failure::from(&error))
+    }
+}
+
+async fn get(
+    bus: &Connection,
+    path: String,
+    interface: &str,
+    property: &str,
+) -> zbus::Result<OwnedVariant> {
+    let interface = format!("{SYSTEMD}.{interface}");
+    let reply = bus
+        .call_method(
+            Some(SYSTEMD),
+            path.as_str(),
+            Some("org.freedesktop.DBus.Properties"),
+            "Get",
+            &(interface, property),
+        )
+        .await?;
+    let body = reply.body();
+    body.deserialize::<Variant<'_>>()?.try_into()
+}
+
+/// The object path of a unit (sd_bus_path_encode(3)).
+fn path_of(unit: &str) -> String {
+    let mut path = format!("{PATH}/unit/");
+    for (at, byte) in unit.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit()) {
+            path.push(byte.into());
+        } else {
+            path.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    path
+}
+
+/// A property's value. None for a type that none of these has.
+fn text(value: &Variant<'_>) -> Option<String> {
+    Some(match value {
+        Variant::Str(text) => text.to_string(),
+        Variant::I32(number) => number.to_string(),
+        Variant::U32(number) => number.to_string(),
+        Variant::U64(number) => number.to_string(),
+        _ => return None,
+    })
+}
+
+pub(super) fn message(error: &zbus::Error) -> String {
+    match error {
+        zbus::Error::MethodError(_, Some(detail), _) => detail.clone(),
+        other => other.to_string(),
+    }
+}
+
+impl Failure {
+    pub(super) fn of(code: i32, message: impl ToString) -> Self {
+        let message = message.to_string();
+        Self { code, message }
+    }
+
+    /// The code that systemctl has for a unit that is not loaded.
+    const NOT_LOADED: i32 = 5;
+
+    pub(super) fn is_not_loaded(&self) -> bool {
+        self.code == Self::NOT_LOADED
+    }
+}
+
+impl From<&zbus::Error> for Failure {
+    fn from(error: &zbus::Error) -> Self {
+        let is_not_loaded = match error {
+            zbus::Error::MethodError(name, ..) => {
+                name.as_str() == "org.freedesktop.systemd1.NoSuchUnit"
+            }
+            _ => false,
+        };
+        let code = if is_not_loaded { Self::NOT_LOADED } else { 1 };
+        Self::of(code, message(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_units_path_is_encoded_as_systemd_does() {
+        assert_eq!(
+            path_of("left4me-server@12.service"),
+            "/org/freedesktop/systemd1/unit/left4me_2dserver_4012_2eservice"
+        );
+        assert_eq!(path_of("7up"), "/org/freedesktop/systemd1/unit/_37up");
+    }
+}
