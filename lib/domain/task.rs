@@ -27,6 +27,15 @@ impl TaskKind {
     pub fn changes_unit(self) -> bool {
         !matches!(self, TaskKind::InstallRuntime | TaskKind::Initialize)
     }
+
+    /// Whether the helper does it for many servers over one connection. It bounds how many it works
+    /// on at once, so these tasks of a job take one worker slot together.
+    pub fn is_batched(self) -> bool {
+        matches!(
+            self,
+            TaskKind::Start | TaskKind::StartIfRan | TaskKind::Stop
+        )
+    }
 }
 
 words! {

@@ -74,6 +74,10 @@ impl ActiveTask {
         matches!(self.state, TaskState::Running | TaskState::Cancelling)
     }
 
+    pub fn is_batched(&self) -> bool {
+        self.kind.as_ref().is_ok_and(|kind| kind.is_batched())
+    }
+
     pub fn kind_name(&self) -> &str {
         match &self.kind {
             Ok(kind) => kind.as_str(),
@@ -228,6 +232,16 @@ impl ActiveJob {
             server: task.map_or_else(|| self.only_server(), |task| task.server),
             ..NewEvent::new(kind, &self.requested_by, detail)
         }
+    }
+
+    /// How many slots the `chosen` tasks take, given by position: those that the helper does in one
+    /// batch take one together.
+    pub fn slots(&self, chosen: impl Fn(usize) -> bool) -> usize {
+        let is_batched = |at: &usize| self.tasks[*at].is_batched();
+        let (batched, others): (Vec<_>, Vec<_>) = (0..self.tasks.len())
+            .filter(|&at| chosen(at))
+            .partition(is_batched);
+        others.len() + usize::from(!batched.is_empty())
     }
 
     /// The tasks whose threads the worker no longer waits for, and what they may still work on.

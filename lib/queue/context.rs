@@ -15,8 +15,59 @@ use crate::process::unit_group::{served_by, served_in};
 use crate::queue::log::{Log, RunnerToken};
 use crate::queue::waiting::Waiting;
 use crate::queue::work::Ended;
-use crate::wire::client::{Canceller, Connection, Output};
+use crate::wire::client::{Canceller, CommandEnd, Connection, Output};
+use crate::wire::session::{Operation, OperationCanceller, Sessions};
 use crate::wire::{Cancel, HelperRequest, Request, Stream};
+
+/// A command under way: over a connection of its own, or in a batch.
+enum Command {
+    Own(Connection),
+    InBatch(Operation),
+}
+
+/// Ends a command, from any thread.
+#[derive(Clone)]
+enum Ender {
+    Own(Canceller),
+    InBatch(OperationCanceller),
+}
+
+impl Command {
+    fn ender(&self) -> Ender {
+        match self {
+            Command::Own(connection) => Ender::Own(connection.canceller()),
+            Command::InBatch(operation) => Ender::InBatch(operation.canceller()),
+        }
+    }
+
+    fn run(self, each: impl FnMut(Output) -> Result<()>) -> Result<CommandEnd> {
+        match self {
+            Command::Own(mut connection) => connection.run(each),
+            Command::InBatch(operation) => operation.run(each),
+        }
+    }
+}
+
+impl Ender {
+    /// Sends a request to end. A command that has ended already needs none.
+    fn end(&self, how: Cancel) {
+        let sent = match self {
+            Ender::Own(canceller) => canceller.send(how),
+            Ender::InBatch(canceller) => canceller.send(how),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a command had ended before it was cancelled");
+        }
+    }
+
+    /// Closes the connection, or gives up the operation of a batch.
+    fn close(&self) {
+        match self {
+            Ender::Own(canceller) => canceller.close(),
+            Ender::InBatch(canceller) => canceller.close(),
+        }
+    }
+}
 
 /// The open connections, so that their commands can be ended, and the tasks that may open no more.
 #[derive(Clone, Default)]
@@ -24,7 +75,7 @@ pub struct Connections(Arc<Mutex<Registry>>);
 
 #[derive(Default)]
 struct Registry {
-    open: HashMap<RunnerToken, (TaskId, Canceller)>,
+    open: HashMap<RunnerToken, (TaskId, Ender)>,
     /// Tasks that are being cancelled, and how urgently.
     cancelled: HashMap<TaskId, Cancel>,
     /// Set when the worker is stopping.
@@ -33,9 +84,9 @@ struct Registry {
 
 impl Registry {
     /// The open connections of these tasks.
-    fn of<'a>(&'a self, tasks: &'a [TaskId]) -> impl Iterator<Item = &'a Canceller> {
+    fn of<'a>(&'a self, tasks: &'a [TaskId]) -> impl Iterator<Item = &'a Ender> {
         let open = self.open.values().filter(|(task, _)| tasks.contains(task));
-        open.map(|(_, canceller)| canceller)
+        open.map(|(_, ender)| ender)
     }
 }
 
@@ -44,14 +95,14 @@ impl Connections {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, task: TaskId, token: RunnerToken, canceller: Canceller) {
+    fn keep(&self, task: TaskId, token: RunnerToken, ender: Ender) {
         let mut registry = self.registry();
         // Under the lock: an earlier request to end is applied here, a later one finds the
         // connection in the list.
         if let Some(how) = registry.closed.max(registry.cancelled.get(&task).copied()) {
-            request_end(&canceller, how);
+            ender.end(how);
         }
-        registry.open.insert(token, (task, canceller));
+        registry.open.insert(token, (task, ender));
     }
 
     fn forget(&self, token: RunnerToken) {
@@ -63,7 +114,7 @@ impl Connections {
         let mut registry = self.registry();
         registry.closed = registry.closed.max(Some(how));
         let open = registry.open.values();
-        open.for_each(|(_, canceller)| request_end(canceller, how));
+        open.for_each(|(_, ender)| ender.end(how));
     }
 
     /// Prevents these tasks from starting new commands, and ends all of theirs that run, at once.
@@ -74,13 +125,13 @@ impl Connections {
             *strongest = how.max(*strongest);
         }
         let open = registry.of(tasks);
-        open.for_each(|canceller| request_end(canceller, how));
+        open.for_each(|ender| ender.end(how));
     }
 
     /// Closes the connections of tasks whose commands did not end in time. The worker no longer
     /// waits for them.
     pub fn close(&self, tasks: &[TaskId]) {
-        self.registry().of(tasks).for_each(Canceller::close);
+        self.registry().of(tasks).for_each(Ender::close);
     }
 
     /// Forgets a task after its thread has ended.
@@ -99,13 +150,6 @@ impl Connections {
     }
 }
 
-/// Sends a request to end. A connection that is already closed needs none.
-fn request_end(canceller: &Canceller, how: Cancel) {
-    if let Err(error) = canceller.send(how) {
-        tracing::debug!(%error, "a command had ended before it was cancelled");
-    }
-}
-
 /// What tasks use to act on the host, shared by all of them.
 #[derive(Clone)]
 pub struct WorkerContext {
@@ -113,6 +157,8 @@ pub struct WorkerContext {
     pub paths: Arc<HostPaths>,
     pub log: Log<Ended>,
     pub connections: Connections,
+    /// The connections that many tasks share.
+    pub sessions: Sessions,
     /// The tasks that only wait.
     pub waiting: Waiting,
 }
@@ -141,6 +187,17 @@ impl WorkerContext {
 }
 
 impl TaskContext<'_> {
+    fn begin(&self, request: &Request) -> Result<Command> {
+        let socket = self.paths().socket(request);
+        if let Request::Helper(request) = request
+            && let Some((verb, server)) = request.in_batch()
+        {
+            let operation = self.context.sessions.begin(socket, verb, server)?;
+            return Ok(Command::InBatch(operation));
+        }
+        Connection::open(socket, request).map(Command::Own)
+    }
+
     /// Why no new command may be started, if so.
     fn refusal(&self) -> Option<&'static str> {
         self.context.connections.refusal(self.task)
@@ -250,9 +307,9 @@ impl OperationContext for TaskContext<'_> {
 
         let token = log.runner_began(self.task, verb);
         let mut last_error = None;
-        let end = Connection::open(self.paths().socket(request), request).and_then(|mut opened| {
-            connections.keep(self.task, token, opened.canceller());
-            opened.run(|output| {
+        let end = self.begin(request).and_then(|command| {
+            connections.keep(self.task, token, command.ender());
+            command.run(|output| {
                 self.receive(output, token, purge.as_deref(), reply, &mut last_error);
                 Ok(())
             })

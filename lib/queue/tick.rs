@@ -14,7 +14,7 @@ use crate::db::{events, servers, tasks};
 use crate::domain::operation::Operation;
 use crate::domain::schedule::Candidate;
 use crate::domain::task::{Readiness, TaskKind, TaskState};
-use crate::queue::active::ActiveJob;
+use crate::queue::active::{ActiveJob, ActiveTask};
 use crate::queue::claim;
 use crate::queue::finish::{fail_unreadable, finish_jobs};
 use crate::queue::journal::Started;
@@ -68,7 +68,7 @@ impl Engine {
         all
     }
 
-    /// How many tasks take a slot.
+    /// How many slots are taken.
     pub fn running_tasks(&self) -> usize {
         running(&self.jobs, &self.waiting)
     }
@@ -134,8 +134,7 @@ impl Engine {
 
     fn claim(&self, tick: &mut Tick<'_>) -> Result<()> {
         // Ready tasks of active jobs take free slots before new jobs do.
-        let taken = running(&tick.jobs, &self.waiting) + ready(&tick.jobs);
-        let free = self.slots.saturating_sub(taken);
+        let free = self.slots.saturating_sub(wanted(&tick.jobs, &self.waiting));
         let abandoned = self.abandoned_by(&tick.jobs);
 
         for id in claim::claim(tick.tx, &self.worker, free, &abandoned, tick.now)? {
@@ -153,7 +152,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts ready tasks in the order of their jobs, while slots are free. The input of a task is
+    /// Starts ready tasks in the order of their jobs, while slots are free. The tasks of a job that
+    /// the helper does in one batch take one slot together: the helper bounds them. The input of a task is
     /// read here, so changes of a blueprint count until then.
     fn start_tasks(&self, tick: &mut Tick<'_>) -> Result<()> {
         let mut free = self
@@ -161,16 +161,21 @@ impl Engine {
             .saturating_sub(running(&tick.jobs, &self.waiting));
         // Nothing is known about an unknown operation, whatever tasks its job has.
         for job in tick.jobs.iter_mut().filter(|job| job.operation.is_ok()) {
-            for at in 0..job.tasks.len() {
-                if free == 0 {
-                    return Ok(());
-                }
+            let in_batch = |task: &ActiveTask| task.is_batched() && takes_slot(task, &self.waiting);
+            let mut has_batch = job.tasks.iter().any(in_batch);
 
-                if job.readiness(at) == Some(Readiness::Ready)
+            for at in 0..job.tasks.len() {
+                // It takes no slot of its own if it joins a batch.
+                let is_batched = job.tasks[at].is_batched();
+                let needed = usize::from(!(is_batched && has_batch));
+
+                if needed <= free
+                    && job.readiness(at) == Some(Readiness::Ready)
                     && tasks::start(tick.tx, job.tasks[at].id, tick.now)?
                 {
                     job.tasks[at].state = TaskState::Running;
-                    free -= 1;
+                    free -= needed;
+                    has_batch |= is_batched;
                     tick.result.to_start.push(work(tick.tx, job, at));
                 }
             }
@@ -180,24 +185,23 @@ impl Engine {
     }
 }
 
-/// The number of tasks that take a slot.
-fn running(jobs: &[ActiveJob], waiting: &Waiting) -> usize {
-    let tasks = jobs.iter().flat_map(|job| &job.tasks);
-    tasks
-        .filter(|task| task.is_running() && !waiting.has(task.id))
-        .count()
+fn takes_slot(task: &ActiveTask, waiting: &Waiting) -> bool {
+    task.is_running() && !waiting.has(task.id)
 }
 
-/// The number of tasks that could start if there were slots.
-fn ready(jobs: &[ActiveJob]) -> usize {
-    let is_ready = |job: &ActiveJob, task| job.readiness(task) == Some(Readiness::Ready);
-    jobs.iter()
-        .map(|job| {
-            (0..job.tasks.len())
-                .filter(|&task| is_ready(job, task))
-                .count()
-        })
-        .sum()
+/// The number of slots that running tasks take.
+fn running(jobs: &[ActiveJob], waiting: &Waiting) -> usize {
+    let of_job = |job: &ActiveJob| job.slots(|at| takes_slot(&job.tasks[at], waiting));
+    jobs.iter().map(of_job).sum()
+}
+
+/// The number of slots that running and ready tasks take.
+fn wanted(jobs: &[ActiveJob], waiting: &Waiting) -> usize {
+    let of_job = |job: &ActiveJob| {
+        let is_ready = |at| job.readiness(at) == Some(Readiness::Ready);
+        job.slots(|at| takes_slot(&job.tasks[at], waiting) || is_ready(at))
+    };
+    jobs.iter().map(of_job).sum()
 }
 
 /// Loads a job that was just claimed, with its tasks.

@@ -26,6 +26,7 @@ use crate::queue::waiting::Waiting;
 use crate::queue::wake::Waker;
 use crate::queue::work::{Ended, Work};
 use crate::queue::{recover, run};
+use crate::wire::session::Sessions;
 use crate::wire::{Cancel, Stream};
 
 /// The pause after a tick that failed.
@@ -103,6 +104,7 @@ impl Scheduler {
             paths: Arc::new(cli.paths()),
             log,
             connections: Connections::default(),
+            sessions: Sessions::default(),
             waiting: Waiting::new(wake.waker()),
         };
 

@@ -12,7 +12,10 @@ use left4me::db::{Db, blueprint_change, blueprints, jobs, logs, servers, users};
 use left4me::domain::job::JobState;
 use serde_json::Value;
 
-use super::{Finished, JOB, LEFT4ME, PASSWORD, RUNNER, Root, SocketUnit, WORKER, accept, ended};
+use super::{
+    Finished, JOB, LEFT4ME, PASSWORD, RUNNER, Root, SocketUnit, WORKER, accept,
+    batch::accept_batches, ended,
+};
 
 /// The ports of servers.
 pub const PORTS: PortRange = PortRange {
@@ -186,10 +189,10 @@ impl TestHost {
     }
 
     /// Serves helper.sock with a shell script that has the connection at descriptor 3 and replies
-    /// in systemd's place.
+    /// in systemd's place. Of a batch, each server has a script of its own.
     pub fn helper(&self, script: &str) -> SocketUnit {
         let script = self.root.script("helper.sh", script);
-        accept(
+        accept_batches(
             &self.root.join("helper.sock"),
             &["/bin/bash", &script.to_string_lossy()],
             &self.root.envs(),

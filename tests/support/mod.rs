@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its share")]
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
+pub mod batch;
 pub mod host;
 pub mod http;
 pub mod page;
@@ -266,29 +267,35 @@ pub fn ended(child: &mut Child) -> i32 {
 /// Stands in for a socket unit with Accept=yes at `path`: one instance of `argv` per connection,
 /// until the guard is dropped.
 pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> SocketUnit {
-    let listener = UnixListener::bind(path).expect("a socket");
-    let stop = Arc::new(AtomicBool::new(false));
-    let children = Arc::new(Mutex::new(Vec::new()));
     let (argv, envs): (Vec<String>, _) = (
         argv.iter().map(|&word| word.to_owned()).collect(),
         envs.clone(),
     );
 
+    accept_with(path, move |connection, children| {
+        let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let child = start(&words, &envs, connection, Stdio::inherit());
+        children.lock().expect("no panic").push(child);
+    })
+}
+
+/// Gives each connection at `path` to `serve`, with the list of what it starts, until the guard is
+/// dropped.
+fn accept_with(
+    path: &Path,
+    serve: impl Fn(UnixStream, &Arc<Mutex<Vec<Child>>>) + Send + 'static,
+) -> SocketUnit {
+    let listener = UnixListener::bind(path).expect("a socket");
+    let stop = Arc::new(AtomicBool::new(false));
+    let children = Arc::new(Mutex::new(Vec::new()));
+
     let (stopped, started) = (Arc::clone(&stop), Arc::clone(&children));
     let thread = std::thread::spawn(move || {
-        let words: Vec<&str> = argv.iter().map(String::as_str).collect();
         for connection in listener.incoming() {
             if stopped.load(Ordering::SeqCst) {
                 return;
             }
-            let child = start(
-                &words,
-                &envs,
-                connection.expect("a connection"),
-                Stdio::inherit(),
-            );
-
-            started.lock().expect("no panic").push(child);
+            serve(connection.expect("a connection"), &started);
         }
     });
 
