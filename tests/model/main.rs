@@ -15,6 +15,7 @@
 //! | `World::startable` | domain/schedule.rs itself |
 //! | `advance`, `conclude`, `Report` | `Tracked::begin` of cancel/tracked.rs, `terminate`, `finish` of cancel/conclude.rs; cancel/cleaner.rs |
 //! | `Connect`, `EndsByItself`, `EndsOnSignal` | a task's thread: `TaskContext::send` and `Connections::keep` of queue/context.rs, then `Log::ended` |
+//! | `Batch`, `BatchCloses`, `BatchEnds`, `HelperDies` | `Sessions` of wire/session.rs, which tasks of all jobs share; helper/batch.rs |
 //! | `Row`, `Trace` | `runner_began`, `runner_started`, `runner_ended` of queue/log.rs |
 //! | `Kill9`, `OrphanEnds` | the worker dies, its connections close, runner and helper end the commands by the kill escalation |
 //! | `Survives`, `Row::Held` | `tree = 'left'`: `candidates::held`, `recover::release` |
@@ -51,7 +52,7 @@ use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use moves::Action;
 use rules::{Rules, Spec, World};
-use state::{At, Budget, Command, HAND, Job, Record, State, UNIT, each};
+use state::{At, Batch, Budget, Command, HAND, Job, Record, State, UNIT, each};
 use steps::busy;
 
 const NO_LOST_WAKE_UP: &str = "no wake-up is lost";
@@ -62,6 +63,7 @@ const TERMINAL_IS_FINAL: &str = "no terminal state is left";
 const NEVER_STARTS: &str = "an ended job never starts";
 const ANSWERED: &str = "every cancel request is answered";
 const AGREES: &str = "record and state agree";
+const ONLY_ITS_OWN: &str = "a cancellation ends only its own commands";
 const NOTHING_LEFT: &str = "no process of a cancelled job runs";
 
 impl Model for World {
@@ -115,6 +117,7 @@ fn promises() -> Vec<Property<World>> {
             !s.violations.left_a_terminal_state
         }),
         always(NEVER_STARTS, |_, s| !s.violations.started_after_its_end),
+        always(ONLY_ITS_OWN, |_, s| !s.violations.ended_by_another),
         always(ANSWERED, |world, s| {
             !s.jobs
                 .iter()
@@ -178,6 +181,16 @@ fn witnesses() -> Vec<Property<World>> {
         some("a second worker is refused", |_, s| {
             s.workers[UNIT].restart && s.workers[HAND].jobs != 0
         }),
+        some("a batch of two", |_, s| {
+            s.batch == Batch::Open
+                && s.mask(|job| job.command == Command::Running).count_ones() == 2
+        }),
+        some("one of a batch is cancelled", |_, s| {
+            s.jobs[0].command == Command::Ending && s.jobs[1].command == Command::Running
+        }),
+        some("a batch closes and another opens", |_, s| {
+            s.batch == Batch::Closing && s.jobs.iter().any(|job| job.command == Command::Spawned)
+        }),
         some("paused with a queue", |world, s| {
             s.paused && s.queued() != 0 && world.is_quiet(s)
         }),
@@ -208,6 +221,7 @@ const NOTHING_GOES_WRONG: Budget = Budget {
     unkillable: 0,
     pauses: 0,
     by_hand: 0,
+    helper_deaths: 0,
 };
 
 /// Jobs of two servers, and between them a job that runs alone.
@@ -303,6 +317,25 @@ fn unkillable() -> World {
     ];
 
     World::new(&[ONE, ONE, TWO], 2, budget, witnesses)
+}
+
+/// Two servers whose commands share a connection to the helper, which may die.
+fn batch() -> World {
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        helper_deaths: 1,
+        ..NOTHING_GOES_WRONG
+    };
+
+    let witnesses = &[
+        "all ends well",
+        "a batch of two",
+        "one of a batch is cancelled",
+        "a batch closes and another opens",
+    ];
+
+    World::new(&[ONE_TWICE, TWO], 2, budget, witnesses).with_batches()
 }
 
 /// Claiming is paused and resumed.
@@ -421,6 +454,11 @@ fn an_unkillable_process_keeps_all_promises() {
 }
 
 #[test]
+fn a_shared_connection_keeps_all_promises() {
+    holds("batch", &batch());
+}
+
+#[test]
 fn a_pause_keeps_all_promises() {
     holds("paused", &paused());
 }
@@ -502,6 +540,9 @@ rules_that_matter! {
     cancelled_jobs_start_nothing in one_slot keeps NOTHING_LEFT;
     cancel_waits_for_the_ends in one_slot keeps NOTHING_LEFT;
     late_connections_are_cancelled in one_slot keeps ANSWERED;
+    a_closed_batch_takes_no_more in batch keeps NO_JOB_LEFT_BEHIND;
+    a_cancellation_ends_one_operation in batch keeps ONLY_ITS_OWN;
+    a_broken_batch_ends_its_operations in batch keeps NO_JOB_LEFT_BEHIND;
     running_becomes_failed in one_slot keeps NO_DOUBLE_RUN;
     waits_for_the_dead in one_slot keeps NO_CONFLICT;
     rows_are_lost_after_the_wait in one_slot keeps NO_CONFLICT;

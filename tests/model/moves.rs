@@ -1,7 +1,7 @@
 //! The actions of the model, and when each is possible.
 
 use super::rules::World;
-use super::state::{At, Client, Command, HAND, Job, Phase, Row, State, UNIT, each};
+use super::state::{At, Batch, Client, Command, HAND, Job, Phase, Row, State, UNIT, each};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -36,6 +36,10 @@ pub enum Action {
     OrphanEnds(usize),
     Survives(usize),
     DiesLater(usize),
+    /// The shared connection: the worker closes it, the helper ends, the helper dies.
+    BatchCloses,
+    BatchEnds,
+    HelperDies,
     /// The cleaner's thread reports.
     Report(usize),
 }
@@ -71,6 +75,10 @@ impl World {
                         && each(mask).any(|job| s.jobs[job].has_command()) => {}
                 _ => out.push(A::Step(at)),
             }
+        }
+
+        if s.batch == Batch::Closing {
+            out.push(A::BatchEnds);
         }
 
         let unit = &s.workers[UNIT];
@@ -126,6 +134,14 @@ impl World {
 
             when(job.unkillable, A::DiesLater(at));
         }
+
+        let in_batch = |job: &Job| matches!(job.command, Command::Running | Command::Ending);
+        let is_unused = !s.jobs.iter().any(in_batch);
+        when(s.batch == Batch::Open && is_unused, A::BatchCloses);
+        when(
+            s.batch != Batch::None && s.left.helper_deaths > 0,
+            A::HelperDies,
+        );
 
         for (at, worker) in s.workers.iter().enumerate() {
             let is_idle = worker.at == At::Wait && worker.jobs == 0 && !worker.stopping;

@@ -26,15 +26,19 @@ pub struct Rules {
     pub checks_cancellations_without_free_slots: bool,
     pub checks_the_socket_before_exit: bool,
     pub checks_the_queue_before_exit: bool,
-    // queue/{claim,turn}.rs
+    // queue/{claim,tick}.rs
     pub claim_is_guarded_by_queued: bool,
     pub claim_asks_the_schedule: bool,
     pub unkillable_processes_hold_their_target: bool,
     pub finish_is_guarded_by_running: bool,
     pub cancelled_jobs_start_nothing: bool,
-    // cancel/tracker.rs, queue/hands.rs
+    // cancel/tracker.rs, queue/context.rs
     pub cancel_waits_for_the_ends: bool,
     pub late_connections_are_cancelled: bool,
+    // wire/session.rs, helper/batch.rs
+    pub a_closed_batch_takes_no_more: bool,
+    pub a_cancellation_ends_one_operation: bool,
+    pub a_broken_batch_ends_its_operations: bool,
     // queue/{recover,log}.rs, cancel/recover.rs
     pub running_becomes_failed: bool,
     pub waits_for_the_dead: bool,
@@ -66,6 +70,9 @@ impl Rules {
         cancelled_jobs_start_nothing: true,
         cancel_waits_for_the_ends: true,
         late_connections_are_cancelled: true,
+        a_closed_batch_takes_no_more: true,
+        a_cancellation_ends_one_operation: true,
+        a_broken_batch_ends_its_operations: true,
         running_becomes_failed: true,
         waits_for_the_dead: true,
         rows_are_lost_after_the_wait: true,
@@ -89,6 +96,8 @@ pub struct World {
     pub specs: &'static [Spec],
     pub slots: u32,
     pub budget: Budget,
+    /// Whether the commands of all jobs share a connection.
+    pub batches: bool,
     /// What must be reachable, so that the promises are not empty.
     pub witnesses: &'static [&'static str],
     /// Indexed by the masks of running and of waiting jobs: which may start, from
@@ -127,6 +136,7 @@ impl World {
             specs,
             slots,
             budget,
+            batches: false,
             witnesses,
             startable,
         }
@@ -136,6 +146,13 @@ impl World {
         Self {
             rules,
             ..self.clone()
+        }
+    }
+
+    pub fn with_batches(self) -> Self {
+        Self {
+            batches: true,
+            ..self
         }
     }
 

@@ -36,6 +36,17 @@ pub enum Command {
     Ended {
         ok: bool,
     },
+    /// Only with a broken rule: it was added to a batch that takes no more, so it gets no answer.
+    Lost,
+}
+
+/// The connection that the commands of all jobs share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Batch {
+    None,
+    Open,
+    /// The worker has sent its last line.
+    Closing,
 }
 
 /// The row in `runners`, with the control group.
@@ -156,6 +167,7 @@ pub struct Budget {
     pub unkillable: u8,
     pub pauses: u8,
     pub by_hand: u8,
+    pub helper_deaths: u8,
 }
 
 /// What must never happen.
@@ -164,6 +176,8 @@ pub struct Violations {
     pub left_a_terminal_state: bool,
     pub ran_twice: bool,
     pub started_after_its_end: bool,
+    /// A command ended because another job was cancelled.
+    pub ended_by_another: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -177,6 +191,7 @@ pub struct State {
     /// A change was committed, and no worker was notified or will check: only the poller repairs
     /// it.
     pub unnotified: bool,
+    pub batch: Batch,
     pub left: Budget,
     pub violations: Violations,
 }
@@ -232,6 +247,7 @@ impl State {
             paused: false,
             resume_pending: false,
             unnotified: false,
+            batch: Batch::None,
             left: budget,
             violations: Violations::default(),
         }

@@ -5,7 +5,7 @@ use left4me::domain::job::JobState::{Cancelled, Cancelling, Failed, Queued, Runn
 use super::moves::Action;
 use super::rules::World;
 use super::state::{
-    At, Client, Command, HAND, JOBS, Job, Phase, Record, Row, State, UNIT, Worker, each,
+    At, Batch, Client, Command, HAND, JOBS, Job, Phase, Record, Row, State, UNIT, Worker, each,
 };
 use Action as A;
 
@@ -97,7 +97,10 @@ impl World {
             A::Connect(job) => self.connect(s, job),
             A::Trace(job) => s.jobs[job].row = Row::Open,
             A::EndsByItself(job) => ended(s, job, true, Row::None),
-            A::EndsOnSignal(job) => ended(s, job, false, Row::None),
+            A::EndsOnSignal(job) => self.ends_on_signal(s, job),
+            A::BatchCloses => s.batch = Batch::Closing,
+            A::BatchEnds => s.batch = Batch::None,
+            A::HelperDies => self.helper_dies(s),
             A::OrphanEnds(job) => s.jobs[job].command = Command::None,
             A::Survives(job) => {
                 s.left.unkillable -= 1;
@@ -152,6 +155,7 @@ impl World {
             job.phase = Phase::None;
         }
 
+        s.batch = Batch::None;
         s.workers[UNIT] = Worker {
             restart: self.rules.restarts_on_failure,
             ..Worker::DOWN
@@ -168,14 +172,45 @@ impl World {
         job.begun |= bit;
         let is_cancelled =
             stopping || job.phase != Phase::None && self.rules.late_connections_are_cancelled;
-        job.command = if is_cancelled {
-            Command::Ending
-        } else {
-            Command::Running
+        let is_lost = s.batch == Batch::Closing && !self.rules.a_closed_batch_takes_no_more;
+        job.command = match (is_lost, is_cancelled) {
+            (true, _) => Command::Lost,
+            (false, true) => Command::Ending,
+            (false, false) => Command::Running,
         };
 
         if self.rules.commands_write_their_row_first {
             job.row = Row::Open;
+        }
+
+        // A closing one stays beside the new one until the helper has ended.
+        if self.batches && !is_lost {
+            s.batch = Batch::Open;
+        }
+    }
+
+    /// The helper ends the operation of a cancelled job, and no other one of its batch.
+    fn ends_on_signal(&self, s: &mut State, job: usize) {
+        ended(s, job, false, Row::None);
+        if self.batches && !self.rules.a_cancellation_ends_one_operation {
+            for other in each(s.mask(|job| job.command == Command::Running)) {
+                s.violations.ended_by_another = true;
+                ended(s, other, false, Row::None);
+            }
+        }
+    }
+
+    /// The connection breaks, and with it every operation of the batch.
+    fn helper_dies(&self, s: &mut State) {
+        s.left.helper_deaths -= 1;
+        s.batch = Batch::None;
+        let in_batch = s.mask(|job| matches!(job.command, Command::Running | Command::Ending));
+        for job in each(in_batch) {
+            if self.rules.a_broken_batch_ends_its_operations {
+                ended(s, job, false, Row::None);
+            } else {
+                s.jobs[job].command = Command::Lost;
+            }
         }
     }
 
