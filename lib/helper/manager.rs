@@ -10,6 +10,7 @@
 mod calls;
 mod jobs;
 mod private_bus;
+mod unlinks;
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -34,6 +35,7 @@ use crate::wire::batch::BatchVerb;
 pub(super) use calls::Failure;
 use calls::{Bus, Done, message};
 use jobs::Jobs;
+use unlinks::{Changes, Unlinks};
 
 /// Reloads PID 1 a moment after it was started last.
 const RELOAD: &str = "left4me-reload.timer";
@@ -57,9 +59,6 @@ pub(super) enum Ask {
     /// Forget this operation. What PID 1 has begun, it finishes.
     Abandon(InstanceName),
 }
-
-/// The type, symlink and target of each change.
-type Changes = Vec<(String, String, String)>;
 
 /// What happened to one server.
 pub(super) struct Report {
@@ -186,6 +185,7 @@ struct Systemd {
     jobs: Jobs,
     starts: Semaphore,
     stops: Semaphore,
+    unlinks: Unlinks,
     /// Symlinks were changed since PID 1 read them last.
     changed: AtomicBool,
 }
@@ -206,6 +206,7 @@ impl Systemd {
             jobs,
             starts: Semaphore::new(2.max(STARTS_PER_PROCESSOR * processors)),
             stops: Semaphore::new(STOPS),
+            unlinks: Unlinks::default(),
             changed: AtomicBool::new(false),
         })
     }
@@ -217,7 +218,13 @@ impl Systemd {
             BatchVerb::Show => Ok(()),
         };
 
-        match self.bus.observe(server).await {
+        // Without a question that PID 1 answers from the disk.
+        let enabled = match (verb, &end) {
+            (BatchVerb::Enable, Ok(())) => Some("enabled"),
+            (BatchVerb::Disable, Ok(())) => Some("disabled"),
+            _ => None,
+        };
+        match self.bus.observe(server, enabled).await {
             Ok(observation) => reporter.send(server, What::Observed(observation)),
             // Whoever asks with `show` gets the reason.
             Err(failure) if verb == BatchVerb::Show => return Err(failure),
@@ -262,22 +269,18 @@ impl Systemd {
         let body = (vec![unit], false, false);
         let reply = self.bus.call("EnableUnitFiles", &body).await?;
         let changes = reply.body().deserialize::<(bool, Changes)>();
-        self.note(changes.map(|(_, changes)| changes));
+        if changes.is_ok_and(|(_, changes)| !changes.is_empty()) {
+            self.changed.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 
     /// Removes the symlink.
     async fn unlink(&self, unit: &str) -> Done {
-        let body = (vec![unit], false);
-        let reply = self.bus.call("DisableUnitFiles", &body).await?;
-        self.note(reply.body().deserialize());
-        Ok(())
-    }
-
-    fn note(&self, changes: zbus::Result<Changes>) {
-        if changes.is_ok_and(|changes| !changes.is_empty()) {
+        if self.unlinks.remove(&self.bus, unit).await? {
             self.changed.store(true, Ordering::Relaxed);
         }
+        Ok(())
     }
 
     /// Fails for a unit that is not loaded; then there is nothing to reset.

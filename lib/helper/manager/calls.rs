@@ -72,7 +72,12 @@ impl Bus {
     }
 
     /// The properties of the unit that the worker needs, as `show` prints them.
-    pub(super) async fn observe(&self, server: &InstanceName) -> Done<Observation> {
+    /// `enabled`: whether it starts at boot, if that is known.
+    pub(super) async fn observe(
+        &self,
+        server: &InstanceName,
+        enabled: Option<&str>,
+    ) -> Done<Observation> {
         let (at, unit) = (Moment::now(), server_unit(server));
         let mut asked = Vec::new();
         for (interface, property) in PROPERTIES {
@@ -83,10 +88,11 @@ impl Bus {
             asked.push((property, value));
         }
 
-        // The property UnitFileState is as old as the last reload.
-        let state = self.call("GetUnitFileState", &(unit.as_str())).await;
-        let state: Option<String> = state.ok().and_then(|reply| reply.body().deserialize().ok());
-        let mut properties = vec![format!("UnitFileState={}", state.unwrap_or_default())];
+        let enabled = match enabled {
+            Some(enabled) => enabled.to_owned(),
+            None => self.unit_file_state(&unit).await,
+        };
+        let mut properties = vec![format!("UnitFileState={enabled}")];
 
         for (property, value) in asked {
             let value = value.await.map_err(|error| Failure::of(1, error))?;
@@ -94,6 +100,13 @@ impl Bus {
             properties.extend(text(&value).map(|text| format!("{property}={text}")));
         }
         Ok(Observation { at, properties })
+    }
+
+    /// The property UnitFileState would be as old as the last reload.
+    async fn unit_file_state(&self, unit: &str) -> String {
+        let reply = self.call("GetUnitFileState", &(unit)).await;
+        let state = reply.ok().and_then(|reply| reply.body().deserialize().ok());
+        state.unwrap_or_default()
     }
 
     pub(super) async fn property(
