@@ -185,6 +185,7 @@ fn accepting(c: &mut Criterion) {
                 operation: Operation::Restart,
                 targets: Targets::Named(names.clone()),
                 unique: false,
+                rolling: None,
                 requester: Requester::local("x"),
             },
             |request| enqueue(&mut db, &request, 5).expect("accepted"),

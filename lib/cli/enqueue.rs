@@ -1,5 +1,6 @@
 //! `left4me-job enqueue`: queues a job, wakes the worker, and waits or follows on request.
 
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 
 use crate::base::names::ServerRef;
@@ -14,6 +15,7 @@ use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 Examples:
   left4me-job enqueue install --follow
   left4me-job enqueue start --server 1 --server Friday --wait
+  left4me-job enqueue restart --all --rolling 5 --follow
   left4me-job enqueue update --unique        for timers: no second job while one is unfinished
 
 Prints the job's id. Ctrl-C stops waiting; the job keeps running.")]
@@ -31,6 +33,10 @@ pub struct EnqueueArgs {
     /// All servers
     #[arg(long)]
     all: bool,
+    /// Work on at most N servers at a time. After a restart or reset that failed, the servers that
+    /// wait for it are left as they are
+    #[arg(long, value_name = "N")]
+    rolling: Option<NonZeroU16>,
     /// If the same job is queued or running, return that job instead of adding one
     #[arg(long)]
     unique: bool,
@@ -57,6 +63,7 @@ pub fn run(context: &mut Context, args: &EnqueueArgs) -> Result<ExitCode> {
         operation: args.operation,
         targets,
         unique: args.unique,
+        rolling: args.rolling,
         requester: Requester::local(&requested_by),
     };
 

@@ -37,33 +37,69 @@ impl Plan {
         self.tasks.len() - 1
     }
 
-    /// Adds tasks of one server, each of which needs the success of the one before.
-    fn chain(&mut self, server: ServerId, kinds: &[TaskKind]) {
-        let mut last = None;
+    /// Adds tasks of one server, each of which needs the success of the one before, and the first
+    /// one `after`. Gives the position of the last one.
+    fn chain(
+        &mut self,
+        server: ServerId,
+        kinds: &[TaskKind],
+        after: Option<(usize, Needs)>,
+    ) -> Option<usize> {
+        let mut needed = after;
         for &kind in kinds {
-            let after = last
-                .map(|task| (task, Needs::Success))
-                .into_iter()
-                .collect();
-            last = Some(self.push(kind, Some(server), after));
+            let task = self.push(kind, Some(server), needed.into_iter().collect());
+            needed = Some((task, Needs::Success));
         }
+        needed.map(|(task, _)| task)
     }
 }
 
 /// The plan of `operation` on `targets`. An update has no targets: `running` are the servers to
 /// stop and to start again. Other operations ignore `running`.
 pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) -> Plan {
-    use TaskKind::{
-        Initialize, InstallRuntime, PurgeInstance, PurgeUpper, Start, StartIfRan, Stop,
+    let mut plan = Plan::default();
+    match operation {
+        Operation::Install => {
+            plan.push(TaskKind::InstallRuntime, None, Vec::new());
+        }
+        Operation::Update => return update(running),
+        _ => {
+            for &server in targets {
+                plan.chain(server, of_server(operation), None);
+            }
+        }
+    }
+
+    plan
+}
+
+/// The plan of `operation` on `targets`, at most `at_once` servers at a time: each server waits for
+/// the one so many places before it. After a restart or reset that fails, the servers that wait for
+/// it are left as they are; other operations go on.
+pub fn rolling(operation: Operation, targets: &[ServerId], at_once: usize) -> Plan {
+    let needs = match operation {
+        Operation::Restart | Operation::Reset => Needs::Success,
+        _ => Needs::End,
     };
 
     let mut plan = Plan::default();
-    let chain: &[TaskKind] = match operation {
-        Operation::Install => {
-            plan.push(InstallRuntime, None, Vec::new());
-            return plan;
-        }
-        Operation::Update => return update(running),
+    let mut last_tasks: Vec<Option<usize>> = Vec::new();
+    for (at, &server) in targets.iter().enumerate() {
+        let before = at.checked_sub(at_once.max(1));
+        let before = before.and_then(|before| last_tasks[before]);
+        let after = before.map(|task| (task, needs));
+        last_tasks.push(plan.chain(server, of_server(operation), after));
+    }
+
+    plan
+}
+
+/// The tasks of one server, in order; none for an operation on the game files.
+fn of_server(operation: Operation) -> &'static [TaskKind] {
+    use TaskKind::{Initialize, PurgeInstance, PurgeUpper, Start, StartIfRan, Stop};
+
+    match operation {
+        Operation::Install | Operation::Update => &[],
         Operation::Initialize => &[Initialize],
         // Each start initializes first, so that a blueprint's changes apply.
         Operation::Start => &[Initialize, Start],
@@ -71,13 +107,7 @@ pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) ->
         Operation::Restart => &[Stop, Initialize, Start],
         Operation::Reset => &[Stop, PurgeUpper, Initialize, StartIfRan],
         Operation::Delete => &[Stop, PurgeInstance],
-    };
-
-    for &server in targets {
-        plan.chain(server, chain);
     }
-
-    plan
 }
 
 /// Stops in parallel, then installs, then starts again. The starts need the install's end, not its
@@ -184,6 +214,39 @@ mod tests {
         );
 
         assert_eq!(shape(Operation::Update, &[], &[]), ["install-runtime<"]);
+    }
+
+    #[test]
+    fn a_rolling_restart_works_on_so_many_servers_at_a_time() {
+        let ids: Vec<_> = (1..=4).map(ServerId).collect();
+        let waits = |operation, at_once| -> Vec<_> {
+            let tasks = rolling(operation, &ids, at_once).tasks;
+            let first = tasks
+                .chunks(tasks.len() / 4)
+                .map(|chunk| chunk[0].after.clone());
+            first.collect()
+        };
+
+        use Needs::{End, Success};
+        let none = Vec::new();
+        assert_eq!(
+            waits(Operation::Restart, 2),
+            [
+                none.clone(),
+                none.clone(),
+                vec![(2, Success)],
+                vec![(5, Success)]
+            ]
+        );
+        assert_eq!(
+            waits(Operation::Stop, 1),
+            [none.clone(), vec![(0, End)], vec![(1, End)], vec![(2, End)]]
+        );
+        assert_eq!(
+            rolling(Operation::Start, &ids, 9),
+            plan(Operation::Start, &ids, &[]),
+            "nothing waits"
+        );
     }
 
     proptest! {

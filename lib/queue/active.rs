@@ -234,16 +234,6 @@ impl ActiveJob {
         }
     }
 
-    /// How many slots the `chosen` tasks take, given by position: those that the helper does in one
-    /// batch take one together.
-    pub fn slots(&self, chosen: impl Fn(usize) -> bool) -> usize {
-        let is_batched = |at: &usize| self.tasks[*at].is_batched();
-        let (batched, others): (Vec<_>, Vec<_>) = (0..self.tasks.len())
-            .filter(|&at| chosen(at))
-            .partition(is_batched);
-        others.len() + usize::from(!batched.is_empty())
-    }
-
     /// The tasks whose threads the worker no longer waits for, and what they may still work on.
     pub fn abandoned(&self) -> Vec<(TaskId, Candidate)> {
         let is_abandoned =

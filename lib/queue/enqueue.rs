@@ -1,6 +1,8 @@
 //! Accepts jobs. One transaction writes the rows; then a one-byte datagram wakes the worker. Only
 //! the rows count; a lost datagram loses no job.
 
+use std::num::NonZeroU16;
+
 use serde::Serialize;
 
 use crate::base::names::{JobId, RequestKey, ServerId, ServerRef, UserId};
@@ -10,7 +12,7 @@ use crate::db::jobs::{self, Job, NewJob};
 use crate::db::{Db, request_keys, servers};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::domain::plan::plan;
+use crate::domain::plan;
 
 /// Which servers a job is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct JobRequest<'a> {
     pub targets: Targets,
     /// If the same job is already queued or running, return that one.
     pub unique: bool,
+    /// At most so many servers at a time; all at once by default.
+    pub rolling: Option<NonZeroU16>,
     pub requester: Requester<'a>,
 }
 
@@ -79,6 +83,10 @@ pub fn enqueue(db: &mut Db, request: &JobRequest<'_>, now: i64) -> Result<Accept
         if let Some(job) = repeated(tx, &request.requester, now)? {
             if job.operation != request.operation.as_str()
                 || job.servers != targets
+                || rolling_of(&job)
+                    != request
+                        .rolling
+                        .filter(|&n| usize::from(n.get()) < targets.len())
                 || job.retry_of.is_some()
             {
                 return Err(reused(&job));
@@ -92,15 +100,13 @@ pub fn enqueue(db: &mut Db, request: &JobRequest<'_>, now: i64) -> Result<Accept
             return accepted(tx, job_id, false);
         }
 
-        let id = accept(
-            tx,
-            request.operation,
-            &targets,
-            &request.requester,
-            None,
-            now,
-        )?;
-
+        let task = Accept {
+            operation: request.operation,
+            targets: &targets,
+            rolling: request.rolling,
+            retry_of: None,
+        };
+        let id = accept(tx, &task, &request.requester, now)?;
         accepted(tx, id, true)
     })
 }
@@ -159,7 +165,13 @@ pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Res
             }
         }
 
-        let new = accept(tx, operation, &job.servers, requester, Some(id), now)?;
+        let task = Accept {
+            operation,
+            targets: &job.servers,
+            rolling: rolling_of(&job),
+            retry_of: Some(id),
+        };
+        let new = accept(tx, &task, requester, now)?;
         accepted(tx, new, true)
     })
 }
@@ -188,6 +200,12 @@ fn accepted(tx: &rusqlite::Connection, job_id: JobId, added: bool) -> Result<Acc
 /// The ids of the servers, ascending and without duplicates.
 fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<ServerId>> {
     let operation = request.operation;
+    if request.rolling.is_some() && operation.is_exclusive() {
+        return Err(Error::usage(format!(
+            "{operation} cannot be rolling: it is for the game files that all servers share"
+        )));
+    }
+
     let mut ids: Vec<ServerId> = match &request.targets {
         Targets::None if operation.is_exclusive() => return Ok(Vec::new()),
         Targets::None => {
@@ -219,14 +237,43 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
     Ok(ids)
 }
 
+/// How many servers at a time the plan of a job works on: the distance between two servers of which
+/// one waits for the other. None if no server waits.
+fn rolling_of(job: &Job) -> Option<NonZeroU16> {
+    let place = |server: ServerId| job.servers.iter().position(|&other| other == server);
+    let of_task = |id| {
+        let task = job.tasks.iter().find(|task| task.id == id)?;
+        place(task.server?)
+    };
+
+    job.tasks.iter().find_map(|task| {
+        let own = place(task.server?)?;
+        let other = task.depends_on.iter().find_map(|&id| of_task(id))?;
+        NonZeroU16::new(u16::try_from(own.checked_sub(other)?).ok()?)
+    })
+}
+
+/// What a new job is to do.
+struct Accept<'a> {
+    operation: Operation,
+    targets: &'a [ServerId],
+    rolling: Option<NonZeroU16>,
+    retry_of: Option<JobId>,
+}
+
 fn accept(
     tx: &rusqlite::Connection,
-    operation: Operation,
-    targets: &[ServerId],
+    task: &Accept<'_>,
     requester: &Requester<'_>,
-    retry_of: Option<JobId>,
     now: i64,
 ) -> Result<JobId> {
+    let &Accept {
+        operation,
+        targets,
+        rolling,
+        retry_of,
+    } = task;
+
     // An update also stops and starts the servers that should be running.
     let running = if operation == Operation::Update {
         servers::all_that_should_run(tx)?
@@ -234,7 +281,10 @@ fn accept(
         Vec::new()
     };
 
-    let plan = plan(operation, targets, &running);
+    let plan = match rolling {
+        Some(at_once) => plan::rolling(operation, targets, at_once.get().into()),
+        None => plan::plan(operation, targets, &running),
+    };
     let new = NewJob {
         operation,
         targets,

@@ -18,6 +18,7 @@ pub mod log;
 pub mod observe;
 pub mod recover;
 pub mod run;
+pub mod slots;
 mod stay_up;
 pub mod tick;
 pub mod tick_state;

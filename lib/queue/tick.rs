@@ -14,11 +14,12 @@ use crate::db::{events, servers, tasks};
 use crate::domain::operation::Operation;
 use crate::domain::schedule::Candidate;
 use crate::domain::task::{Readiness, TaskKind, TaskState};
-use crate::queue::active::{ActiveJob, ActiveTask};
+use crate::queue::active::ActiveJob;
 use crate::queue::claim;
 use crate::queue::finish::{fail_unreadable, finish_jobs};
 use crate::queue::journal::Started;
 use crate::queue::observe::{self, Cause};
+use crate::queue::slots::Slots;
 use crate::queue::tick_state::{Tick, TickResult};
 use crate::queue::waiting::Waiting;
 use crate::queue::work::{Ended, Work};
@@ -26,7 +27,7 @@ use crate::queue::work::{Ended, Work};
 /// What the worker remembers between ticks.
 pub struct Engine {
     worker: String,
-    slots: usize,
+    slots: Slots,
     jobs: Vec<ActiveJob>,
     ended: Vec<Ended>,
     /// Tasks that only wait and take no slot.
@@ -39,7 +40,7 @@ pub struct Engine {
 impl Engine {
     /// Creates a worker without jobs. `worker` is its fencing name: no other run of any worker has
     /// it.
-    pub fn new(worker: String, slots: usize, waiting: Waiting) -> Self {
+    pub fn new(worker: String, slots: Slots, waiting: Waiting) -> Self {
         Self {
             worker,
             slots,
@@ -70,7 +71,7 @@ impl Engine {
 
     /// How many slots are taken.
     pub fn running_tasks(&self) -> usize {
-        running(&self.jobs, &self.waiting)
+        self.slots.taken(&self.jobs, &self.waiting)
     }
 
     /// Whether jobs are active, or threads continue that the worker no longer waits for.
@@ -89,7 +90,7 @@ impl Engine {
 
     /// Whether a slot is free for another job.
     pub fn has_room(&self) -> bool {
-        self.running_tasks() < self.slots
+        self.running_tasks() < self.slots.count
     }
 
     /// Begins a tick: records the tasks that ended since the last one.
@@ -134,7 +135,8 @@ impl Engine {
 
     fn claim(&self, tick: &mut Tick<'_>) -> Result<()> {
         // Ready tasks of active jobs take free slots before new jobs do.
-        let free = self.slots.saturating_sub(wanted(&tick.jobs, &self.waiting));
+        let wanted = self.slots.wanted(&tick.jobs, &self.waiting);
+        let free = self.slots.count.saturating_sub(wanted);
         let abandoned = self.abandoned_by(&tick.jobs);
 
         for id in claim::claim(tick.tx, &self.worker, free, &abandoned, tick.now)? {
@@ -156,18 +158,16 @@ impl Engine {
     /// the helper does in one batch take one slot together: the helper bounds them. The input of a task is
     /// read here, so changes of a blueprint count until then.
     fn start_tasks(&self, tick: &mut Tick<'_>) -> Result<()> {
-        let mut free = self
-            .slots
-            .saturating_sub(running(&tick.jobs, &self.waiting));
+        let taken = self.slots.taken(&tick.jobs, &self.waiting);
+        let mut free = self.slots.count.saturating_sub(taken);
         // Nothing is known about an unknown operation, whatever tasks its job has.
         for job in tick.jobs.iter_mut().filter(|job| job.operation.is_ok()) {
-            let in_batch = |task: &ActiveTask| task.is_batched() && takes_slot(task, &self.waiting);
-            let mut has_batch = job.tasks.iter().any(in_batch);
+            let mut has_batch = self.slots.has_batch(job, &self.waiting);
 
             for at in 0..job.tasks.len() {
                 // It takes no slot of its own if it joins a batch.
-                let is_batched = job.tasks[at].is_batched();
-                let needed = usize::from(!(is_batched && has_batch));
+                let is_shared = self.slots.is_shared(&job.tasks[at]);
+                let needed = usize::from(!(is_shared && has_batch));
 
                 if needed <= free
                     && job.readiness(at) == Some(Readiness::Ready)
@@ -175,7 +175,7 @@ impl Engine {
                 {
                     job.tasks[at].state = TaskState::Running;
                     free -= needed;
-                    has_batch |= is_batched;
+                    has_batch |= is_shared;
                     tick.result.to_start.push(work(tick.tx, job, at));
                 }
             }
@@ -183,25 +183,6 @@ impl Engine {
 
         Ok(())
     }
-}
-
-fn takes_slot(task: &ActiveTask, waiting: &Waiting) -> bool {
-    task.is_running() && !waiting.has(task.id)
-}
-
-/// The number of slots that running tasks take.
-fn running(jobs: &[ActiveJob], waiting: &Waiting) -> usize {
-    let of_job = |job: &ActiveJob| job.slots(|at| takes_slot(&job.tasks[at], waiting));
-    jobs.iter().map(of_job).sum()
-}
-
-/// The number of slots that running and ready tasks take.
-fn wanted(jobs: &[ActiveJob], waiting: &Waiting) -> usize {
-    let of_job = |job: &ActiveJob| {
-        let is_ready = |at| job.readiness(at) == Some(Readiness::Ready);
-        job.slots(|at| takes_slot(&job.tasks[at], waiting) || is_ready(at))
-    };
-    jobs.iter().map(of_job).sum()
 }
 
 /// Loads a job that was just claimed, with its tasks.

@@ -21,6 +21,7 @@ use crate::queue::context::{Connections, WorkerContext};
 use crate::queue::journal::Started;
 use crate::queue::log::{self, Writer};
 use crate::queue::observe::{self, StateReport};
+use crate::queue::slots::Slots;
 use crate::queue::tick::Engine;
 use crate::queue::waiting::Waiting;
 use crate::queue::wake::Waker;
@@ -111,7 +112,7 @@ impl Scheduler {
         let pauses = cli.cleaning.clean_retry_seconds.clone();
         let scheduler = Self {
             db,
-            engine: Engine::new(worker_id(), cli.own.slots(), context.waiting.clone()),
+            engine: Engine::new(worker_id(), Slots::of(&cli.own), context.waiting.clone()),
             tracker: Tracker::new(cli.grace.duration(), pauses),
             context,
             reporter,

@@ -1206,6 +1206,7 @@ fn enqueue(db: &mut Db, server: left4me::base::names::ServerId) -> JobId {
         operation: left4me::domain::operation::Operation::Initialize,
         targets: Targets::Named(vec![name]),
         unique: false,
+        rolling: None,
         requester: Requester::local("racer"),
     };
 

@@ -84,6 +84,7 @@ fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
             operation: Operation::Install,
             targets: Targets::None,
             unique: false,
+            rolling: None,
             requester,
         };
 

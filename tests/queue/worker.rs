@@ -628,3 +628,66 @@ fn a_start_fails_with_the_units_state_when_the_server_is_not_up() {
     host.drain();
     assert_eq!(host.state(id), JobState::Succeeded, "{:?}", host.lines(id));
 }
+
+/// The servers of a job's tasks, with the states of these tasks.
+fn states(job: &serde_json::Value) -> Vec<(i64, String, String)> {
+    let tasks = job["tasks"].as_array().unwrap().iter();
+    let word = |task: &serde_json::Value, key: &str| task[key].as_str().unwrap().to_owned();
+    tasks
+        .map(|task| {
+            let server = task["server"].as_i64().unwrap();
+            (server, word(task, "kind"), word(task, "state"))
+        })
+        .collect()
+}
+
+#[test]
+fn a_rolling_restart_that_fails_leaves_the_rest_running() {
+    let host = TestHost::with_servers(3);
+    let _helper = host.helper(
+        "#!/bin/bash\nread -r request <&3\ncase $request in\n\
+         *disable*'\"1\"'* | *'\"1\"'*disable*) code=1 ;; *) code=0 ;;\nesac\n\
+         printf '%s\\n' '{\"stdout\":\"ActiveState=active\"}' \
+         '{\"stdout\":\"SubState=running\"}' \
+         \"{\\\"exit\\\":$code,\\\"ended_by\\\":\\\"exit\\\",\\\"tree\\\":\\\"empty\\\"}\" >&3\n",
+    );
+
+    let id = host.enqueue(&["restart", "--all", "--rolling", "2"]);
+    host.drain();
+    let job = host.show(id);
+    let of = |server: i64| -> Vec<String> {
+        let tasks = states(&job).into_iter();
+        tasks
+            .filter(|(other, ..)| *other == server)
+            .map(|(_, kind, state)| format!("{kind} {state}"))
+            .collect()
+    };
+
+    assert_eq!(job["state"], "failed");
+    assert_eq!(of(1)[0], "stop failed", "{job}");
+    assert!(
+        of(2).iter().all(|task| task.ends_with("succeeded")),
+        "{job}"
+    );
+    assert!(of(3).iter().all(|task| task.ends_with("skipped")), "{job}");
+
+    // A retry takes them in turn, too.
+    let (_, again) = host.job_json(&["retry", &id.to_string()]);
+    let again = host.show(left4me::base::names::JobId(
+        again["job_id"].as_i64().unwrap(),
+    ));
+    let waits = &again["tasks"][6]["depends_on"];
+    assert_eq!(
+        waits,
+        &serde_json::json!([again["tasks"][2]["id"]]),
+        "{again}"
+    );
+}
+
+#[test]
+fn an_operation_without_servers_cannot_be_rolling() {
+    let host = TestHost::with_servers(1);
+    let (code, _, words) = host.job(&["enqueue", "update", "--rolling", "2"]);
+    assert_eq!(code, 2);
+    assert!(words.contains("update cannot be rolling"), "{words}");
+}

@@ -68,6 +68,7 @@ impl Site {
             operation,
             targets,
             unique: false,
+            rolling: None,
             requester: Requester::local("test"),
         };
 

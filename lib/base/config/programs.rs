@@ -10,10 +10,10 @@ use crate::base::origin::Origin;
 /// The worker's own settings.
 #[derive(clap::Args, Clone, Debug)]
 pub struct WorkerSettings {
-    /// Number of tasks that run at once
-    #[arg(long, env = "LEFT4ME_WORKER_SLOTS", value_name = "LEFT4ME_WORKER_SLOTS", default_value = "4",
+    /// Number of tasks that run at once [default: 4, where a job's starts and stops count as one]
+    #[arg(long, env = "LEFT4ME_WORKER_SLOTS", value_name = "LEFT4ME_WORKER_SLOTS",
           value_parser = whole(1..=256), hide_env_values = true)]
-    pub slots: u32,
+    pub slots: Option<u32>,
     /// Seconds without work after which the worker exits; 0: as soon as the queue is empty
     #[arg(long, env = "LEFT4ME_WORKER_IDLE_SECONDS", value_name = "LEFT4ME_WORKER_IDLE_SECONDS", default_value = "60",
           value_parser = whole(0..=86_400), hide_env_values = true)]
@@ -21,9 +21,16 @@ pub struct WorkerSettings {
 }
 
 impl WorkerSettings {
-    /// Number of tasks that run at once, as a count.
+    /// Number of tasks that run at once.
     pub fn slots(&self) -> usize {
-        usize::try_from(self.slots).unwrap_or(usize::MAX)
+        self.slots
+            .map_or(4, |slots| usize::try_from(slots).unwrap_or(usize::MAX))
+    }
+
+    /// Whether the starts and stops of a job take one slot together, because the helper bounds them
+    /// by what the host can do. A number that an admin has set bounds them, too.
+    pub fn batches_take_one_slot(&self) -> bool {
+        self.slots.is_none()
     }
 }
 

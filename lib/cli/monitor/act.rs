@@ -24,6 +24,7 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
                 operation: *operation,
                 targets: Targets::Named(vec![ServerRef::Id(*server)]),
                 unique: true,
+                rolling: None,
                 requester: Requester::local(&caller),
             };
 

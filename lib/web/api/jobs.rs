@@ -1,6 +1,7 @@
 //! Listing, showing and enqueuing jobs.
 
 use std::fmt;
+use std::num::NonZeroU16;
 
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -118,6 +119,11 @@ pub struct NewJob {
     /// If the same operation on the same servers is queued or running, return that job.
     #[serde(default)]
     unique: bool,
+    /// Work on at most so many servers at a time. After a restart or reset that failed, the servers
+    /// that wait for it are left as they are.
+    #[serde(default)]
+    #[schema(value_type = Option<u16>, minimum = 1, nullable = false)]
+    rolling: Option<NonZeroU16>,
 }
 
 /// A server by id or name.
@@ -190,6 +196,10 @@ impl NewJob {
                      and takes neither servers nor all"
                 );
 
+                return Err(Failure::unprocessable(message));
+            }
+            if self.rolling.is_some() {
+                let message = format!("rolling: {operation} has no servers to take in turn");
                 return Err(Failure::unprocessable(message));
             }
 
@@ -283,6 +293,7 @@ pub async fn enqueue(
             operation: new.operation,
             targets,
             unique: new.unique,
+            rolling: new.rolling,
             requester: viewer.requester(&name, key.as_ref()),
         };
 

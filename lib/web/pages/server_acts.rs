@@ -56,6 +56,7 @@ pub(super) async fn press(
             operation,
             targets,
             unique: server.is_none(),
+            rolling: None,
             requester: viewer.requester(&actor, key.as_ref()),
         };
 
