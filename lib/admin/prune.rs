@@ -103,12 +103,18 @@ fn rules_of(args: &PruneArgs, now: i64, last: Option<i64>) -> Retention {
         };
     }
 
-    // Who names an age means this clock.
-    let clock = match args.older_than {
-        Some(_) => now,
-        None => rules::clock(now, last),
-    };
-    Retention::new(clock, limits)
+    // Who names an age means this clock, and every row.
+    if args.older_than.is_some() {
+        return Retention::new(now, limits).thorough();
+    }
+
+    let clock = rules::clock(now, last);
+    let retention = Retention::new(clock, limits);
+    if rules::is_thorough(clock, last) {
+        retention.thorough()
+    } else {
+        retention
+    }
 }
 
 fn limits_of(settings: &RetentionSettings) -> Limits {

@@ -40,20 +40,43 @@ impl Filter {
         !self.states.is_empty() && self.states.iter().all(|state| !state.is_terminal())
     }
 
-    /// `FROM jobs WHERE …`, in arms of which a job matches at most one.
+    /// Whether every job that the viewer may see matches.
+    fn is_all(&self) -> bool {
+        self.states.is_empty()
+            && self.server.is_none()
+            && self.operation.is_none()
+            && self.requester.is_none()
+    }
+
+    /// `FROM … WHERE …` with the column `id`, in arms of which a job matches at most one. The
+    /// search begins where it finds few jobs that do not match: the user's, the server's, or those
+    /// of an index. Without further conditions it ends with the page and what is counted beyond it.
     fn arms(&self) -> Vec<String> {
-        let mut rule = String::new();
+        let (mut from, mut rule) = ("jobs", String::new());
         match self.viewer {
-            Some(user) if self.is_live() => {
-                rule += &format!(" AND {}", access::may_see("jobs", user))
+            Some(user) if self.is_all() => {
+                let ids = access::last_jobs_of(user, self.part().most());
+                return vec![format!("FROM ({ids})")];
+            }
+            Some(user) if self.is_live() || self.server.is_some() => {
+                rule += &format!(" AND {}", access::may_see("jobs", user));
             }
             Some(user) => rule += &format!(" AND id IN ({})", access::jobs_of(user)),
             None => {}
         }
 
-        if let Some(server) = self.server {
-            rule +=
-                &format!(" AND id IN (SELECT job_id FROM job_targets WHERE server_id = {server})");
+        match self.server {
+            Some(server) if self.is_live() => {
+                rule += &format!(
+                    " AND EXISTS (SELECT 1 FROM job_targets t
+                      WHERE t.job_id = jobs.id AND t.server_id = {server})"
+                );
+            }
+            Some(server) => {
+                from = "job_targets r CROSS JOIN jobs ON jobs.id = r.job_id";
+                rule += &format!(" AND r.server_id = {server}");
+            }
+            None => {}
         }
 
         if let Some(operation) = self.operation {
@@ -66,7 +89,8 @@ impl Filter {
         }
 
         let arms = arms_of(&self.states).into_iter();
-        arms.map(|arm| format!("FROM jobs WHERE {arm}{rule}"))
+        let id = if from == "jobs" { "id" } else { "r.job_id" };
+        arms.map(|arm| format!("FROM (SELECT {id} AS id FROM {from} WHERE {arm}{rule})"))
             .collect()
     }
 }
@@ -116,11 +140,11 @@ pub(super) fn ids(connection: &Connection, filter: &Filter) -> Result<Vec<JobId>
     Ok(ids.into_iter().map(JobId).collect())
 }
 
-/// The same with the total.
+/// The same with the total, which is at most [`Part::most`].
 pub(super) fn page(connection: &Connection, filter: &Filter) -> Result<(Vec<JobId>, i64)> {
     let (arms, part) = (filter.arms(), filter.part());
     let (ids, total) = match filter.viewer {
-        Some(_) if !filter.is_live() => {
+        Some(_) if !filter.is_live() && filter.server.is_none() => {
             paging::part_of_few(connection, &arms.join(" UNION ALL SELECT id "), part)?
         }
         _ => paging::part_of(connection, &arms, "DESC", part)?,

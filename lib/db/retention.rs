@@ -1,6 +1,8 @@
-//! Removes old jobs, logs, events and sessions, in small transactions. [`crate::domain::retention`]
-//! decides what is old; queued and running jobs, and what they or a process that is left need, stay
-//! at any age.
+//! Removes old jobs, logs, events and sessions. [`crate::domain::retention`] decides what is old;
+//! queued and running jobs, and what they or a process that is left need, stay at any age.
+//!
+//! Rows are searched in read transactions, and deleted in small ones with pauses between them, so
+//! that no other program waits for long.
 //!
 //! Other old rows go when a new one of their kind comes: samples (samples.rs), crashes
 //! (crashes.rs), journal lines of crashes (events.rs), request keys (request_keys.rs), and some of
@@ -15,7 +17,8 @@ use crate::base::Result;
 use crate::db::{Db, execute, first, one};
 use crate::domain::retention::{Age, Retention, Verdict};
 
-/// The approximate number of rows that one transaction reads or deletes.
+/// The approximate number of rows that one transaction deletes, and of those that a search finds
+/// at a time.
 const BATCH: i64 = 1000;
 
 /// A task is deleted with its dependencies and runners, so it counts as this many rows.
@@ -43,19 +46,15 @@ pub struct Pruned {
 }
 
 impl Pruned {
-    fn saw(&mut self, at: Option<i64>) {
-        self.oldest = self.oldest.into_iter().chain(at).min();
+    fn saw(&mut self, at: i64) {
+        self.oldest = self.oldest.into_iter().chain([at]).min();
     }
 }
 
 /// When the rules were last applied by [`record_run`], unix ms.
 pub fn last_run(connection: &Connection) -> Result<Option<i64>> {
-    one(
-        connection,
-        "SELECT pruned_at FROM poll WHERE id = 1",
-        [],
-        |row| row.get(0),
-    )
+    let sql = "SELECT pruned_at FROM poll WHERE id = 1";
+    one(connection, sql, [], |row| row.get(0))
 }
 
 /// Records the time by which the rules were applied.
@@ -67,138 +66,237 @@ pub fn record_run(tx: &Connection, at: i64) -> Result<()> {
 /// Counts what [`prune`] would delete. Reads only.
 pub fn count(db: &mut Db, rules: &Retention) -> Result<Pruned> {
     let excess = excess(db, rules)?;
-
-    db.read(|tx| {
-        let mut found = Pruned::default();
-        let mut after = 0;
-        while let Some(job) = next_job(tx, after)? {
-            match rules.of_job(job.age) {
-                Verdict::KeepRest => break,
-                Verdict::Remove if !job.is_needed => {
-                    found.jobs += 1;
-                    found.saw(job.age.ended_at);
-                }
-                _ => {}
-            }
-            after = job.id;
-        }
-
-        after = 0;
-        while let Some(job) = next_log(tx, after)? {
-            match rules.of_log(job.age, job.id <= excess) {
-                Verdict::KeepRest => break,
-                Verdict::Remove => {
-                    let (lines, bytes) = log_size(tx, job.id)?;
-                    found.log_lines += lines;
-                    found.log_bytes += bytes;
-                    found.saw(job.age.ended_at);
-                }
-                Verdict::Keep => {}
-            }
-            after = job.id;
-        }
-
-        after = 0;
-        while let Some(event) = next_event(tx, after)? {
-            match rules.of_event(event.at) {
-                Verdict::KeepRest => break,
-                Verdict::Remove if !event.is_needed => {
-                    found.events += 1;
-                    found.saw(Some(event.at));
-                }
-                _ => {}
-            }
-            after = event.id;
-        }
-
-        if let Some(before) = rules.sessions_before() {
-            let sql = "SELECT count(*) FROM sessions WHERE coalesce(ended_at, expires_at) < ?1";
-            found.sessions = one(tx, sql, [before], |row| row.get(0))?;
-        }
-
-        Ok(found)
-    })
-}
-
-/// Deletes what the rules remove, in transactions of about a thousand rows. An interruption leaves
-/// a consistent file, and the next call continues. Costs little when there is nothing to delete: no
-/// step reads more of the history than it deletes.
-pub fn prune(db: &mut Db, rules: &Retention) -> Result<Pruned> {
-    let excess = excess(db, rules)?;
     let mut done = Pruned::default();
 
-    in_batches(db, |tx, after| drop_jobs(tx, rules, after, &mut done))?;
-    in_batches(db, |tx, after| {
-        drop_logs(tx, rules, excess, after, &mut done)
+    each_batch(db, rules, jobs, |_, found| {
+        for job in found {
+            done.jobs += 1;
+            done.saw(job.at);
+        }
+        Ok(())
     })?;
-    in_batches(db, |tx, after| drop_events(tx, rules, after, &mut done))?;
+
+    each_batch(db, rules, logs(excess), |db, found| {
+        for job in found {
+            let (lines, bytes) = log_size(db.connection(), job.id)?;
+            done.log_lines += lines;
+            done.log_bytes += bytes;
+            done.saw(job.at);
+        }
+        Ok(())
+    })?;
+
+    each_batch(db, rules, events, |_, found| {
+        for event in found {
+            done.events += 1;
+            done.saw(event.at);
+        }
+        Ok(())
+    })?;
+
     if let Some(before) = rules.sessions_before() {
-        in_batches(db, |tx, _| drop_sessions(tx, before, &mut done))?;
+        let sql = "SELECT count(*) FROM sessions WHERE coalesce(ended_at, expires_at) < ?1";
+        done.sessions = one(db.connection(), sql, [before], |row| row.get(0))?;
     }
 
     Ok(done)
 }
 
-/// Runs `batch` in one transaction after another, until it returns none. It gets the id after which
-/// to continue.
-fn in_batches(
-    db: &mut Db,
-    mut batch: impl FnMut(&Connection, i64) -> Result<Option<i64>>,
-) -> Result<()> {
-    let mut next = Some(0);
-    while let Some(after) = next {
-        next = db.write(|tx| batch(tx, after))?;
-        if next.is_some() {
+/// Deletes what the rules remove. An interruption leaves a consistent file, and the next call
+/// continues.
+pub fn prune(db: &mut Db, rules: &Retention) -> Result<Pruned> {
+    let excess = excess(db, rules)?;
+    let mut done = Pruned::default();
+
+    each_batch(db, rules, jobs, |db, found| {
+        drop_all(db, found, |tx, job, left| {
+            drop_job(tx, job, left, &mut done)
+        })
+    })?;
+
+    each_batch(db, rules, logs(excess), |db, found| {
+        drop_all(db, found, |tx, job, left| {
+            drop_lines(tx, job, left, &mut done)
+        })
+    })?;
+
+    each_batch(db, rules, events, |db, found| {
+        drop_all(db, found, |tx, event, left| {
+            drop_event(tx, event, left, &mut done)
+        })
+    })?;
+
+    if let Some(before) = rules.sessions_before() {
+        while drop_sessions(db, before, &mut done)? {
             std::thread::sleep(BREATH);
         }
+    }
+
+    Ok(done)
+}
+
+/// A job or an event that is old.
+#[derive(Clone, Copy)]
+struct Old {
+    id: i64,
+    /// When it ended or happened, unix ms.
+    at: i64,
+}
+
+/// Old rows, and the id after which to continue; none at the end of the search.
+type Batch = (Vec<Old>, Option<i64>);
+
+/// Searches from the first row on and passes what is old to `work`, batch by batch.
+fn each_batch(
+    db: &mut Db,
+    rules: &Retention,
+    search: impl Fn(&Connection, &Retention, i64) -> Result<Batch>,
+    mut work: impl FnMut(&mut Db, &[Old]) -> Result<()>,
+) -> Result<()> {
+    // Rows by hand may have any id.
+    let mut next = Some(i64::MIN);
+    while let Some(after) = next {
+        let (found, then) = db.read(|tx| search(tx, rules, after))?;
+        work(db, &found)?;
+        next = then;
     }
 
     Ok(())
 }
 
-/// A job as the rules see it.
-struct JobRow {
-    id: i64,
-    age: Age,
-    /// A process that is left, or a cancellation that is not done with, needs its rows.
-    is_needed: bool,
+/// Collects old rows until there are enough, or until too many in a row are young.
+struct Search {
+    found: Vec<Old>,
+    young: u32,
 }
 
-/// The first job after `after` of those in `which`, by id.
-fn job_row(tx: &Connection, sql: &str, after: i64) -> Result<Option<JobRow>> {
-    first(tx, sql, [after], |row| {
-        Ok(JobRow {
-            id: row.get(0)?,
-            age: Age {
-                created_at: row.get(1)?,
-                ended_at: row.get(2)?,
-            },
-            is_needed: row.get(3)?,
+impl Search {
+    fn new() -> Self {
+        Self {
+            found: Vec::new(),
+            young: 0,
+        }
+    }
+
+    /// Adds a row that nothing needs. Returns how the search ends with it, if it does.
+    fn add(
+        &mut self,
+        verdict: Verdict,
+        row: Old,
+        rules: &Retention,
+        is_needed: impl FnOnce() -> Result<bool>,
+    ) -> Result<Option<Option<i64>>> {
+        match verdict {
+            Verdict::Young => self.young += 1,
+            Verdict::Remove if !is_needed()? => {
+                self.young = 0;
+                self.found.push(row);
+            }
+            _ => {}
+        }
+
+        let is_full = i64::try_from(self.found.len()).is_ok_and(|count| count >= BATCH);
+        Ok(match is_full {
+            true => Some(Some(row.id)),
+            false => (self.young > rules.patience).then_some(None),
         })
-    })
+    }
 }
 
-/// The columns of [`JobRow`]. Jobs in the list are few, and found by partial indexes.
-const JOB: &str = "id, created_at, finished_at, id IN (
+/// Old jobs.
+fn jobs(tx: &Connection, rules: &Retention, after: i64) -> Result<Batch> {
+    let sql = "SELECT id, created_at, finished_at FROM jobs WHERE id > ?1 ORDER BY id";
+    let mut statement = tx.prepare_cached(sql)?;
+    let mut rows = statement.query([after])?;
+
+    let mut search = Search::new();
+    while let Some(row) = rows.next()? {
+        let age = Age {
+            created_at: row.get(1)?,
+            ended_at: row.get(2)?,
+        };
+
+        let job = old(row.get(0)?, age);
+        let is_needed = || is_job_needed(tx, job.id);
+        if let Some(next) = search.add(rules.of_job(age), job, rules, is_needed)? {
+            return Ok((search.found, next));
+        }
+    }
+
+    Ok((search.found, None))
+}
+
+/// Jobs whose log is old, or too large with those of the jobs after it: those up to `excess`.
+fn logs(excess: i64) -> impl Fn(&Connection, &Retention, i64) -> Result<Batch> {
+    move |tx, rules, after| {
+        let mut search = Search::new();
+        let mut last = after;
+        while let Some((id, age)) = next_log(tx, last)? {
+            let verdict = rules.of_log(age, id <= excess);
+            if let Some(next) = search.add(verdict, old(id, age), rules, || Ok(false))? {
+                return Ok((search.found, next));
+            }
+            last = id;
+        }
+
+        Ok((search.found, None))
+    }
+}
+
+/// Old events, but those of jobs that have not ended, and the newest, from which followers count.
+fn events(tx: &Connection, rules: &Retention, after: i64) -> Result<Batch> {
+    let newest: i64 = one(tx, "SELECT coalesce(max(id), 0) FROM events", [], |row| {
+        row.get(0)
+    })?;
+
+    let sql = "SELECT id, at, job_id FROM events WHERE id > ?1 AND id < ?2 ORDER BY id";
+    let mut statement = tx.prepare_cached(sql)?;
+    let mut rows = statement.query([after, newest])?;
+
+    let mut search = Search::new();
+    while let Some(row) = rows.next()? {
+        let (id, at, job): (i64, i64, Option<i64>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let live = "SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ?1 AND finished_at IS NULL)";
+        let is_needed = || one(tx, live, [job], |row| row.get(0));
+        if let Some(next) = search.add(rules.of_event(at), Old { id, at }, rules, is_needed)? {
+            return Ok((search.found, next));
+        }
+    }
+
+    Ok((search.found, None))
+}
+
+fn old(id: i64, age: Age) -> Old {
+    Old {
+        id,
+        at: age.ended_at.unwrap_or(age.created_at),
+    }
+}
+
+/// Whether a process that is left, or a cancellation that is not done with, needs an ended job.
+fn is_job_needed(tx: &Connection, job: i64) -> Result<bool> {
+    // The sets are few, and each has an index.
+    let sql = "SELECT ?1 IN (
              SELECT t.job_id FROM runners r CROSS JOIN tasks t ON t.id = r.task_id
              WHERE r.ended_at IS NULL
              UNION ALL SELECT t.job_id FROM runners r CROSS JOIN tasks t ON t.id = r.task_id
              WHERE r.tree = 'left'
              UNION ALL SELECT job_id FROM cancellations WHERE state IN ('requested', 'running')
              UNION ALL SELECT job_id FROM cancellations WHERE for_journal = 1)";
-
-fn next_job(tx: &Connection, after: i64) -> Result<Option<JobRow>> {
-    let sql = format!("SELECT {JOB} FROM jobs WHERE id > ?1 ORDER BY id LIMIT 1");
-    job_row(tx, &sql, after)
+    one(tx, sql, [job], |row| row.get(0))
 }
 
 /// The first job after `after` that has log lines.
-fn next_log(tx: &Connection, after: i64) -> Result<Option<JobRow>> {
-    let sql = format!(
-        "SELECT {JOB} FROM jobs WHERE id = (SELECT job_id FROM job_logs WHERE job_id > ?1
-         ORDER BY job_id LIMIT 1)"
-    );
-    job_row(tx, &sql, after)
+fn next_log(tx: &Connection, after: i64) -> Result<Option<(i64, Age)>> {
+    let sql = "SELECT id, created_at, finished_at FROM jobs WHERE id = (SELECT job_id
+               FROM job_logs WHERE job_id > ?1 ORDER BY job_id LIMIT 1)";
+    first(tx, sql, [after], |row| {
+        let age = Age {
+            created_at: row.get(1)?,
+            ended_at: row.get(2)?,
+        };
+        Ok((row.get(0)?, age))
+    })
 }
 
 /// How many lines a log has, and about how many bytes they take.
@@ -207,15 +305,16 @@ fn log_size(tx: &Connection, job: i64) -> Result<(i64, i64)> {
     one(tx, &sql, [job], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// The newest job whose log, with those of all later jobs, exceeds the logs' limit; 0 when they all
-/// are within it. Nothing is read while the whole file is smaller than the limit. Otherwise logs
+/// The newest job whose log, with those of all later jobs, exceeds the logs' limit; `i64::MIN`
+/// when they all are within it. Nothing is read while the whole file is smaller than the limit. Otherwise logs
 /// are read from the newest on, each in a transaction of its own, which is as much as the limit.
 fn excess(db: &mut Db, rules: &Retention) -> Result<i64> {
+    const NONE: i64 = i64::MIN;
     let Some(limit) = rules.log_bytes() else {
-        return Ok(0);
+        return Ok(NONE);
     };
     if db.used_bytes()? <= limit {
-        return Ok(0);
+        return Ok(NONE);
     }
 
     let (mut total, mut job) = (0, i64::MAX);
@@ -227,7 +326,7 @@ fn excess(db: &mut Db, rules: &Retention) -> Result<i64> {
         })?;
 
         let Some((id, bytes)) = found else {
-            return Ok(0);
+            return Ok(NONE);
         };
         job = id;
         total += bytes;
@@ -236,43 +335,38 @@ fn excess(db: &mut Db, rules: &Retention) -> Result<i64> {
     Ok(job)
 }
 
-/// Deletes about [`BATCH`] rows of the jobs after `after`. Returns the job after which to continue;
-/// none when no old job is left.
-fn drop_jobs(
-    tx: &Connection,
-    rules: &Retention,
-    after: i64,
-    done: &mut Pruned,
-) -> Result<Option<i64>> {
-    let (mut last, mut left) = (after, BATCH);
-    while left > 0 {
-        let Some(job) = next_job(tx, last)? else {
-            return Ok(None);
-        };
-        left -= 1;
+/// Deletes rows in transactions of about [`BATCH`] rows. `drop` deletes up to `left` rows of one,
+/// reduces `left` by them, and returns whether none are left; otherwise it gets the same one again.
+fn drop_all(
+    db: &mut Db,
+    found: &[Old],
+    mut drop: impl FnMut(&Connection, &Old, &mut i64) -> Result<bool>,
+) -> Result<()> {
+    let mut rest = found;
+    while !rest.is_empty() {
+        rest = db.write(|tx| {
+            let mut left = BATCH;
+            while let Some((one, others)) = rest.split_first()
+                && left > 0
+                && drop(tx, one, &mut left)?
+            {
+                rest = others;
+            }
+            Ok(rest)
+        })?;
 
-        let is_done = match rules.of_job(job.age) {
-            Verdict::KeepRest => return Ok(None),
-            Verdict::Remove if !job.is_needed => drop_job(tx, &job, &mut left, done)?,
-            _ => true,
-        };
-        if !is_done {
-            break;
-        }
-
-        last = job.id;
+        std::thread::sleep(BREATH);
     }
 
-    Ok(Some(last))
+    Ok(())
 }
 
-/// Deletes up to `left` rows of a job, and reduces `left` by them. False when some are left.
-fn drop_job(tx: &Connection, job: &JobRow, left: &mut i64, done: &mut Pruned) -> Result<bool> {
+fn drop_job(tx: &Connection, job: &Old, left: &mut i64, done: &mut Pruned) -> Result<bool> {
     if !drop_lines(tx, job, left, done)? {
         return Ok(false);
     }
 
-    let most = 1 + *left / ROWS_OF_A_TASK;
+    let most = 1 + (*left).max(0) / ROWS_OF_A_TASK;
     let tasks = drop_tasks(tx, job.id, most)?;
     *left -= tasks * ROWS_OF_A_TASK;
     if tasks == most {
@@ -280,42 +374,13 @@ fn drop_job(tx: &Connection, job: &JobRow, left: &mut i64, done: &mut Pruned) ->
     }
 
     done.jobs += rows(execute(tx, "DELETE FROM jobs WHERE id = ?1", [job.id])?);
-    done.saw(job.age.ended_at);
+    done.saw(job.at);
+    *left -= 1;
     Ok(true)
 }
 
-/// The same for the logs of jobs, up to the job `excess` because of their size.
-fn drop_logs(
-    tx: &Connection,
-    rules: &Retention,
-    excess: i64,
-    after: i64,
-    done: &mut Pruned,
-) -> Result<Option<i64>> {
-    let (mut last, mut left) = (after, BATCH);
-    while left > 0 {
-        let Some(job) = next_log(tx, last)? else {
-            return Ok(None);
-        };
-        left -= 1;
-
-        let is_done = match rules.of_log(job.age, job.id <= excess) {
-            Verdict::KeepRest => return Ok(None),
-            Verdict::Remove => drop_lines(tx, &job, &mut left, done)?,
-            Verdict::Keep => true,
-        };
-        if !is_done {
-            break;
-        }
-
-        last = job.id;
-    }
-
-    Ok(Some(last))
-}
-
-/// Deletes the first `left` lines of a job, and reduces `left` by them. False when some are left.
-fn drop_lines(tx: &Connection, job: &JobRow, left: &mut i64, done: &mut Pruned) -> Result<bool> {
+/// Deletes the first lines of a job.
+fn drop_lines(tx: &Connection, job: &Old, left: &mut i64, done: &mut Pruned) -> Result<bool> {
     let most = (*left).max(1);
     let sql = format!(
         "SELECT count(*), {BYTES} FROM (SELECT line FROM job_logs WHERE job_id = ?1
@@ -335,7 +400,7 @@ fn drop_lines(tx: &Connection, job: &JobRow, left: &mut i64, done: &mut Pruned) 
     *left -= lines;
     done.log_lines += lines;
     done.log_bytes += bytes;
-    done.saw(job.age.ended_at);
+    done.saw(job.at);
     Ok(lines < most)
 }
 
@@ -346,60 +411,20 @@ fn drop_tasks(tx: &Connection, job: i64, most: i64) -> Result<i64> {
     Ok(rows(execute(tx, sql, [job, most])?))
 }
 
-/// An event as the rules see it.
-struct EventRow {
-    id: i64,
-    at: i64,
-    /// Its job has not ended, or it is the newest event, from which followers count on.
-    is_needed: bool,
+fn drop_event(tx: &Connection, event: &Old, left: &mut i64, done: &mut Pruned) -> Result<bool> {
+    done.events += rows(execute(tx, "DELETE FROM events WHERE id = ?1", [event.id])?);
+    done.saw(event.at);
+    *left -= 1;
+    Ok(true)
 }
 
-fn next_event(tx: &Connection, after: i64) -> Result<Option<EventRow>> {
-    let sql = "SELECT id, at, id = (SELECT max(id) FROM events)
-               OR EXISTS (SELECT 1 FROM jobs j WHERE j.id = e.job_id AND j.finished_at IS NULL)
-               FROM events e WHERE id > ?1 ORDER BY id LIMIT 1";
-    first(tx, sql, [after], |row| {
-        Ok(EventRow {
-            id: row.get(0)?,
-            at: row.get(1)?,
-            is_needed: row.get(2)?,
-        })
-    })
-}
-
-fn drop_events(
-    tx: &Connection,
-    rules: &Retention,
-    after: i64,
-    done: &mut Pruned,
-) -> Result<Option<i64>> {
-    let mut last = after;
-    for _ in 0..BATCH {
-        let Some(event) = next_event(tx, last)? else {
-            return Ok(None);
-        };
-        match rules.of_event(event.at) {
-            Verdict::KeepRest => return Ok(None),
-            Verdict::Remove if !event.is_needed => {
-                execute(tx, "DELETE FROM events WHERE id = ?1", [event.id])?;
-                done.events += 1;
-                done.saw(Some(event.at));
-            }
-            _ => {}
-        }
-
-        last = event.id;
-    }
-
-    Ok(Some(last))
-}
-
-fn drop_sessions(tx: &Connection, before: i64, done: &mut Pruned) -> Result<Option<i64>> {
+/// Deletes some of the old sessions. Whether there may be more.
+fn drop_sessions(db: &mut Db, before: i64, done: &mut Pruned) -> Result<bool> {
     let sql = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions
                WHERE coalesce(ended_at, expires_at) < ?1 LIMIT ?2)";
-    let removed = rows(execute(tx, sql, params![before, BATCH])?);
+    let removed = rows(db.write(|tx| execute(tx, sql, params![before, BATCH]))?);
     done.sessions += removed;
-    Ok((removed == BATCH).then_some(0))
+    Ok(removed == BATCH)
 }
 
 fn rows(changed: usize) -> i64 {

@@ -2,10 +2,15 @@
 //! are returned to the file system.
 //!
 //! A commit beyond a number of pages writes the log back into the file (SQLite's automatic
-//! checkpoint), and the next commit begins the log anew. But the log's file keeps the size that it
-//! had at its largest, and while one reader always overlaps with the next, no commit can begin it
-//! anew. So a log that has grown is cut off, by the poller and by each program that writes it back
-//! when it exits.
+//! checkpoint), and the next commit begins the log anew. But that does not keep it short:
+//!
+//! - How much is written back is known only while some program has the file open. The next one
+//!   after that finds the whole log, and continues it. A host on which nothing but polls happens
+//!   has no program that stays.
+//! - While one reader always overlaps with the next, no commit can begin the log anew.
+//! - The log's file keeps its largest size.
+//!
+//! So the log is cut off by the poller, and by each program that writes it back when it exits.
 //!
 //! A file of this version is created with `auto_vacuum = INCREMENTAL`: its free pages can be
 //! returned in small steps. A file of an older version needs one VACUUM, which rewrites it.
@@ -16,9 +21,12 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::base::{Error, Result};
-use crate::db::{Db, file, wait_for_lock};
+use crate::db::{Db, SHORT_WAL, file, wait_for_lock};
 
-/// A log beyond this size is cut off if no reader is in the way, bytes.
+/// A log with more pages than this is cut off if no reader is in the way.
+const LONG_LOG: i64 = SHORT_WAL as i64;
+
+/// The same for the size of its file, bytes.
 const LARGE_LOG: u64 = 4 << 20;
 
 /// A log beyond this size is cut off after a pause for readers, in which no program can write,
@@ -55,9 +63,9 @@ impl Db {
 
     fn write_back(&self) -> rusqlite::Result<()> {
         // Others write meanwhile, so the second step has little left to do.
-        checkpoint(&self.connection, "PASSIVE")?;
+        let pages = checkpoint(&self.connection, "PASSIVE")?;
         let size = self.log_bytes();
-        if size <= LARGE_LOG {
+        if pages <= LONG_LOG && size <= LARGE_LOG {
             return Ok(());
         }
 
@@ -69,7 +77,7 @@ impl Db {
         self.connection.busy_timeout(pause)?;
         let done = checkpoint(&self.connection, "TRUNCATE");
         self.connection.busy_handler(Some(wait_for_lock))?;
-        done
+        done.map(drop)
     }
 
     /// The size of the write-ahead log's file.
@@ -167,9 +175,11 @@ impl Db {
     }
 }
 
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
-    // A log that is in use is no error: the row says so.
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+/// Writes the log back, and returns how many pages it has. A log that is in use is no error.
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        row.get(1)
+    })
 }
 
 /// The space on the disk of `path` that this user may use, bytes; none when it is unknown.

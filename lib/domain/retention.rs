@@ -2,8 +2,9 @@
 //! what tells what would be removed, both ask them.
 //!
 //! Rows are asked about in the order of their ids, which is the order in which jobs and events came
-//! to be. So the first one that is young enough ends the search, and one search costs as much as
-//! there is to remove, however long the history is.
+//! to be. So a search ends at rows that are young enough, and costs as much as there is to remove,
+//! however long the history is. Dates that are out of order, after the clock was set or because
+//! somebody wrote rows by hand, are found once a week, by a search that asks about every row.
 
 /// Milliseconds of a day.
 pub const DAY: i64 = 24 * 60 * 60 * 1000;
@@ -11,6 +12,11 @@ pub const DAY: i64 = 24 * 60 * 60 * 1000;
 /// How far the clock of the rules may be ahead of the last time they were applied, ms. A host's
 /// clock that is years ahead for an hour must not remove its history.
 const STEP: i64 = 7 * DAY;
+
+const WEEK: i64 = 7 * DAY;
+
+/// How many rows in a row may be young before a search ends.
+const PATIENCE: u32 = 1000;
 
 /// The limits that an admin sets. None keeps everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +38,8 @@ pub struct Limits {
 pub struct Retention {
     now: i64,
     limits: Limits,
+    /// How many rows in a row may be young before a search ends.
+    pub patience: u32,
 }
 
 /// What the rules ask of a job.
@@ -47,8 +55,8 @@ pub struct Age {
 pub enum Verdict {
     Remove,
     Keep,
-    /// Keep this one and all later ones.
-    KeepRest,
+    /// Keep it, and all later ones if dates are in order.
+    Young,
 }
 
 /// The time by which the rules go: the host's clock, but at most a week after `last`, when they
@@ -57,9 +65,26 @@ pub fn clock(now: i64, last: Option<i64>) -> i64 {
     last.map_or(now, |last| now.min(last.saturating_add(STEP)))
 }
 
+/// Whether a search at this time asks about every row: once a week.
+pub fn is_thorough(clock: i64, last: Option<i64>) -> bool {
+    last.is_none_or(|last| last.div_euclid(WEEK) != clock.div_euclid(WEEK))
+}
+
 impl Retention {
     pub fn new(now: i64, limits: Limits) -> Self {
-        Self { now, limits }
+        Self {
+            now,
+            limits,
+            patience: PATIENCE,
+        }
+    }
+
+    /// The same rules for a search that asks about every row.
+    pub fn thorough(self) -> Self {
+        Self {
+            patience: u32::MAX,
+            ..self
+        }
     }
 
     /// The limit of the logs' size, in bytes.
@@ -107,7 +132,7 @@ impl Retention {
 
     fn judge(&self, limit: Option<i64>, job: Age) -> Verdict {
         let Some(limit) = limit else {
-            return Verdict::KeepRest;
+            return Verdict::Young;
         };
 
         // Later jobs are no older. But the date of a job that comes from the future says nothing
@@ -115,7 +140,7 @@ impl Retention {
         let young = self.now.saturating_sub(limit)..=self.now.saturating_add(DAY);
         match job.ended_at {
             Some(_) if self.ended_before(job, limit) => Verdict::Remove,
-            _ if young.contains(&job.created_at) => Verdict::KeepRest,
+            _ if young.contains(&job.created_at) => Verdict::Young,
             _ => Verdict::Keep,
         }
     }
@@ -156,8 +181,8 @@ mod tests {
             (job(92, Some(90)), Verdict::Keep),
             (job(92, Some(1)), Verdict::Keep),
             (job(400, None), Verdict::Keep),
-            (job(90, Some(90)), Verdict::KeepRest),
-            (job(1, None), Verdict::KeepRest),
+            (job(90, Some(90)), Verdict::Young),
+            (job(1, None), Verdict::Young),
         ] {
             assert_eq!(rules.of_job(age), verdict, "{age:?}");
         }
@@ -166,8 +191,8 @@ mod tests {
     #[test]
     fn without_a_limit_everything_is_kept() {
         let rules = rules(Limits::default());
-        assert_eq!(rules.of_job(job(9999, Some(9999))), Verdict::KeepRest);
-        assert_eq!(rules.of_event(0), Verdict::KeepRest);
+        assert_eq!(rules.of_job(job(9999, Some(9999))), Verdict::Young);
+        assert_eq!(rules.of_event(0), Verdict::Young);
         assert_eq!(rules.sessions_before(), None);
     }
 
@@ -184,7 +209,7 @@ mod tests {
             Verdict::Remove,
             "its job stays"
         );
-        assert_eq!(rules.of_log(job(5, Some(5)), false), Verdict::KeepRest);
+        assert_eq!(rules.of_log(job(5, Some(5)), false), Verdict::Young);
         assert_eq!(rules.of_log(job(5, Some(5)), true), Verdict::Remove);
         assert_eq!(rules.of_log(job(5, Some(1)), true), Verdict::Keep);
         assert_eq!(rules.of_log(job(5, None), true), Verdict::Keep);
@@ -213,6 +238,14 @@ mod tests {
         assert_eq!(rules.of_event(NOW + 3650 * DAY), Verdict::Keep);
         assert_eq!(rules.of_event(i64::MIN), Verdict::Remove);
         assert_eq!(rules.of_event(i64::MAX), Verdict::Keep);
+    }
+
+    #[test]
+    fn every_row_is_asked_about_at_first_and_once_a_week() {
+        assert!(is_thorough(NOW, None));
+        let week = NOW - NOW.rem_euclid(WEEK);
+        assert!(!is_thorough(week + DAY, Some(week)));
+        assert!(is_thorough(week + WEEK, Some(week + DAY)));
     }
 
     #[test]

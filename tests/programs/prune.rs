@@ -331,6 +331,45 @@ fn what_a_process_or_a_record_still_needs_is_never_removed() {
     );
 }
 
+/// Dates are out of order after the clock was set, and where somebody wrote rows by hand.
+#[test]
+fn old_rows_behind_many_young_ones_are_found_once_a_week() {
+    let host = fresh();
+    let now = clock::now_ms();
+    let add = |count: i64, at: i64| {
+        sql(
+            &host,
+            &format!(
+                "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at,
+                     started_at, finished_at, exit_code, worker_id)
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+                 SELECT 'stop', 'succeeded', 'x', {at}, 1, {at}, {at}, 0, 'w' FROM n;
+                 INSERT INTO events (at, kind, actor) SELECT {at}, 'x', 'x' FROM jobs
+                 WHERE created_at = {at}"
+            ),
+        );
+    };
+
+    add(1500, now);
+    add(3, LONG_AGO);
+    finished(&host, 1, 1);
+    let first = prune(&host, &[]);
+    assert_eq!(
+        (&first["jobs"], &first["events"]),
+        (&json!(3), &json!(3)),
+        "{first}"
+    );
+
+    add(3, LONG_AGO);
+    finished(&host, 1, 1);
+    let week = "UPDATE poll SET pruned_at = pruned_at";
+    sql(&host, &format!("{week} - 7 * {DAY}"));
+    assert_eq!(prune(&host, &["--dry-run"])["jobs"], 3);
+    sql(&host, &format!("{week} + 7 * {DAY}"));
+    assert_eq!(prune(&host, &[])["jobs"], 0);
+    assert_eq!(prune(&host, &["--older-than", "30"])["jobs"], 3);
+}
+
 #[test]
 fn a_clock_that_is_years_ahead_removes_a_week_at_most() {
     let host = fresh();
