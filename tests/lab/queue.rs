@@ -120,7 +120,7 @@ fn what_is_old_goes_at_night_and_nothing_else(lab: &Lab) {
     assert_eq!(lab.unit(timer, "UnitFileState"), "enabled");
     assert_eq!(lab.unit(timer, "ActiveState"), "active");
 
-    let today = lab.enqueue(&["stop", "--server", "runs"]);
+    let today = lab.enqueue(&["stop", "--server", "rests"]);
     assert_eq!(lab.ended(today, 60).state, "succeeded");
     let old = lab.sh("sqlite3 /var/lib/left4me/db/left4me.db \
          \"INSERT INTO jobs (operation, state, requested_by, created_at, updated_at,
