@@ -240,6 +240,7 @@ impl Db {
         let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
         let value = work(&transaction)?;
         transaction.commit()?;
+        self.bound_log();
         // A write into a file that has lost its name must not count as done.
         self.identity.check()?;
         Ok(value)

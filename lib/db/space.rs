@@ -10,7 +10,8 @@
 //! - While one reader always overlaps with the next, no commit can begin the log anew.
 //! - The log's file keeps its largest size.
 //!
-//! So the log is cut off by the poller, and by each program that writes it back when it exits.
+//! So the log is cut off by the poller, by each program that writes it back when it exits, and by
+//! any commit that finds it far too large.
 //!
 //! A file of this version is created with `auto_vacuum = INCREMENTAL`: its free pages can be
 //! returned in small steps. A file of an older version needs one VACUUM, which rewrites it.
@@ -28,6 +29,9 @@ const LONG_LOG: i64 = SHORT_WAL as i64;
 
 /// The same for the size of its file, bytes.
 const LARGE_LOG: u64 = 4 << 20;
+
+/// And beyond this size by whoever commits, because no poll has done it, bytes.
+const OVERLARGE_LOG: u64 = 8 << 20;
 
 /// A log beyond this size is cut off after a pause for readers, in which no program can write,
 /// bytes.
@@ -56,24 +60,34 @@ impl Db {
     /// Copies the write-ahead log back into the file, as far as other programs' locks allow, and
     /// cuts it off if it has grown large. For a program that exits.
     pub fn checkpoint(&self) {
-        if let Err(error) = self.write_back() {
-            tracing::debug!(%error, "no checkpoint");
-        }
-    }
-
-    fn write_back(&self) -> rusqlite::Result<()> {
-        // Others write meanwhile, so the second step has little left to do.
-        let pages = checkpoint(&self.connection, "PASSIVE")?;
-        let size = self.log_bytes();
-        if pages <= LONG_LOG && size <= LARGE_LOG {
-            return Ok(());
-        }
-
-        let pause = if size > HUGE_LOG {
+        let pause = if self.log_bytes() > HUGE_LOG {
             PAUSE
         } else {
             Duration::ZERO
         };
+
+        if let Err(error) = self.write_back(pause) {
+            tracing::debug!(%error, "no checkpoint");
+        }
+    }
+
+    /// The same after a commit, if the log is far too large. Waits for nobody.
+    pub(super) fn bound_log(&self) {
+        if self.log_bytes() > OVERLARGE_LOG
+            && let Err(error) = self.write_back(Duration::ZERO)
+        {
+            tracing::debug!(%error, "the log stays large");
+        }
+    }
+
+    /// Writes the log back, and cuts it off if it has grown large, with `pause` for readers.
+    fn write_back(&self, pause: Duration) -> rusqlite::Result<()> {
+        // Others write meanwhile, so the second step has little left to do.
+        let pages = checkpoint(&self.connection, "PASSIVE")?;
+        if pages <= LONG_LOG && self.log_bytes() <= LARGE_LOG {
+            return Ok(());
+        }
+
         self.connection.busy_timeout(pause)?;
         let done = checkpoint(&self.connection, "TRUNCATE");
         self.connection.busy_handler(Some(wait_for_lock))?;

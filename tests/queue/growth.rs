@@ -535,6 +535,31 @@ fn the_log_stays_short_while_only_short_programs_write() {
     }
 }
 
+/// Without any poll, the commits themselves bound it.
+#[test]
+fn the_log_is_bounded_though_the_poller_is_off() {
+    let host = TestHost::with_servers(1);
+    let (mut largest, long) = (0, "what makes the log grow ".repeat(20));
+    for round in 0..40 {
+        // Each opens the file as a program does, and is alone with it.
+        let mut db = host.db();
+        db.write(|tx| {
+            for line in 0..1000 {
+                let event = NewEvent::new("x", "x", &long);
+                events::add(tx, NOW + round * 1000 + line, &event)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        drop(db);
+        largest = largest.max(size_of_log(&host));
+    }
+
+    let file = host.database().metadata().unwrap().len();
+    assert!(file > 8 << 20, "all of it is in the file: {file}");
+    assert!(largest < 9 << 20, "{largest}");
+}
+
 /// Runs the poller, which has no systemd to ask here.
 fn poll(host: &TestHost) {
     let mut command = host.command(POLLER, &[]);
