@@ -198,6 +198,17 @@ mod tests {
                     prop_assert_eq!(ids(&part), wanted);
                 }
 
+                for states in [vec![], vec![JobState::Queued], vec![JobState::Failed]] {
+                    let server = ServerId(2);
+                    let which = Filter { viewer, server: Some(server), states: states.clone(), limit: 500, ..Filter::default() };
+                    let found = jobs(&db, &which).unwrap();
+                    let wanted: Vec<i64> = listed.0.iter()
+                        .filter(|job| job.servers.contains(&server) && (states.is_empty() || states.contains(&job.state)))
+                        .map(|job| job.id.0).collect();
+                    prop_assert_eq!(ids(&found), wanted.clone());
+                    prop_assert_eq!(found.1, i64::try_from(wanted.len()).unwrap());
+                }
+
                 for job in &listed.0 {
                     prop_assert_eq!(job.queue_position, jobs::get(&db, job.id).unwrap().queue_position);
                 }
