@@ -101,34 +101,30 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Conditions of which a job fulfils at most one. Queued and running jobs have an index each, which
-/// SQLite uses only if its condition is repeated literally.
+/// Conditions of which a job fulfils at most one. All states but `succeeded`, which most jobs have,
+/// have an index, which SQLite uses only if its condition is repeated literally.
 fn arms_of(states: &[JobState]) -> Vec<String> {
-    use JobState::Queued;
+    use JobState::{Cancelled, Cancelling, Failed, Queued, Running, Succeeded};
 
     if states.is_empty() {
         return vec!["TRUE".to_owned()];
     }
 
-    if states.iter().any(|state| state.is_terminal()) {
-        return vec![format!("state IN ({})", words(states))];
-    }
-
     let mut arms = Vec::new();
-    if states.contains(&Queued) {
-        arms.push("state = 'queued'".to_owned());
-    }
-
-    let live: Vec<JobState> = states
-        .iter()
-        .copied()
-        .filter(|state| *state != Queued)
-        .collect();
-    if !live.is_empty() {
-        arms.push(format!(
-            "state IN ('running', 'cancelling') AND state IN ({})",
-            words(&live)
-        ));
+    for (indexed, condition) in [
+        (&[Queued][..], "state = 'queued'"),
+        (&[Running, Cancelling], "state IN ('running', 'cancelling')"),
+        (&[Failed, Cancelled], "state IN ('failed', 'cancelled')"),
+        (&[Succeeded], "state = 'succeeded'"),
+    ] {
+        let wanted: Vec<JobState> = indexed
+            .iter()
+            .copied()
+            .filter(|state| states.contains(state))
+            .collect();
+        if !wanted.is_empty() {
+            arms.push(format!("{condition} AND state IN ({})", words(&wanted)));
+        }
     }
 
     arms
@@ -159,12 +155,14 @@ mod tests {
     use crate::db::with_servers;
 
     #[test]
-    fn what_is_queued_or_runs_is_found_by_its_index() {
+    fn what_did_not_succeed_is_found_by_an_index() {
         let db = with_servers(0);
         for states in [
             vec![JobState::Queued],
             vec![JobState::Running],
             vec![JobState::Queued, JobState::Running],
+            vec![JobState::Failed],
+            vec![JobState::Queued, JobState::Failed, JobState::Cancelled],
         ] {
             for arm in arms_of(&states) {
                 let mut plan = db
@@ -180,7 +178,9 @@ mod tests {
                 assert!(
                     steps
                         .iter()
-                        .all(|step| step.contains("jobs_queued") || step.contains("jobs_live")),
+                        .all(|step| ["jobs_queued", "jobs_live", "jobs_unsuccessful"]
+                            .iter()
+                            .any(|index| step.contains(index))),
                     "{steps:?}"
                 );
             }

@@ -1,8 +1,8 @@
 //! Pages of lists with totals, limited to what a user may see, for the REST API.
 //!
-//! A page of all jobs, of a server's, of a user's, and of queued or running jobs costs the same
-//! however many jobs have ended. A rare state or operation has no index: with a million jobs it
-//! takes 80 to 150 ms, and 1.5 µs per job of the user for what a user may see of it.
+//! A page of all jobs, of a server's, of a user's, and of those in a state costs the same however
+//! many jobs have ended. A rare operation has no index: with a million jobs it takes 80 to 150 ms.
+//! What a user may see of a state or an operation takes 1.5 µs per job of the user.
 
 use rusqlite::Connection;
 

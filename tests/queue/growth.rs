@@ -190,6 +190,12 @@ fn list_operations() -> Operations {
             let states = vec![JobState::Queued];
             jobs::list(db.connection(), &jobs::Filter { states, ..filter() }).unwrap();
         }),
+        ("left4me-job list --state failed", |db, _| {
+            let states = vec![JobState::Failed];
+            let filter = jobs::Filter { states, ..filter() };
+            let none = jobs::list(db.connection(), &filter).unwrap();
+            assert!(none.is_empty());
+        }),
         ("left4me-job list --server", |db, _| {
             let server = Some(ServerId(3));
             let filter = jobs::Filter { server, ..filter() };
