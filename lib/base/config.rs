@@ -5,6 +5,7 @@
 mod env_file;
 mod known;
 mod programs;
+mod retention;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 pub use env_file::{Assignment, EnvFile, Fault};
 pub use known::{KnownSetting, settings};
 pub use programs::{SteamSettings, Steamcmd, WebSettings, WorkerSettings};
+pub use retention::RetentionSettings;
 
 use super::{Error, Exit};
 use programs::whole;

@@ -38,6 +38,19 @@ pub(super) fn jobs_of(user: impl Display) -> String {
     )
 }
 
+/// The `most` newest of each source of these jobs, among which the `most` newest of all are. Its
+/// cost grows with the user's servers, not with their jobs.
+pub(super) fn last_jobs_of(user: impl Display, most: i64) -> String {
+    let no_other_owner = no_other_owner("t.job_id", &user);
+    format!(
+        "SELECT * FROM (SELECT id FROM jobs WHERE user_id = {user} ORDER BY id DESC LIMIT {most})
+         UNION SELECT l.job_id FROM servers s CROSS JOIN job_targets l ON l.server_id = s.id
+         AND l.job_id IN (SELECT t.job_id FROM job_targets t WHERE t.server_id = s.id
+         AND {no_other_owner} ORDER BY t.job_id DESC LIMIT {most})
+         WHERE s.user_id = {user}"
+    )
+}
+
 /// The second half of the rule, as a condition: none of the job's servers is another user's, and
 /// none has lost its row.
 fn no_other_owner(job_id: &str, user: &impl Display) -> String {

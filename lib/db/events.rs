@@ -13,6 +13,10 @@ pub const OUTSIDE: &str = "outside";
 /// Of each server's crashes and failures, this many newest ones keep their journal lines.
 const RETENTION: i64 = 20;
 
+/// The history of a server is searched in this many of its newest events, most of which are about
+/// its jobs.
+const SEARCHED: i64 = 5000;
+
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NewEvent<'a> {
     /// What happened, such as `job.failed` or `server.created`.
@@ -147,16 +151,17 @@ pub struct ServerEvent {
     pub journal: Vec<String>,
 }
 
-/// What happened to a server, newest first.
+/// What happened to a server, newest first, among the last [`SEARCHED`] events about it.
 pub fn of_server(
     connection: &Connection,
     server: ServerId,
     limit: u32,
 ) -> Result<Vec<ServerEvent>> {
     let sql = "SELECT e.id, e.at, e.kind, e.actor, e.job_id, e.detail, j.lines
-         FROM events e LEFT JOIN event_journal j ON j.event_id = e.id
-         WHERE e.server_id = ?1 AND e.kind LIKE 'server.%' ORDER BY e.id DESC LIMIT ?2";
-    query(connection, sql, params![server, limit], |row| {
+         FROM (SELECT * FROM events WHERE server_id = ?1 ORDER BY id DESC LIMIT ?3) e
+         LEFT JOIN event_journal j ON j.event_id = e.id
+         WHERE e.kind LIKE 'server.%' ORDER BY e.id DESC LIMIT ?2";
+    query(connection, sql, params![server, limit, SEARCHED], |row| {
         let job_id: Option<JobId> = row.get(4)?;
         let actor = text(row, 3)?;
         let lines: Option<String> = row.get(6)?;

@@ -40,20 +40,43 @@ impl Filter {
         !self.states.is_empty() && self.states.iter().all(|state| !state.is_terminal())
     }
 
-    /// `FROM jobs WHERE …`, in arms of which a job matches at most one.
+    /// Whether every job that the viewer may see matches.
+    fn is_all(&self) -> bool {
+        self.states.is_empty()
+            && self.server.is_none()
+            && self.operation.is_none()
+            && self.requester.is_none()
+    }
+
+    /// `FROM … WHERE …` with the column `id`, in arms of which a job matches at most one. The
+    /// search begins where it finds few jobs that do not match: the user's, the server's, or those
+    /// of an index. Without further conditions it ends with the page and what is counted beyond it.
     fn arms(&self) -> Vec<String> {
-        let mut rule = String::new();
+        let (mut from, mut rule) = ("jobs", String::new());
         match self.viewer {
-            Some(user) if self.is_live() => {
-                rule += &format!(" AND {}", access::may_see("jobs", user))
+            Some(user) if self.is_all() => {
+                let ids = access::last_jobs_of(user, self.part().most());
+                return vec![format!("FROM ({ids})")];
+            }
+            Some(user) if self.is_live() || self.server.is_some() => {
+                rule += &format!(" AND {}", access::may_see("jobs", user));
             }
             Some(user) => rule += &format!(" AND id IN ({})", access::jobs_of(user)),
             None => {}
         }
 
-        if let Some(server) = self.server {
-            rule +=
-                &format!(" AND id IN (SELECT job_id FROM job_targets WHERE server_id = {server})");
+        match self.server {
+            Some(server) if self.is_live() => {
+                rule += &format!(
+                    " AND EXISTS (SELECT 1 FROM job_targets t
+                      WHERE t.job_id = jobs.id AND t.server_id = {server})"
+                );
+            }
+            Some(server) => {
+                from = "job_targets r CROSS JOIN jobs ON jobs.id = r.job_id";
+                rule += &format!(" AND r.server_id = {server}");
+            }
+            None => {}
         }
 
         if let Some(operation) = self.operation {
@@ -66,7 +89,8 @@ impl Filter {
         }
 
         let arms = arms_of(&self.states).into_iter();
-        arms.map(|arm| format!("FROM jobs WHERE {arm}{rule}"))
+        let id = if from == "jobs" { "id" } else { "r.job_id" };
+        arms.map(|arm| format!("FROM (SELECT {id} AS id FROM {from} WHERE {arm}{rule})"))
             .collect()
     }
 }
@@ -77,34 +101,30 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Conditions of which a job fulfils at most one. Queued and running jobs have an index each, which
-/// SQLite uses only if its condition is repeated literally.
+/// Conditions of which a job fulfils at most one. All states but `succeeded`, which most jobs have,
+/// have an index, which SQLite uses only if its condition is repeated literally.
 fn arms_of(states: &[JobState]) -> Vec<String> {
-    use JobState::Queued;
+    use JobState::{Cancelled, Cancelling, Failed, Queued, Running, Succeeded};
 
     if states.is_empty() {
         return vec!["TRUE".to_owned()];
     }
 
-    if states.iter().any(|state| state.is_terminal()) {
-        return vec![format!("state IN ({})", words(states))];
-    }
-
     let mut arms = Vec::new();
-    if states.contains(&Queued) {
-        arms.push("state = 'queued'".to_owned());
-    }
-
-    let live: Vec<JobState> = states
-        .iter()
-        .copied()
-        .filter(|state| *state != Queued)
-        .collect();
-    if !live.is_empty() {
-        arms.push(format!(
-            "state IN ('running', 'cancelling') AND state IN ({})",
-            words(&live)
-        ));
+    for (indexed, condition) in [
+        (&[Queued][..], "state = 'queued'"),
+        (&[Running, Cancelling], "state IN ('running', 'cancelling')"),
+        (&[Failed, Cancelled], "state IN ('failed', 'cancelled')"),
+        (&[Succeeded], "state = 'succeeded'"),
+    ] {
+        let wanted: Vec<JobState> = indexed
+            .iter()
+            .copied()
+            .filter(|state| states.contains(state))
+            .collect();
+        if !wanted.is_empty() {
+            arms.push(format!("{condition} AND state IN ({})", words(&wanted)));
+        }
     }
 
     arms
@@ -116,11 +136,11 @@ pub(super) fn ids(connection: &Connection, filter: &Filter) -> Result<Vec<JobId>
     Ok(ids.into_iter().map(JobId).collect())
 }
 
-/// The same with the total.
+/// The same with the total, which is at most [`Part::most`].
 pub(super) fn page(connection: &Connection, filter: &Filter) -> Result<(Vec<JobId>, i64)> {
     let (arms, part) = (filter.arms(), filter.part());
     let (ids, total) = match filter.viewer {
-        Some(_) if !filter.is_live() => {
+        Some(_) if !filter.is_live() && filter.server.is_none() => {
             paging::part_of_few(connection, &arms.join(" UNION ALL SELECT id "), part)?
         }
         _ => paging::part_of(connection, &arms, "DESC", part)?,
@@ -135,12 +155,14 @@ mod tests {
     use crate::db::with_servers;
 
     #[test]
-    fn what_is_queued_or_runs_is_found_by_its_index() {
+    fn what_did_not_succeed_is_found_by_an_index() {
         let db = with_servers(0);
         for states in [
             vec![JobState::Queued],
             vec![JobState::Running],
             vec![JobState::Queued, JobState::Running],
+            vec![JobState::Failed],
+            vec![JobState::Queued, JobState::Failed, JobState::Cancelled],
         ] {
             for arm in arms_of(&states) {
                 let mut plan = db
@@ -156,7 +178,9 @@ mod tests {
                 assert!(
                     steps
                         .iter()
-                        .all(|step| step.contains("jobs_queued") || step.contains("jobs_live")),
+                        .all(|step| ["jobs_queued", "jobs_live", "jobs_unsuccessful"]
+                            .iter()
+                            .any(|index| step.contains(index))),
                     "{steps:?}"
                 );
             }

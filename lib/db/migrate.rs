@@ -21,6 +21,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0007-names.sql"),
     include_str!("migrations/0008-crashes.sql"),
     include_str!("migrations/0009-records.sql"),
+    include_str!("migrations/0010-retention.sql"),
 ];
 
 /// The step after whose SQL the blueprints' launch arguments are converted.

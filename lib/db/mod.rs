@@ -48,10 +48,12 @@ pub mod ports;
 pub mod queue;
 pub mod request_keys;
 pub mod restore;
+pub mod retention;
 pub mod runners;
 pub mod samples;
 pub mod servers;
 pub mod sessions;
+mod space;
 mod states;
 pub mod tasks;
 pub mod tokens;
@@ -189,6 +191,9 @@ impl Db {
         }
 
         if mode != "wal" {
+            // Counts for a file that is still empty: the others are converted by a VACUUM.
+            self.connection
+                .pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
             let mode: String =
                 self.connection
                     .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -235,6 +240,7 @@ impl Db {
         let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
         let value = work(&transaction)?;
         transaction.commit()?;
+        self.bound_log();
         // A write into a file that has lost its name must not count as done.
         self.identity.check()?;
         Ok(value)
@@ -258,17 +264,6 @@ impl Db {
     /// this one.
     pub fn is_replaced(&self) -> bool {
         !self.identity.is_current()
-    }
-
-    /// Copies the write-ahead log back into the file, as far as other programs' locks allow. For a
-    /// program that exits.
-    pub fn checkpoint(&self) {
-        if let Err(error) = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-        {
-            tracing::debug!(%error, "no checkpoint");
-        }
     }
 }
 

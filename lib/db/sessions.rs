@@ -12,7 +12,7 @@ pub const IDLE: i64 = 24 * 3600 * 1000;
 /// `last_seen_at` is written at most this often, ms, so that not each page view needs a commit.
 const SEEN_EVERY: i64 = 60 * 1000;
 /// Sessions are deleted this long after their end, ms.
-const RETENTION: i64 = 30 * 24 * 3600 * 1000;
+pub const RETENTION: i64 = 30 * 24 * 3600 * 1000;
 
 /// A valid session, with its user.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -239,7 +239,7 @@ fn room(root: &Path) -> Finding {
     );
 
     let advice =
-        "make room: old backups, overlays that no blueprint uses, `left4me prune --older-than 90`";
+        "make room: old backups, overlays that no blueprint uses, `left4me prune --older-than 7`";
     match free {
         ..LITTLE => Finding::fail("disk", text, advice),
         LITTLE..TIGHT => Finding::warn("disk", text, advice),

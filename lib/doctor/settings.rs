@@ -15,7 +15,7 @@ use crate::domain::{env_file, steam};
 const DROP_INS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
 
 /// Units whose drop-ins can contain settings.
-const UNITS: [&str; 8] = [
+const UNITS: [&str; 9] = [
     "left4me-worker.service",
     "left4me-web.service",
     "left4me-poller.service",
@@ -23,6 +23,7 @@ const UNITS: [&str; 8] = [
     "left4me-helper@.service",
     "left4me-update.service",
     "left4me-backup.service",
+    "left4me-prune.service",
     "left4me-overlay@.service",
 ];
 

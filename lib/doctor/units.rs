@@ -8,20 +8,22 @@ use crate::base::{Error, Result};
 use crate::process::systemctl;
 
 /// Units that must be active, and enabled if they can be.
-const ACTIVE: [&str; 6] = [
+const ACTIVE: [&str; 7] = [
     "left4me.target",
     "left4me-worker.socket",
     "left4me-helper.socket",
     "left4me-runner.socket",
     "left4me-web.socket",
     "left4me-poller.timer",
+    "left4me-prune.timer",
 ];
 
 /// Services that exit when idle and must not have failed, with the unit that starts each.
-const SERVICES: [(&str, &str); 3] = [
+const SERVICES: [(&str, &str); 4] = [
     ("left4me-worker.service", "left4me-worker.socket"),
     ("left4me-poller.service", "left4me-poller.timer"),
     ("left4me-web.service", "left4me-web.socket"),
+    ("left4me-prune.service", "left4me-prune.timer"),
 ];
 
 /// The package's other units that servers and jobs need.

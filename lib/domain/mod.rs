@@ -15,6 +15,7 @@ pub mod operation;
 pub mod outcome;
 pub mod plan;
 pub mod reason;
+pub mod retention;
 pub mod schedule;
 pub mod server;
 pub mod steam;

@@ -401,6 +401,11 @@ fn units(lab: &Lab, before: &BTreeSet<String>) {
                 &["next boot"],
             ),
             case(
+                "systemctl stop left4me-prune.timer",
+                "unit left4me-prune.timer",
+                &["inactive"],
+            ),
+            case(
                 "systemctl stop left4me-helper.socket",
                 "unit left4me-helper.socket",
                 &["inactive"],

@@ -20,6 +20,7 @@ pub fn an_update_starts_again_what_ran_and_nothing_of_ours_stays_when_idle(lab: 
     a_reset_empties_what_the_game_wrote(lab);
     a_crash_is_restarted_and_a_clean_end_is_not(lab);
     the_timers_are_there_and_off_and_their_services_do_it(lab);
+    what_is_old_goes_at_night_and_nothing_else(lab);
     nothing_of_ours_is_alive_when_idle_and_a_poke_wakes_it(lab);
 }
 
@@ -111,6 +112,33 @@ fn a_crash_is_restarted_and_a_clean_end_is_not(lab: &Lab) {
 
     lab.job(&["start", "--server", "runs"]);
     lab.runs(1, "runs");
+}
+
+/// A job of last year, and one of today.
+fn what_is_old_goes_at_night_and_nothing_else(lab: &Lab) {
+    let timer = "left4me-prune.timer";
+    assert_eq!(lab.unit(timer, "UnitFileState"), "enabled");
+    assert_eq!(lab.unit(timer, "ActiveState"), "active");
+
+    let today = lab.enqueue(&["stop", "--server", "rests"]);
+    assert_eq!(lab.ended(today, 60).state, "succeeded");
+    let old = lab.sh("sqlite3 /var/lib/left4me/db/left4me.db \
+         \"INSERT INTO jobs (operation, state, requested_by, created_at, updated_at,
+             started_at, finished_at, exit_code, worker_id)
+         VALUES ('stop', 'succeeded', 'x', 1, 1, 1, 1, 0, 'w');
+         INSERT INTO job_logs (job_id, seq, at, stream, line)
+         SELECT max(id), 1, 1, 'stdout', 'x' FROM jobs;
+         SELECT max(id) FROM jobs\"");
+    let before = lab.job_count();
+    let dry = lab.json(&["left4me", "prune", "--dry-run", "--json"]);
+    assert_eq!(dry["jobs"], 1, "{dry}");
+    lab.ok(&["systemctl", "start", "left4me-prune.service"]);
+
+    assert_eq!(lab.job_count(), before - 1);
+    assert_eq!(lab.run(&["left4me-job", "show", &old]).code, 3);
+    assert_eq!(lab.show(today).state, "succeeded");
+    let said = lab.sh("journalctl --unit left4me-prune.service --output cat");
+    assert!(said.contains("1 jobs, 1 log lines"), "{said}");
 }
 
 fn the_timers_are_there_and_off_and_their_services_do_it(lab: &Lab) {

@@ -8,6 +8,7 @@ const BARS: &[(&str, f64)] = &[
     ("left4me-worker.service", 0.3),
     ("left4me-web.service", 0.3),
     ("left4me-backup.service", 0.3),
+    ("left4me-prune.service", 0.3),
     ("left4me-update.service", 0.3),
     ("left4me-helper@1.service", 0.7),
     ("left4me-reload.service", 0.7),

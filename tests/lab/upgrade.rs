@@ -45,11 +45,20 @@ pub fn an_existing_host_keeps_its_servers_and_loses_nothing(lab: &Lab) {
         "an upgrade leaves processes and mounts alone"
     );
 
+    let new = "/etc/systemd/system/left4me.target.wants/left4me-prune.timer";
+    let after = self::enabled(lab);
+    let kept: Vec<&str> = after.lines().filter(|link| *link != new).collect();
     assert_eq!(
-        self::enabled(lab),
+        kept.join("\n"),
         enabled,
         "an upgrade keeps what an admin enabled and disabled"
     );
+    assert_eq!(
+        after.lines().count(),
+        kept.len() + 1,
+        "and enables the timer that this version adds"
+    );
+    assert_eq!(lab.unit("left4me-prune.timer", "ActiveState"), "active");
 
     the_database_has_moved_with_every_row(lab);
     directories_have_the_owners_of_this_version(lab);

@@ -94,6 +94,13 @@ const OURS: &[Unit] = &[
         seen: ALL_DATA,
     },
     Unit {
+        name: "left4me-prune.service",
+        through: &[],
+        written: &[DB],
+        connected: &[],
+        seen: &["db"],
+    },
+    Unit {
         name: "left4me-update.service",
         through: &[],
         written: &[DB],
@@ -342,7 +349,7 @@ fn behave(lab: &Lab, command: &str) {
 fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
     lab.sh(
         "systemctl stop left4me-worker.socket left4me-worker.service \
-         left4me-web.socket left4me-web.service left4me-poller.timer \
+         left4me-web.socket left4me-web.service left4me-poller.timer left4me-prune.timer \
          left4me-poller.service 'left4me-overlay@*.service'",
     );
 
@@ -350,6 +357,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
         let (plus, shown) = match unit.name {
             "left4me-web.service"
             | "left4me-poller.service"
+            | "left4me-prune.service"
             | "left4me-helper@walls.service"
             | "left4me-reload.service"
             | "left4me-overlay-check.service" => ("+", true),

@@ -13,6 +13,7 @@ mod helper;
 mod install;
 mod monitor;
 mod poller;
+mod prune;
 mod runner;
 mod runner_steam;
 #[path = "../support/mod.rs"]

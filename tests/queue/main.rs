@@ -7,6 +7,7 @@
 
 mod cancel;
 mod cancel_records;
+mod growth;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,8 +5,8 @@ use clap::builder::Resettable;
 use clap::{Arg, Args, Command};
 
 use super::{
-    CleanRetry, CommandSockets, Grace, Logging, Paths, PollSeconds, Ports, SteamSettings, Steamcmd,
-    WebSettings, WorkerSettings, WorkerSocket,
+    CleanRetry, CommandSockets, Grace, Logging, Paths, PollSeconds, Ports, RetentionSettings,
+    SteamSettings, Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
 };
 
 pub struct KnownSetting {
@@ -30,6 +30,7 @@ pub fn settings() -> Vec<KnownSetting> {
         of::<SteamSettings>("left4me-runner"),
         of::<PollSeconds>("left4me-poller.timer"),
         of::<Ports>("left4me and left4me-web"),
+        of::<RetentionSettings>("left4me prune, which left4me-prune.timer runs every night"),
         of::<WebSettings>("left4me-web"),
     ]
     .into_iter()
@@ -105,6 +106,8 @@ mod tests {
             ("LEFT4ME_WEB_PROXIES", "proxy.lan", "IP addresses"),
             ("LEFT4ME_PORT_RANGE", "27000", "FIRST-LAST"),
             ("LEFT4ME_LOG", "loud", "info"),
+            ("LEFT4ME_KEEP_LOGS_DAYS", "90d", "from 0 to 36500"),
+            ("LEFT4ME_KEEP_LOGS_MIB", "2G", "from 0 to 16777216"),
             ("LEFT4ME_WEB_CONNECTIONS", "99999999999", "from 8 to 60000"),
         ] {
             let why = judged(name, bad).unwrap_err();

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::base::names::{CancellationId, JobId, TaskId};
-use crate::db::{Db, cancellations, jobs, maintenance};
+use crate::db::{Db, cancellations, jobs, retention};
 use crate::domain::cancellation::Progress;
+use crate::domain::retention::{Limits, Retention};
 
 const LIFE: &str = " INSERT INTO jobs (operation, requested_by, created_at, updated_at)
                     VALUES ('start', 'x', 1000, 1000), ('start', 'x', 1000, 1000),
@@ -162,12 +163,12 @@ fn what_is_pruned_stays_counted() {
     let mut db = Db::open(&directory.path().join("left4me.db")).unwrap();
     db.connection().execute_batch(LIFE).unwrap();
     let before = snapshot(db.connection()).unwrap();
-    assert_eq!(
-        maintenance::prune(&mut db, 5000, maintenance::Depth::Everything)
-            .unwrap()
-            .jobs,
-        4
-    );
+    let all = Limits {
+        jobs: Some(0),
+        ..Limits::default()
+    };
+    let rules = Retention::new(10_000, all);
+    assert_eq!(retention::prune(&mut db, &rules).unwrap().jobs, 4);
 
     assert_eq!(snapshot(db.connection()).unwrap(), before);
 }

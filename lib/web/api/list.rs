@@ -10,7 +10,8 @@ use crate::db::lists::{Listed, Part};
 pub struct List<T> {
     /// The items of this page.
     items: Vec<T>,
-    /// The number of items on all pages.
+    /// The number of items on all pages. At most 1,000 items beyond this page are counted: a longer
+    /// list has `offset` + `limit` + 1000.
     total: i64,
     /// The most items on a page. A page has fewer if it would exceed about 1 MiB; the next one
     /// starts at `offset` plus the number of `items`.

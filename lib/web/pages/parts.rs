@@ -5,6 +5,7 @@ use crate::base::clock;
 use crate::base::names::{JobId, ServerId};
 use crate::db::job_rows::{JobRow, Target};
 use crate::db::links::Linked;
+use crate::db::lists::Part;
 use crate::domain::job::JobState;
 
 const SECOND: i64 = 1000;
@@ -201,6 +202,15 @@ pub fn is_gone(servers: &[Linked], id: &str) -> bool {
     !id.is_empty() && !servers.iter().any(|server| server.id.to_string() == id)
 }
 
+/// The total of a list as seen from one of its pages.
+pub fn counted(total: i64, part: Part) -> String {
+    if total < part.most() {
+        total.to_string()
+    } else {
+        format!("{total} or more")
+    }
+}
+
 /// The position in a long list.
 #[derive(Clone, Debug)]
 pub struct Pager {
@@ -241,17 +251,23 @@ impl Pager {
         self
     }
 
-    /// `51–100 of 123`
+    /// `51–100 of 123`, and `1–50 of 1050 or more` for a list that is not counted to its end.
     pub fn message(&self) -> String {
         let (first, last) = (
             i64::from(self.offset()) + 1,
             (i64::from(self.offset()) + i64::from(self.per)).min(self.total),
         );
 
+        let part = Part {
+            limit: self.per,
+            offset: self.offset(),
+        };
+        let total = counted(self.total, part);
+
         if first > last {
-            format!("none of {}", self.total)
+            format!("none of {total}")
         } else {
-            format!("{first}–{last} of {}", self.total)
+            format!("{first}–{last} of {total}")
         }
     }
 
@@ -394,6 +410,9 @@ mod tests {
             Pager::new("/x", Some(0), 50).with_total(0).message(),
             "none of 0"
         );
+
+        let long = Pager::new("/x", Some(2), 50).with_total(1100);
+        assert_eq!(long.message(), "51–100 of 1100 or more");
 
         let far = Pager::new("/x", Some(u32::MAX), 5000).with_total(10);
         assert_eq!((far.message().as_str(), far.older()), ("none of 10", None));

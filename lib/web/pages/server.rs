@@ -12,13 +12,14 @@ use super::dashboard;
 use super::extract::{IsRefresh, PathId, QueryFields};
 use super::frame::{Frame, page};
 use super::graph::{self, Graph};
-use super::parts::{self, JobLine, Pager};
+use super::parts::{self, JobLine, Pager, counted};
 use super::power::{self, Power};
 use crate::base::clock;
 use crate::base::names::ServerId;
 use crate::base::{Result, secret};
 use crate::db::blueprints::{self, Blueprint};
 use crate::db::events::{self, ServerEvent};
+use crate::db::lists::Part;
 use crate::db::samples::{self, DAY, MONTH, Sample};
 use crate::db::servers::{self, Server};
 use crate::db::{access, job_rows, jobs};
@@ -46,7 +47,8 @@ struct ServerPage {
     graphs: Vec<Graph>,
     events: Vec<EventRow>,
     jobs: Vec<JobLine>,
-    total: i64,
+    /// How many it has, if that is more than the page shows.
+    total: Option<String>,
     blueprints: Vec<Blueprint>,
     console: LastLines,
     up_since: Option<i64>,
@@ -76,6 +78,16 @@ struct Loaded {
     blueprints: Vec<Blueprint>,
     refused: Option<String>,
     notices: Vec<String>,
+}
+
+/// The number of jobs, if it is more than the page shows.
+fn total(jobs: i64) -> Option<String> {
+    let shown = Part {
+        limit: RECENT,
+        offset: 0,
+    };
+
+    (jobs > i64::from(RECENT)).then(|| counted(jobs, shown))
 }
 
 fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Loaded> {
@@ -164,7 +176,7 @@ pub async fn show(
         host: app.origins.game_host(&headers),
         up_since: loaded.server.actual_since.filter(|_| up),
         jobs: JobLine::all(loaded.jobs, now),
-        total: loaded.total,
+        total: total(loaded.total),
         events: loaded.events,
         blueprints: loaded.blueprints,
         refused: loaded.refused,
