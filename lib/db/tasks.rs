@@ -74,9 +74,8 @@ pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
     let mut task_row = tx.prepare_cached(
         "INSERT INTO tasks (job_id, position, kind, server_id) VALUES (?1, ?2, ?3, ?4)",
     )?;
-    let mut edge_row = tx.prepare_cached(
-        "INSERT INTO task_dependencies (task_id, depends_on, needs) VALUES (?1, ?2, ?3)",
-    )?;
+    // Prepared only if needed: most plans of one task have no dependencies.
+    let edge_sql = "INSERT INTO task_dependencies (task_id, depends_on, needs) VALUES (?1, ?2, ?3)";
 
     let mut ids: Vec<i64> = Vec::with_capacity(plan.tasks.len());
     for (position, task) in (0_i64..).zip(&plan.tasks) {
@@ -86,7 +85,7 @@ pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
         for &(before, needs) in &task.after {
             // A task depends only on earlier ones, so the id is known; a wrong plan would violate
             // the foreign key.
-            edge_row.execute(params![id, ids.get(before), needs.as_str()])?;
+            execute(tx, edge_sql, params![id, ids.get(before), needs.as_str()])?;
         }
 
         ids.push(id);
