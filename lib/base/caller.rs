@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
-use nix::unistd::{Uid, User, getuid};
+use nix::unistd::{Uid, getuid};
 
+use super::accounts;
 use super::names::UserName;
 
 /// The name at the first call, because a program that root starts changes its user later.
@@ -36,17 +37,14 @@ fn lookup() -> String {
 /// SUDO_USER counts only for root, and only if the user exists: any user can set the variable.
 fn sudo_user(name: &str) -> Option<String> {
     let name: UserName = name.parse().ok()?;
-    User::from_name(name.as_str())
+    accounts::by_name(name.as_str())
         .ok()
         .flatten()
-        .map(|user| user.name)
+        .map(|account| account.name)
 }
 
 fn login_name(uid: Uid) -> String {
-    match User::from_uid(uid) {
-        Ok(Some(user)) => user.name,
-        _ => format!("uid {uid}"),
-    }
+    accounts::by_uid(uid).map_or_else(|| format!("uid {uid}"), |account| account.name)
 }
 
 #[cfg(test)]

@@ -328,11 +328,13 @@ fn parsed_with<C: Parser>(path: &Path, change: impl FnOnce(clap::Command) -> cla
 }
 
 fn matched<C: Parser>(
-    command: clap::Command,
+    mut command: clap::Command,
     fail: impl FnOnce(clap::Error) -> clap::ArgMatches,
 ) -> C {
-    let matches = command.clone().try_get_matches().unwrap_or_else(fail);
-    C::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command.clone()).exit())
+    let matches = command
+        .try_get_matches_from_mut(std::env::args_os())
+        .unwrap_or_else(fail);
+    C::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 /// The line of the settings file that caused an error.

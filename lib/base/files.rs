@@ -8,9 +8,9 @@ use std::path::Path;
 
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use nix::fcntl::OFlag;
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::{Uid, geteuid};
 
-use super::users;
+use super::{accounts, users};
 
 /// The flags for opening a file that another user can replace: they follow no link and do not block
 /// on a FIFO.
@@ -113,10 +113,7 @@ pub fn kind(kind: FileType) -> &'static str {
 }
 
 fn user_name(uid: Uid) -> String {
-    User::from_uid(uid)
-        .ok()
-        .flatten()
-        .map_or_else(|| format!("user id {uid}"), |user| user.name)
+    accounts::by_uid(uid).map_or_else(|| format!("user id {uid}"), |account| account.name)
 }
 
 #[cfg(test)]

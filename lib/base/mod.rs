@@ -1,6 +1,7 @@
 //! Basics for all programs: errors, settings, names, logging, files. Imports nothing of the
 //! library.
 
+pub mod accounts;
 pub mod caller;
 pub mod clock;
 pub mod config;

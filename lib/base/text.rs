@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use super::{Error, Result, encoding};
+use super::{Error, Result, accounts, encoding};
 
 /// Reads a text file of at most `limit` bytes; removes the byte order mark and carriage returns.
 /// `-` is standard input.
@@ -64,10 +64,7 @@ fn checked(
 /// The name of the current user.
 fn user() -> String {
     let uid = nix::unistd::geteuid();
-    nix::unistd::User::from_uid(uid)
-        .ok()
-        .flatten()
-        .map_or_else(|| format!("user id {uid}"), |user| user.name)
+    accounts::by_uid(uid).map_or_else(|| format!("user id {uid}"), |account| account.name)
 }
 
 #[cfg(test)]

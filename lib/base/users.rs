@@ -3,9 +3,9 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use nix::unistd::{Gid, Uid, User, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 
-use super::{Error, Result, caller, walk};
+use super::{Error, Result, accounts, caller, walk};
 
 /// Runs the worker; owns the database and instances/.
 pub const LEFT4ME: &str = "left4me";
@@ -19,8 +19,8 @@ pub const GAME: &str = "left4me-game";
 ///
 /// Fails if there is none: the package's sysusers.d was not applied.
 pub fn ids(name: &str) -> Result<(Uid, Gid)> {
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok((user.uid, user.gid)),
+    match accounts::by_name(name) {
+        Ok(Some(account)) => Ok((account.uid, account.gid)),
         Ok(None) => Err(Error::unavailable(format!(
             "there is no user {name}: run `systemd-sysusers`"
         ))),
@@ -33,7 +33,10 @@ pub fn ids(name: &str) -> Result<(Uid, Gid)> {
 
 /// The user's id, if the user exists.
 pub fn uid(name: &str) -> Option<Uid> {
-    User::from_name(name).ok().flatten().map(|user| user.uid)
+    accounts::by_name(name)
+        .ok()
+        .flatten()
+        .map(|account| account.uid)
 }
 
 /// Drops root's rights for good and continues as `uid` and `gid`.

@@ -103,6 +103,28 @@ pub(super) fn checked(path: &Path) -> Result<PathBuf> {
         .join(name))
 }
 
+/// Syncs the directory if the write-ahead log has just been created, so that its name survives power
+/// loss as its content does. Call it on an open database, before anything is written: no other
+/// process removes the log then.
+///
+/// SQLite would sync the directory at each process' first commit, which costs an enqueue as much as
+/// the commit itself; .cargo/config.toml turns that off (SQLITE_DISABLE_DIRSYNC). A log with content
+/// needs no sync: whoever wrote it found it empty, and has synced.
+pub(super) fn keep_new_log(path: &Path) -> Result<()> {
+    let is_new = beside(path, "-wal")
+        .symlink_metadata()
+        .is_ok_and(|log| log.len() == 0);
+    if !is_new {
+        return Ok(());
+    }
+
+    // As SQLite, this goes on where the directory cannot be read.
+    let Some(Ok(directory)) = path.parent().map(std::fs::File::open) else {
+        return Ok(());
+    };
+    directory.sync_all().map_err(|error| opening(path, &error))
+}
+
 pub(super) fn beside(path: &Path, name: &str) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(name);

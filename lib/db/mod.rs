@@ -171,6 +171,8 @@ impl Db {
             tries += 1;
         }
 
+        file::keep_new_log(path)?;
+
         // The lock that this process waited for may have been a restore's.
         db.identity.check()?;
         migrate::to_latest(&mut db.connection, path)?;

@@ -9,6 +9,7 @@
 mod ask;
 pub mod cgroup;
 pub mod escalation;
+pub mod getent;
 pub mod handshake;
 pub mod lines;
 pub mod mounts;
