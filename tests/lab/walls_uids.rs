@@ -143,6 +143,12 @@ fn each_server_has_its_own_user_and_files(lab: &Lab) {
     );
 
     assert_eq!(inside(lab, "1", &files), "fair\ndone");
+
+    // Each mount that a sandbox copies has a cost at its start: of the servers' it has its own.
+    let mounts =
+        "grep -o ' left4me-[0-9]*:' /proc/self/mountinfo; ls -A /srv /opt /var/log; echo done";
+    assert_eq!(inside(lab, "1", mounts), " left4me-1:\ndone");
+    assert_eq!(inside(lab, "2", mounts), " left4me-2:\ndone");
 }
 
 fn a_plugin_reaches_no_process_of_another_server(lab: &Lab) {
