@@ -569,6 +569,12 @@ fn services(lab: &Lab, before: &BTreeSet<String>) {
                 &["missing"],
             )
             .after("rm -rf /run/away"),
+            case(
+                "mv /run/left4me-game-root /run/away",
+                "directory game root",
+                &["missing"],
+            )
+            .after("rm -rf /run/away"),
             case(exec("600"), "runner", &["cannot be executed"]).after(exec("711")),
         ],
     );

@@ -178,6 +178,7 @@ fn a_purge_removes_everything(lab: &Lab) {
         "/run/left4me-root",
         "/run/left4me-helper-root",
         "/run/left4me-check-root",
+        "/run/left4me-game-root",
         "/run/left4me-overlay-check",
         "/usr/libexec/left4me",
     ] {
