@@ -9,6 +9,7 @@ mod accounts;
 mod causes;
 mod content;
 mod database;
+mod drop_ins;
 mod files;
 mod finding;
 mod game;
@@ -83,7 +84,10 @@ pub fn on_host(paths: &DoctorPaths, now: i64) -> Vec<Finding> {
 
     let units = units::read();
     match &units {
-        Ok(units) => findings.extend(units::check(units)),
+        Ok(units) => {
+            findings.extend(units::check(units));
+            findings.extend(drop_ins::check());
+        }
         Err(finding) => findings.push(finding.as_ref().clone()),
     }
 

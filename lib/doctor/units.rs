@@ -27,7 +27,7 @@ const SERVICES: [(&str, &str); 4] = [
 ];
 
 /// The package's other units that servers and jobs need.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 12] = [
     "left4me-web-peers.socket",
     "left4me-helper@.service",
     "left4me-runner@.service",
@@ -36,9 +36,15 @@ const OTHERS: [&str; 10] = [
     "left4me-purge@.service",
     "left4me-watch@.timer",
     "left4me-changed.target",
+    "left4me-reload.timer",
+    "left4me-reload.service",
     "l4d2-game.slice",
     "l4d2-build.slice",
 ];
+
+/// While it waits, systemd is about to read symlinks of servers; until then systemd 257 calls every
+/// unit's file changed.
+const RELOAD: &str = "left4me-reload.timer";
 
 /// Where a file can hide the package's unit, in systemd's order.
 const OVER: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
@@ -100,7 +106,10 @@ pub(super) fn read() -> Result<Units, Box<Finding>> {
         )));
     }
 
-    let names = ACTIVE.into_iter().chain(SERVICES.map(|(name, _)| name));
+    let names = ACTIVE
+        .into_iter()
+        .chain(SERVICES.map(|(name, _)| name))
+        .chain([RELOAD]);
     let failed =
         |error: Error| Finding::fail("systemd", error.to_string(), "see `systemctl status`");
     ask(names)
@@ -177,13 +186,16 @@ fn parse(text: &str) -> Vec<Unit> {
 
 fn judge(units: &[Unit]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for unit in units {
+    let is_reload_due = |unit: &Unit| unit.name == RELOAD && unit.active == "active";
+    let reload_is_due = units.iter().any(is_reload_due);
+
+    for unit in units.iter().filter(|unit| unit.name != RELOAD) {
         match SERVICES.iter().find(|(name, _)| *name == unit.name) {
             Some((_, starter)) => findings.extend(service(unit, starter)),
             None => findings.push(one(unit)),
         }
 
-        if unit.is_stale {
+        if unit.is_stale && !reload_is_due {
             let found = "its file has changed since systemd read it";
             let advice = Advice::root("systemctl daemon-reload");
             findings.push(Finding::warn(format!("unit {}", unit.name), found, advice));

@@ -126,8 +126,9 @@ impl Batch {
 
     fn begin(&self, verb: &Value, server: String) -> thread::JoinHandle<()> {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let request = json!({"verb": verb, "server": server, "observe": true});
-        send(&mut &ours, &request);
+        // The order of the keys as in a request of its own.
+        let request = format!("{{\"verb\":{verb},\"server\":\"{server}\",\"observe\":true}}\n");
+        (&ours).write_all(request.as_bytes()).unwrap();
 
         let control = ours.try_clone().unwrap();
         self.operations

@@ -115,6 +115,14 @@ fn a_service_may_be_idle_but_must_neither_have_failed_nor_fail_again_and_again()
     ));
 
     assert_eq!(stale[0].command.as_deref(), Some("systemctl daemon-reload"));
+
+    // systemd is about to reload by itself.
+    let stale = loaded(
+        "left4me-web.service",
+        "ActiveState=active\nNeedDaemonReload=yes",
+    );
+    let timer = loaded("left4me-reload.timer", "ActiveState=active");
+    assert_eq!(judged(&format!("{stale}\n\n{timer}")), []);
 }
 
 #[test]
