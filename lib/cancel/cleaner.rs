@@ -206,6 +206,7 @@ fn wait_for_units(runners: &[Runner]) -> Vec<&Runner> {
     let group = |runner: &Runner| UnitGroup::above(&runner.group().ok()??);
     let mut units: Vec<_> = runners
         .iter()
+        .filter(|runner| !runner.ended_in_batch())
         .filter_map(|runner| Some((runner, group(runner)?)))
         .collect();
 

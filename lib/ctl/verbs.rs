@@ -85,6 +85,7 @@ impl CtlContext {
         let request = HelperRequest::Disable {
             server: name.clone(),
             observe: false,
+            again: false,
         };
         self.ask_helper(request)
             .map_err(|error| error.within(format!("{verb} {name}")))

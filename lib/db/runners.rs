@@ -7,6 +7,7 @@ use crate::base::Result;
 use crate::base::control_group::{BadGroup, ControlGroup, is_ours};
 use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::db::{query, run, text, text_or_null};
+use crate::wire::batch::BatchVerb;
 use crate::wire::{EndedBy, Served, Tree};
 
 /// A connection, as `left4me-job show` prints it.
@@ -44,6 +45,13 @@ impl Runner {
             .pid
             .map_or_else(String::new, |pid| format!(", process {pid}"));
         format!("{unit} ({} of task {}{pid})", self.verb, self.task_id)
+    }
+
+    /// Whether it was an operation of a batch that the helper has ended. It had no process of its
+    /// own, and its unit goes on for other servers.
+    pub fn ended_in_batch(&self) -> bool {
+        let verbs = [BatchVerb::Enable, BatchVerb::Disable, BatchVerb::Show];
+        verbs.iter().any(|verb| self.verb == verb.as_str()) && self.tree.as_deref() == Some("empty")
     }
 
     /// The control group of its processes; none when it never reported one.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use super::manager::{Ask, Failure, Manager, Report, What};
+use super::manager::{Ask, Begin, Failure, Manager, Report, What};
 use super::{causes, enable};
 use crate::base::names::InstanceName;
 use crate::base::{Result, clock};
@@ -70,6 +70,10 @@ impl Batch<'_> {
                 self.take(report);
             }
 
+            if self.manager.is_gone() {
+                self.fail_all();
+            }
+
             // One at a time: each reads the journal, and the client may have lines by then.
             if let Some((server, under_way, failure)) = self.failed.pop_front() {
                 self.explain(&server, &under_way, &failure);
@@ -103,7 +107,11 @@ impl Batch<'_> {
             self.supervisor.of_server(&server, Answer::started(started));
 
             let (verb, began) = (request.verb, clock::now_ms());
-            self.manager.ask(Ask::Begin(verb, server.clone()));
+            self.manager.ask(Ask::Begin(Begin {
+                verb,
+                server: server.clone(),
+                again: request.again,
+            }));
             self.under_way.insert(server, UnderWay { verb, began });
         }
     }
@@ -157,6 +165,18 @@ impl Batch<'_> {
                     Err(failure) => self.failed.push_back((server, under_way, failure)),
                 }
             }
+        }
+    }
+
+    /// Nothing more will be reported.
+    fn fail_all(&mut self) {
+        self.more = false;
+        for (server, under_way) in std::mem::take(&mut self.under_way) {
+            let failure = Failure {
+                code: 1,
+                message: "internal error (a panic): see the helper's journal".to_owned(),
+            };
+            self.failed.push_back((server, under_way, failure));
         }
     }
 

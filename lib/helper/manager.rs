@@ -4,8 +4,8 @@
 //! `systemctl enable --now` reloads PID 1 each time, because it cannot know whether that is needed:
 //! 0.2 to 0.4 s during which PID 1 does nothing else, and more with more units. Here the symlinks are
 //! written by PID 1 without a reload, and the start follows at once. left4me-reload.timer reloads it
-//! once, soon after the batch: until then `systemctl status` shows the old enablement of a loaded
-//! unit, while `systemctl is-enabled`, which reads the symlinks, shows the new one.
+//! once, soon after the batch. Stops share a reload of their own, because PID 1 remembers of a loaded
+//! unit whether it starts at boot.
 
 mod calls;
 mod jobs;
@@ -35,13 +35,16 @@ use crate::wire::batch::BatchVerb;
 pub(super) use calls::Failure;
 use calls::{Bus, Done, message};
 use jobs::Jobs;
-use unlinks::{Changes, Unlinks};
+use unlinks::{Changes, Removed, Unlinks};
 
 /// Reloads PID 1 a moment after it was started last.
 const RELOAD: &str = "left4me-reload.timer";
 
 /// Where drop-ins are that left4me itself writes and removes.
 const DROP_INS: &str = "/run/systemd/system/";
+
+/// How long a stop waits for others.
+const SHARE: Duration = Duration::from_millis(50);
 
 /// How long PID 1 may take for the last request.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,9 +58,17 @@ const STOPS: usize = 128;
 
 /// What to do next.
 pub(super) enum Ask {
-    Begin(BatchVerb, InstanceName),
+    Begin(Begin),
     /// Forget this operation. What PID 1 has begun, it finishes.
     Abandon(InstanceName),
+}
+
+/// An operation on one server.
+pub(super) struct Begin {
+    pub verb: BatchVerb,
+    pub server: InstanceName,
+    /// A stopped server is started again at once.
+    pub again: bool,
 }
 
 /// What happened to one server.
@@ -120,6 +131,11 @@ impl Manager {
         self.reports.try_iter().collect()
     }
 
+    /// Whether the thread has ended before its owner: a panic, which has been reported.
+    pub(super) fn is_gone(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Ends the thread, after its last request.
     pub(super) fn finish(self) {
         drop(self.asks);
@@ -155,17 +171,18 @@ async fn serve(to_do: mpmc::Receiver<Ask>, reporter: Reporter) {
     while let Ok(ask) = to_do.recv().await {
         tasks.retain(|_, task| !task.is_finished());
         match (ask, &bus, &runtime) {
-            (Ask::Begin(verb, server), Ok(bus), Ok(runtime)) => {
-                let (bus, reporter, name) = (Arc::clone(bus), reporter.clone(), server.clone());
-                let task = runtime.spawn(verb.as_str(), async move {
-                    let end = bus.carry_out(verb, &name, &reporter).await;
-                    reporter.send(&name, What::End(end));
+            (Ask::Begin(begin), Ok(bus), Ok(runtime)) => {
+                let (bus, reporter) = (Arc::clone(bus), reporter.clone());
+                let (name, verb) = (begin.server.clone(), begin.verb.as_str());
+                let task = runtime.spawn(verb, async move {
+                    let end = bus.carry_out(&begin, &reporter).await;
+                    reporter.send(&begin.server, What::End(end));
                 });
-                tasks.insert(server, task);
+                tasks.insert(name, task);
             }
-            (Ask::Begin(_, server), Err(failure), _) => {
+            (Ask::Begin(begin), Err(failure), _) => {
                 let failure = Failure::of(failure.code, &failure.message);
-                reporter.send(&server, What::End(Err(failure)));
+                reporter.send(&begin.server, What::End(Err(failure)));
             }
             (Ask::Begin(..), Ok(_), Err(_)) => {}
             // Dropping a task cancels it.
@@ -211,10 +228,15 @@ impl Systemd {
         })
     }
 
-    async fn carry_out(&self, verb: BatchVerb, server: &InstanceName, reporter: &Reporter) -> Done {
+    async fn carry_out(&self, begin: &Begin, reporter: &Reporter) -> Done {
+        let &Begin {
+            verb,
+            ref server,
+            again,
+        } = begin;
         let end = match verb {
             BatchVerb::Enable => self.enable(server).await,
-            BatchVerb::Disable => self.disable(server).await,
+            BatchVerb::Disable => self.disable(server, again).await,
             BatchVerb::Show => Ok(()),
         };
 
@@ -250,10 +272,10 @@ impl Systemd {
 
     /// Disables and stops the unit of the server, then that of its overlay, and resets their failed
     /// states. A server that was never started or does not exist counts as stopped.
-    async fn disable(&self, server: &InstanceName) -> Done {
+    async fn disable(&self, server: &InstanceName, again: bool) -> Done {
         let _permit = self.stops.acquire().await;
         let (unit, overlay) = (server_unit(server), overlay_unit(server));
-        self.unlink(&unit).await?;
+        self.unlink(&unit, again).await?;
         self.job("StopUnit", &unit).await?;
 
         // When systemd stops the overlay's unit, that unit outlives the server's by a moment. The
@@ -275,10 +297,17 @@ impl Systemd {
         Ok(())
     }
 
-    /// Removes the symlink.
-    async fn unlink(&self, unit: &str) -> Done {
-        if self.unlinks.remove(&self.bus, unit).await? {
-            self.changed.store(true, Ordering::Relaxed);
+    /// Removes the symlink. Unless the server is started again, PID 1 reads that at once: of a unit
+    /// that it has loaded, `systemctl show` would still say that it starts at boot.
+    async fn unlink(&self, unit: &str, again: bool) -> Done {
+        if !again {
+            // Others that stop at the same moment share the reload.
+            self.bus.runtime.sleep(SHARE).await;
+        }
+        match self.unlinks.remove(&self.bus, unit, again).await? {
+            Removed::Changed => self.changed.store(true, Ordering::Relaxed),
+            Removed::Reloaded => self.changed.store(false, Ordering::Relaxed),
+            Removed::Nothing => {}
         }
         Ok(())
     }
@@ -309,15 +338,9 @@ impl Systemd {
         if result == "done" || (method == "StopUnit" && result == "skipped") {
             return Ok(());
         }
-        let verb = if method == "StartUnit" {
-            "start"
-        } else {
-            "stop"
-        };
-        Err(Failure::of(
-            1,
-            format!("the {verb} of {unit} {}", how(&result)),
-        ))
+        let verb = method.trim_end_matches("Unit").to_lowercase();
+        let why = format!("the {verb} of {unit} {}", how(&result));
+        Err(Failure::of(1, why))
     }
 
     /// Whether a drop-in that left4me wrote for an upgrade is gone, but PID 1 still uses it.

@@ -216,6 +216,7 @@ impl HelperVerb {
             HelperVerb::Disable { server } => HelperRequest::Disable {
                 server: server.clone(),
                 observe: false,
+                again: false,
             },
             HelperVerb::Show { server } => HelperRequest::Show {
                 server: server.clone(),
@@ -271,7 +272,9 @@ fn dispatch(supervisor: &mut Supervisor, root: &Path, request: &HelperRequest) -
             show::observe(supervisor, server, *observe);
             outcome
         }
-        HelperRequest::Disable { server, observe } => {
+        HelperRequest::Disable {
+            server, observe, ..
+        } => {
             let outcome = disable::run(supervisor, server);
             show::observe(supervisor, server, *observe);
             outcome

@@ -190,9 +190,9 @@ impl TaskContext<'_> {
     fn begin(&self, request: &Request) -> Result<Command> {
         let socket = self.paths().socket(request);
         if let Request::Helper(request) = request
-            && let Some((verb, server)) = request.in_batch()
+            && let Some(batch) = request.in_batch()
         {
-            let operation = self.context.sessions.begin(socket, verb, server)?;
+            let operation = self.context.sessions.begin(socket, &batch)?;
             return Ok(Command::InBatch(operation));
         }
         Connection::open(socket, request).map(Command::Own)

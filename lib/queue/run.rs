@@ -221,6 +221,7 @@ fn stop(context: &TaskContext<'_>, work: &Work, server: ServerId, ended: &mut En
     let request = HelperRequest::Disable {
         server: instance.clone(),
         observe: true,
+        again: work.operation == Some(Operation::Restart),
     };
     let disabled = context.send(&Request::Helper(request), &mut reply);
 

@@ -44,6 +44,10 @@ pub struct BatchRequest {
     pub verb: BatchVerb,
     /// The servers to add; none in a line that only ends the batch.
     pub servers: Vec<InstanceName>,
+    /// For `disable`: the servers are started again at once, so systemd need not forget yet that
+    /// they start at boot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
     /// Whether the client may add servers in another line.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
@@ -51,10 +55,11 @@ pub struct BatchRequest {
 
 impl BatchRequest {
     /// Adds one server.
-    pub fn one(verb: BatchVerb, server: InstanceName) -> Self {
+    pub fn one(verb: BatchVerb, server: &InstanceName) -> Self {
         Self {
             verb,
-            servers: vec![server],
+            servers: vec![server.clone()],
+            again: false,
             more: true,
         }
     }
@@ -64,6 +69,7 @@ impl BatchRequest {
         Self {
             verb: BatchVerb::Show,
             servers: Vec::new(),
+            again: false,
             more: false,
         }
     }
@@ -123,6 +129,7 @@ mod tests {
             HelperCall::Batch(BatchRequest {
                 verb: BatchVerb::Enable,
                 servers: vec!["1".parse().unwrap(), "x-2".parse().unwrap()],
+                again: false,
                 more: true,
             })
         );
@@ -144,7 +151,7 @@ mod tests {
     #[test]
     fn a_batch_takes_servers_and_cancellations() {
         let line = |line: &str| parse::<BatchLine>(line);
-        let one = BatchRequest::one(BatchVerb::Disable, "7".parse().unwrap());
+        let one = BatchRequest::one(BatchVerb::Disable, &"7".parse().unwrap());
         let text = serde_json::to_string(&one).unwrap();
         assert_eq!(text, r#"{"verb":"disable","servers":["7"],"more":true}"#);
         assert_eq!(line(&text).unwrap(), BatchLine::Add(one));

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::Moment;
 use crate::base::control_group::ControlGroup;
 use crate::base::names::{Cursor, InstanceName};
-use batch::BatchVerb;
+use batch::{BatchRequest, BatchVerb};
 
 /// The longest request or control line, in bytes without its line break.
 pub const REQUEST_LIMIT: usize = 4096;
@@ -54,6 +54,9 @@ pub enum HelperRequest {
         /// As in `Enable`.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         observe: bool,
+        /// As in [`BatchRequest`].
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
     },
     /// The unit's properties, as `Name=value` lines.
     Show { server: InstanceName },
@@ -116,14 +119,17 @@ impl HelperRequest {
         }
     }
 
-    /// What a batch does for the server in place of this request; none for what no batch does.
-    pub fn in_batch(&self) -> Option<(BatchVerb, &InstanceName)> {
-        match self {
-            HelperRequest::Enable { server, .. } => Some((BatchVerb::Enable, server)),
-            HelperRequest::Disable { server, .. } => Some((BatchVerb::Disable, server)),
-            HelperRequest::Show { server } => Some((BatchVerb::Show, server)),
-            HelperRequest::Journal { .. } | HelperRequest::Purge { .. } => None,
-        }
+    /// The line of a batch that does the same; none for what no batch does.
+    pub fn in_batch(&self) -> Option<BatchRequest> {
+        Some(match self {
+            HelperRequest::Enable { server, .. } => BatchRequest::one(BatchVerb::Enable, server),
+            HelperRequest::Disable { server, again, .. } => BatchRequest {
+                again: *again,
+                ..BatchRequest::one(BatchVerb::Disable, server)
+            },
+            HelperRequest::Show { server } => BatchRequest::one(BatchVerb::Show, server),
+            HelperRequest::Journal { .. } | HelperRequest::Purge { .. } => return None,
+        })
     }
 
     /// The request's name, for logs and messages.

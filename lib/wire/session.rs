@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::batch::{BatchRequest, BatchVerb, MOST};
+use super::batch::{BatchRequest, MOST};
 use super::client::{CommandEnd, Connection, Output, ended_early, json_line};
 use super::{Answer, Cancel, Control, LINE_LIMIT, Stream};
 use crate::base::names::InstanceName;
@@ -67,16 +67,18 @@ impl Sessions {
     /// Begins an operation at the helper's socket at `path`.
     ///
     /// Fails as [`Connection::open`] does.
-    pub fn begin(&self, path: &Path, verb: BatchVerb, server: &InstanceName) -> Result<Operation> {
-        let batch = BatchRequest::one(verb, server.clone());
+    pub fn begin(&self, path: &Path, batch: &BatchRequest) -> Result<Operation> {
+        let [server] = &*batch.servers else {
+            return Err(Error::failed("an operation is on one server"));
+        };
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(session) = &*current
-            && let Some(operation) = session.add(&batch, server)
+            && let Some(operation) = session.add(batch, server)
         {
             return Ok(operation);
         }
 
-        let (session, operation) = Session::open(path, &batch, server)?;
+        let (session, operation) = Session::open(path, batch, server)?;
         *current = Some(session);
         Ok(operation)
     }

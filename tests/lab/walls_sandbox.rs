@@ -131,7 +131,8 @@ const OURS: &[Unit] = &[
         through: &[],
         written: &["/dev/pts/"],
         connected: &["/run/systemd/private"],
-        seen: &[],
+        // Empty: where helper@, which has the same root directory, mounts them.
+        seen: &["instances", "runtime"],
     },
     // It mounts, in the host's namespace: it has no tree of its own that could be read-only.
     Unit {
