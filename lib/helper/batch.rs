@@ -2,12 +2,12 @@
 //! answers and an end of its own, and can be cancelled alone.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::causes;
 use super::manager::{Ask, Begin, Failure, Manager, Report, What};
-use super::{causes, enable};
 use crate::base::names::InstanceName;
 use crate::base::{Result, clock};
 use crate::process::cgroup::{own_group, own_unit};
@@ -15,9 +15,11 @@ use crate::process::{Outcome, Supervisor};
 use crate::wire::batch::{BatchLine, BatchRequest, BatchVerb, MOST};
 use crate::wire::{Answer, Cancel, EndedBy, Started, Stream, Tree};
 
+/// How long the journal may take for one cause. The other servers of the batch wait.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 struct Batch<'a> {
     supervisor: &'a mut Supervisor,
-    root: &'a Path,
     manager: Manager,
     under_way: BTreeMap<InstanceName, UnderWay>,
     /// Operations that failed, and whose cause is still to be found.
@@ -33,16 +35,11 @@ struct UnderWay {
 }
 
 /// Serves the batch to its end.
-pub(super) fn run(
-    supervisor: &mut Supervisor,
-    root: &Path,
-    first: BatchRequest,
-) -> Result<Outcome> {
+pub(super) fn run(supervisor: &mut Supervisor, first: BatchRequest) -> Result<Outcome> {
     let manager = Manager::start()?;
     supervisor.watch(manager.wake()?);
     let mut batch = Batch {
         supervisor,
-        root,
         manager,
         under_way: BTreeMap::new(),
         failed: VecDeque::new(),
@@ -92,7 +89,7 @@ impl Batch<'_> {
     fn add(&mut self, request: BatchRequest) {
         self.more = request.more;
         for server in request.servers {
-            if let Err((exit, why)) = self.may_begin(request.verb, &server) {
+            if let Err((exit, why)) = self.may_begin(&server) {
                 let end = Answer::exit(exit, None, None);
                 self.supervisor.of_server(&server, Answer::error(why));
                 self.supervisor.of_server(&server, end);
@@ -117,11 +114,8 @@ impl Batch<'_> {
     }
 
     /// Refuses an operation, with an exit code and the reason.
-    fn may_begin(
-        &self,
-        verb: BatchVerb,
-        server: &InstanceName,
-    ) -> std::result::Result<(), (i32, String)> {
+    /// Nothing is read from the disk of the data: if it hangs under one server, the others go on.
+    fn may_begin(&self, server: &InstanceName) -> std::result::Result<(), (i32, String)> {
         let conflict = 4;
         if self.under_way.contains_key(server) {
             return Err((
@@ -131,10 +125,6 @@ impl Batch<'_> {
         }
         if self.under_way.len() >= MOST {
             return Err((conflict, format!("{MOST} servers are under way already")));
-        }
-        if verb == BatchVerb::Enable {
-            enable::require_initialized(self.root, server)
-                .map_err(|error| (error.exit.code().into(), error.to_string()))?;
         }
         Ok(())
     }
@@ -190,7 +180,8 @@ impl Batch<'_> {
         let cause = match under_way.verb {
             BatchVerb::Show => None,
             BatchVerb::Enable | BatchVerb::Disable => {
-                causes::find(self.supervisor, server, under_way.began).unwrap_or_default()
+                causes::find(self.supervisor, server, under_way.began, Some(PATIENCE))
+                    .unwrap_or_default()
             }
         };
 

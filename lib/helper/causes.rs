@@ -28,7 +28,7 @@ pub(super) fn of(
 ) -> Result<Outcome> {
     if outcome.ended_by == EndedBy::Exit
         && !outcome.succeeded()
-        && let Some(cause) = find(supervisor, server, began)?
+        && let Some(cause) = find(supervisor, server, began, None)?
     {
         // As the last error line.
         supervisor.write_line(Stream::Stderr, &cause);
@@ -36,11 +36,13 @@ pub(super) fn of(
     Ok(outcome)
 }
 
-/// The last reason that the unit of the server or its overlay logged since `began`.
+/// The last reason that the unit of the server or its overlay logged since `began`. With `patience`,
+/// each read of the journal ends after that time.
 pub(super) fn find(
     supervisor: &mut Supervisor,
     server: &InstanceName,
     began: i64,
+    patience: Option<Duration>,
 ) -> Result<Option<String>> {
     let (unit, overlay) = (server_unit(server), overlay_unit(server));
     let arguments = [
@@ -62,16 +64,22 @@ pub(super) fn find(
     // journald may still be writing the last entries after their writer has exited, so up to three
     // reads are made. The newest entry that gives a reason counts.
     for _ in 0..3 {
-        journalctl_json(supervisor, &arguments, LONGEST, &mut |stream, line| {
-            if stream == Stream::Stdout
-                && let Ok(entry) = entry(line)
-                && entry.at >= began
-                && reason::is_one(&entry.from, &entry.line)
-            {
-                found = Some(entry);
-            }
-            Relay::Drop
-        })?;
+        journalctl_json(
+            supervisor,
+            &arguments,
+            LONGEST,
+            patience,
+            &mut |stream, line| {
+                if stream == Stream::Stdout
+                    && let Ok(entry) = entry(line)
+                    && entry.at >= began
+                    && reason::is_one(&entry.from, &entry.line)
+                {
+                    found = Some(entry);
+                }
+                Relay::Drop
+            },
+        )?;
 
         if found.is_some() {
             break;

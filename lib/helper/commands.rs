@@ -86,18 +86,24 @@ pub(super) fn journalctl(
     supervisor.run(&spec("/usr/bin/journalctl", &arguments), observe)
 }
 
-/// Like [`journalctl`], for JSON output with lines of up to `line_limit` characters.
+/// Like [`journalctl`], for JSON output with lines of up to `line_limit` characters. With `patience`,
+/// only that ends it early.
 pub(super) fn journalctl_json(
     supervisor: &mut Supervisor,
     arguments: &[&str],
     line_limit: usize,
+    patience: Option<Duration>,
     observe: &mut dyn FnMut(Stream, &str) -> Relay,
 ) -> Result<Outcome> {
     let spec = spec(
         "/usr/bin/journalctl",
         &[&["--no-pager"], arguments].concat(),
     );
-    supervisor.run(&Spec { line_limit, ..spec }, observe)
+    let spec = Spec { line_limit, ..spec };
+    match patience {
+        None => supervisor.run(&spec, observe),
+        Some(patience) => supervisor.run_after_the_end(&spec, patience, observe),
+    }
 }
 
 fn spec(program: &str, arguments: &[&str]) -> Spec {

@@ -23,7 +23,7 @@ pub(super) fn run(
 
 /// Fails with 3 if the instance was never initialized: without instance.env the unit could only
 /// fail.
-pub(super) fn require_initialized(root: &Path, server: &InstanceName) -> Result<()> {
+fn require_initialized(root: &Path, server: &InstanceName) -> Result<()> {
     let file = root
         .join("instances")
         .join(server.as_str())

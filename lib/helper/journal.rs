@@ -77,6 +77,7 @@ fn read(
         supervisor,
         &arguments,
         LONGEST,
+        None,
         &mut |stream, line| match stream {
             Stream::Stdout => match entry(line).and_then(&write) {
                 Ok(line) => Relay::Replace(Stream::Stdout, line),

@@ -263,7 +263,7 @@ impl Systemd {
         self.forget_failure(&unit).await;
         self.link(&unit).await?;
 
-        if self.has_stale_drop_in(server).await {
+        if self.is_stale(server).await {
             self.bus.call("Reload", &()).await?;
             self.changed.store(false, Ordering::Relaxed);
         }
@@ -343,9 +343,18 @@ impl Systemd {
         Err(Failure::of(1, why))
     }
 
-    /// Whether a drop-in that left4me wrote for an upgrade is gone, but PID 1 still uses it.
-    async fn has_stale_drop_in(&self, server: &InstanceName) -> bool {
-        for unit in [server_unit(server), overlay_unit(server)] {
+    /// Whether PID 1 has to reload before the start: it has loaded the unit and remembers that it
+    /// does not start at boot, or it still uses a drop-in that left4me wrote for an upgrade and has
+    /// removed since.
+    async fn is_stale(&self, server: &InstanceName) -> bool {
+        let (unit, overlay) = (server_unit(server), overlay_unit(server));
+        let state = self.bus.property(&unit, "Unit", "UnitFileState").await;
+        let state = state.ok().and_then(|state| String::try_from(state).ok());
+        if state.is_some_and(|state| state != "enabled") {
+            return true;
+        }
+
+        for unit in [unit, overlay] {
             let paths = self.bus.property(&unit, "Unit", "DropInPaths").await;
             let paths = paths
                 .ok()

@@ -261,7 +261,7 @@ fn serve_batch(
 ) -> Result<(i32, Tree)> {
     peer.expect_batch();
     let mut supervisor = Supervisor::new(peer, settings.grace.duration())?;
-    let result = batch::run(&mut supervisor, &settings.paths.root, request);
+    let result = batch::run(&mut supervisor, request);
     Ok((supervisor.end(result), Tree::Empty))
 }
 

@@ -146,8 +146,8 @@ impl Supervisor {
         Ok((outcome, hung && self.requested.is_none()))
     }
 
-    /// Runs one more command after a cancellation, to end what an earlier one began elsewhere. It
-    /// cannot be cancelled, and is killed after `patience`.
+    /// Runs a command that cannot be cancelled, and is killed after `patience`: one more after a
+    /// cancellation, to end what an earlier one began elsewhere; or one for a batch.
     pub fn run_after_the_end(
         &mut self,
         spec: &Spec,

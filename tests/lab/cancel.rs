@@ -217,8 +217,8 @@ fn a_stuck_runner(lab: &Lab) {
     all_wait_for(lab, disk);
 }
 
-/// A helper's systemctl sleeps in the kernel, because a library of its own is on that disk; and
-/// another helper's waits for a game that is deaf.
+/// A helper's systemctl, which starts the purge of a reset, sleeps in the kernel, because a library of
+/// its own is on that disk; and another helper waits for a game that is deaf.
 fn a_stuck_helper_beside_another(lab: &Lab) {
     const DROP_IN: &str = "/run/systemd/system/left4me-helper@.service.d/stuck.conf";
     lab.deaf_games_last();
@@ -234,8 +234,12 @@ fn a_stuck_helper_beside_another(lab: &Lab) {
     );
 
     lab.ok(&["systemctl", "daemon-reload"]);
-    let stuck = lab.enqueue(&["stop", "--server", "one"]);
-    wait_until("systemctl is in the kernel", s(20), || lab.is(STUCK));
+    let stuck = lab.enqueue(&["reset", "--server", "one"]);
+    wait_until(
+        "systemctl is in the kernel, in the only helper",
+        s(20),
+        || lab.is(STUCK) && lab.instances("left4me-helper").len() == 1,
+    );
     let unit = lab.instance("left4me-helper");
     lab.sh(&format!("rm {DROP_IN}; systemctl daemon-reload"));
     lab.be_deaf(&[2]);
