@@ -52,7 +52,7 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<()> {
     let last = retention::last_run(db.connection())?;
     let retention = rules_of(args, context.now, last);
     if args.dry_run {
-        let report = Report {
+        let report = PruneReport {
             pruned: retention::count(&mut db, &retention)?,
             file_bytes: db.file_bytes()?,
             returned_bytes: 0,
@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<()> {
 
     let file_bytes = db.file_bytes()?;
     let returned_bytes = (before - file_bytes).max(0);
-    Report {
+    PruneReport {
         pruned,
         file_bytes,
         returned_bytes,
@@ -155,7 +155,7 @@ fn return_space(db: &Db, is_asked: bool) -> Result<()> {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct PruneReport {
     #[serde(flatten)]
     pruned: Pruned,
     /// The size of the file.
@@ -164,7 +164,7 @@ struct Report {
     returned_bytes: i64,
 }
 
-impl Report {
+impl PruneReport {
     fn print(&self, args: &PruneArgs) -> Result<()> {
         if args.json {
             return output::json(self);

@@ -109,7 +109,7 @@ pub(super) fn checked(path: &Path) -> Result<PathBuf> {
 ///
 /// SQLite would sync the directory at each process' first commit, which costs an enqueue as much as
 /// the commit itself; .cargo/config.toml turns that off (SQLITE_DISABLE_DIRSYNC). A log with content
-/// needs no sync: whoever wrote it found it empty, and has synced.
+/// needs no sync: the program that wrote it found it empty, and has synced.
 pub(super) fn keep_new_log(path: &Path) -> Result<()> {
     let is_new = beside(path, "-wal")
         .symlink_metadata()

@@ -2,12 +2,12 @@
 //! are returned to the file system.
 //!
 //! A commit beyond a number of pages writes the log back into the file (SQLite's automatic
-//! checkpoint), and the next commit begins the log anew. But that does not keep it short:
+//! checkpoint), and the next commit begins the log again. But that does not keep it short:
 //!
 //! - How much is written back is known only while some program has the file open. The next one
 //!   after that finds the whole log, and continues it. A host on which nothing but polls happens
 //!   has no program that stays.
-//! - While one reader always overlaps with the next, no commit can begin the log anew.
+//! - While one reader always overlaps with the next, no commit can begin the log again.
 //! - The log's file keeps its largest size.
 //!
 //! So the log is cut off by the poller, by each program that writes it back when it exits, and by
@@ -30,7 +30,7 @@ const LONG_LOG: i64 = SHORT_WAL as i64;
 /// The same for the size of its file, bytes.
 const LARGE_LOG: u64 = 4 << 20;
 
-/// And beyond this size by whoever commits, because no poll has done it, bytes.
+/// And beyond this size by any commit, because no poll has done it, in bytes.
 const OVERLARGE_LOG: u64 = 8 << 20;
 
 /// A log beyond this size is cut off after a pause for readers, in which no program can write,
@@ -71,7 +71,7 @@ impl Db {
         }
     }
 
-    /// The same after a commit, if the log is far too large. Waits for nobody.
+    /// The same after a commit, if the log is far too large. It waits for no reader.
     pub(super) fn bound_log(&self) {
         if self.log_bytes() > OVERLARGE_LOG
             && let Err(error) = self.write_back(Duration::ZERO)

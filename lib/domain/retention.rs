@@ -4,7 +4,7 @@
 //! Rows are asked about in the order of their ids, which is the order in which jobs and events came
 //! to be. So a search ends at rows that are young enough, and costs as much as there is to remove,
 //! however long the history is. Dates that are out of order, after the clock was set or because
-//! somebody wrote rows by hand, are found once a week, by a search that asks about every row.
+//! a person wrote rows by hand, are found once a week, by a search that asks about every row.
 
 /// Milliseconds of a day.
 pub const DAY: i64 = 24 * 60 * 60 * 1000;
@@ -99,7 +99,7 @@ impl Retention {
 
     /// Whether a job's log is removed. `is_excess`: the logs of this job and of those after it are
     /// larger than their limit. The log of a job that ended within the last day is kept whatever
-    /// its size: somebody may be about to read it.
+    /// its size: a person may be about to read it.
     pub fn of_log(&self, job: Age, is_excess: bool) -> Verdict {
         // A job that is removed takes its log along.
         let age = match (self.limits.logs, self.limits.jobs) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::causes;
-use super::manager::{Ask, Begin, Failure, Manager, Report, What};
+use super::manager::{Ask, Begin, Manager, ServerReport, SystemdFailure, What};
 use crate::base::names::InstanceName;
 use crate::base::{Result, clock};
 use crate::process::cgroup::{own_group, own_unit};
@@ -18,12 +18,12 @@ use crate::wire::{Answer, Cancel, EndedBy, Started, Stream, Tree};
 /// How long the journal may take for one cause. The other servers of the batch wait.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-struct Batch<'a> {
+struct Operations<'a> {
     supervisor: &'a mut Supervisor,
     manager: Manager,
     under_way: BTreeMap<InstanceName, UnderWay>,
     /// Operations that failed, and whose cause is still to be found.
-    failed: VecDeque<(InstanceName, UnderWay, Failure)>,
+    failed: VecDeque<(InstanceName, UnderWay, SystemdFailure)>,
     /// The client may add servers.
     more: bool,
 }
@@ -38,7 +38,7 @@ struct UnderWay {
 pub(super) fn run(supervisor: &mut Supervisor, first: BatchRequest) -> Result<Outcome> {
     let manager = Manager::start()?;
     supervisor.watch(manager.wake()?);
-    let mut batch = Batch {
+    let mut batch = Operations {
         supervisor,
         manager,
         under_way: BTreeMap::new(),
@@ -52,7 +52,7 @@ pub(super) fn run(supervisor: &mut Supervisor, first: BatchRequest) -> Result<Ou
     Ok(outcome)
 }
 
-impl Batch<'_> {
+impl Operations<'_> {
     fn serve(&mut self) -> Outcome {
         loop {
             for line in self.supervisor.batch_lines() {
@@ -129,8 +129,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn take(&mut self, report: Report) {
-        let Report { server, what } = report;
+    fn take(&mut self, report: ServerReport) {
+        let ServerReport { server, what } = report;
         let Some(verb) = self.under_way.get(&server).map(|under_way| under_way.verb) else {
             return;
         };
@@ -162,7 +162,7 @@ impl Batch<'_> {
     fn fail_all(&mut self) {
         self.more = false;
         for (server, under_way) in std::mem::take(&mut self.under_way) {
-            let failure = Failure {
+            let failure = SystemdFailure {
                 code: 1,
                 message: "internal error (a panic): see the helper's journal".to_owned(),
             };
@@ -176,7 +176,7 @@ impl Batch<'_> {
     }
 
     /// Answers a failed operation: what systemd said, and then the cause from the journal.
-    fn explain(&mut self, server: &InstanceName, under_way: &UnderWay, failure: &Failure) {
+    fn explain(&mut self, server: &InstanceName, under_way: &UnderWay, failure: &SystemdFailure) {
         let cause = match under_way.verb {
             BatchVerb::Show => None,
             BatchVerb::Enable | BatchVerb::Disable => {

@@ -32,7 +32,7 @@ use crate::base::Result;
 use crate::base::names::InstanceName;
 use crate::wire::Observation;
 use crate::wire::batch::BatchVerb;
-pub(super) use calls::Failure;
+pub(super) use calls::SystemdFailure;
 use calls::{Bus, Done, message};
 use jobs::Jobs;
 use unlinks::{Changes, Removed, Unlinks};
@@ -72,7 +72,7 @@ pub(super) struct Begin {
 }
 
 /// What happened to one server.
-pub(super) struct Report {
+pub(super) struct ServerReport {
     pub server: InstanceName,
     pub what: What,
 }
@@ -85,7 +85,7 @@ pub(super) enum What {
 /// The thread's owner.
 pub(super) struct Manager {
     asks: mpmc::Sender<Ask>,
-    reports: Receiver<Report>,
+    reports: Receiver<ServerReport>,
     wake: UnixStream,
     thread: JoinHandle<()>,
 }
@@ -124,7 +124,7 @@ impl Manager {
     }
 
     /// The reports that have come.
-    pub(super) fn reports(&self) -> Vec<Report> {
+    pub(super) fn reports(&self) -> Vec<ServerReport> {
         // Before the reports: one that comes later wakes again.
         let mut bytes = [0; 64];
         while (&self.wake).read(&mut bytes).is_ok_and(|count| count > 0) {}
@@ -146,14 +146,14 @@ impl Manager {
 
 #[derive(Clone)]
 struct Reporter {
-    sender: Sender<Report>,
+    sender: Sender<ServerReport>,
     waker: Arc<UnixStream>,
 }
 
 impl Reporter {
     fn send(&self, server: &InstanceName, what: What) {
         let server = server.clone();
-        drop(self.sender.send(Report { server, what }));
+        drop(self.sender.send(ServerReport { server, what }));
         // When its buffer is full, the reader has enough to wake for.
         drop((&*self.waker).write(&[0]));
     }
@@ -164,7 +164,7 @@ async fn serve(to_do: mpmc::Receiver<Ask>, reporter: Reporter) {
     let runtime = SharedRuntime::current();
     let bus = match &runtime {
         Ok(runtime) => Systemd::connect(runtime).await.map(Arc::new),
-        Err(error) => Err(Failure::of(69, error)),
+        Err(error) => Err(SystemdFailure::of(69, error)),
     };
 
     let mut tasks: HashMap<InstanceName, Task<(), zruntime::Shared>> = HashMap::new();
@@ -181,7 +181,7 @@ async fn serve(to_do: mpmc::Receiver<Ask>, reporter: Reporter) {
                 tasks.insert(name, task);
             }
             (Ask::Begin(begin), Err(failure), _) => {
-                let failure = Failure::of(failure.code, &failure.message);
+                let failure = SystemdFailure::of(failure.code, &failure.message);
                 reporter.send(&begin.server, What::End(Err(failure)));
             }
             (Ask::Begin(..), Ok(_), Err(_)) => {}
@@ -248,7 +248,7 @@ impl Systemd {
         };
         match self.bus.observe(server, enabled).await {
             Ok(observation) => reporter.send(server, What::Observed(observation)),
-            // Whoever asks with `show` gets the reason.
+            // Only `show` has to give the reason.
             Err(failure) if verb == BatchVerb::Show => return Err(failure),
             Err(_) => {}
         }
@@ -329,10 +329,10 @@ impl Systemd {
         let path: OwnedObjectPath = reply
             .body()
             .deserialize()
-            .map_err(|error| Failure::of(1, message(&error)))?;
+            .map_err(|error| SystemdFailure::of(1, message(&error)))?;
         let result = self.jobs.wait(path.as_str()).await.ok_or_else(|| {
             let why = format!("the connection to systemd broke while {unit} was changed");
-            Failure::of(69, why)
+            SystemdFailure::of(69, why)
         })?;
 
         if result == "done" || (method == "StopUnit" && result == "skipped") {
@@ -340,7 +340,7 @@ impl Systemd {
         }
         let verb = method.trim_end_matches("Unit").to_lowercase();
         let why = format!("the {verb} of {unit} {}", how(&result));
-        Err(Failure::of(1, why))
+        Err(SystemdFailure::of(1, why))
     }
 
     /// Whether PID 1 has to reload before the start: it has loaded the unit and remembers that it

@@ -20,7 +20,7 @@ use crate::wire::session::{Operation, OperationCanceller, Sessions};
 use crate::wire::{Cancel, HelperRequest, Request, Stream};
 
 /// A command under way: over a connection of its own, or in a batch.
-enum Command {
+enum CommandUnderWay {
     Own(Connection),
     InBatch(Operation),
 }
@@ -32,18 +32,18 @@ enum Ender {
     InBatch(OperationCanceller),
 }
 
-impl Command {
+impl CommandUnderWay {
     fn ender(&self) -> Ender {
         match self {
-            Command::Own(connection) => Ender::Own(connection.canceller()),
-            Command::InBatch(operation) => Ender::InBatch(operation.canceller()),
+            CommandUnderWay::Own(connection) => Ender::Own(connection.canceller()),
+            CommandUnderWay::InBatch(operation) => Ender::InBatch(operation.canceller()),
         }
     }
 
     fn run(self, each: impl FnMut(Output) -> Result<()>) -> Result<CommandEnd> {
         match self {
-            Command::Own(mut connection) => connection.run(each),
-            Command::InBatch(operation) => operation.run(each),
+            CommandUnderWay::Own(mut connection) => connection.run(each),
+            CommandUnderWay::InBatch(operation) => operation.run(each),
         }
     }
 }
@@ -187,15 +187,15 @@ impl WorkerContext {
 }
 
 impl TaskContext<'_> {
-    fn begin(&self, request: &Request) -> Result<Command> {
+    fn begin(&self, request: &Request) -> Result<CommandUnderWay> {
         let socket = self.paths().socket(request);
         if let Request::Helper(request) = request
             && let Some(batch) = request.in_batch()
         {
             let operation = self.context.sessions.begin(socket, &batch)?;
-            return Ok(Command::InBatch(operation));
+            return Ok(CommandUnderWay::InBatch(operation));
         }
-        Connection::open(socket, request).map(Command::Own)
+        Connection::open(socket, request).map(CommandUnderWay::Own)
     }
 
     /// Why no new command may be started, if so.

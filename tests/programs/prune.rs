@@ -331,7 +331,7 @@ fn what_a_process_or_a_record_still_needs_is_never_removed() {
     );
 }
 
-/// Dates are out of order after the clock was set, and where somebody wrote rows by hand.
+/// Dates are out of order after the clock was set, and where a person wrote rows by hand.
 #[test]
 fn old_rows_behind_many_young_ones_are_found_once_a_week() {
     let host = fresh();

@@ -5,10 +5,10 @@ use super::programs::whole;
 /// The most days that a setting may have: a century.
 const MOST_DAYS: u32 = 36_500;
 
-/// How long the history is kept. 0 keeps it for ever.
+/// How long the history is kept. 0 sets no limit.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RetentionSettings {
-    /// Days that ended jobs are kept, with their tasks and cancellations; 0: for ever
+    /// Days that ended jobs are kept, with their tasks and cancellations; 0: no limit
     #[arg(long, env = "LEFT4ME_KEEP_JOBS_DAYS", value_name = "LEFT4ME_KEEP_JOBS_DAYS", default_value = "365",
           value_parser = whole(0..=MOST_DAYS), hide_env_values = true, help_heading = "Settings")]
     pub keep_jobs_days: u32,
@@ -20,7 +20,7 @@ pub struct RetentionSettings {
     #[arg(long, env = "LEFT4ME_KEEP_LOGS_MIB", value_name = "LEFT4ME_KEEP_LOGS_MIB", default_value = "2048",
           value_parser = whole(0..=16_777_216), hide_env_values = true, help_heading = "Settings")]
     pub keep_logs_mib: u32,
-    /// Days that events are kept; 0: for ever
+    /// Days that events are kept; 0: no limit
     #[arg(long, env = "LEFT4ME_KEEP_EVENTS_DAYS", value_name = "LEFT4ME_KEEP_EVENTS_DAYS", default_value = "365",
           value_parser = whole(0..=MOST_DAYS), hide_env_values = true, help_heading = "Settings")]
     pub keep_events_days: u32,

@@ -34,14 +34,14 @@ const PROPERTIES: [(&str, &str); 15] = [
 
 /// What systemd refused, or what failed.
 #[derive(Debug)]
-pub(in crate::helper) struct Failure {
+pub(in crate::helper) struct SystemdFailure {
     /// As systemctl would exit.
     pub code: i32,
     pub message: String,
 }
 
 /// What an operation gives.
-pub(super) type Done<T = ()> = Result<T, Failure>;
+pub(super) type Done<T = ()> = Result<T, SystemdFailure>;
 
 /// The connection to PID 1.
 pub(super) struct Bus {
@@ -53,7 +53,7 @@ impl Bus {
     pub(super) async fn connect(runtime: &SharedRuntime) -> Done<Self> {
         let connection = private_bus::connect(runtime).await.map_err(|error| {
             let why = format!("systemd cannot be reached: {}", message(&error));
-            Failure::of(69, why)
+            SystemdFailure::of(69, why)
         })?;
         Ok(Self {
             connection,
@@ -68,7 +68,7 @@ impl Bus {
         let reply = self
             .connection
             .call_method(Some(SYSTEMD), PATH, Some(MANAGER), method, body);
-        reply.await.map_err(|error| Failure::from(&error))
+        reply.await.map_err(|error| SystemdFailure::from(&error))
     }
 
     /// The properties of the unit that the worker needs, as `show` prints them.
@@ -95,8 +95,8 @@ impl Bus {
         let mut properties = vec![format!("UnitFileState={enabled}")];
 
         for (property, value) in asked {
-            let value = value.await.map_err(|error| Failure::of(1, error))?;
-            let value = value.map_err(|error| Failure::from(&error))?;
+            let value = value.await.map_err(|error| SystemdFailure::of(1, error))?;
+            let value = value.map_err(|error| SystemdFailure::from(&error))?;
             properties.extend(text(&value).map(|text| format!("{property}={text}")));
         }
         Ok(Observation { at, properties })
@@ -117,7 +117,7 @@ impl Bus {
     ) -> Done<OwnedVariant> {
         get(&self.connection, path_of(unit), interface, property)
             .await
-            .map_err(|error| Failure::from(&error))
+            .map_err(|error| SystemdFailure::from(&error))
     }
 }
 
@@ -172,7 +172,7 @@ pub(super) fn message(error: &zbus::Error) -> String {
     }
 }
 
-impl Failure {
+impl SystemdFailure {
     pub(super) fn of(code: i32, message: impl ToString) -> Self {
         let message = message.to_string();
         Self { code, message }
@@ -186,7 +186,7 @@ impl Failure {
     }
 }
 
-impl From<&zbus::Error> for Failure {
+impl From<&zbus::Error> for SystemdFailure {
     fn from(error: &zbus::Error) -> Self {
         let is_not_loaded = match error {
             zbus::Error::MethodError(name, ..) => {

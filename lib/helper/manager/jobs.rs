@@ -12,10 +12,10 @@ const UNCLAIMED: usize = 4096;
 
 /// The jobs that have ended, by object path.
 #[derive(Clone, Default)]
-pub(super) struct Jobs(Arc<Shared>);
+pub(super) struct Jobs(Arc<JobResults>);
 
 #[derive(Default)]
-struct Shared {
+struct JobResults {
     ended: Mutex<Ended>,
     changed: Event,
 }

@@ -30,7 +30,7 @@ const SENDER: &[u8] = b"\x07\x01s\x00\x18\x00\x00\x00org.freedesktop.systemd1\x0
 const UNIQUE: &[u8] = b"\x07\x01s\x00\x18\x00\x00\x00:1.000000000000000000001\x00";
 const _: () = assert!(SENDER.len() == UNIQUE.len());
 
-type Stream = Arc<AsyncIo<UnixStream, Shared>>;
+type PrivateStream = Arc<AsyncIo<UnixStream, Shared>>;
 
 /// Connects as this process's user.
 pub(super) async fn connect(runtime: &SharedRuntime) -> zbus::Result<zbus::Connection> {
@@ -74,7 +74,7 @@ fn authenticated() -> io::Result<(UnixStream, String)> {
     Ok((stream, guid.to_owned()))
 }
 
-struct PrivateSocket(Stream);
+struct PrivateSocket(PrivateStream);
 
 impl Socket for PrivateSocket {
     type ReadHalf = Reader;
@@ -92,7 +92,7 @@ impl Socket for PrivateSocket {
 
 #[derive(Debug)]
 struct Reader {
-    stream: Stream,
+    stream: PrivateStream,
     /// The current message.
     message: Vec<u8>,
     /// How much of it zbus has.
@@ -167,7 +167,7 @@ impl ReadHalf for Reader {
 }
 
 #[derive(Debug)]
-struct Writer(Stream);
+struct Writer(PrivateStream);
 
 #[async_trait]
 impl WriteHalf for Writer {
