@@ -1,7 +1,7 @@
 //! Calls of PID 1's manager, and what systemd reports of a unit.
 
 use zbus::{Connection, Message, OwnedVariant, Variant};
-use zruntime::SharedRuntime;
+use zruntime::{SharedRuntime, Task};
 
 use super::super::commands::server_unit;
 use super::private_bus;
@@ -81,11 +81,7 @@ impl Bus {
         let (at, unit) = (Moment::now(), server_unit(server));
         let mut asked = Vec::new();
         for (interface, property) in PROPERTIES {
-            let (bus, path) = (self.connection.clone(), path_of(&unit));
-            let value = self.runtime.spawn(property, async move {
-                get(&bus, path, interface, property).await
-            });
-            asked.push((property, value));
+            asked.push((property, self.ask(&unit, interface, property)));
         }
 
         let enabled = match enabled {
@@ -109,15 +105,16 @@ impl Bus {
         state.unwrap_or_default()
     }
 
-    pub(super) async fn property(
+    /// Asks for a property; the answer can be awaited later.
+    pub(super) fn ask(
         &self,
         unit: &str,
-        interface: &str,
-        property: &str,
-    ) -> Done<OwnedVariant> {
-        get(&self.connection, path_of(unit), interface, property)
-            .await
-            .map_err(|error| SystemdFailure::from(&error))
+        interface: &'static str,
+        property: &'static str,
+    ) -> Task<zbus::Result<OwnedVariant>, zruntime::Shared> {
+        let (bus, path) = (self.connection.clone(), path_of(unit));
+        let get = async move { get(&bus, path, interface, property).await };
+        self.runtime.spawn(property, get)
     }
 }
 
