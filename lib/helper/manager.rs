@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -204,6 +204,9 @@ struct Systemd {
     starts: Semaphore,
     stops: Semaphore,
     unlinks: Unlinks,
+    /// One reload for starts at a time, and how many have begun.
+    reloading: zruntime::lock::Mutex<()>,
+    reloads: AtomicU64,
     /// Symlinks were changed since PID 1 read them last.
     changed: AtomicBool,
 }
@@ -225,6 +228,8 @@ impl Systemd {
             starts: Semaphore::new(2.max(STARTS_PER_PROCESSOR * processors)),
             stops: Semaphore::new(STOPS),
             unlinks: Unlinks::default(),
+            reloading: zruntime::lock::Mutex::default(),
+            reloads: AtomicU64::new(0),
             changed: AtomicBool::new(false),
         })
     }
@@ -264,9 +269,9 @@ impl Systemd {
         self.forget_failure(&unit).await;
         self.link(&unit).await?;
 
+        let begun = self.reloads.load(Ordering::Relaxed);
         if self.is_stale(server).await {
-            self.bus.call("Reload", &()).await?;
-            self.changed.store(false, Ordering::Relaxed);
+            self.reload(begun).await?;
         }
         self.job("StartUnit", &unit).await
     }
@@ -342,6 +347,19 @@ impl Systemd {
         let verb = method.trim_end_matches("Unit").to_lowercase();
         let why = format!("the {verb} of {unit} {}", how(&result));
         Err(SystemdFailure::of(1, why))
+    }
+
+    /// Lets PID 1 reload, unless another start's reload has begun since there were `begun` of them.
+    async fn reload(&self, begun: u64) -> Done {
+        let _turn = self.reloading.lock().await;
+        if self.reloads.load(Ordering::Relaxed) > begun {
+            return Ok(());
+        }
+
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+        self.bus.call("Reload", &()).await?;
+        self.changed.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether PID 1 has to reload before the start: it has loaded the unit and remembers that it
