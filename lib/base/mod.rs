@@ -23,6 +23,7 @@ pub mod password;
 pub mod secret;
 pub mod server_user;
 pub mod shared_secret;
+pub mod systemd;
 pub mod table;
 pub mod text;
 pub mod undumpable;

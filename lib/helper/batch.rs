@@ -4,16 +4,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use super::causes;
 use super::manager::{Ask, Begin, Manager, ServerReport, SystemdFailure, What};
 use crate::base::names::InstanceName;
-use crate::base::{Result, clock};
+use crate::base::{Error, Result, clock};
 use crate::process::cgroup::{own_group, own_unit};
 use crate::process::{Outcome, Supervisor};
 use crate::wire::batch::{BatchLine, BatchRequest, BatchVerb, MOST};
-use crate::wire::{Answer, Cancel, EndedBy, Started, Stream, Tree};
+use crate::wire::{Answer, Cancel, Started, Stream};
 
 /// How long the journal may take for one cause. The other servers of the batch wait.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -26,6 +24,8 @@ struct Operations<'a> {
     failed: VecDeque<(InstanceName, UnderWay, SystemdFailure)>,
     /// The client may add servers.
     more: bool,
+    /// What serves each of them: this process.
+    own: Started,
 }
 
 struct UnderWay {
@@ -44,6 +44,11 @@ pub(super) fn run(supervisor: &mut Supervisor, first: BatchRequest) -> Result<Ou
         under_way: BTreeMap::new(),
         failed: VecDeque::new(),
         more: first.more,
+        own: Started {
+            unit: own_unit(),
+            pid: std::process::id(),
+            cgroup: own_group(),
+        },
     };
 
     batch.add(first);
@@ -80,7 +85,7 @@ impl Operations<'_> {
                 return Outcome::exit(0);
             }
 
-            if let Some(how) = self.supervisor.wait_in_batch(None) {
+            if let Some(how) = self.supervisor.wait_in_batch() {
                 return self.cancel_all(how);
             }
         }
@@ -89,19 +94,16 @@ impl Operations<'_> {
     fn add(&mut self, request: BatchRequest) {
         self.more = request.more;
         for server in request.servers {
-            if let Err((exit, why)) = self.may_begin(&server) {
-                let end = Answer::exit(exit, None, None);
-                self.supervisor.of_server(&server, Answer::error(why));
+            if let Err(error) = self.may_begin(&server) {
+                let end = Answer::exit(error.exit.code().into(), None, None);
+                self.supervisor
+                    .of_server(&server, Answer::error(error.to_string()));
                 self.supervisor.of_server(&server, end);
                 continue;
             }
 
-            let started = Started {
-                unit: own_unit(),
-                pid: std::process::id(),
-                cgroup: own_group(),
-            };
-            self.supervisor.of_server(&server, Answer::started(started));
+            let started = Answer::started(self.own.clone());
+            self.supervisor.of_server(&server, started);
 
             let (verb, began) = (request.verb, clock::now_ms());
             self.manager.ask(Ask::Begin(Begin {
@@ -113,18 +115,16 @@ impl Operations<'_> {
         }
     }
 
-    /// Refuses an operation, with an exit code and the reason.
-    /// Nothing is read from the disk of the data: if it hangs under one server, the others go on.
-    fn may_begin(&self, server: &InstanceName) -> std::result::Result<(), (i32, String)> {
-        let conflict = 4;
+    /// Refuses an operation. Nothing is read from the disk of the data: if it hangs under one server,
+    /// the others go on.
+    fn may_begin(&self, server: &InstanceName) -> Result<()> {
         if self.under_way.contains_key(server) {
-            return Err((
-                conflict,
-                format!("another operation on server {server} is under way"),
-            ));
+            let why = format!("another operation on server {server} is under way");
+            return Err(Error::conflict(why));
         }
         if self.under_way.len() >= MOST {
-            return Err((conflict, format!("{MOST} servers are under way already")));
+            let why = format!("{MOST} servers are under way already");
+            return Err(Error::conflict(why));
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Operations<'_> {
                     return;
                 };
                 match end {
-                    Ok(()) => self.end(&server, 0, EndedBy::Exit),
+                    Ok(()) => self.end(&server, Outcome::exit(0)),
                     Err(failure) => self.failed.push_back((server, under_way, failure)),
                 }
             }
@@ -170,8 +170,8 @@ impl Operations<'_> {
         }
     }
 
-    fn end(&mut self, server: &InstanceName, code: i32, ended_by: EndedBy) {
-        let end = Answer::exit(code, Some(ended_by), Some(Tree::Empty));
+    fn end(&mut self, server: &InstanceName, end: Outcome) {
+        let end = Answer::exit(end.code, Some(end.ended_by), Some(end.tree));
         self.supervisor.of_server(server, end);
     }
 
@@ -189,12 +189,11 @@ impl Operations<'_> {
             let answer = Answer::line(Stream::Stderr, line.into());
             self.supervisor.of_server(server, answer);
         }
-        self.end(server, failure.code, EndedBy::Exit);
+        self.end(server, Outcome::exit(failure.code));
     }
 
     /// PID 1 finishes what it has begun, as it does when systemctl is ended.
     fn cancel(&mut self, server: &InstanceName, how: Cancel) {
-        let (signal, ended_by) = ended(how);
         let failed = self.failed.iter().position(|(failed, ..)| failed == server);
         if let Some(at) = failed {
             self.failed.remove(at);
@@ -203,7 +202,7 @@ impl Operations<'_> {
         } else {
             return;
         }
-        self.end(server, 128 + signal as i32, ended_by);
+        self.end(server, Outcome::cancelled(how));
     }
 
     fn cancel_all(&mut self, how: Cancel) -> Outcome {
@@ -213,20 +212,6 @@ impl Operations<'_> {
         for server in servers {
             self.cancel(&server, how);
         }
-
-        let (signal, ended_by) = ended(how);
-        Outcome {
-            code: 128 + signal as i32,
-            ended_by,
-            tree: Tree::Empty,
-        }
-    }
-}
-
-/// The signal that would have ended a command, and which step of the kill escalation it is.
-fn ended(how: Cancel) -> (Signal, EndedBy) {
-    match how {
-        Cancel::Terminate => (Signal::SIGTERM, EndedBy::Terminate),
-        Cancel::Kill => (Signal::SIGKILL, EndedBy::Kill),
+        Outcome::cancelled(how)
     }
 }

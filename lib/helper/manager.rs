@@ -30,6 +30,7 @@ use zruntime::{SharedRuntime, Task, mpmc};
 use super::commands::{overlay_unit, server_unit};
 use crate::base::Result;
 use crate::base::names::InstanceName;
+use crate::base::systemd::UNIT;
 use crate::wire::Observation;
 use crate::wire::batch::BatchVerb;
 pub(super) use calls::SystemdFailure;
@@ -162,38 +163,36 @@ impl Reporter {
 
 /// Serves the batch until its owner is gone.
 async fn serve(to_do: mpmc::Receiver<Ask>, reporter: Reporter) {
-    let runtime = SharedRuntime::current();
-    let bus = match &runtime {
-        Ok(runtime) => Systemd::connect(runtime).await.map(Arc::new),
+    let systemd = match SharedRuntime::current() {
+        Ok(runtime) => Systemd::connect(&runtime).await.map(Arc::new),
         Err(error) => Err(SystemdFailure::of(69, error)),
     };
 
     let mut tasks: HashMap<InstanceName, Task<(), zruntime::Shared>> = HashMap::new();
     while let Ok(ask) = to_do.recv().await {
         tasks.retain(|_, task| !task.is_finished());
-        match (ask, &bus, &runtime) {
-            (Ask::Begin(begin), Ok(bus), Ok(runtime)) => {
-                let (bus, reporter) = (Arc::clone(bus), reporter.clone());
+        match (ask, &systemd) {
+            (Ask::Begin(begin), Ok(systemd)) => {
+                let (here, reporter) = (Arc::clone(systemd), reporter.clone());
                 let (name, verb) = (begin.server.clone(), begin.verb.as_str());
-                let task = runtime.spawn(verb, async move {
-                    let end = bus.carry_out(&begin, &reporter).await;
+                let task = systemd.bus.runtime.spawn(verb, async move {
+                    let end = here.carry_out(&begin, &reporter).await;
                     reporter.send(&begin.server, What::End(end));
                 });
                 tasks.insert(name, task);
             }
-            (Ask::Begin(begin), Err(failure), _) => {
+            (Ask::Begin(begin), Err(failure)) => {
                 let failure = SystemdFailure::of(failure.code, &failure.message);
                 reporter.send(&begin.server, What::End(Err(failure)));
             }
-            (Ask::Begin(..), Ok(_), Err(_)) => {}
             // Dropping a task cancels it.
-            (Ask::Abandon(server), ..) => drop(tasks.remove(&server)),
+            (Ask::Abandon(server), _) => drop(tasks.remove(&server)),
         }
     }
 
     // Before the process ends: until PID 1 has read it, nothing else asks for the reload.
-    if let Ok(bus) = &bus {
-        bus.request_reload().await;
+    if let Ok(systemd) = &systemd {
+        systemd.request_reload().await;
     }
 }
 
@@ -225,7 +224,7 @@ impl Systemd {
         Ok(Self {
             bus,
             jobs,
-            starts: Semaphore::new(2.max(STARTS_PER_PROCESSOR * processors)),
+            starts: Semaphore::new(STARTS_PER_PROCESSOR * processors),
             stops: Semaphore::new(STOPS),
             unlinks: Unlinks::default(),
             reloading: zruntime::lock::Mutex::default(),
@@ -368,8 +367,8 @@ impl Systemd {
     async fn is_stale(&self, server: &InstanceName) -> bool {
         let (unit, overlay) = (server_unit(server), overlay_unit(server));
         // All are asked for before the first answer: each takes PID 1 a turn.
-        let state = self.bus.ask(&unit, "Unit", "UnitFileState");
-        let drop_ins = [&unit, &overlay].map(|unit| self.bus.ask(unit, "Unit", "DropInPaths"));
+        let state = self.bus.ask(&unit, UNIT, "UnitFileState");
+        let drop_ins = [&unit, &overlay].map(|unit| self.bus.ask(unit, UNIT, "DropInPaths"));
 
         let state = state
             .await

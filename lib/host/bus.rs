@@ -11,22 +11,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant, Variant, fdo};
+use zbus::{Connection, OwnedObjectPath, fdo};
 use zruntime::SharedRuntime;
 
 use crate::base::clock::Moment;
 use crate::base::names::{overlay_instance, server_instance};
+use crate::base::systemd::{MANAGER, PATH, SERVICE, SYSTEMD, UNIT, get, text};
 use crate::base::{Error, Result};
 use crate::domain::server::ActualState;
 use crate::domain::unit::Unit;
 use crate::host::units::Observed;
-
-const SYSTEMD: &str = "org.freedesktop.systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const SERVICE: &str = "org.freedesktop.systemd1.Service";
-const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-const PATH: &str = "/org/freedesktop/systemd1";
 
 /// The servers' units and their template.
 const PATTERN: &str = "left4me-server@*.service";
@@ -113,14 +107,8 @@ async fn all() -> zbus::Result<Units> {
         .max_queued(queued)
         .build()
         .await?;
-    let state = get(&bus, PATH.try_into()?, MANAGER, "SystemState").await?;
-    let booted = get(
-        &bus,
-        PATH.try_into()?,
-        MANAGER,
-        "UserspaceTimestampMonotonic",
-    )
-    .await?;
+    let state = get(&bus, PATH, MANAGER, "SystemState").await?;
+    let booted = get(&bus, PATH, MANAGER, "UserspaceTimestampMonotonic").await?;
 
     let booted_us = u64::try_from(&booted).unwrap_or(0);
     let mut units = Units {
@@ -228,7 +216,14 @@ async fn failed_overlays(bus: &Connection, at: Moment) -> zbus::Result<BTreeMap<
         let Some(instance) = overlay_instance(&unit.0) else {
             continue;
         };
-        match get(bus, unit.6.clone(), UNIT, "InactiveEnterTimestampMonotonic").await {
+        match get(
+            bus,
+            unit.6.as_str(),
+            UNIT,
+            "InactiveEnterTimestampMonotonic",
+        )
+        .await
+        {
             Ok(since) => drop(failed.insert(
                 instance.to_owned(),
                 at.wall(u64::try_from(&since).unwrap_or(0)),
@@ -276,14 +271,14 @@ async fn details(bus: &Connection, listed: &[ListedUnit]) -> zbus::Result<Vec<(S
         for &(index, line, interface, property) in chunk {
             let (bus, path) = (bus.clone(), line.6.clone());
             let reply = runtime.spawn(property, async move {
-                get(&bus, path, interface, property).await
+                get(&bus, path.as_str(), interface, property).await
             });
             waiting.push((index, property, reply));
         }
 
         for (index, property, reply) in waiting {
             match reply.await? {
-                Ok(value) => told[index].push((property, text(&value))),
+                Ok(value) => told[index].push((property, text(&value).unwrap_or_default())),
                 // The unit was unloaded just now. That is no error: the list is read again.
                 Err(error) if is_of_one_unit(&error) => {
                     tracing::debug!("{} does not tell its {property}: {error}", listed[index].0);
@@ -353,34 +348,4 @@ fn wanted(listed: &ListedUnit) -> impl Iterator<Item = (&'static str, &'static s
         .into_iter()
         .chain(fares.into_iter().filter(move |_| runs))
         .chain(ended.into_iter().filter(move |_| !runs))
-}
-
-async fn get(
-    bus: &Connection,
-    path: OwnedObjectPath,
-    interface: &str,
-    property: &str,
-) -> zbus::Result<OwnedVariant> {
-    let reply: Message = bus
-        .call_method(
-            Some(SYSTEMD),
-            path,
-            Some(PROPERTIES),
-            "Get",
-            &(interface, property),
-        )
-        .await?;
-    let body = reply.body();
-    body.deserialize::<Variant<'_>>()?.try_into()
-}
-
-/// A property's value as `systemctl show` would print it; empty for a type that none of ours has.
-fn text(value: &Variant<'_>) -> String {
-    match value {
-        Variant::Str(text) => text.to_string(),
-        Variant::I32(number) => number.to_string(),
-        Variant::U32(number) => number.to_string(),
-        Variant::U64(number) => number.to_string(),
-        _ => String::new(),
-    }
 }

@@ -36,7 +36,7 @@ pub use running::Relay;
 pub use silence::Silence;
 pub use supervisor::Supervisor;
 
-use crate::wire::{EndedBy, Tree};
+use crate::wire::{Cancel, EndedBy, Tree};
 
 /// A command's input and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,19 @@ impl Outcome {
         Self {
             code,
             ended_by: EndedBy::Exit,
+            tree: Tree::Empty,
+        }
+    }
+
+    /// The end of what was cancelled and left nothing: as if the first signal had ended it.
+    pub fn cancelled(how: Cancel) -> Self {
+        let (signal, ended_by) = match how {
+            Cancel::Terminate => (Signal::SIGTERM, EndedBy::Terminate),
+            Cancel::Kill => (Signal::SIGKILL, EndedBy::Kill),
+        };
+        Self {
+            code: 128 + signal as i32,
+            ended_by,
             tree: Tree::Empty,
         }
     }

@@ -23,7 +23,7 @@ use crate::base::names::InstanceName;
 use crate::base::{Error, Exit, Result};
 use crate::wire::batch::BatchLine;
 use crate::wire::line::timeout;
-use crate::wire::{Answer, Cancel, EndedBy, Observation, REFUSED, Started, Stream, Tree};
+use crate::wire::{Answer, Cancel, Observation, REFUSED, Started, Stream};
 
 /// How much of one output is read before the others get their share, in bytes.
 const SHARE: usize = 64 * 1024;
@@ -260,11 +260,11 @@ impl Supervisor {
         self.wake = Some(wake);
     }
 
-    /// Waits until there is something to do for a batch: a line of the client, bytes on the watched
-    /// descriptor, or `until`. Returns how all of it was cancelled, if so.
-    pub fn wait_in_batch(&mut self, until: Option<Instant>) -> Option<Cancel> {
+    /// Waits until there is something to do for a batch: a line of the client, or bytes on the watched
+    /// descriptor. Returns how all of it was cancelled, if so.
+    pub fn wait_in_batch(&mut self) -> Option<Cancel> {
         if self.requested.is_none() && !self.peer.has_batch_lines() {
-            self.wait(None, until);
+            self.wait(None, None);
         }
         self.requested
     }
@@ -285,18 +285,10 @@ impl Supervisor {
         let until = Instant::now() + time;
         loop {
             self.wait(None, Some(until));
-            let (signal, ended_by) = match self.requested {
-                None if Instant::now() < until => continue,
-                None => return None,
-                Some(Cancel::Terminate) => (Signal::SIGTERM, EndedBy::Terminate),
-                Some(Cancel::Kill) => (Signal::SIGKILL, EndedBy::Kill),
-            };
-
-            return Some(Outcome {
-                code: 128 + signal as i32,
-                ended_by,
-                tree: Tree::Empty,
-            });
+            match self.requested {
+                None if Instant::now() < until => {}
+                requested => return requested.map(Outcome::cancelled),
+            }
         }
     }
 

@@ -1,35 +1,32 @@
 //! Calls of PID 1's manager, and what systemd reports of a unit.
 
-use zbus::{Connection, Message, OwnedVariant, Variant};
+use zbus::{Connection, Message, OwnedVariant};
 use zruntime::{SharedRuntime, Task};
 
 use super::super::commands::server_unit;
 use super::private_bus;
 use crate::base::clock::Moment;
 use crate::base::names::InstanceName;
+use crate::base::systemd::{MANAGER, PATH, SERVICE, SYSTEMD, UNIT, get, text};
 use crate::wire::Observation;
-
-const SYSTEMD: &str = "org.freedesktop.systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const PATH: &str = "/org/freedesktop/systemd1";
 
 /// What the worker needs to know of a unit.
 const PROPERTIES: [(&str, &str); 15] = [
-    ("Unit", "LoadState"),
-    ("Unit", "ActiveState"),
-    ("Unit", "SubState"),
-    ("Unit", "ActiveEnterTimestampMonotonic"),
-    ("Unit", "ActiveExitTimestampMonotonic"),
-    ("Service", "Result"),
-    ("Service", "NRestarts"),
-    ("Service", "ExecMainStatus"),
-    ("Service", "ExecMainCode"),
-    ("Service", "ExecMainStartTimestampMonotonic"),
-    ("Service", "ExecMainExitTimestampMonotonic"),
-    ("Service", "MainPID"),
-    ("Service", "ControlGroup"),
-    ("Service", "MemoryCurrent"),
-    ("Service", "CPUUsageNSec"),
+    (UNIT, "LoadState"),
+    (UNIT, "ActiveState"),
+    (UNIT, "SubState"),
+    (UNIT, "ActiveEnterTimestampMonotonic"),
+    (UNIT, "ActiveExitTimestampMonotonic"),
+    (SERVICE, "Result"),
+    (SERVICE, "NRestarts"),
+    (SERVICE, "ExecMainStatus"),
+    (SERVICE, "ExecMainCode"),
+    (SERVICE, "ExecMainStartTimestampMonotonic"),
+    (SERVICE, "ExecMainExitTimestampMonotonic"),
+    (SERVICE, "MainPID"),
+    (SERVICE, "ControlGroup"),
+    (SERVICE, "MemoryCurrent"),
+    (SERVICE, "CPUUsageNSec"),
 ];
 
 /// What systemd refused, or what failed.
@@ -113,29 +110,9 @@ impl Bus {
         property: &'static str,
     ) -> Task<zbus::Result<OwnedVariant>, zruntime::Shared> {
         let (bus, path) = (self.connection.clone(), path_of(unit));
-        let get = async move { get(&bus, path, interface, property).await };
+        let get = async move { get(&bus, &path, interface, property).await };
         self.runtime.spawn(property, get)
     }
-}
-
-async fn get(
-    bus: &Connection,
-    path: String,
-    interface: &str,
-    property: &str,
-) -> zbus::Result<OwnedVariant> {
-    let interface = format!("{SYSTEMD}.{interface}");
-    let reply = bus
-        .call_method(
-            Some(SYSTEMD),
-            path.as_str(),
-            Some("org.freedesktop.DBus.Properties"),
-            "Get",
-            &(interface, property),
-        )
-        .await?;
-    let body = reply.body();
-    body.deserialize::<Variant<'_>>()?.try_into()
 }
 
 /// The object path of a unit (sd_bus_path_encode(3)).
@@ -149,17 +126,6 @@ fn path_of(unit: &str) -> String {
         }
     }
     path
-}
-
-/// A property's value. None for a type that none of these has.
-fn text(value: &Variant<'_>) -> Option<String> {
-    Some(match value {
-        Variant::Str(text) => text.to_string(),
-        Variant::I32(number) => number.to_string(),
-        Variant::U32(number) => number.to_string(),
-        Variant::U64(number) => number.to_string(),
-        _ => return None,
-    })
 }
 
 pub(super) fn message(error: &zbus::Error) -> String {
