@@ -13,8 +13,9 @@ use crate::base::names::{JobId, TaskId};
 use crate::db::{candidates, jobs, queue, servers};
 use crate::domain::schedule::{Candidate, Schedule};
 
-/// How many queued jobs are read before the rest is read per server.
-const PAGE: u32 = 64;
+/// How many queued jobs are read at first, and then, before the rest is read per server. The first
+/// few are enough in most ticks, and reading each row is a large part of a claim.
+const PAGES: [u32; 2] = [12, 52];
 
 /// Claims at most `free` jobs for `worker`, oldest first, within the caller's transaction, and
 /// gives their ids. `abandoned`: what threads still work on although their jobs
@@ -26,39 +27,65 @@ pub fn claim(
     abandoned: &[(TaskId, Candidate)],
     now: i64,
 ) -> Result<Vec<JobId>> {
-    if free == 0 || queue::pause(tx)?.is_some() {
-        return Ok(Vec::new());
-    }
-
-    let page = candidates::queued(tx, JobId(0), PAGE)?;
-    if page.is_empty() {
+    if free == 0 || queue::pause(tx)?.is_some() || !jobs::any_queued(tx)? {
         return Ok(Vec::new());
     }
 
     // What a process that cannot be killed works on is taken too, although its job has ended.
     let (active, held) = (candidates::active(tx)?, candidates::held(tx)?);
     let abandoned = abandoned.iter().map(|(_, candidate)| candidate);
-    let mut schedule = Schedule::with_running(active.iter().chain(&held).chain(abandoned));
-    let mut claimed = Vec::new();
-    let mut claim_from = |schedule: &mut Schedule, queued: &[Candidate]| -> Result<usize> {
-        for job in queued {
-            if claimed.len() == free || schedule.is_closed() {
-                break;
-            }
-            if schedule.consider(job) && jobs::claim(tx, job.id, worker, now)? {
-                claimed.push(job.id);
-            }
-        }
-        Ok(claimed.len())
+    let taken = active.iter().chain(&held).chain(abandoned);
+    let mut claims = Claims {
+        tx,
+        worker,
+        free,
+        now,
+        schedule: Schedule::with_running(taken),
+        claimed: Vec::new(),
     };
 
-    let count = claim_from(&mut schedule, &page)?;
-    let last = page.last().map_or(JobId(0), |job| job.id);
-    if page.len() == PAGE as usize && count < free && !schedule.is_closed() {
-        let mut open = servers::all_ids(tx)?;
-        open.retain(|&id| !schedule.is_taken(id));
-        claim_from(&mut schedule, &candidates::queue_heads(tx, last, &open)?)?;
+    let mut after = JobId(0);
+    for size in PAGES {
+        let page = candidates::queued(tx, after, size)?;
+        claims.consider(&page)?;
+        if page.len() < size as usize || claims.are_full() {
+            return Ok(claims.claimed);
+        }
+        after = page.last().map_or(after, |job| job.id);
     }
 
-    Ok(claimed)
+    let mut open = servers::all_ids(tx)?;
+    open.retain(|&id| !claims.schedule.is_taken(id));
+    claims.consider(&candidates::queue_heads(tx, after, &open)?)?;
+    Ok(claims.claimed)
+}
+
+/// The jobs that one tick claims.
+struct Claims<'t> {
+    tx: &'t Connection,
+    worker: &'t str,
+    free: usize,
+    now: i64,
+    schedule: Schedule,
+    claimed: Vec<JobId>,
+}
+
+impl Claims<'_> {
+    /// Whether no later job can be claimed.
+    fn are_full(&self) -> bool {
+        self.claimed.len() == self.free || self.schedule.is_closed()
+    }
+
+    /// Claims those of the next `queued` jobs that may start.
+    fn consider(&mut self, queued: &[Candidate]) -> Result<()> {
+        for job in queued {
+            if self.are_full() {
+                break;
+            }
+            if self.schedule.consider(job) && jobs::claim(self.tx, job.id, self.worker, self.now)? {
+                self.claimed.push(job.id);
+            }
+        }
+        Ok(())
+    }
 }

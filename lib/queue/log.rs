@@ -205,8 +205,12 @@ struct LogState<E> {
 
 fn write_all<E>(mut state: LogState<E>, receiver: &Receiver<Message<E>>, ended: impl Fn(E)) {
     let mut last_commit = Instant::now();
+    let mut ends = Vec::new();
     loop {
-        let message = if state.batch.is_empty() {
+        let message = if !ends.is_empty() {
+            // What is in the queue shares the commit, so that the scheduler settles it together.
+            receiver.try_recv().map_err(|_| RecvTimeoutError::Timeout)
+        } else if state.batch.is_empty() {
             receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             // After a quiet time the first line is committed at once. Under load a batch gathers.
@@ -216,10 +220,8 @@ fn write_all<E>(mut state: LogState<E>, receiver: &Receiver<Message<E>>, ended: 
 
         let urgent = match message {
             Ok(Message::Ended(end)) => {
-                state.commit();
-                last_commit = Instant::now();
-                ended(end);
-                continue;
+                ends.push(end);
+                false
             }
             Ok(message) => {
                 let urgent = matches!(message, Message::RunnerStarted { .. });
@@ -233,9 +235,10 @@ fn write_all<E>(mut state: LogState<E>, receiver: &Receiver<Message<E>>, ended: 
             }
         };
 
-        if urgent || state.lines >= BATCH {
+        if urgent || state.lines >= BATCH || ends.len() >= QUEUE {
             state.commit();
             last_commit = Instant::now();
+            ends.drain(..).for_each(&ended);
         }
     }
 }
