@@ -16,5 +16,6 @@ mod poller;
 mod prune;
 mod runner;
 mod runner_steam;
+mod standin;
 #[path = "../support/mod.rs"]
 mod support;
