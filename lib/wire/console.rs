@@ -100,6 +100,10 @@ impl TryFrom<FlatRequest> for ConsoleRequest {
             (_, Some(_)) => return Err("only exec has a command"),
         };
 
+        if flat.port == 0 {
+            return Err("no game has port 0");
+        }
+
         Ok(Self {
             id: flat.id,
             server: flat.server,
@@ -408,6 +412,37 @@ enum Line {
 #[derive(Clone, Debug, Serialize)]
 pub struct ConnectionError {
     pub error: String,
+}
+
+impl ConsoleAnswer {
+    /// The answer's line, with its line break. What is longer than [`ANSWER_LIMIT`] is replaced by a
+    /// failure.
+    pub fn line(&self) -> Vec<u8> {
+        match json_line(self) {
+            Ok(line) if line.len() <= ANSWER_LIMIT => line,
+            _ => Self {
+                id: self.id,
+                result: ConsoleResult::failed(Failure::BadAnswer, "the game's answer is too large"),
+            }
+            .line(),
+        }
+    }
+}
+
+impl ConsoleResult {
+    pub fn failed(kind: Failure, message: impl Into<String>) -> Self {
+        ConsoleResult::Failed {
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
+impl ConnectionError {
+    /// The line, with its line break.
+    pub fn line(&self) -> Vec<u8> {
+        json_line(self).unwrap_or_default()
+    }
 }
 
 fn broken(path: &Path, why: &str) -> Error {

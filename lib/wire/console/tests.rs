@@ -71,6 +71,7 @@ fn unknown_verbs_fields_and_bad_names_are_refused() {
         r#"{"id":1,"server":"7","port":27015,"verb":"info","host":"192.0.2.1"}"#,
         r#"{"id":1,"server":"../7","port":27015,"verb":"info"}"#,
         r#"{"id":1,"server":"7","port":70000,"verb":"info"}"#,
+        r#"{"id":1,"server":"7","port":0,"verb":"info"}"#,
         r#"{"id":-1,"server":"7","port":27015,"verb":"info"}"#,
         r#"{"server":"7","port":27015,"verb":"info"}"#,
         r#"[1,"7",27015,"info"]"#,
