@@ -31,6 +31,8 @@ const UDP: u16 = 0;
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// After a failure it is not asked for this long, so that waiting for it does not take all time.
 const PAUSE: Duration = Duration::from_secs(5);
+/// What a UDP socket may hold until it is read, in bytes.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// The most of this host's addresses that are used.
 const MOST_ADDRESSES: usize = 8;
 /// An answer, in bytes: the error of the call that failed or 0, and addresses.
@@ -237,6 +239,8 @@ fn bind_to_loopback(socket: OwnedFd) -> Result<OwnedFd> {
 fn open_udp() -> Result<UdpSocket> {
     let udp = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     udp.set_nonblocking(true)?;
+    // As much as the host allows: hundreds of games answer in the same moment.
+    setsockopt(&udp, sockopt::RcvBuf, &RECEIVE_BUFFER).ok();
     Ok(udp)
 }
 

@@ -112,7 +112,7 @@ fn honest() -> u16 {
             (_, false) => CHALLENGE,
             (b'T', true) => INFO,
             (b'U', true) => PLAYERS,
-            (_, true) => b"\xff\xff\xff\xffE\x01\0coop\01\0",
+            (_, true) => b"\xff\xff\xff\xffE\x01\0coop\x001\0",
         };
         socket.send_to(answer, from).unwrap();
     })

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 /// An example of Valve's page on server queries.
 const PUBLISHED_INFO: &[u8] =
     b"\xff\xff\xff\xffI\x02game2xs.com Counter-Strike Source #1\0de_dust\0\
-    cstrike\0Counter-Strike: Source\0\xf0\0\x05\x10\x04dl\0\01.0.0.22\0";
+    cstrike\0Counter-Strike: Source\0\xf0\0\x05\x10\x04dl\0\x001.0.0.22\0";
 
 /// A captured packet that the project l7-filter published.
 const CAPTURED_INFO: &[u8] = b"\xff\xff\xff\xffI\x07TJ's Place of Pain\0de_piranesi\0cstrike\0\
-    Counter-Strike: Source\0\xdc\0\x08\x10\x06dw\0\01.0.0.18\0";
+    Counter-Strike: Source\0\xdc\0\x08\x10\x06dw\0\x001.0.0.18\0";
 
 /// An example of Valve's page on server queries.
 const PUBLISHED_PLAYERS: &[u8] = b"\xff\xff\xff\xffD\x02\x01[D]---->T.N.W<----\0\x0e\0\0\0\
@@ -70,7 +70,7 @@ fn the_published_packets_are_parsed() {
     let challenge = Answer::parse(b"\xff\xff\xff\xffA\x4b\xa1\xd5\x22");
     assert_eq!(challenge, Ok(Answer::Challenge([0x4b, 0xa1, 0xd5, 0x22])));
 
-    let rules = Answer::parse(b"\xff\xff\xff\xffE\x02\0coop\01\0sv_tags\0\0");
+    let rules = Answer::parse(b"\xff\xff\xff\xffE\x02\0coop\x001\0sv_tags\0\0");
     let expected = [("coop", "1"), ("sv_tags", "")];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(rules, Ok(Answer::Rules(expected.to_vec())));
