@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Group, Uid, geteuid, setgid, setgroups, setuid};
 
 use super::{Error, Result, accounts, caller, walk};
 
@@ -11,6 +11,8 @@ use super::{Error, Result, accounts, caller, walk};
 pub const LEFT4ME: &str = "left4me";
 /// Runs steamcmd; owns installation, steam and workshop_cache.
 pub const STEAM: &str = "left4me-steam";
+/// Runs left4me-console, which talks to games; owns nothing.
+pub const CONSOLE: &str = "left4me-console";
 /// The additional group of every server. It was the user of all servers before each had its own
 /// (see server_user.rs).
 pub const GAME: &str = "left4me-game";
@@ -37,6 +39,19 @@ pub fn uid(name: &str) -> Option<Uid> {
         .ok()
         .flatten()
         .map(|account| account.uid)
+}
+
+/// Whether a user administers left4me: root, left4me, or a member of the group left4me.
+pub fn is_admin(user: Uid) -> bool {
+    if user.is_root() || Some(user) == uid(LEFT4ME) {
+        return true;
+    }
+
+    let Some(account) = accounts::by_uid(user) else {
+        return false;
+    };
+    let group = Group::from_name(LEFT4ME).ok().flatten();
+    group.is_some_and(|group| group.gid == account.gid || group.mem.contains(&account.name))
 }
 
 /// Drops root's rights for good and continues as `uid` and `gid`.

@@ -1,5 +1,4 @@
-//! Checks settings: the parser of the program that reads a setting judges its value, whether it
-//! comes from the file or from a drop-in.
+//! Checks settings, in the file and in drop-ins: the parser of the program that reads one judges it.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -15,10 +14,11 @@ use crate::domain::{env_file, steam};
 const DROP_INS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
 
 /// Units whose drop-ins can contain settings.
-const UNITS: [&str; 9] = [
+const UNITS: [&str; 10] = [
     "left4me-worker.service",
     "left4me-web.service",
     "left4me-poller.service",
+    "left4me-console.service",
     "left4me-runner@.service",
     "left4me-helper@.service",
     "left4me-update.service",

@@ -1,6 +1,6 @@
 //! The handshake of runner and helper: reads and checks the one request of a connection.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
@@ -14,8 +14,8 @@ use crate::wire::{Answer, REFUSED, REQUEST_LIMIT, parse};
 /// `allowed`, and send one valid request line in time. Any other peer gets `error` and `exit` 64,
 /// is logged with its uid and pid, and the result is `None`.
 pub fn read_request<R: DeserializeOwned>(socket: OwnedFd, allowed: &[Uid]) -> Option<(R, Peer)> {
-    let (uid, pid) = match getsockopt(&socket, PeerCredentials) {
-        Ok(peer) => (Uid::from_raw(peer.uid()), peer.pid()),
+    let (uid, pid) = match peer(&socket) {
+        Ok(peer) => peer,
         Err(errno) => {
             refuse(
                 &socket,
@@ -50,6 +50,12 @@ pub fn read_request<R: DeserializeOwned>(socket: OwnedFd, allowed: &[Uid]) -> Op
             None
         }
     }
+}
+
+/// The user and the process that opened a connection, from the kernel.
+pub fn peer(socket: &impl AsFd) -> nix::Result<(Uid, i32)> {
+    let peer = getsockopt(socket, PeerCredentials)?;
+    Ok((Uid::from_raw(peer.uid()), peer.pid()))
 }
 
 fn refuse(socket: &OwnedFd, peer: Option<(Uid, i32)>, why: &str) {

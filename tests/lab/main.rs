@@ -17,6 +17,7 @@
 mod browser;
 mod cancel;
 mod cascade;
+mod console;
 mod crashes;
 mod demo;
 mod documented;
@@ -89,6 +90,7 @@ stories! {
     states::a_reboot_leaves_states_that_are_true,
     polls::a_poll_is_cheap_careful_and_survives_what_it_meets,
     security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
+    console::the_console_talks_to_games_and_to_nothing_else,
     walls_people::root_follows_nothing_that_a_member_or_a_service_can_exchange,
     walls_people::an_older_versions_database_moves_while_it_is_in_use,
     walls_launch::launch_arguments_reach_the_game_and_nothing_else,

@@ -179,6 +179,8 @@ fn a_purge_removes_everything(lab: &Lab) {
         "/run/left4me-helper-root",
         "/run/left4me-check-root",
         "/run/left4me-game-root",
+        "/run/left4me-console",
+        "/run/left4me-console-root",
         "/run/left4me-overlay-check",
         "/usr/libexec/left4me",
     ] {
@@ -188,7 +190,7 @@ fn a_purge_removes_everything(lab: &Lab) {
         );
     }
 
-    for user in ["left4me", "left4me-game", "left4me-steam"] {
+    for user in ["left4me", "left4me-game", "left4me-steam", "left4me-console"] {
         assert_eq!(lab.processes_of(user), "", "processes of {user}");
         assert!(
             lab.is(&format!("getent passwd {user}")),

@@ -86,6 +86,22 @@ const OURS: &[Unit] = &[
         ],
         seen: &["db"],
     },
+    // It has no network: what it may send comes from the next one.
+    Unit {
+        name: "left4me-console.service",
+        through: &[],
+        written: &[],
+        connected: &["/run/left4me-console/network.sock"],
+        seen: &["instances"],
+    },
+    Unit {
+        name: "left4me-console-network.service",
+        through: &["AF_INET"],
+        written: &[],
+        connected: &[],
+        // Empty: where left4me-console.service, which has the same root directory, mounts them.
+        seen: &["instances"],
+    },
     Unit {
         name: "left4me-backup.service",
         through: &[],
@@ -351,7 +367,8 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
     lab.sh(
         "systemctl stop left4me-worker.socket left4me-worker.service \
          left4me-web.socket left4me-web.service left4me-poller.timer left4me-prune.timer \
-         left4me-poller.service 'left4me-overlay@*.service'",
+         left4me-poller.service left4me-console.service left4me-console-network.service \
+         'left4me-overlay@*.service'",
     );
 
     for unit in OURS {
@@ -359,6 +376,8 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             "left4me-web.service"
             | "left4me-poller.service"
             | "left4me-prune.service"
+            | "left4me-console.service"
+            | "left4me-console-network.service"
             | "left4me-helper@walls.service"
             | "left4me-reload.service"
             | "left4me-overlay-check.service" => ("+", true),

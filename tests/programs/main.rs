@@ -5,6 +5,7 @@
 )]
 
 mod admin;
+mod console;
 mod content;
 mod ctl;
 mod deploy;

@@ -32,6 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The password of every test user.
 pub const PASSWORD: &str = "correct horse battery";
 
+pub const CONSOLE: &str = env!("CARGO_BIN_EXE_left4me-console");
 pub const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
 pub const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
 pub const POLLER: &str = env!("CARGO_BIN_EXE_left4me-poller");

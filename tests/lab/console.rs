@@ -1,0 +1,161 @@
+//! left4me-console as the package installs it: it answers for a running game, lets nobody in who
+//! should not be, reaches nothing but this host, and leaves when nobody asks.
+
+use crate::lab::{Lab, Output, s, wait_for, wait_until};
+
+const CONSOLE: &str = "left4me-console.service";
+const NETWORK: &str = "left4me-console-network.service";
+
+/// `ask VERB PORT [COMMAND]`: prints the answer of left4me-console about server 1.
+const ASK: &str = r#"#!/usr/bin/perl
+use strict; use IO::Socket::UNIX;
+alarm 20;
+my ($verb, $port, $command) = @ARGV;
+my $to = IO::Socket::UNIX->new(Peer => "/run/left4me/console.sock") or die "no connection: $!\n";
+my $more = defined $command ? qq(,"command":"$command") : "";
+print $to qq({"id":1,"server":"1","port":$port,"verb":"$verb"$more}\n);
+my $line = <$to> // die "no answer\n";
+print $line;
+"#;
+
+/// `reach ADDRESS`: tries to send to another host, over UDP and TCP. Prints what got through.
+const REACH: &str = r#"#!/usr/bin/perl
+use strict; use Socket;
+my $to = pack_sockaddr_in(9, inet_aton($ARGV[0]));
+socket(my $udp, PF_INET, SOCK_DGRAM, 0) or die "no UDP: $!\n";
+for (1..5) { print "UDP to $ARGV[0]\n" if send($udp, "x", 0, $to); }
+socket(my $tcp, PF_INET, SOCK_STREAM, 0) or die "no TCP: $!\n";
+$SIG{ALRM} = sub { print "nothing came back\n"; exit 0 };
+alarm 3;
+if (connect($tcp, $to)) { print "TCP to $ARGV[0]\n" } else { print "refused: $!\n" }
+"#;
+
+pub fn the_console_talks_to_games_and_to_nothing_else(lab: &Lab) {
+    lab.describe(&["target"]);
+    lab.job(&["install"]);
+    lab.job(&["start", "--server", "1"]);
+    lab.answers("target");
+    lab.sh("useradd --create-home --groups left4me member; useradd --create-home stranger");
+    lab.write("/usr/local/bin/ask", ASK);
+    lab.write("/usr/local/bin/reach", REACH);
+    lab.sh("chmod 755 /usr/local/bin/ask /usr/local/bin/reach");
+
+    it_answers_for_a_running_game(lab);
+    only_who_administers_left4me_may_ask(lab);
+    it_sees_only_what_it_needs(lab);
+    no_other_host_can_be_reached(lab);
+    it_exits_when_nobody_asks_and_comes_back(lab);
+}
+
+fn port(lab: &Lab) -> String {
+    lab.server("target")["port"].to_string()
+}
+
+fn ask(lab: &Lab, user: &str, verb: &str) -> Output {
+    lab.run_as(user, &["/usr/local/bin/ask", verb, &port(lab)])
+}
+
+fn it_answers_for_a_running_game(lab: &Lab) {
+    wait_for("the game answers over UDP", s(30), || {
+        let answer = ask(lab, "root", "look").ends_with(0).stdout;
+        if answer.contains(r#""look":{"info""#) && answer.contains(r#""players":["#) {
+            Ok(())
+        } else {
+            Err(answer)
+        }
+    });
+
+    // Nothing listens there: each question has its answer.
+    let nobody = lab.ok(&["/usr/local/bin/ask", "info", "26999"]);
+    assert!(nobody.contains("no-answer"), "{nobody}");
+    let quit = lab.ok(&["/usr/local/bin/ask", "exec", &port(lab), "quit"]);
+    assert!(quit.contains("refused"), "{quit}");
+    lab.answers("target");
+}
+
+fn only_who_administers_left4me_may_ask(lab: &Lab) {
+    for user in ["root", "left4me", "member"] {
+        let answer = ask(lab, user, "info").ends_with(0).stdout;
+        assert!(!answer.contains("not permitted"), "{user}: {answer}");
+    }
+    for user in ["stranger", "left4me-steam", "left4me-game", "left4me_1"] {
+        let answer = ask(lab, user, "info");
+        assert!(answer.code != 0, "{user}: {answer:?}");
+    }
+
+    // The mode of the socket is not the only wall.
+    lab.sh("chmod 755 /run/left4me; chmod 666 /run/left4me/console.sock");
+    let answer = ask(lab, "stranger", "info").stdout;
+    assert!(answer.contains("not permitted"), "{answer}");
+    lab.sh("chmod 750 /run/left4me; chmod 660 /run/left4me/console.sock");
+}
+
+fn it_sees_only_what_it_needs(lab: &Lab) {
+    ask(lab, "root", "info").ends_with(0);
+    let pid = lab.unit(CONSOLE, "MainPID");
+    let list = |path: &str| lab.ok(&["ls", "-A", &format!("/proc/{pid}/root/{path}")]);
+    assert_eq!(list("var/lib/left4me"), "instances");
+    assert_eq!(list("home"), "");
+    assert_eq!(list("root"), "");
+    let run = list("run");
+    assert!(
+        run.lines().all(
+            |name| ["left4me-console", "systemd", "user", "lock", "credentials"].contains(&name)
+        ),
+        "{run}"
+    );
+
+    for (unit, network) in [(CONSOLE, "own"), (NETWORK, "host's")] {
+        let pid = lab.unit(unit, "MainPID");
+        let namespace = lab.ok(&["readlink", &format!("/proc/{pid}/ns/net")]);
+        let host = lab.ok(&["readlink", "/proc/1/ns/net"]);
+        assert_eq!(namespace == host, network == "host's", "{unit}");
+        let user = lab.sh(&format!("ps -o user:32= -p {pid}"));
+        assert_eq!(user, "left4me-console", "{unit}");
+    }
+}
+
+/// With another program in the unit that has a network: its root directory and what may be executed
+/// are the host's for that, and all that concerns the network is as shipped.
+fn no_other_host_can_be_reached(lab: &Lab) {
+    let elsewhere = lab.sh("ip -4 route show default | awk '{ print $3; exit }'");
+    let elsewhere = if elsewhere.is_empty() {
+        "192.0.2.1".to_owned()
+    } else {
+        elsewhere
+    };
+    lab.sh(&format!("systemctl stop {NETWORK} {CONSOLE}"));
+    let drop_in = format!("/run/systemd/system/{NETWORK}.d/reach.conf");
+    lab.write(
+        &drop_in,
+        &format!(
+            "[Service]\nType=oneshot\nRestart=no\nRootDirectory=\nBindReadOnlyPaths=\nNoExecPaths=\nExecPaths=\n\
+             ReadOnlyPaths=\nExecStart=\nExecStart=/usr/local/bin/reach {elsewhere}\n\
+             StandardOutput=truncate:/root/reached\n"
+        ),
+    );
+    lab.sh(&format!(
+        "systemctl daemon-reload; systemctl start {NETWORK}"
+    ));
+    let reached = lab.ok(&["cat", "/root/reached"]);
+    assert!(!reached.contains(" to "), "{reached}");
+    assert!(!reached.is_empty());
+    lab.sh(&format!("rm {drop_in}; systemctl daemon-reload"));
+    let answer = ask(lab, "root", "info").ends_with(0).stdout;
+    assert!(answer.contains(r#""info":"#), "{answer}");
+}
+
+fn it_exits_when_nobody_asks_and_comes_back(lab: &Lab) {
+    lab.sh("systemctl stop left4me-poller.timer left4me-web.socket left4me-web.service");
+    for unit in [CONSOLE, NETWORK] {
+        wait_until("it has exited", s(120), || {
+            lab.unit(unit, "ActiveState") == "inactive"
+        });
+        assert_eq!(lab.unit(unit, "Result"), "success", "{unit}");
+    }
+    assert_eq!(lab.processes_of("left4me-console"), "");
+
+    let answer = ask(lab, "left4me", "players").ends_with(0).stdout;
+    assert!(answer.contains(r#""players":["#), "{answer}");
+    lab.sh("systemctl start left4me.target");
+}
