@@ -190,7 +190,12 @@ fn a_purge_removes_everything(lab: &Lab) {
         );
     }
 
-    for user in ["left4me", "left4me-game", "left4me-steam", "left4me-console"] {
+    for user in [
+        "left4me",
+        "left4me-game",
+        "left4me-steam",
+        "left4me-console",
+    ] {
         assert_eq!(lab.processes_of(user), "", "processes of {user}");
         assert!(
             lab.is(&format!("getent passwd {user}")),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::unistd::setsid;
@@ -13,6 +13,9 @@ use crate::game::Shared;
 use crate::{GAME, say};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Files are looked for when the directory has changed, and this often: sixty stand-ins that look
+/// for twenty files ten times a second would keep a processor busy.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
 /// While it hibernates, and while somebody is there.
 const TICK_EVERY: Duration = Duration::from_secs(10);
 const TICK_AWAKE: Duration = Duration::from_secs(2);
@@ -62,6 +65,7 @@ pub fn watch(shared: &Shared) -> ExitCode {
     let crash_after = fs::read_to_string(control("crash-after"))
         .ok()
         .and_then(|ms| ms.trim().parse().ok());
+    let mut files = Files::default();
     loop {
         // As a plugin does that loads with the first map ("server crashes a few seconds after
         // start, systemd says running": SourceMod's and MetaMod's issue trackers have many).
@@ -70,22 +74,26 @@ pub fn watch(shared: &Shared) -> ExitCode {
             crash("");
         }
 
-        if let Some(status) = end() {
-            return status;
+        if files.may_have_changed() {
+            if let Some(status) = end() {
+                return status;
+            }
+            if let Some(how_much) = take("eat") {
+                eat(&how_much);
+            }
+            if take("fork-setsid").is_some() {
+                leave_stubborn_child();
+            }
+            if let Some(script) = take("run") {
+                run(&script);
+            }
+            if let Some(text) = take("say") {
+                text.lines().for_each(say);
+            }
+            people(shared);
+        } else if !is_there("hang") {
+            shared.lock().step();
         }
-        if let Some(how_much) = take("eat") {
-            eat(&how_much);
-        }
-        if take("fork-setsid").is_some() {
-            leave_stubborn_child();
-        }
-        if let Some(script) = take("run") {
-            run(&script);
-        }
-        if let Some(text) = take("say") {
-            text.lines().for_each(say);
-        }
-        people(shared);
 
         let tick_every = if shared.lock().is_hibernating {
             TICK_EVERY
@@ -99,6 +107,27 @@ pub fn watch(shared: &Shared) -> ExitCode {
         }
 
         thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// When the files were looked for last.
+#[derive(Default)]
+struct Files {
+    modified: Option<SystemTime>,
+    looked: Option<Instant>,
+}
+
+impl Files {
+    fn may_have_changed(&mut self) -> bool {
+        let modified = fs::metadata(GAME).and_then(|game| game.modified()).ok();
+        let is_recent = self.looked.is_some_and(|at| at.elapsed() < LOOK_AT_LEAST);
+        if is_recent && modified == self.modified {
+            return false;
+        }
+
+        self.modified = modified;
+        self.looked = Some(Instant::now());
+        true
     }
 }
 
