@@ -20,6 +20,7 @@ pub mod origin;
 pub mod output;
 pub mod overlay_check;
 pub mod password;
+pub mod rcon_password;
 pub mod secret;
 pub mod server_user;
 pub mod shared_secret;
