@@ -149,7 +149,7 @@ pub fn say_text(text: &str) -> String {
     while let Some(c) = rest.next() {
         let c = match c {
             '"' => continue,
-            ';' => ',',
+            ';' => ' ',
             c if c.is_control() || c.is_whitespace() || matches!(c, '\u{2028}' | '\u{2029}') => ' ',
             c if visible::is_deceptive(before, c, rest.peek().copied()) => continue,
             c => c,
@@ -331,14 +331,14 @@ mod tests {
         for (text, said) in [
             ("hello", "hello"),
             ("  a\r\n b\t c ", "a b c"),
-            ("say \"hi\"; quit", "say hi, quit"),
+            ("say \"hi\"; quit", "say hi quit"),
             ("\u{1b}[31mred\u{7}", "[31mred"),
             ("ab\u{202e}cd\u{2066}\u{200b}\u{feff}", "abcd"),
             (
                 "می\u{200c}خواهم 漢 ❤\u{fe0f}",
                 "می\u{200c}خواهم 漢 ❤\u{fe0f}",
             ),
-            ("\";\"", ","),
+            ("\";\"", ""),
         ] {
             assert_eq!(say_text(text), said, "{text:?}");
         }
@@ -367,7 +367,7 @@ mod tests {
     fn players_are_kicked_by_number_and_banned_by_steam_id() {
         let id: SteamId = "steam_1:0:77".parse().unwrap();
         assert_eq!(kick(12, ""), "kickid 12");
-        assert_eq!(kick(12, "afk; \"quit\"\nexit"), "kickid 12 afk, quit exit");
+        assert_eq!(kick(12, "afk; \"quit\"\nexit"), "kickid 12 afk quit exit");
         assert_eq!(ban(&id, 60).unwrap(), "banid 60 STEAM_1:0:77");
         assert!(ban(&id, LONGEST_BAN + 1).is_err());
         assert_eq!(unban(&id), "removeid STEAM_1:0:77");

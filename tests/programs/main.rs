@@ -9,6 +9,7 @@ mod content;
 mod ctl;
 mod deploy;
 mod examples;
+mod game;
 mod helper;
 mod install;
 mod monitor;
