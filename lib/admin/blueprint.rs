@@ -222,6 +222,10 @@ fn show(context: &Context, args: &BlueprintShowArgs) -> Result<()> {
         hint(&notice);
     }
 
+    for notice in blueprints::rcon_notices(db.connection(), blueprint.id)? {
+        hint(&notice);
+    }
+
     for why in &stored.refused {
         hint(&format!("no server can start with this blueprint: {why}"));
     }

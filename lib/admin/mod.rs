@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{
-    CommandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse_lenient,
+    CommandSockets, ConsoleSocket, Logging, Paths, PortRange, Ports, WorkerSocket, parse_lenient,
 };
 use crate::base::table::Table;
 use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
@@ -41,6 +41,8 @@ struct AdminCli {
     #[command(flatten)]
     sockets: CommandSockets,
     #[command(flatten)]
+    console: ConsoleSocket,
+    #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
     family: Family,
@@ -56,8 +58,8 @@ Examples:
   left4me-job enqueue start --server Friday --follow
   left4me doctor
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server or token,
-4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not \
+Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server, player or
+token, 4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not \
 permitted.";
 
 #[derive(Subcommand)]
@@ -90,6 +92,7 @@ struct Context {
     port_range: PortRange,
     worker_socket: PathBuf,
     sockets: CommandSockets,
+    console: ConsoleSocket,
     /// A file from the command line that only root can read.
     opened: Option<File>,
     actor: String,
@@ -123,6 +126,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         port_range: cli.ports.port_range,
         worker_socket: cli.worker.worker_socket,
         sockets: cli.sockets,
+        console: cli.console,
         opened: match &cli.family {
             Family::Blueprint(verb) => verb.config_file().and_then(walk::open_root_owned),
             _ => None,

@@ -1,4 +1,13 @@
-//! `left4me server`: creates, lists, shows, assigns and removes servers.
+//! `left4me server`: creates, lists, shows, assigns and removes servers. What talks to a running
+//! game has a file per verb in server/.
+
+mod exec;
+mod game;
+mod map;
+mod moderate;
+mod players;
+mod rotate;
+mod say;
 
 use clap::{Args, Subcommand};
 use rusqlite::Connection;
@@ -33,6 +42,28 @@ pub(super) enum ServerVerb {
     /// Show what happened to a server, newest first
     #[command(after_help = history::EXAMPLES)]
     History(history::HistoryArgs),
+    /// List who plays on a running server
+    #[command(after_help = players::EXAMPLES)]
+    Players(players::PlayersArgs),
+    /// Send a command to a running game's console
+    #[command(after_help = exec::EXAMPLES)]
+    Exec(exec::ExecArgs),
+    /// Say a text to all players
+    Say(say::SayArgs),
+    /// Change the map
+    Map(map::MapArgs),
+    /// Remove a player from a running game
+    #[command(after_help = moderate::EXAMPLES)]
+    Kick(moderate::KickArgs),
+    /// Ban a player's Steam account from a server, and remove the player from the game
+    #[command(after_help = moderate::EXAMPLES)]
+    Ban(moderate::BanArgs),
+    /// Lift a ban
+    #[command(after_help = moderate::EXAMPLES)]
+    Unban(moderate::UnbanArgs),
+    /// Request a new RCON password, for the server's next start
+    #[command(after_help = rotate::EXAMPLES)]
+    RotateRcon(rotate::RotateArgs),
     /// Assign another blueprint of its owner to a server
     Assign(AssignArgs),
     /// Remove a server whose files are deleted
@@ -98,6 +129,14 @@ pub(super) fn run(context: &Context, verb: ServerVerb) -> Result<()> {
         ServerVerb::List(args) => list(context, &args),
         ServerVerb::Show(args) => show(context, &args),
         ServerVerb::History(args) => history::run(context, &args),
+        ServerVerb::Players(args) => players::run(context, &args),
+        ServerVerb::Exec(args) => exec::run(context, &args),
+        ServerVerb::Say(args) => say::run(context, &args),
+        ServerVerb::Map(args) => map::run(context, &args),
+        ServerVerb::Kick(args) => moderate::kick(context, &args),
+        ServerVerb::Ban(args) => moderate::ban(context, &args),
+        ServerVerb::Unban(args) => moderate::unban(context, &args),
+        ServerVerb::RotateRcon(args) => rotate::run(context, &args),
         ServerVerb::Assign(args) => assign(context, &args),
         ServerVerb::Remove(args) => remove(context, &args.server),
     }

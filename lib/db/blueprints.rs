@@ -230,6 +230,12 @@ pub fn notices(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> 
     }))
 }
 
+/// Notices about lines that set an RCON password, which has no effect.
+pub fn rcon_notices(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
+    let content = startable(connection, id)?;
+    Ok(content.map_or_else(Vec::new, |content| notices::rcon_passwords(&content.config)))
+}
+
 /// The blueprints with which no server can be started, and why.
 pub fn refused(connection: &Connection) -> Result<Vec<(Blueprint, Vec<String>)>> {
     let mut refused = Vec::new();

@@ -10,8 +10,14 @@ use crate::db::{query, run, text};
 /// The actor of changes made outside left4me: by systemd itself, or with systemctl.
 pub const OUTSIDE: &str = "outside";
 
+/// A command for a game's console. Its event is committed before it is sent.
+pub const COMMAND: &str = "server.command";
+
 /// Of each server's crashes and failures, this many newest ones keep their journal lines.
 const RETENTION: i64 = 20;
+
+/// Of each server's commands, this many newest ones keep their replies.
+const REPLIES: i64 = 100;
 
 /// The history of a server is searched in this many of its newest events, most of which are about
 /// its jobs.
@@ -63,6 +69,24 @@ pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()
             event.reason
         ],
     )
+}
+
+/// Adds the event of a command for a server's console; returns its id.
+pub fn add_command(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    server: ServerId,
+    command: &str,
+    reason: &str,
+) -> Result<i64> {
+    let event = NewEvent {
+        server: Some(server),
+        reason,
+        ..NewEvent::new(COMMAND, actor, command)
+    };
+    add(tx, now, &event)?;
+    Ok(tx.last_insert_rowid())
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -147,7 +171,8 @@ pub struct ServerEvent {
     /// The job that caused it.
     pub job_id: Option<JobId>,
     pub detail: String,
-    /// The unit's last journal lines, oldest first; for crashes and failures only.
+    /// The unit's last journal lines, oldest first, for crashes and failures; for a command the
+    /// game's reply.
     pub journal: Vec<String>,
 }
 
@@ -202,15 +227,65 @@ pub fn without_journal(
 /// Stores the last journal lines of a crash or failure. Those of the server's oldest ones are
 /// deleted, so that a crash loop does not fill the disk.
 pub fn keep_journal(tx: &Connection, event: i64, server: ServerId, lines: &[String]) -> Result<()> {
+    keep_lines(tx, event, lines)?;
+    forget_lines(tx, server, "e.kind <> 'server.command'", RETENTION)
+}
+
+/// Stores the reply to a command. Those of the server's oldest commands are deleted.
+pub fn keep_reply(tx: &Connection, event: i64, server: ServerId, lines: &[String]) -> Result<()> {
+    keep_lines(tx, event, lines)?;
+    forget_lines(tx, server, "e.kind = 'server.command'", REPLIES)
+}
+
+fn keep_lines(tx: &Connection, event: i64, lines: &[String]) -> Result<()> {
     let lines = serde_json::to_string(lines)
         .map_err(|error| Error::failed(format!("lines of event {event}: {error}")))?;
     let sql = "INSERT OR IGNORE INTO event_journal (event_id, lines) SELECT id, ?2 FROM events
                WHERE id = ?1";
-    run(tx, sql, params![event, lines])?;
+    run(tx, sql, params![event, lines])
+}
 
+/// Deletes the lines of a server's events that fit `kind`, except for the `kept` newest.
+fn forget_lines(tx: &Connection, server: ServerId, kind: &str, kept: i64) -> Result<()> {
     // Without lines an empty list is stored, so that they are not requested again.
-    let sql = "UPDATE event_journal SET lines = '[]' WHERE lines <> '[]' AND event_id IN (
+    let sql = format!(
+        "UPDATE event_journal SET lines = '[]' WHERE lines <> '[]' AND event_id IN (
              SELECT e.id FROM events e JOIN event_journal j ON j.event_id = e.id
-             WHERE e.server_id = ?1 ORDER BY e.id DESC LIMIT 64 OFFSET ?2)";
-    run(tx, sql, params![server, RETENTION])
+             WHERE e.server_id = ?1 AND {kind} ORDER BY e.id DESC LIMIT 64 OFFSET ?2)"
+    );
+    run(tx, &sql, params![server, kept])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::with_servers;
+
+    #[test]
+    fn replies_to_commands_do_not_displace_the_output_before_a_crash() {
+        let (tx, server) = (&with_servers(1), ServerId(1));
+        let crash = NewEvent {
+            server: Some(server),
+            ..NewEvent::new("server.crashed", OUTSIDE, "")
+        };
+        add(tx, 1, &crash).unwrap();
+        keep_journal(tx, tx.last_insert_rowid(), server, &["boom".to_owned()]).unwrap();
+
+        for number in 0..REPLIES + 5 {
+            let command = format!("say {number}");
+            let event = add_command(tx, 2, "anna", server, &command, "").unwrap();
+            keep_reply(tx, event, server, &[format!("said {number}")]).unwrap();
+        }
+
+        let history = of_server(tx, server, 1000).unwrap();
+        let kept = |kind: &str| {
+            let of_kind = history.iter().filter(|event| event.kind == kind);
+            of_kind.filter(|event| !event.journal.is_empty()).count() as i64
+        };
+        assert_eq!((kept(COMMAND), kept("server.crashed")), (REPLIES, 1));
+
+        let last = &history[0];
+        assert_eq!(last.journal, ["said 104"]);
+        assert_eq!((&*last.detail, &*last.cause), ("say 104", "anna"));
+    }
 }

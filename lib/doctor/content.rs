@@ -1,5 +1,5 @@
 //! Checks the overlays of the catalog by the rules of the game, and the blueprints for settings
-//! that hide their servers from players.
+//! that hide their servers from players, or that left4me's own replace.
 
 use std::path::Path;
 
@@ -73,19 +73,22 @@ fn notices(tx: &rusqlite::Connection) -> Result<Vec<Finding>> {
         let Ok(content) = blueprints::content(tx, blueprint.id) else {
             continue;
         };
+        let leave = "leave it if that is meant; else";
         let told = notices::of(&content.arguments, &content.config);
-        findings.extend(told.iter().map(|notice| finding(blueprint, notice)));
+        findings.extend(told.iter().map(|notice| finding(blueprint, notice, leave)));
+
+        let told = notices::rcon_passwords(&content.config);
+        let remove = "remove the line, which only shows a password to readers:";
+        findings.extend(told.iter().map(|notice| finding(blueprint, notice, remove)));
     }
 
     Ok(findings)
 }
 
-fn finding(blueprint: &Blueprint, notice: &str) -> Finding {
+/// `what` is to be done, with the editor as the last words.
+fn finding(blueprint: &Blueprint, notice: &str, what: &str) -> Finding {
     let servers: Vec<String> = blueprint.servers.iter().map(ToString::to_string).collect();
-    let advice = format!(
-        "leave it if that is meant; else `left4me blueprint edit {}`",
-        blueprint.id
-    );
+    let advice = format!("{what} `left4me blueprint edit {}`", blueprint.id);
 
     let check = format!("blueprint {} ({})", blueprint.id, blueprint.name);
     Finding::warn(

@@ -19,6 +19,7 @@ pub mod reason;
 pub mod retention;
 pub mod schedule;
 pub mod server;
+pub mod status;
 pub mod steam;
 pub mod task;
 pub mod unit;

@@ -15,12 +15,14 @@ pub fn of(arguments: &[Argument], config: &[ConfigLine]) -> Vec<String> {
         (
             "-insecure",
             "no VAC: players who search for secured servers do not find it, \
-             and many refuse to join",
+             and many refuse to join; some builds then answer no query, \
+             and left4me sees no players",
         ),
         (
             "-nomaster",
             "it does not register with Steam: \
-             players do not find it in the server browser or a lobby",
+             players do not find it in the server browser or a lobby; \
+             some builds then answer no query, and left4me sees no players",
         ),
     ] {
         if arguments
@@ -51,6 +53,22 @@ pub fn of(arguments: &[Argument], config: &[ConfigLine]) -> Vec<String> {
     }
 
     notices
+}
+
+/// One line for each line that sets the RCON password, which left4me's own replaces. It does not
+/// contain the password.
+pub fn rcon_passwords(config: &[ConfigLine]) -> Vec<String> {
+    let commands = commands(&[], config);
+    commands
+        .iter()
+        .filter(|command| command.is("rcon_password"))
+        .map(|command| {
+            format!(
+                "{}: rcon_password has no effect, because left4me sets one that nobody knows",
+                command.whence
+            )
+        })
+        .collect()
 }
 
 /// SourceTV's UDP port; none while it is off.
@@ -193,6 +211,24 @@ mod tests {
             notices(&["+sv_lan", "1"], &["sv_lan 0"]).is_empty(),
             "the line runs last"
         );
+    }
+
+    #[test]
+    fn a_password_of_the_blueprints_own_is_told_without_the_password() {
+        let told = |config: &[&str]| rcon_passwords(&parsed(&[], config).1);
+        assert_eq!(
+            told(&["// rcon_password x", "hostname \"rcon_password x\""]),
+            [] as [&str; 0]
+        );
+
+        let lines = told(&[
+            "",
+            "RCON_Password \"hunter2\"",
+            "a 1; sm_cvar rcon_password hunter2",
+        ]);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("configuration line 2: "), "{lines:?}");
+        assert!(lines.iter().all(|line| !line.contains("hunter2")));
     }
 
     #[test]

@@ -81,8 +81,8 @@ fn earlier_users(server: &InstanceName) -> Result<Vec<Uid>> {
         .collect())
 }
 
-/// Lets the group of the server, and no other, read the instance's own layer: server.cfg may
-/// contain rcon_password.
+/// Lets the group of the server, and no other, read the instance's own layer: it contains the RCON
+/// password.
 fn share_layer(root: &Directory, server: &InstanceName, group: Gid) -> Result<()> {
     let instances = root.enter("instances")?;
     let Opened::Open(layer) = instances.enter(server.as_str())?.find("layer")? else {

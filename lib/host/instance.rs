@@ -1,7 +1,7 @@
-//! Writes an instance's files: instance.env, which systemd reads, and its own layer, which the game
-//! sees.
+//! Writes an instance's files: instance.env, which systemd reads, its own layer, which the game
+//! sees, and its RCON password.
 //!
-//! Both are written only when they differ, and never while the instance's overlay is mounted: the
+//! They are written only when they differ, and never while the instance's overlay is mounted: the
 //! kernel's documentation calls changing a lower layer under a mount undefined.
 
 use std::path::{Path, PathBuf};
@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::base::names::InstanceName;
+use crate::base::rcon_password::RconPassword;
 use crate::base::{Error, Result};
 use crate::domain::blueprint::Spec;
+use crate::host::configs::{self, ConfigFile};
 use crate::host::layer::{self, Node};
-use crate::host::{configs, overlay, rendering};
+use crate::host::rendering::{self, Rendering};
+use crate::host::{overlay, rcon_password};
 use crate::process::overlay_mounts;
 
 /// The umask for the modes of an instance's directories. Programs that initialize set it when they
@@ -42,7 +45,7 @@ pub fn initialize(
 ) -> Result<Initialized> {
     let root = fs_err::canonicalize(root)?;
     let wanted = Files::of(&root, instance, spec)?;
-    if wanted.are_in(&wanted.dir) {
+    if rcon_password::current(&wanted.dir).is_some_and(|password| wanted.are_there(&password)) {
         return Ok(Initialized::Unchanged);
     }
 
@@ -55,7 +58,9 @@ pub fn initialize(
     }
 
     may_write()?;
-    wanted.write()?;
+    let password = rcon_password::ensure(&wanted.dir)?;
+    wanted.write(&password)?;
+    rcon_password::settle(&wanted.dir)?;
     drop(lock);
     Ok(Initialized::Written)
 }
@@ -128,6 +133,7 @@ pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
     for path in layer::beside(&dir.join("layer"))
         .into_iter()
         .chain(layer::beside(&dir.join("instance.env")))
+        .chain(rcon_password::beside(&dir))
     {
         if path.symlink_metadata().is_ok() {
             layer::remove(&path)?;
@@ -147,29 +153,35 @@ pub fn is_initialized(root: &Path, instance: &InstanceName) -> bool {
         .is_file()
 }
 
-/// The target content of an instance's directory.
+/// The target content of an instance's directory, except for its RCON password.
 struct Files {
+    root: PathBuf,
     dir: PathBuf,
-    environment: String,
-    layer: Node,
+    text: Rendering,
+    /// The overlays' own server.cfg files.
+    brought: Vec<ConfigFile>,
 }
 
 impl Files {
     fn of(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Self> {
         let layers = overlay::lower_layers(root, instance, &spec.overlays)?;
-        let own = configs::find(overlay::with_paths(&spec.overlays, &layers), &layers);
-        let text = rendering::render(spec, &layers, &own)?;
-        let dir = root.join("instances").join(instance.as_str());
+        let brought = configs::find(overlay::with_paths(&spec.overlays, &layers), &layers);
+        let text = rendering::render(spec, &layers, &brought)?;
         Ok(Self {
-            dir,
-            environment: text.environment(),
-            layer: layer::of(root, text.server_cfg, &own),
+            root: root.to_owned(),
+            dir: root.join("instances").join(instance.as_str()),
+            text,
+            brought,
         })
     }
 
-    fn are_in(&self, dir: &Path) -> bool {
-        Node::File(self.environment.clone()).is_at(&dir.join("instance.env"))
-            && self.layer.is_at(&dir.join("layer"))
+    fn layer(&self, password: &RconPassword) -> Node {
+        layer::of(&self.root, &self.text.server_cfg, &self.brought, password)
+    }
+
+    fn are_there(&self, password: &RconPassword) -> bool {
+        Node::File(self.text.environment()).is_at(&self.dir.join("instance.env"))
+            && self.layer(password).is_at(&self.dir.join("layer"))
     }
 
     /// Creates the instance's directory if it is missing, and locks it (flock(2)): worker and
@@ -194,12 +206,13 @@ impl Files {
     }
 
     /// Writes the files that differ.
-    fn write(&self) -> Result<()> {
+    fn write(&self, password: &RconPassword) -> Result<()> {
         let dir = &self.dir;
-        if !self.layer.is_at(&dir.join("layer")) {
-            self.layer.replace(&dir.join("layer"))?;
+        let layer = self.layer(password);
+        if !layer.is_at(&dir.join("layer")) {
+            layer.replace(&dir.join("layer"))?;
         }
-        layer::replace_file(&dir.join("instance.env"), &self.environment)?;
+        layer::replace_file(&dir.join("instance.env"), &self.text.environment())?;
         dir.parent().map_or(Ok(()), layer::sync)
     }
 }
@@ -209,191 +222,4 @@ fn unusable(dir: &Path, error: std::io::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-
-    fn root() -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
-        for below in [
-            "overlays/maps",
-            "workshop_cache",
-            "installation",
-            "instances",
-        ] {
-            std::fs::create_dir_all(root.join(below)).unwrap();
-        }
-
-        (dir, root)
-    }
-
-    fn spec() -> Spec {
-        Spec {
-            port: 27000,
-            overlays: vec!["maps".parse().unwrap()],
-            arguments: vec!["+map".parse().unwrap(), "c1m1_hotel".parse().unwrap()],
-            config: vec!["hostname \"x\"".parse().unwrap()],
-        }
-    }
-
-    fn name() -> InstanceName {
-        "7".parse().unwrap()
-    }
-
-    #[test]
-    fn initializing_writes_settings_and_layer_and_a_second_time_touches_nothing() {
-        let (_dir, root) = root();
-        assert_eq!(
-            initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
-            Initialized::Written
-        );
-
-        let dir = root.join("instances/7");
-        let shown = root.display();
-
-        assert_eq!(
-            std::fs::read_to_string(dir.join("instance.env")).unwrap(),
-            format!(
-                "L4D2_PORT=27000\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\\"\"\n\
-                 LEFT4ME_LOWERDIRS=\"{shown}/instances/7/layer:{shown}/overlays/maps:{shown}/installation\"\n"
-            )
-        );
-
-        let config = std::fs::read_to_string(dir.join("layer/left4dead2/cfg/server.cfg")).unwrap();
-        assert!(
-            config.starts_with("// left4me") && config.ends_with("\nhostname \"x\"\n"),
-            "{config}"
-        );
-
-        assert_eq!(
-            std::fs::read_link(dir.join("layer/.steam/sdk32")).unwrap(),
-            root.join("steam/linux32")
-        );
-
-        let seen = |path: &str| {
-            dir.join(path)
-                .metadata()
-                .map(|found| (found.ino(), found.ctime_nsec()))
-                .unwrap()
-        };
-
-        let before = (seen("instance.env"), seen("layer"), seen("."));
-        assert_eq!(
-            initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
-            Initialized::Unchanged
-        );
-
-        assert_eq!(before, (seen("instance.env"), seen("layer"), seen(".")));
-    }
-
-    #[test]
-    fn a_change_is_written_and_nothing_is_left_beside_it() {
-        let (_dir, root) = root();
-        initialize(&root, &name(), &spec(), || Ok(())).unwrap();
-        let changed = Spec {
-            port: 27001,
-            config: Vec::new(),
-            ..spec()
-        };
-
-        assert_eq!(
-            initialize(&root, &name(), &changed, || Ok(())).unwrap(),
-            Initialized::Written
-        );
-
-        std::fs::write(
-            root.join("instances/7/layer/left4dead2/cfg/server.cfg"),
-            "by hand",
-        )
-        .unwrap();
-
-        assert_eq!(
-            initialize(&root, &name(), &changed, || Ok(())).unwrap(),
-            Initialized::Written
-        );
-
-        assert_eq!(
-            std::fs::read_dir(root.join("instances/7")).unwrap().count(),
-            2
-        );
-    }
-
-    #[test]
-    fn modes_do_not_depend_on_what_was_there() {
-        let (_dir, root) = root();
-        let instances = root.join("instances");
-        let mode = |path: &str| {
-            instances
-                .join(path)
-                .metadata()
-                .unwrap()
-                .permissions()
-                .mode()
-                & 0o7777
-        };
-
-        // As the previous version left it.
-        std::fs::create_dir(instances.join("7")).unwrap();
-        std::fs::set_permissions(instances.join("7"), std::fs::Permissions::from_mode(0o2750))
-            .unwrap();
-        initialize(&root, &name(), &spec(), || Ok(())).unwrap();
-        assert_eq!(
-            [mode("7"), mode("7/layer"), mode("7/layer/left4dead2/cfg")],
-            [0o711, 0o750, 0o750]
-        );
-
-        assert_eq!(
-            [
-                mode("7/instance.env"),
-                mode("7/layer/left4dead2/cfg/server.cfg")
-            ],
-            [0o640; 2]
-        );
-    }
-
-    #[test]
-    fn removing_is_idempotent_and_follows_no_link() {
-        let (_dir, root) = root();
-
-        remove(&root, &name(), || Ok(())).unwrap();
-        initialize(&root, &name(), &spec(), || Ok(())).unwrap();
-        remove(&root, &name(), || Ok(())).unwrap();
-        assert!(!root.join("instances/7").exists());
-        symlink(root.join("overlays"), root.join("instances/7")).unwrap();
-        remove(&root, &name(), || Ok(())).unwrap();
-        assert!(root.join("overlays/maps").is_dir());
-    }
-
-    #[test]
-    fn nothing_is_written_through_a_link_or_without_the_instances_directory() {
-        let (_dir, root) = root();
-        symlink(root.join("overlays"), root.join("instances/7")).unwrap();
-        assert!(initialize(&root, &name(), &spec(), || Ok(())).is_err());
-        assert!(!root.join("overlays/instance.env").exists());
-        std::fs::remove_file(root.join("instances/7")).unwrap();
-        std::fs::remove_dir(root.join("instances")).unwrap();
-        assert!(
-            initialize(&root, &name(), &spec(), || Ok(()))
-                .unwrap_err()
-                .to_string()
-                .contains("tmpfiles")
-        );
-    }
-
-    #[test]
-    fn a_leftover_of_a_broken_off_initialize_is_no_obstacle() {
-        let (_dir, root) = root();
-        std::fs::create_dir_all(root.join("instances/7/layer.new/x")).unwrap();
-        std::fs::write(root.join("instances/7/instance.new"), "x").unwrap();
-        assert_eq!(
-            initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
-            Initialized::Written
-        );
-
-        assert_eq!(
-            std::fs::read_dir(root.join("instances/7")).unwrap().count(),
-            2
-        );
-    }
-}
+mod tests;

@@ -10,8 +10,12 @@ use fs_err::os::unix::fs::OpenOptionsExt as _;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
+use crate::base::rcon_password::RconPassword;
 use crate::base::{Error, Result, files};
 use crate::host::configs::ConfigFile;
+
+/// The file that sets the RCON password. server.cfg runs it at its end.
+pub(super) const RCON_CFG: &str = "left4me_rcon.cfg";
 
 /// The mode of written files: the group can read. Once the layer is mounted, that is the game's
 /// group.
@@ -32,12 +36,24 @@ pub(super) enum Node {
     Link(PathBuf),
 }
 
-/// The topmost lower layer of an instance: server.cfg, second names of the overlays' own, and the
-/// link by which the game finds Steam's client library. The game's HOME is the merged directory.
-/// `root` must be canonical.
-pub(super) fn of(root: &Path, server_cfg: String, brought: &[ConfigFile]) -> Node {
+/// The topmost lower layer of an instance: server.cfg, second names of the overlays' own, the file
+/// with the RCON password, and the link by which the game finds Steam's client library. The game's
+/// HOME is the merged directory. `root` must be canonical.
+pub(super) fn of(
+    root: &Path,
+    server_cfg: &str,
+    brought: &[ConfigFile],
+    password: &RconPassword,
+) -> Node {
     let dir = |name: &str, entries| (name.to_owned(), Node::Dir(entries));
-    let mut cfg = vec![("server.cfg".to_owned(), Node::File(server_cfg))];
+    let file = |name: &str, text: String| (name.to_owned(), Node::File(text));
+    let mut cfg = vec![
+        file("server.cfg", server_cfg.to_owned()),
+        file(
+            RCON_CFG,
+            format!("rcon_password \"{}\"\n", password.expose()),
+        ),
+    ];
     // A link, not a copy: the mode of the overlay's file decides who may read it, and the game
     // reads its current content at each map load.
     cfg.extend(

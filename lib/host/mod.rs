@@ -10,6 +10,7 @@ pub mod instance;
 pub mod layer;
 pub mod operation;
 pub mod overlay;
+pub mod rcon_password;
 pub mod rendering;
 pub mod units;
 

@@ -8,7 +8,7 @@ use crate::base::names::{InstanceName, OverlayRef};
 use crate::domain::blueprint::Spec;
 use crate::domain::{launch, notices};
 use crate::host::configs::{self, ConfigFile, SettingConflict};
-use crate::host::{env_file, overlay};
+use crate::host::{env_file, layer, overlay};
 
 /// The first lines of a server.cfg.
 const HEADER: &str = "// left4me writes this file from the server's blueprint whenever the server \
@@ -17,7 +17,10 @@ const HEADER: &str = "// left4me writes this file from the server's blueprint wh
 
 /// The comments before and after the overlays' own files.
 const FIRST: &str = "\n// The overlays' own server.cfg files, the lowest overlay first.\n";
-const THEN: &str = "\n// The blueprint's lines. They run last, and win.\n";
+const THEN: &str = "\n// The blueprint's lines. They win over the overlays' files.\n";
+
+/// The end of a server.cfg. What sets the password runs last, so that nothing replaces it.
+const LAST: &str = "\n// The password by which left4me reaches the game's console.\nexec ";
 
 /// The command that `left4me-server@.service` starts in the merged directory. systemd expands the
 /// two variables.
@@ -27,7 +30,7 @@ const COMMAND: &str =
 /// The texts of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendering {
-    /// The whole server.cfg of the instance's own layer.
+    /// The whole server.cfg of the instance's own layer. It does not hold the RCON password.
     pub server_cfg: String,
     /// The lines of instance.env with port and arguments.
     pub launch: String,
@@ -59,6 +62,10 @@ pub fn render(spec: &Spec, layers: &[String], brought: &[ConfigFile]) -> Result<
         server_cfg.push_str(line.as_str());
         server_cfg.push('\n');
     }
+
+    server_cfg.push_str(LAST);
+    server_cfg.push_str(layer::RCON_CFG);
+    server_cfg.push('\n');
 
     let arguments = env_file::assignment("L4D2_ARGS", &words(spec))?;
     let launch = format!("L4D2_PORT={}\n{arguments}", spec.port);
@@ -309,10 +316,11 @@ mod tests {
                 .lines()
                 .filter(|line| !line.starts_with("//") && !line.is_empty())
                 .collect();
-            assert_eq!(
-                commands,
-                [&["exec server_maps.cfg", "exec server_mods.cfg"], lines].concat()
+            let (first, last) = (
+                &["exec server_maps.cfg", "exec server_mods.cfg"][..],
+                &["exec left4me_rcon.cfg"][..],
             );
+            assert_eq!(commands, [first, lines, last].concat());
 
             let through = std::fs::read_to_string(cfg.join("server_mods.cfg")).unwrap();
             assert_eq!(through, "hostname \"mods\"\nsv_tags x\n");
@@ -345,7 +353,7 @@ mod tests {
 
         assert_eq!(troubled, [root.join("overlays/gone").to_str().unwrap()]);
         assert!(
-            shown.rendering.server_cfg.ends_with("\na\n")
+            shown.rendering.server_cfg.contains("\na\n")
                 && shown.command.ends_with("+hostport 27005 \"+map\" \"x\"")
         );
     }

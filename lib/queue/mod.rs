@@ -5,7 +5,8 @@
 //! jobs ([`active`]): it settles what ended, claims jobs and starts tasks. [`recover`] cleans up
 //! after a worker that died. [`log`] writes the lines of jobs. [`observe`] records the state of
 //! servers, for worker and poller. [`journal`] writes to the journal. [`clock_steps`] keeps ages
-//! correct when the host's clock is set.
+//! correct when the host's clock is set. [`game`] sends commands to running games, [`moderation`]
+//! those that are about players.
 
 pub mod active;
 pub mod claim;
@@ -13,8 +14,10 @@ pub mod clock_steps;
 pub mod context;
 pub mod enqueue;
 mod finish;
+pub mod game;
 pub mod journal;
 pub mod log;
+pub mod moderation;
 pub mod observe;
 pub mod recover;
 pub mod run;

@@ -131,6 +131,21 @@ fn each_server_has_its_own_user_and_files(lab: &Lab) {
 
         let config = format!("instances/{id}/layer/left4dead2/cfg/server.cfg");
         assert_eq!(owner(lab, &config), format!("640 left4me:left4me_{id}"));
+
+        let password = format!("instances/{id}/layer/left4dead2/cfg/left4me_rcon.cfg");
+        assert_eq!(owner(lab, &password), format!("640 left4me:left4me_{id}"));
+        assert_eq!(
+            owner(lab, &format!("instances/{id}/rcon_password")),
+            "640 left4me:left4me"
+        );
+        for user in ["left4me_1", "left4me_2", "left4me-steam", "nobody"] {
+            let read = format!("cat {DATA}/instances/{id}/rcon_password");
+            let refused = lab.run_as(user, &["bash", "-c", &read]);
+            assert!(
+                refused.code != 0 && refused.stdout.is_empty(),
+                "{user}\n{refused}"
+            );
+        }
     }
 
     let files = format!(

@@ -10,6 +10,7 @@ mod content;
 mod ctl;
 mod deploy;
 mod examples;
+mod game;
 mod helper;
 mod install;
 mod monitor;

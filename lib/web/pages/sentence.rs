@@ -48,6 +48,11 @@ const SENTENCES: &[(&str, &str)] = &[
     ("server.created", "{who} created {server}{: detail}"),
     ("server.assigned", "{who} linked {server} {detail}"),
     ("server.removed", "{who} removed {server}{: detail}"),
+    ("server.command", "{who} sent to {server}{: detail}"),
+    (
+        "server.rcon-rotated",
+        "{who} requested a new RCON password of {server}",
+    ),
     ("server.started", "{server} started, by {by}{: detail}"),
     ("server.crashed", "{server} crashed{: detail}"),
     ("server.stopped", "{server} stopped, by {by}{: detail}"),
