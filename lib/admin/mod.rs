@@ -1,6 +1,7 @@
-//! left4me: manages users, tokens, overlays, blueprints, servers and the database. One file per
+//! left4me: manages users, tokens, overlays, blueprints, servers, alerts and the database. One file per
 //! command family.
 
+mod alert;
 mod backup;
 mod blueprint;
 mod doctor;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{
-    CommandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse_lenient,
+    CommandSockets, Logging, NotifySocket, Paths, PortRange, Ports, WorkerSocket, parse_lenient,
 };
 use crate::base::table::Table;
 use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
@@ -41,6 +42,8 @@ struct AdminCli {
     #[command(flatten)]
     sockets: CommandSockets,
     #[command(flatten)]
+    notify: NotifySocket,
+    #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
     family: Family,
@@ -56,7 +59,7 @@ Examples:
   left4me-job enqueue start --server Friday --follow
   left4me doctor
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server or token,
+Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server, alert or token,
 4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not \
 permitted.";
 
@@ -77,6 +80,9 @@ enum Family {
     /// Manage servers
     #[command(subcommand)]
     Server(server::ServerVerb),
+    /// Manage alerts: messages to Discord, ntfy, mail or a program when something happens
+    #[command(subcommand)]
+    Alert(alert::AlertVerb),
     /// Upgrade the database to this version's schema
     Migrate,
     Backup(backup::BackupArgs),
@@ -90,6 +96,7 @@ struct Context {
     port_range: PortRange,
     worker_socket: PathBuf,
     sockets: CommandSockets,
+    notify_socket: PathBuf,
     /// A file from the command line that only root can read.
     opened: Option<File>,
     actor: String,
@@ -123,6 +130,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         port_range: cli.ports.port_range,
         worker_socket: cli.worker.worker_socket,
         sockets: cli.sockets,
+        notify_socket: cli.notify.notify_socket,
         opened: match &cli.family {
             Family::Blueprint(verb) => verb.config_file().and_then(walk::open_root_owned),
             _ => None,
@@ -153,6 +161,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         Family::Overlay(verb) => overlay::run(&context, verb),
         Family::Blueprint(verb) => blueprint::run(&context, verb),
         Family::Server(verb) => server::run(&context, verb),
+        Family::Alert(verb) => alert::run(&context, verb),
         Family::Migrate => migrate(&context),
         Family::Backup(args) => backup::run(&context, &args),
         Family::Restore(args) => return restore::run(&context, &args),

@@ -10,8 +10,8 @@ use left4me::db::activity::{self, ActivityFilter};
 use left4me::db::events::NewEvent;
 use left4me::db::samples::{self, Sample};
 use left4me::db::{
-    Db, access, cancellations, change_feed, events, job_rows, jobs, lists, logs, metrics, monitor,
-    observations, overview, poll, retention, runners, sessions, tasks,
+    Db, access, cancellations, change_feed, deliveries, events, job_rows, jobs, lists, logs,
+    metrics, monitor, observations, overview, poll, retention, runners, sessions, tasks,
 };
 use left4me::domain::job::JobState;
 use left4me::domain::operation::Operation;
@@ -40,6 +40,7 @@ const LIMITS: Limits = Limits {
     log_bytes: Some(2 << 30),
     events: Some(365 * DAY),
     sessions: Some(sessions::RETENTION),
+    alerts: Some(deliveries::RETENTION),
 };
 
 fn with_servers() -> (tempfile::TempDir, Db) {
