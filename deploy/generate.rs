@@ -28,6 +28,7 @@ fn main() -> Result<()> {
     // systemd starts them, but they can be run by hand.
     write_manual(&left4me::worker::command(), &directory)?;
     write_manual(&left4me::poller::command(), &directory)?;
+    write_manual(&left4me::notify::command(), &directory)?;
     write_manual(&left4me::web::command(), &directory)
 }
 

@@ -11,6 +11,8 @@ use super::{Error, Result, accounts, caller, walk};
 pub const LEFT4ME: &str = "left4me";
 /// Runs steamcmd; owns installation, steam and workshop_cache.
 pub const STEAM: &str = "left4me-steam";
+/// Runs left4me-notify, which sends alerts; owns nothing.
+pub const NOTIFY: &str = "left4me-notify";
 /// The additional group of every server. It was the user of all servers before each had its own
 /// (see server_user.rs).
 pub const GAME: &str = "left4me-game";

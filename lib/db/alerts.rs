@@ -146,6 +146,12 @@ pub fn target(connection: &Connection, name: &AlertName) -> Result<Target> {
     target_of(&kind, &target)
 }
 
+/// Records that the destination works: what waits is delivered at once.
+pub fn works(tx: &Connection, name: &AlertName) -> Result<()> {
+    let sql = "UPDATE alerts SET failures = 0, retry_at = NULL, last_error = NULL WHERE name = ?1";
+    run(tx, sql, [name.as_str()])
+}
+
 /// Mutes an alert until this time, or not any more. What waits is dropped: it would arrive when the
 /// person has long seen it.
 ///

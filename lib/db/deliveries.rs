@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use crate::base::names::{AlertId, JobId, ServerId};
 use crate::base::{Error, Result, clock};
 use crate::db::alerts::target_of;
-use crate::db::{changes, execute, exists, query, run, text, text_or_null};
+use crate::db::{changes, execute, exists, one, query, run, text, text_or_null};
 use crate::domain::alert::pace::{Key, Sent, Waiting};
 use crate::domain::alert::{AlertClass, Happening, Target};
 
@@ -116,6 +116,14 @@ pub fn happenings(connection: &Connection, ids: &[i64]) -> Result<Vec<Happening>
             detail: text(row, 8)?,
         })
     })
+}
+
+/// Whether these rows are about events of one kind and one server.
+pub fn are_alike(connection: &Connection, ids: &[i64]) -> Result<bool> {
+    let sql = "SELECT count(*) = 1 FROM (SELECT DISTINCT e.kind, e.server_id FROM alert_outbox o
+               JOIN events e ON e.id = o.event_id
+               WHERE o.id IN (SELECT value FROM json_each(?1)))";
+    one(connection, sql, [list(ids)?], |row| row.get(0))
 }
 
 /// Records a delivered message. The first of `ids` carries it, the others are merged into it.

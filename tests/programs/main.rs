@@ -5,6 +5,7 @@
 )]
 
 mod admin;
+mod alerts;
 mod content;
 mod ctl;
 mod deploy;

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
 pub mod batch;
+pub mod destinations;
 pub mod host;
 pub mod http;
 pub mod page;
@@ -34,6 +35,7 @@ pub const PASSWORD: &str = "correct horse battery";
 
 pub const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
 pub const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
+pub const NOTIFY: &str = env!("CARGO_BIN_EXE_left4me-notify");
 pub const POLLER: &str = env!("CARGO_BIN_EXE_left4me-poller");
 pub const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
 pub const WEB: &str = env!("CARGO_BIN_EXE_left4me-web");

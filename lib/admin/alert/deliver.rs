@@ -204,9 +204,10 @@ impl Deliverer<'_> {
         }
 
         let more = message.ids.len() - told;
+        let alike = deliveries::are_alike(self.db.connection(), &message.ids)?;
         let delivery = Delivery {
             to: target,
-            message: message::message(&message.name, &self.host, &happenings, more),
+            message: message::message(&message.name, &self.host, &happenings, more, alike),
         };
         let (socket, sender) = (self.context.notify_socket.clone(), self.sender.clone());
         let work = move || {

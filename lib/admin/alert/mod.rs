@@ -4,6 +4,7 @@ mod client;
 mod deliver;
 
 use std::collections::HashMap;
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
@@ -68,13 +69,13 @@ pub(super) struct AddArgs {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct To {
-    /// URL of a Discord channel's webhook; `-` reads it from standard input
+    /// URL of a Discord channel's webhook; `-` asks for it, or reads standard input
     #[arg(long, value_name = "URL")]
     discord: Option<String>,
-    /// URL that takes a JSON document; `-` reads it from standard input
+    /// URL that takes a JSON document; `-` asks for it, or reads standard input
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
-    /// URL of a topic of an ntfy server; `-` reads it from standard input
+    /// URL of a topic of an ntfy server; `-` asks for it, or reads standard input
     #[arg(long, value_name = "URL")]
     ntfy: Option<String>,
     /// Mail address
@@ -180,19 +181,30 @@ impl To {
             given.ok_or_else(|| Error::usage("a destination is needed, such as --discord URL"))?;
 
         let read;
-        let value = if value == "-" {
-            read = text::read(Path::new("-"), LONGEST)?;
-            read.as_str()
-        } else {
-            value
+        let value = match value {
+            "-" => {
+                read = ask()?;
+                read.as_str()
+            }
+            given => given,
         };
         Ok(Target::new(channel, value)?)
     }
 }
 
+/// Reads a destination: standard input, or a prompt that does not show it.
+fn ask() -> Result<String> {
+    if std::io::stdin().is_terminal() {
+        Ok(rpassword::prompt_password("URL (not shown): ")?)
+    } else {
+        text::read(Path::new("-"), LONGEST)
+    }
+}
+
 /// Sends directly, without the outbox: the answer is the output.
 fn test(context: &Context, name: &AlertName) -> Result<()> {
-    let to = alerts::target(context.db()?.connection(), name)?;
+    let mut db = context.db()?;
+    let to = alerts::target(db.connection(), name)?;
     let masked = to.masked();
     let delivery = Delivery {
         to,
@@ -201,7 +213,10 @@ fn test(context: &Context, name: &AlertName) -> Result<()> {
 
     let failed = |why: &str| format!("alert '{name}': {masked}: {why}");
     match client::deliver(&context.notify_socket, &delivery)? {
-        Answer::Sent(said) => output::line(&format!("sent to {masked}: {said}")),
+        Answer::Sent(said) => {
+            db.write(|tx| alerts::works(tx, name))?;
+            output::line(&format!("sent to {masked}: {said}"))
+        }
         Answer::Refused(why) => Err(Error::failed(failed(&why))),
         Answer::Retry { why, after: None } => Err(Error::unavailable(failed(&why))),
         Answer::Retry {

@@ -125,13 +125,16 @@ impl Happening {
 }
 
 /// A message about `told`, of which there must be one at least, and about `more` events that are
-/// only counted.
-pub fn message(alert: &str, host: &str, told: &[Happening], more: usize) -> Message {
+/// only counted. `alike`: all of them are of one kind and one server.
+pub fn message(alert: &str, host: &str, told: &[Happening], more: usize, alike: bool) -> Message {
     let count = told.len() + more;
     let (title, text) = match told {
         [] => ("nothing happened".to_owned(), String::new()),
         [one] if more == 0 => (one.headline(), one.detail()),
-        _ => (summary_title(told, more), summary_lines(told, count)),
+        _ => (
+            summary_title(told, count, alike),
+            summary_lines(told, count),
+        ),
     };
 
     let events: Vec<Value> = told.iter().take(LINES).map(Happening::json).collect();
@@ -163,14 +166,11 @@ pub fn test(alert: &str, host: &str) -> Message {
     }
 }
 
-/// `Friday crashed 14 more times` if they all are alike, else `and 14 more events`.
-fn summary_title(told: &[Happening], more: usize) -> String {
-    let count = told.len() + more;
-    let alike = |other: &Happening| (&other.kind, other.server) == (&told[0].kind, told[0].server);
-    if more == 0 && told.iter().all(alike) {
-        format!("{} {count} more times", told[0].headline())
-    } else {
-        format!("and {count} more")
+/// `Friday crashed 14 more times` if they all are alike, else `and 14 more`.
+fn summary_title(told: &[Happening], count: usize, alike: bool) -> String {
+    match told.first() {
+        Some(first) if alike => format!("{} {count} more times", first.headline()),
+        _ => format!("and {count} more"),
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn one_event_is_told_by_its_headline_and_detail() {
-        let message = message("ops", "lan", &[crash(7)], 0);
+        let message = message("ops", "lan", &[crash(7)], 0, true);
         assert_eq!(message.title, "[lan] Friday crashed");
         assert_eq!(message.text, "ended by signal 11");
         assert!(message.is_bad);
@@ -227,9 +227,9 @@ mod tests {
     #[test]
     fn a_crash_loop_is_a_number_and_a_mixture_has_lines() {
         let loop_of: Vec<Happening> = (0..4).map(crash).collect();
-        let told = message("ops", "lan", &loop_of, 0);
-        assert_eq!(told.title, "[lan] Friday crashed 4 more times");
-        assert_eq!(told.text.lines().count(), 4);
+        let told = message("ops", "lan", &loop_of, 30, true);
+        assert_eq!(told.title, "[lan] Friday crashed 34 more times");
+        assert_eq!(told.text.lines().count(), 5);
 
         let failed = Happening {
             kind: "job.failed".to_owned(),
@@ -237,7 +237,7 @@ mod tests {
             operation: Some("start".to_owned()),
             ..crash(8)
         };
-        let told = message("ops", "lan", &[crash(1), failed], 12);
+        let told = message("ops", "lan", &[crash(1), failed], 12, false);
         assert_eq!(told.title, "[lan] and 14 more");
         assert_eq!(
             told.text,
@@ -255,7 +255,7 @@ mod tests {
             name: None,
             ..crash(1)
         };
-        let told = message("ops", "lan", &[over], 0);
+        let told = message("ops", "lan", &[over], 0, true);
         assert!(!told.is_bad);
         assert_eq!(told.title, "[lan] server 3 no longer needs attention");
     }
