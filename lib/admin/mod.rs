@@ -1,6 +1,7 @@
-//! left4me: manages users, tokens, overlays, blueprints, servers and the database. One file per
+//! left4me: manages users, tokens, overlays, blueprints, servers, alerts and the database. One file per
 //! command family.
 
+mod alert;
 mod backup;
 mod blueprint;
 mod doctor;
@@ -20,7 +21,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{
-    CommandSockets, ConsoleSocket, Logging, Paths, PortRange, Ports, WorkerSocket, parse_lenient,
+    CommandSockets, ConsoleSocket, Logging, NotifySocket, Paths, PortRange, Ports, WorkerSocket,
+    parse_lenient,
 };
 use crate::base::table::Table;
 use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
@@ -43,6 +45,8 @@ struct AdminCli {
     #[command(flatten)]
     console: ConsoleSocket,
     #[command(flatten)]
+    notify: NotifySocket,
+    #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
     family: Family,
@@ -58,7 +62,7 @@ Examples:
   left4me-job enqueue start --server Friday --follow
   left4me doctor
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server, player or
+Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server, player, alert or
 token, 4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not \
 permitted.";
 
@@ -79,6 +83,9 @@ enum Family {
     /// Manage servers
     #[command(subcommand)]
     Server(server::ServerVerb),
+    /// Manage alerts: messages to Discord, ntfy, mail or a program when something happens
+    #[command(subcommand)]
+    Alert(alert::AlertVerb),
     /// Upgrade the database to this version's schema
     Migrate,
     Backup(backup::BackupArgs),
@@ -93,6 +100,7 @@ struct Context {
     worker_socket: PathBuf,
     sockets: CommandSockets,
     console: ConsoleSocket,
+    notify_socket: PathBuf,
     /// A file from the command line that only root can read.
     opened: Option<File>,
     actor: String,
@@ -127,6 +135,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         worker_socket: cli.worker.worker_socket,
         sockets: cli.sockets,
         console: cli.console,
+        notify_socket: cli.notify.notify_socket,
         opened: match &cli.family {
             Family::Blueprint(verb) => verb.config_file().and_then(walk::open_root_owned),
             _ => None,
@@ -157,6 +166,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         Family::Overlay(verb) => overlay::run(&context, verb),
         Family::Blueprint(verb) => blueprint::run(&context, verb),
         Family::Server(verb) => server::run(&context, verb),
+        Family::Alert(verb) => alert::run(&context, verb),
         Family::Migrate => migrate(&context),
         Family::Backup(args) => backup::run(&context, &args),
         Family::Restore(args) => return restore::run(&context, &args),

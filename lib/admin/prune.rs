@@ -4,7 +4,7 @@ use super::{Context, hint};
 use crate::base::config::RetentionSettings;
 use crate::base::{Result, clock, output};
 use crate::db::retention::{self, Pruned};
-use crate::db::{Db, sessions};
+use crate::db::{Db, deliveries, sessions};
 use crate::domain::retention::{self as rules, DAY, Limits, Retention};
 use serde::Serialize;
 
@@ -89,6 +89,7 @@ fn rules_of(args: &PruneArgs, now: i64, last: Option<i64>) -> Retention {
                 jobs: age,
                 logs: age,
                 sessions: age,
+                alerts: age,
                 ..Limits::default()
             }
         }
@@ -126,6 +127,7 @@ fn limits_of(settings: &RetentionSettings) -> Limits {
         log_bytes: limit(settings.keep_logs_mib, 1 << 20),
         events: limit(settings.keep_events_days, DAY),
         sessions: Some(sessions::RETENTION),
+        alerts: Some(deliveries::RETENTION),
     }
 }
 

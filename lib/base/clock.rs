@@ -92,6 +92,14 @@ pub fn iso(ms: i64) -> String {
         .map_or_else(|_| "-".to_owned(), |at| at.to_string())
 }
 
+/// `ms` for the header of a mail: `Fri, 20 Nov 2026 20:44:07 +0000`.
+pub fn rfc_2822(ms: i64) -> String {
+    jiff::Timestamp::from_second(ms.div_euclid(1000)).map_or_else(
+        |_| "Thu, 01 Jan 1970 00:00:00 +0000".to_owned(),
+        |at| at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string(),
+    )
+}
+
 /// The UTC offsets of the host's time zone around `ms`, for a program that shows times and has no
 /// time zone database. The format is `SINCE MINUTES NAME`, separated by commas, with SINCE in unix
 /// ms and MINUTES ahead of UTC. The first entry covers the time before the last change of the

@@ -2,6 +2,7 @@
 //! and that file overrides the default. A bad value is an error that names the setting, before the
 //! program starts anything.
 
+mod alerts;
 mod env_file;
 mod known;
 mod programs;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
+pub use alerts::{AlertsSocket, MailServer, NotifySettings, NotifySocket};
 pub use env_file::{Assignment, EnvFile, Fault};
 pub use known::{KnownSetting, settings};
 pub use programs::{SteamSettings, Steamcmd, WebSettings, WorkerSettings};

@@ -97,6 +97,7 @@ row_id!(
     OverlayId, "overlay");
 row_id!(BlueprintId, "blueprint");
 row_id!(TokenId, "token");
+row_id!(AlertId, "alert");
 
 /// Text in any script, in its [`normal`] form.
 macro_rules! free_text {
@@ -208,6 +209,13 @@ free_text!(
 free_text!(
     /// What a token is for: free text of its owner.
     TokenName, "token name",
+    "1 to 64 characters, none of them invisible or a control character; \
+     no '-' first, no '..' as in a path",
+    |_| true);
+
+free_text!(
+    /// The name of an alert: free text, unique.
+    AlertName, "alert name",
     "1 to 64 characters, none of them invisible or a control character; \
      no '-' first, no '..' as in a path",
     |_| true);

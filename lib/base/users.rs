@@ -13,6 +13,8 @@ pub const LEFT4ME: &str = "left4me";
 pub const STEAM: &str = "left4me-steam";
 /// Runs left4me-console, which talks to games; owns nothing.
 pub const CONSOLE: &str = "left4me-console";
+/// Runs left4me-notify, which sends alerts; owns nothing.
+pub const NOTIFY: &str = "left4me-notify";
 /// The additional group of every server. It was the user of all servers before each had its own
 /// (see server_user.rs).
 pub const GAME: &str = "left4me-game";

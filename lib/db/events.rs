@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::base::names::{JobId, ServerId, TaskId};
 use crate::base::{Error, Result};
+use crate::db::outbox::{self, About};
 use crate::db::{query, run, text};
 
 /// The actor of changes made outside left4me: by systemd itself, or with systemctl.
@@ -51,7 +52,8 @@ impl<'a> NewEvent<'a> {
     }
 }
 
-/// Adds one event, in the transaction of the change that it describes.
+/// Adds one event, in the transaction of the change that it describes, and the outbox rows of the
+/// alerts that listen for it.
 pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()> {
     let sql = "INSERT INTO events (at, kind, actor, job_id, task_id, server_id, detail, reason)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -68,7 +70,15 @@ pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()
             event.detail,
             event.reason
         ],
-    )
+    )?;
+
+    let about = About {
+        event: connection.last_insert_rowid(),
+        kind: event.kind,
+        job: event.job,
+        server: event.server,
+    };
+    outbox::fill(connection, now, about)
 }
 
 /// Adds the event of a command for a server's console; returns its id.

@@ -3,7 +3,8 @@
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 use crate::base::names::{
-    BlueprintId, CancellationId, JobId, OverlayId, ServerId, SessionId, TaskId, TokenId, UserId,
+    AlertId, BlueprintId, CancellationId, JobId, OverlayId, ServerId, SessionId, TaskId, TokenId,
+    UserId,
 };
 
 macro_rules! sql_value {
@@ -23,6 +24,7 @@ macro_rules! sql_value {
 }
 
 sql_value!(
+    AlertId,
     BlueprintId,
     CancellationId,
     JobId,

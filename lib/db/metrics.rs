@@ -10,6 +10,7 @@ use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::db::under_way::{self, UnderWay};
 use crate::db::{first, poll, query, queue, text};
+use crate::domain::alert::OutboxState;
 use crate::domain::cancellation::Step;
 use crate::domain::drift::Drift;
 use crate::domain::job::JobState;
@@ -50,6 +51,8 @@ pub struct Snapshot {
     pub drifted: Vec<DriftedServer>,
     /// Crashes of each server in total.
     pub crashes: Vec<CrashedServer>,
+    /// Events that alerts were to tell of, in total, by the alert's name and what came of them.
+    pub alerts: BTreeMap<(String, &'static str), u64>,
     /// When the poller last read all units, unix ms; none when it never did.
     pub polled_at: Option<i64>,
 }
@@ -98,6 +101,7 @@ pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
         under_way: under_way::all(connection)?,
         drifted: drifted(connection)?,
         crashes: crashes(connection)?,
+        alerts: alerts(connection)?,
         polled_at: poll::last(connection)?.polled_at,
         ..nothing(bounds(connection)?)
     };
@@ -151,6 +155,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         servers: ActualState::ALL.map(|state| (state.as_str(), 0)).into(),
         drifted: Vec::new(),
         crashes: Vec::new(),
+        alerts: BTreeMap::new(),
         polled_at: None,
     }
 }
@@ -227,6 +232,17 @@ fn crashes(connection: &Connection) -> Result<Vec<CrashedServer>> {
     })
 }
 
+/// Every alert with every result, at zero.
+fn alerts(connection: &Connection) -> Result<BTreeMap<(String, &'static str), u64>> {
+    let names = query(connection, "SELECT name FROM alerts", [], |row| {
+        text(row, 0)
+    })?;
+    let ended = OutboxState::ALL.map(OutboxState::as_str);
+    let ended = ended.iter().filter(|state| **state != "pending");
+    let of_name = |name: String| ended.clone().map(move |state| ((name.clone(), *state), 0));
+    Ok(names.into_iter().flat_map(of_name).collect())
+}
+
 /// Adds the sums that the triggers keep.
 fn add_sums(connection: &Connection, to: &mut Snapshot) -> Result<()> {
     let mut statement = connection
@@ -286,6 +302,10 @@ fn counter<'a>(
             )
         }
         "cancellation_requests" => to.cancellation_requests.get_mut(label),
+        "alerts" => {
+            let state = OutboxState::parse(state)?.as_str();
+            to.alerts.get_mut(&(label.to_owned(), state))
+        }
         "cancellation_failures" => Some(&mut to.cancellation_failures),
         "cancellation_timeouts" => Some(&mut to.cancellation_timeouts),
         "cancellation_step_failures" => to.step_failures.get_mut(label),

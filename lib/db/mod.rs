@@ -15,12 +15,14 @@
 
 pub mod access;
 pub mod activity;
+pub mod alerts;
 pub mod blueprint_change;
 pub mod blueprints;
 pub mod cancellations;
 pub mod candidates;
 pub mod change_feed;
 pub mod crashes;
+pub mod deliveries;
 pub mod drift;
 pub mod error;
 pub mod events;
@@ -40,6 +42,7 @@ pub mod migrate;
 pub mod monitor;
 mod names_upgrade;
 pub mod observations;
+mod outbox;
 pub mod overlays;
 pub mod overview;
 mod paging;

@@ -92,6 +92,21 @@ pub fn last(connection: &Connection) -> Result<Poll> {
     })
 }
 
+/// Whether the disk of the database was almost full at the last poll.
+pub fn is_disk_low(connection: &Connection) -> Result<bool> {
+    let sql = "SELECT disk_low_since IS NOT NULL FROM poll WHERE id = 1";
+    one(connection, sql, [], |row| row.get(0))
+}
+
+/// Records that the disk is almost full since `since`, unix ms, or that it is not.
+pub fn set_disk_low(tx: &Connection, since: Option<i64>) -> Result<()> {
+    run(
+        tx,
+        "UPDATE poll SET disk_low_since = ?1 WHERE id = 1",
+        [since],
+    )
+}
+
 /// Records that the poller read all units, or why it could not.
 pub fn finished(tx: &Connection, now: i64, error: Option<&str>) -> Result<()> {
     let sql = "UPDATE poll SET polled_at = iif(?2 IS NULL, ?1, polled_at), error = ?2 WHERE id = 1";

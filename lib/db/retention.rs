@@ -1,4 +1,4 @@
-//! Removes old jobs, logs, events and sessions. [`crate::domain::retention`] decides what is old;
+//! Removes old jobs, logs, events, sessions and records of alerts. [`crate::domain::retention`] decides what is old;
 //! queued and running jobs, and what they or a process that is left need, stay at any age.
 //!
 //! Rows are searched in read transactions, and deleted in small ones with pauses between them, so
@@ -14,7 +14,7 @@ use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use crate::base::Result;
-use crate::db::{Db, execute, first, one};
+use crate::db::{Db, deliveries, execute, first, one};
 use crate::domain::retention::{Age, Retention, Verdict};
 
 /// The approximate number of rows that one transaction deletes, and of those that a search finds
@@ -128,6 +128,12 @@ pub fn prune(db: &mut Db, rules: &Retention) -> Result<Pruned> {
 
     if let Some(before) = rules.sessions_before() {
         while drop_sessions(db, before, &mut done)? {
+            std::thread::sleep(BREATH);
+        }
+    }
+
+    if let Some(before) = rules.alerts_before() {
+        while db.write(|tx| deliveries::prune(tx, before, BATCH))? {
             std::thread::sleep(BREATH);
         }
     }

@@ -4,12 +4,13 @@ use nix::unistd::{Group, User, getgrouplist};
 
 use super::Finding;
 use super::finding::Advice;
-use crate::base::users::{CONSOLE, GAME, LEFT4ME, STEAM};
+use crate::base::users::{CONSOLE, GAME, LEFT4ME, NOTIFY, STEAM};
 
 /// Each account and its home, as in sysusers.d/left4me.conf.
-const ACCOUNTS: [(&str, &str); 4] = [
+const ACCOUNTS: [(&str, &str); 5] = [
     (LEFT4ME, "/var/lib/left4me"),
     (STEAM, "/var/lib/left4me/steam"),
+    (NOTIFY, "/nonexistent"),
     (GAME, "/var/lib/left4me/runtime"),
     (CONSOLE, "/run/left4me-console"),
 ];
@@ -42,7 +43,8 @@ const MAKE: &str = "systemd-sysusers left4me.conf";
 /// Names each service, because systemctl waits only for the units that it is given, and not for
 /// those that stop with the target.
 const STOP: &str = "systemctl stop left4me.target left4me-worker.service \
-                    left4me-web.service left4me-poller.service left4me-console.service";
+                    left4me-web.service left4me-poller.service left4me-console.service \
+                    left4me-alerts.service";
 
 /// What is known about an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,6 +6,22 @@ use std::path::Path;
 
 use super::Finding;
 
+/// Units whose drop-ins can contain settings.
+pub(super) const WITH_SETTINGS: [&str; 12] = [
+    "left4me-worker.service",
+    "left4me-web.service",
+    "left4me-poller.service",
+    "left4me-console.service",
+    "left4me-runner@.service",
+    "left4me-helper@.service",
+    "left4me-notify@.service",
+    "left4me-alerts.service",
+    "left4me-update.service",
+    "left4me-backup.service",
+    "left4me-prune.service",
+    "left4me-overlay@.service",
+];
+
 /// Settings whose paths need a plus (systemd.exec(5)).
 const SETTINGS: [&str; 5] = [
     "InaccessiblePaths",

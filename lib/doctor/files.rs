@@ -41,13 +41,14 @@ pub(super) const TMPFILES: &str = "systemd-tmpfiles --create left4me.conf";
 const SHIPPED: &str = "/var/lib/left4me";
 
 /// Directories in /run that belong to root: the one that systemd reads before it starts a server,
-/// and the root directories of the poller and the web front, of the helper, of the console, and of
+/// and the root directories of the poller and the web front, of the helper, of the console, of left4me-notify, and of
 /// the servers. None of these starts without its directory.
-const IN_RUN: [(&str, &str, u32); 5] = [
+const IN_RUN: [(&str, &str, u32); 6] = [
     ("servers", "/run/left4me-servers", 0o700),
     ("web root", "/run/left4me-root", 0o755),
     ("helper root", "/run/left4me-helper-root", 0o755),
     ("console root", "/run/left4me-console-root", 0o755),
+    ("notify root", "/run/left4me-notify-root", 0o755),
     ("game root", "/run/left4me-game-root", 0o755),
 ];
 

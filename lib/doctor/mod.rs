@@ -6,6 +6,7 @@
 //! inside its sandbox.
 
 mod accounts;
+mod alerts;
 mod causes;
 mod content;
 mod database;
@@ -93,6 +94,7 @@ pub fn on_host(paths: &DoctorPaths, now: i64) -> Vec<Finding> {
 
     findings.extend(queue::check(&paths.database, now));
     findings.extend(servers::check(&paths.database, &paths.looks.poll, now));
+    findings.extend(alerts::check(&paths.database));
     findings.extend(content::check(&paths.database, &paths.root));
     findings.extend(sockets::check(
         &paths.worker_socket,

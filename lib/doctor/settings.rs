@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::drop_ins::WITH_SETTINGS;
 use super::files::io_finding;
 use super::finding::{Advice, quoted};
 use super::{Finding, proxy};
@@ -12,20 +13,6 @@ use crate::domain::{env_file, steam};
 
 /// Where admins put drop-ins of units.
 const DROP_INS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
-
-/// Units whose drop-ins can contain settings.
-const UNITS: [&str; 10] = [
-    "left4me-worker.service",
-    "left4me-web.service",
-    "left4me-poller.service",
-    "left4me-console.service",
-    "left4me-runner@.service",
-    "left4me-helper@.service",
-    "left4me-update.service",
-    "left4me-backup.service",
-    "left4me-prune.service",
-    "left4me-overlay@.service",
-];
 
 /// Names that no program's parser knows but that have a meaning.
 const OTHERS: [&str; 1] = ["LEFT4ME_ENV_FILE"];
@@ -58,7 +45,7 @@ pub(super) fn check() -> Vec<Finding> {
     };
 
     for directory in DROP_INS {
-        findings.extend(UNITS.iter().flat_map(|unit| {
+        findings.extend(WITH_SETTINGS.iter().flat_map(|unit| {
             drop_ins(
                 &Path::new(directory).join(format!("{unit}.d")),
                 unit,

@@ -8,22 +8,25 @@ use crate::base::{Error, Result};
 use crate::process::systemctl;
 
 /// Units that must be active, and enabled if they can be.
-const ACTIVE: [&str; 8] = [
+const ACTIVE: [&str; 10] = [
     "left4me.target",
     "left4me-worker.socket",
     "left4me-helper.socket",
     "left4me-runner.socket",
     "left4me-web.socket",
     "left4me-console.socket",
+    "left4me-alerts.socket",
+    "left4me-notify.socket",
     "left4me-poller.timer",
     "left4me-prune.timer",
 ];
 
 /// Services that exit when idle and must not have failed, with the unit that starts each.
-const SERVICES: [(&str, &str); 6] = [
+const SERVICES: [(&str, &str); 7] = [
     ("left4me-worker.service", "left4me-worker.socket"),
     ("left4me-poller.service", "left4me-poller.timer"),
     ("left4me-web.service", "left4me-web.socket"),
+    ("left4me-alerts.service", "left4me-alerts.socket"),
     ("left4me-prune.service", "left4me-prune.timer"),
     ("left4me-console.service", "left4me-console.socket"),
     (
@@ -33,11 +36,12 @@ const SERVICES: [(&str, &str); 6] = [
 ];
 
 /// The package's other units that servers and jobs need.
-const OTHERS: [&str; 13] = [
+const OTHERS: [&str; 14] = [
     "left4me-web-peers.socket",
     "left4me-console-network.socket",
     "left4me-helper@.service",
     "left4me-runner@.service",
+    "left4me-notify@.service",
     "left4me-overlay@.service",
     "left4me-server@.service",
     "left4me-purge@.service",

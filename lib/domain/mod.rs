@@ -1,9 +1,11 @@
 //! The rules, as pure functions: no I/O, no clock. The caller passes values and `now`, and gets the
 //! decision.
 
+pub mod alert;
 pub mod blueprint;
 pub mod cancellation;
 pub mod console;
+pub mod disk;
 pub mod drift;
 pub mod env_file;
 pub mod game_command;

@@ -31,6 +31,8 @@ pub struct Limits {
     pub events: Option<i64>,
     /// The age of an ended session, ms.
     pub sessions: Option<i64>,
+    /// The age of the record of an alert that was sent or given up, ms.
+    pub alerts: Option<i64>,
 }
 
 /// The limits at one moment.
@@ -130,6 +132,11 @@ impl Retention {
         self.limits.sessions.map(|age| self.now - age)
     }
 
+    /// Records of alerts that were sent or given up before this time are removed, unix ms.
+    pub fn alerts_before(&self) -> Option<i64> {
+        self.limits.alerts.map(|age| self.now - age)
+    }
+
     fn judge(&self, limit: Option<i64>, job: Age) -> Verdict {
         let Some(limit) = limit else {
             return Verdict::Young;
@@ -194,6 +201,7 @@ mod tests {
         assert_eq!(rules.of_job(job(9999, Some(9999))), Verdict::Young);
         assert_eq!(rules.of_event(0), Verdict::Young);
         assert_eq!(rules.sessions_before(), None);
+        assert_eq!(rules.alerts_before(), None);
     }
 
     #[test]

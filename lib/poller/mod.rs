@@ -2,6 +2,7 @@
 //! every start or end of a server's unit. It changes no unit: drift is reported, not corrected.
 
 mod causes;
+mod disk;
 mod last_output;
 mod read;
 mod write;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 
-use crate::base::config::{CommandSockets, Logging, Paths, WorkerSocket, parse};
+use crate::base::config::{AlertsSocket, CommandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::{Error, Result, journal, lock, notify, undumpable, users};
 use crate::db::{Db, candidates, jobs, queue};
 use crate::queue::wake;
@@ -31,6 +32,8 @@ struct PollerCli {
     paths: Paths,
     #[command(flatten)]
     worker: WorkerSocket,
+    #[command(flatten)]
+    alerts: AlertsSocket,
     #[command(flatten)]
     sockets: CommandSockets,
     #[command(flatten)]
@@ -92,7 +95,9 @@ fn poll(cli: &PollerCli) -> Result<()> {
     drop(turn);
 
     // The rest needs no lock, and may take seconds.
+    disk::check(&mut db)?;
     let woken = wake_worker(&db, cli);
+    wake::alerts(db.connection(), &cli.alerts.alerts_socket);
     causes::record(&mut db, &cli.sockets.helper_socket)?;
     last_output::keep(&mut db, &cli.sockets.helper_socket)?;
     db.checkpoint();

@@ -1,5 +1,6 @@
 //! Wakes the worker: another process with a one-byte datagram, a thread of its own with a
-//! [`Waker`]. The jobs are in the database, so a lost datagram loses none.
+//! [`Waker`]. The jobs are in the database, so a lost datagram loses none. The delivery of alerts is
+//! woken in the same way.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,22 +10,18 @@ use std::sync::Arc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use rusqlite::Connection;
+
 use crate::base::{Error, Result};
+use crate::db::deliveries;
 
 /// Tells the worker that there is work; systemd starts it if it does not run. A full socket means
 /// that it is already notified.
 ///
 /// Fails if no worker can be notified: the job waits until a worker is started in another way.
 pub fn worker(socket: &Path) -> Result<()> {
-    let sent = UnixDatagram::unbound().and_then(|datagram| {
-        datagram.set_nonblocking(true)?;
-        datagram.send_to(b"!", socket)
-    });
-
-    let error = match sent {
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-        Err(error) => error,
+    let Err(error) = notify(socket) else {
+        return Ok(());
     };
 
     let path = socket.display();
@@ -38,6 +35,34 @@ pub fn worker(socket: &Path) -> Result<()> {
         )),
         _ => Error::unavailable(format!("{path}: {error}")),
     })
+}
+
+/// Starts the delivery of alerts if any wait. Nobody has to know if that fails: the poller tries
+/// again at its next poll, so it is only logged.
+pub fn alerts(connection: &Connection, socket: &Path) {
+    let sent = match deliveries::any_pending(connection) {
+        Ok(false) => return,
+        Ok(true) => notify(socket).map_err(Error::from),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = sent {
+        tracing::warn!(
+            "alerts wait, but {} cannot be notified: {error} (is left4me-alerts.socket active?)",
+            socket.display()
+        );
+    }
+}
+
+/// Sends one byte. A full socket is as good.
+fn notify(socket: &Path) -> std::io::Result<()> {
+    let sent = UnixDatagram::unbound().and_then(|datagram| {
+        datagram.set_nonblocking(true)?;
+        datagram.send_to(b"!", socket)
+    });
+    match sent {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Wakes the worker from another thread of its process.

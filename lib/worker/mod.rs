@@ -10,7 +10,8 @@ use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{
-    CleanRetry, CommandSockets, Grace, Logging, Paths, WorkerSettings, WorkerSocket, parse,
+    AlertsSocket, CleanRetry, CommandSockets, Grace, Logging, Paths, WorkerSettings, WorkerSocket,
+    parse,
 };
 use crate::base::names::ServerId;
 use crate::base::{Result, clock, journal, lock, notify, undumpable, users};
@@ -32,6 +33,8 @@ struct WorkerCli {
     paths: Paths,
     #[command(flatten)]
     worker: WorkerSocket,
+    #[command(flatten)]
+    alerts: AlertsSocket,
     #[command(flatten)]
     sockets: CommandSockets,
     #[command(flatten)]
@@ -91,6 +94,7 @@ fn serve(cli: &WorkerCli) -> Result<()> {
     let servers = recover_from_dead_worker(cli, &mut db)?;
 
     let (mut scheduler, writer) = Scheduler::start(cli, db, &wake)?;
+    scheduler.wake_alerts();
     scheduler.observe(servers);
     // When commands do not end, their threads still hold the log. The process exits without waiting
     // for them, and the next worker recovers what is left.

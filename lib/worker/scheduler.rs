@@ -1,6 +1,7 @@
 //! The worker's loop: each tick settles what ended, advances cancellations, claims jobs and starts
 //! tasks.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::queue::observe::{self, StateReport};
 use crate::queue::slots::Slots;
 use crate::queue::tick::Engine;
 use crate::queue::waiting::Waiting;
-use crate::queue::wake::Waker;
+use crate::queue::wake::{self, Waker};
 use crate::queue::work::{Ended, Work};
 use crate::queue::{recover, run};
 use crate::wire::session::Sessions;
@@ -78,6 +79,8 @@ pub(super) struct Scheduler {
     clock: ClockSteps,
     idle: Duration,
     grace: Duration,
+    /// Where the delivery of alerts is notified.
+    alerts: PathBuf,
     /// When STATUS was sent last.
     status_sent: Option<Instant>,
     /// Processes that could not be killed hold what they work on.
@@ -122,6 +125,7 @@ impl Scheduler {
             clock: ClockSteps::new(Moment::now()),
             idle: Duration::from_secs(cli.own.idle_seconds.into()),
             grace: cli.grace.duration(),
+            alerts: cli.alerts.alerts_socket.clone(),
             status_sent: None,
             // The first tick finds out.
             held: true,
@@ -261,6 +265,9 @@ impl Scheduler {
         }
 
         result.reports.iter().for_each(StateReport::log);
+        if !result.finished.is_empty() || !result.reports.is_empty() {
+            self.wake_alerts();
+        }
         for work in result.to_start {
             self.start_task(work);
         }
@@ -270,6 +277,11 @@ impl Scheduler {
         // Not earlier: what is committed has to be started, even if this query fails.
         self.held = !runners::left(self.db.connection())?.is_empty();
         Ok(())
+    }
+
+    /// After a commit that may have filled the outbox.
+    pub(super) fn wake_alerts(&self) {
+        wake::alerts(self.db.connection(), &self.alerts);
     }
 
     fn has_work(&self, stopping: bool) -> Result<bool> {
@@ -410,6 +422,9 @@ impl Scheduler {
         })?;
 
         reports.iter().for_each(StateReport::log);
+        if !reports.is_empty() {
+            self.wake_alerts();
+        }
         self.observing = self.observing.saturating_sub(self.unwritten.len());
         self.unwritten.clear();
         Ok(())

@@ -4,12 +4,14 @@
 
 use crate::lab::{Lab, deb, s, wait_for, wait_until};
 
-const SOCKETS: [&str; 8] = [
+const SOCKETS: [&str; 10] = [
     "left4me-web.socket",
     "left4me-worker.socket",
     "left4me-helper.socket",
     "left4me-runner.socket",
     "left4me-console.socket",
+    "left4me-alerts.socket",
+    "left4me-notify.socket",
     "left4me-poller.timer",
     "left4me-prune.timer",
     "left4me.target",

@@ -14,6 +14,7 @@
 //! [`lab::wait_for`] looks until something is so, or its deadline has passed.
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod browser;
 mod cancel;
 mod cascade;
@@ -81,6 +82,7 @@ stories! {
     queue::an_update_starts_again_what_ran_and_nothing_of_ours_stays_when_idle,
     steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,
     field_steam::steamcmds_ways_are_survived_and_told,
+    alerts::a_crash_loop_is_one_alert_and_a_summary,
     crashes::a_death_leaves_no_process_an_honest_job_and_a_working_queue,
     cancel::what_was_cancelled_is_really_gone,
     cancel::what_cannot_be_killed_is_told_and_holds_nobody_else,

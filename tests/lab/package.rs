@@ -100,7 +100,7 @@ fn an_upgrade_leaves_servers_and_queue_alone(lab: &Lab) {
 /// What an upgrade must not change: the game's process, its mount, the sockets' units, the target.
 fn running(lab: &Lab) -> String {
     let sockets = "left4me-worker.socket left4me-helper.socket left4me-runner.socket \
-                  left4me-web.socket left4me.target";
+                  left4me-web.socket left4me-alerts.socket left4me-notify.socket left4me.target";
     let units = lab.sh(&format!(
         "systemctl show -p Id,ActiveState,InvocationID {sockets}"
     ));
@@ -178,6 +178,8 @@ fn a_purge_removes_everything(lab: &Lab) {
         "/run/left4me-root",
         "/run/left4me-helper-root",
         "/run/left4me-check-root",
+        "/run/left4me-notify",
+        "/run/left4me-notify-root",
         "/run/left4me-game-root",
         "/run/left4me-console",
         "/run/left4me-console-root",
@@ -193,6 +195,7 @@ fn a_purge_removes_everything(lab: &Lab) {
     for user in [
         "left4me",
         "left4me-game",
+        "left4me-notify",
         "left4me-steam",
         "left4me-console",
     ] {

@@ -12,13 +12,15 @@ pub const SOON: Duration = s(2);
 pub const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
 
 /// What the package enables when it is installed for the first time, and after a purge.
-pub const ENABLED: [&str; 8] = [
+pub const ENABLED: [&str; 10] = [
     "left4me.target",
     "left4me-worker.socket",
     "left4me-helper.socket",
     "left4me-runner.socket",
     "left4me-web.socket",
     "left4me-console.socket",
+    "left4me-alerts.socket",
+    "left4me-notify.socket",
     "left4me-poller.timer",
     "left4me-prune.timer",
 ];

@@ -32,6 +32,8 @@ struct Running {
     mounts: Vec<String>,
 }
 
+const WANTS: &str = "/etc/systemd/system/left4me.target.wants";
+
 pub fn an_existing_host_keeps_its_servers_and_loses_nothing(lab: &Lab) {
     lay_down_the_old_state(lab);
     let before = running(lab);
@@ -45,9 +47,14 @@ pub fn an_existing_host_keeps_its_servers_and_loses_nothing(lab: &Lab) {
         "an upgrade leaves processes and mounts alone"
     );
 
-    let new = "/etc/systemd/system/left4me.target.wants/left4me-prune.timer";
+    let new = [
+        "left4me-prune.timer",
+        "left4me-alerts.socket",
+        "left4me-notify.socket",
+    ];
+    let is_new = |link: &str| new.iter().any(|unit| link == format!("{WANTS}/{unit}"));
     let after = self::enabled(lab);
-    let kept: Vec<&str> = after.lines().filter(|link| *link != new).collect();
+    let kept: Vec<&str> = after.lines().filter(|link| !is_new(link)).collect();
     assert_eq!(
         kept.join("\n"),
         enabled,
@@ -55,10 +62,12 @@ pub fn an_existing_host_keeps_its_servers_and_loses_nothing(lab: &Lab) {
     );
     assert_eq!(
         after.lines().count(),
-        kept.len() + 1,
-        "and enables the timer that this version adds"
+        kept.len() + new.len(),
+        "and enables what this version adds"
     );
-    assert_eq!(lab.unit("left4me-prune.timer", "ActiveState"), "active");
+    for unit in new {
+        assert_eq!(lab.unit(unit, "ActiveState"), "active", "{unit}");
+    }
 
     the_database_has_moved_with_every_row(lab);
     directories_have_the_owners_of_this_version(lab);

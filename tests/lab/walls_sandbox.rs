@@ -60,6 +60,7 @@ const OURS: &[Unit] = &[
             "/run/left4me/worker.sock",
             "/run/left4me/helper.sock",
             "/run/left4me/runner.sock",
+            "/run/left4me/alerts.sock",
         ],
         seen: ALL_DATA,
     },
@@ -71,6 +72,7 @@ const OURS: &[Unit] = &[
             "/run/left4me/worker.sock",
             "/run/left4me/helper.sock",
             "/run/left4me/runner.sock",
+            "/run/left4me/alerts.sock",
         ],
         seen: ALL_DATA,
     },
@@ -82,6 +84,7 @@ const OURS: &[Unit] = &[
             "/run/left4me/worker.sock",
             "/run/left4me/helper.sock",
             "/run/left4me/runner.sock",
+            "/run/left4me/alerts.sock",
             "/run/dbus/system_bus_socket",
         ],
         seen: &["db"],
@@ -114,6 +117,14 @@ const OURS: &[Unit] = &[
         through: &[],
         written: &[DB],
         connected: &[],
+        seen: &["db"],
+    },
+    // It has the database and no network; left4me-notify has the network and no data.
+    Unit {
+        name: "left4me-alerts.service",
+        through: &[],
+        written: &[DB],
+        connected: &["/run/left4me-notify/notify.sock"],
         seen: &["db"],
     },
     Unit {
@@ -367,7 +378,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
     lab.sh(
         "systemctl stop left4me-worker.socket left4me-worker.service \
          left4me-web.socket left4me-web.service left4me-poller.timer left4me-prune.timer \
-         left4me-poller.service left4me-console.service left4me-console-network.service \
+         left4me-alerts.socket left4me-alerts.service left4me-poller.service left4me-console.service left4me-console-network.service \
          'left4me-overlay@*.service'",
     );
 
@@ -378,6 +389,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             | "left4me-prune.service"
             | "left4me-console.service"
             | "left4me-console-network.service"
+            | "left4me-alerts.service"
             | "left4me-helper@walls.service"
             | "left4me-reload.service"
             | "left4me-overlay-check.service" => ("+", true),

@@ -5,6 +5,7 @@
 )]
 
 mod admin;
+mod alerts;
 mod console;
 mod content;
 mod ctl;

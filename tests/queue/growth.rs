@@ -10,9 +10,10 @@ use left4me::db::activity::{self, ActivityFilter};
 use left4me::db::events::NewEvent;
 use left4me::db::samples::{self, Sample};
 use left4me::db::{
-    Db, access, cancellations, change_feed, events, job_rows, jobs, lists, logs, metrics, monitor,
-    observations, overview, poll, retention, runners, sessions, tasks,
+    Db, access, cancellations, change_feed, deliveries, events, job_rows, jobs, lists, logs,
+    metrics, monitor, observations, overview, poll, retention, runners, sessions, tasks,
 };
+use left4me::domain::alert::pace;
 use left4me::domain::job::JobState;
 use left4me::domain::operation::Operation;
 use left4me::domain::retention::{DAY, Limits, Retention};
@@ -40,6 +41,7 @@ const LIMITS: Limits = Limits {
     log_bytes: Some(2 << 30),
     events: Some(365 * DAY),
     sessions: Some(sessions::RETENTION),
+    alerts: Some(deliveries::RETENTION),
 };
 
 fn with_servers() -> (tempfile::TempDir, Db) {
@@ -91,6 +93,10 @@ fn with_history(jobs: i64) -> (tempfile::TempDir, Db) {
                  1 + j.id % {SERVERS}) FROM jobs j CROSS JOIN (SELECT 'job.queued' AS kind
              UNION SELECT 'job.succeeded' UNION SELECT 'server.started'
              UNION SELECT 'task.succeeded') k;
+             INSERT INTO alerts (name, kind, target, events, created_at, created_by)
+             VALUES ('ops', 'mail', 'anna@example.org', '[\"crash\"]', 1, 'x');
+             INSERT INTO alert_outbox (alert_id, event_id, class, state, created_at, ended_at)
+             SELECT 1, id, 'crash', 'sent', at, at FROM events WHERE kind = 'server.started';
              COMMIT; PRAGMA synchronous = FULL; PRAGMA cache_size = 64;"
         ))
         .unwrap();
@@ -172,6 +178,9 @@ fn queue_operations() -> Operations {
             left4me::db::candidates::held(db).unwrap();
         }),
         ("a poll", |db, _| write_poll(db, NOW)),
+        ("an event that an alert tells, and its delivery", |db, _| {
+            tell_a_crash(db);
+        }),
         ("pruning when nothing is old", |db, _| {
             let rules = Retention::new(NOW, LIMITS);
             let none = retention::Pruned::default();
@@ -310,6 +319,25 @@ fn counted_operations() -> Operations {
             overview::jobs_since(db.connection(), NOW - DAY).unwrap();
         }),
     ]
+}
+
+/// Adds an event that an alert listens for, and delivers it.
+fn tell_a_crash(db: &mut Db) {
+    let event = NewEvent {
+        server: Some(ServerId(3)),
+        ..NewEvent::new("server.crashed", "outside", "ended by signal 11")
+    };
+    db.write(|tx| events::add(tx, NOW, &event)).unwrap();
+
+    let found = deliveries::destinations(db.connection()).unwrap();
+    let alert = found[0].alert;
+    let waiting = deliveries::waiting(db.connection(), alert).unwrap();
+    deliveries::sent(db.connection(), alert, NOW - pace::MEMORY).unwrap();
+    let told = deliveries::happenings(db.connection(), &[waiting[0].id]).unwrap();
+    assert_eq!((waiting.len(), told.len()), (1, 1));
+    db.write(|tx| deliveries::record_sent(tx, alert, &[waiting[0].id], false, NOW))
+        .unwrap();
+    assert!(!deliveries::any_pending(db.connection()).unwrap());
 }
 
 /// Records a poll of all servers; half of them run.

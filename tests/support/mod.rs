@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod console;
+pub mod destinations;
 pub mod host;
 pub mod http;
 pub mod page;
@@ -36,6 +37,7 @@ pub const PASSWORD: &str = "correct horse battery";
 pub const CONSOLE: &str = env!("CARGO_BIN_EXE_left4me-console");
 pub const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
 pub const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
+pub const NOTIFY: &str = env!("CARGO_BIN_EXE_left4me-notify");
 pub const POLLER: &str = env!("CARGO_BIN_EXE_left4me-poller");
 pub const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
 pub const WEB: &str = env!("CARGO_BIN_EXE_left4me-web");

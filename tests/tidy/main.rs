@@ -25,6 +25,7 @@ const LAYERS: &str = "
     runner:  base domain wire process
     helper:  base domain wire process
     console: base domain wire process
+    notify:  base domain wire
     worker:  base domain wire process db host queue cancel
     poller:  base domain wire process db host queue
     cli:     base domain wire process db host queue cancel

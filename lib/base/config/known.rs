@@ -5,8 +5,9 @@ use clap::builder::Resettable;
 use clap::{Arg, Args, Command};
 
 use super::{
-    CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging, Paths, PollSeconds, Ports,
-    RetentionSettings, SteamSettings, Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
+    AlertsSocket, CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging, NotifySettings,
+    NotifySocket, Paths, PollSeconds, Ports, RetentionSettings, SteamSettings, Steamcmd,
+    WebSettings, WorkerSettings, WorkerSocket,
 };
 
 pub struct KnownSetting {
@@ -21,6 +22,9 @@ pub fn settings() -> Vec<KnownSetting> {
     [
         of::<Paths>(every),
         of::<WorkerSocket>("left4me, left4me-job, left4me-worker, left4me-poller and left4me-web"),
+        of::<AlertsSocket>("left4me, left4me-worker and left4me-poller"),
+        of::<NotifySocket>("left4me"),
+        of::<NotifySettings>("left4me-notify"),
         of::<CommandSockets>("left4me, left4me-worker, left4me-poller and left4me-web"),
         of::<ConsoleSocket>(
             "left4me, left4me-job, left4me-worker, left4me-poller, left4me-web and left4me-console",
@@ -108,6 +112,9 @@ mod tests {
             ("LEFT4ME_WEB_ORIGIN", "l4d.example.org", "https://HOST"),
             ("LEFT4ME_WEB_PROXIES", "proxy.lan", "IP addresses"),
             ("LEFT4ME_PORT_RANGE", "27000", "FIRST-LAST"),
+            ("LEFT4ME_ALERT_PRIVATE", "yes", "0 or 1"),
+            ("LEFT4ME_SMTP_URL", "mail.example.org", "smtp://HOST"),
+            ("LEFT4ME_MAIL_FROM", "left4me", "NAME@HOST"),
             ("LEFT4ME_LOG", "loud", "info"),
             ("LEFT4ME_KEEP_LOGS_DAYS", "90d", "from 0 to 36500"),
             ("LEFT4ME_KEEP_LOGS_MIB", "2G", "from 0 to 16777216"),

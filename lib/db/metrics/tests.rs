@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::names::{CancellationId, JobId, TaskId};
-use crate::db::{Db, cancellations, jobs, retention};
+use crate::db::{Db, cancellations, jobs, retention, with_servers};
 use crate::domain::cancellation::Progress;
 use crate::domain::retention::{Limits, Retention};
 
@@ -117,6 +117,9 @@ fn what_happened_before_the_sums_were_kept_is_in_them() {
 
     old.execute_batch(LIFE).unwrap();
     old.execute_batch(include_str!("../migrations/0005-metrics.sql"))
+        .unwrap();
+    // What the snapshot reads besides.
+    old.execute_batch(include_str!("../migrations/0013-alerts.sql"))
         .unwrap();
 
     let new = crate::db::with_servers(0);
@@ -233,4 +236,40 @@ fn counting_does_not_disturb_whoever_writes() {
     assert!(cancellations::finish(&db, id, Progress::Failed, "", 5000).unwrap());
     assert!(!cancellations::finish(&db, id, Progress::Failed, "", 5000).unwrap());
     assert_eq!(snapshot(&db).unwrap().cancellation_failures, 2);
+}
+
+#[test]
+fn events_of_alerts_are_counted_by_what_came_of_them_and_go_with_the_alert() {
+    let db = with_servers(1);
+    db.execute_batch(
+        "INSERT INTO alerts (name, kind, target, events, created_at, created_by)
+         VALUES ('ops', 'mail', 'a@x', '[]', 1, 'x'), ('other', 'mail', 'a@x', '[]', 1, 'x');
+         INSERT INTO alert_outbox (alert_id, event_id, class, created_at)
+         VALUES (1, 1, 'crash', 1), (1, 2, 'crash', 1), (1, 3, 'crash', 1);
+         UPDATE alert_outbox SET state = 'sent', ended_at = 2 WHERE id = 1;
+         UPDATE alert_outbox SET state = 'merged', ended_at = 2, merged_into = 1 WHERE id = 2;",
+    )
+    .unwrap();
+
+    let count = |name: &str, result: &'static str| {
+        let alerts = snapshot(&db).unwrap().alerts;
+        alerts.get(&(name.to_owned(), result)).copied()
+    };
+    assert_eq!(count("ops", "sent"), Some(1));
+    assert_eq!(count("ops", "merged"), Some(1));
+    assert_eq!(count("ops", "failed"), Some(0));
+    assert_eq!(count("other", "sent"), Some(0));
+    assert_eq!(count("ops", "pending"), None);
+
+    db.execute_batch("DELETE FROM alerts WHERE name = 'ops'")
+        .unwrap();
+    assert_eq!(count("ops", "sent"), None);
+    let left: i64 = db
+        .query_row(
+            "SELECT count(*) FROM metric_sums WHERE metric = 'alerts'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(left, 0);
 }

@@ -12,6 +12,7 @@ pub fn families(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
     let mut all = queue(tables, now);
     all.extend(servers(tables, now));
     all.extend(cancellations(tables));
+    all.push(alerts(tables));
     // The encoder fails on a family without series.
     all.retain(|family| !family.get_metric().is_empty());
     all
@@ -146,6 +147,17 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
             )],
         ),
     ]
+}
+
+fn alerts(tables: &Snapshot) -> MetricFamily {
+    family(
+        "left4me_alerts_total",
+        "Events for each alert, by what came of them; merged: told in the summary of another.",
+        MetricType::COUNTER,
+        tables.alerts.iter().map(|((name, result), &n)| {
+            counter(&[("destination", name), ("result", result)], number(n))
+        }),
+    )
 }
 
 fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
