@@ -8,6 +8,7 @@ use rusqlite::{Connection, Row};
 
 use crate::base::Result;
 use crate::base::names::ServerId;
+use crate::db::game::{self, NamedGame};
 use crate::db::under_way::{self, UnderWay};
 use crate::db::{first, poll, query, queue, text};
 use crate::domain::cancellation::Step;
@@ -50,6 +51,8 @@ pub struct Snapshot {
     pub drifted: Vec<DriftedServer>,
     /// Crashes of each server in total.
     pub crashes: Vec<CrashedServer>,
+    /// The games of the servers that run.
+    pub games: Vec<NamedGame>,
     /// When the poller last read all units, unix ms; none when it never did.
     pub polled_at: Option<i64>,
 }
@@ -98,6 +101,7 @@ pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
         under_way: under_way::all(connection)?,
         drifted: drifted(connection)?,
         crashes: crashes(connection)?,
+        games: game::all(connection)?,
         polled_at: poll::last(connection)?.polled_at,
         ..nothing(bounds(connection)?)
     };
@@ -151,6 +155,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         servers: ActualState::ALL.map(|state| (state.as_str(), 0)).into(),
         drifted: Vec::new(),
         crashes: Vec::new(),
+        games: Vec::new(),
         polled_at: None,
     }
 }

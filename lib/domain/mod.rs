@@ -6,6 +6,7 @@ pub mod cancellation;
 pub mod console;
 pub mod drift;
 pub mod env_file;
+pub mod game;
 pub mod history;
 pub mod job;
 pub mod launch;

@@ -119,6 +119,10 @@ fn what_happened_before_the_sums_were_kept_is_in_them() {
     old.execute_batch(include_str!("../migrations/0005-metrics.sql"))
         .unwrap();
 
+    // A table that a scrape reads too.
+    old.execute_batch(include_str!("../migrations/0011-players.sql"))
+        .unwrap();
+
     let new = crate::db::with_servers(0);
     new.execute_batch(LIFE).unwrap();
     assert_eq!(snapshot(&old).unwrap(), snapshot(&new).unwrap());
