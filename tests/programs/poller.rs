@@ -192,7 +192,7 @@ fn games_are_asked_who_plays_also_while_jobs_wait_for_their_servers() {
     let _worker = UnixDatagram::bind(root.join("worker.sock")).unwrap();
     let poll = || poll(&root, "unix:path=/nonexistent/bus");
     let nobody = || (None, None, None);
-    let asked = |state: &str, players| {
+    let asked = |state: &str, players: Option<u32>| {
         let map = players.map(|_| "c1m1_hotel".to_owned());
         (Some(state.to_owned()), players, map)
     };

@@ -28,7 +28,8 @@ impl FakeConsole {
     ) -> Self {
         std::fs::remove_file(path).ok();
         let listener = UnixListener::bind(path).expect("a socket");
-        let (requests, is_over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let requests: Arc<Mutex<Vec<ConsoleRequest>>> = Arc::default();
+        let is_over = Arc::new(AtomicBool::new(false));
         let (kept, over, answer) = (
             Arc::clone(&requests),
             Arc::clone(&is_over),

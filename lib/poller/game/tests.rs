@@ -203,7 +203,7 @@ fn silent_games_cost_the_others_nothing_and_a_poll_two_seconds() {
     let (dir, mut db) = running(200);
     let console = console(&dir, |request| {
         let id: u32 = request.server.as_str().parse().unwrap();
-        (id % 2 == 0).then(|| answered(4))
+        id.is_multiple_of(2).then(|| answered(4))
     });
 
     let begun = std::time::Instant::now();
