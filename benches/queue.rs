@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use left4me::base::clock::Moment;
 use left4me::base::names::{JobId, TaskId};
+use left4me::db::game::{self, PlayerRow};
 use left4me::db::samples::{self, Sample};
 use left4me::db::watch::Watch;
 use left4me::db::{Db, metrics, observations};
+use left4me::domain::game::{Figures, Game};
 use left4me::domain::operation::Operation;
 use left4me::domain::unit::Unit;
 use left4me::host::units::Observed;
@@ -99,8 +101,8 @@ fn scraping(c: &mut Criterion) {
     }
 }
 
-/// Records a poll: each server's row, and a sample of each running server. Nothing has changed, as
-/// in most polls.
+/// Records a poll: each server's row; then a sample of each running server, and who plays there.
+/// Nothing else has changed, as in most polls.
 fn polling(c: &mut Criterion) {
     for (name, finished, queued) in [
         ("", 0, 0),
@@ -118,7 +120,7 @@ fn polling(c: &mut Criterion) {
 
         let mut now = 1_800_000_000_000;
         c.bench_function(
-            &format!("write down 300 servers, 200 of them running{name}"),
+            &format!("write down 300 servers, 200 of them running with 8 players each{name}"),
             |b| {
                 b.iter(|| {
                     now += 30_000;
@@ -144,6 +146,7 @@ fn look(db: &mut Db, now: i64) {
     };
 
     let rows = db.read(|tx| observations::all(tx)).expect("rows");
+    let mut running_servers = Vec::new();
     db.write(|tx| {
         let in_jobs = observations::in_jobs(tx, now)?;
         for watched in rows
@@ -160,20 +163,55 @@ fn look(db: &mut Db, now: i64) {
 
             observe::record_over(tx, watched, &Observed { unit, at }, &Cause::Outside)?;
             if runs {
-                let sample = Sample {
-                    at: now,
-                    memory_bytes: Some(1 << 30),
-                    cpu_ns: Some(now),
-                    restarts: 0,
-                };
-
-                samples::add(tx, watched.id, &sample)?;
+                running_servers.push((watched.id, at.now));
             }
         }
 
         Ok(())
     })
     .expect("written");
+
+    // The second commit: eight people play on each server, and each has other scores than before.
+    db.write(|tx| {
+        for &(server, now) in &running_servers {
+            let sample = Sample {
+                at: now,
+                memory_bytes: Some(1 << 30),
+                cpu_ns: Some(now),
+                players: Some(8),
+                response_ms: Some(12),
+                ..Sample::default()
+            };
+            samples::add(tx, server, &sample)?;
+
+            let before = game::get(tx, server)?;
+            let after = Game::after(before.as_ref(), Some(figures()), now);
+            game::record(tx, server, before.as_ref(), &after, &players(now))?;
+        }
+
+        Ok(())
+    })
+    .expect("written");
+}
+
+fn figures() -> Figures {
+    Figures {
+        players: 8,
+        bots: 0,
+        max_players: 8,
+        map: "c1m1_hotel".to_owned(),
+        response_ms: 12,
+    }
+}
+
+fn players(now: i64) -> Vec<PlayerRow> {
+    (0..8)
+        .map(|number| PlayerRow {
+            name: format!("player {number} with a name"),
+            score: number + (now / 30_000 % 1000) as i32,
+            seconds: (now / 1000 % 100_000) as u32,
+        })
+        .collect()
 }
 
 fn accepting(c: &mut Criterion) {

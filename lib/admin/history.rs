@@ -5,7 +5,8 @@ use crate::base::names::ServerRef;
 use crate::base::table::{Table, Tone};
 use crate::base::{Result, output};
 use crate::db::events::{self, ServerEvent};
-use crate::db::servers;
+use crate::db::{samples, servers};
+use crate::domain::history::peak;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -32,14 +33,18 @@ pub(super) struct HistoryArgs {
 
 pub(super) fn run(context: &Context, args: &HistoryArgs) -> Result<()> {
     let mut db = context.db()?;
-    let (server, history) = db.read(|tx| {
+    let (server, history, players) = db.read(|tx| {
         let server = servers::find(tx, &args.server)?;
         let history = events::of_server(tx, server.id, args.limit)?;
-        Ok((server, history))
+        let players = samples::peak_yesterday(tx, server.id, context.now)?;
+        Ok((server, history, players))
     })?;
 
     if args.json {
         return output::json(&history);
+    }
+    if let Some(peak) = peak(players) {
+        hint(&format!("server {}: {peak}", server.id));
     }
     if history.is_empty() {
         hint(&format!("nothing has happened to server {} yet", server.id));
@@ -80,7 +85,7 @@ fn what(event: &ServerEvent) -> &str {
 fn tone(event: &ServerEvent) -> Tone {
     match what(event) {
         "crashed" | "failed" => Tone::Bad,
-        "drifted" => Tone::Warning,
+        "drifted" | "unresponsive" => Tone::Warning,
         "started" | "drift_ended" => Tone::Good,
         _ => Tone::Plain,
     }

@@ -11,6 +11,7 @@ mod owner;
 mod prune;
 mod restore;
 mod server;
+mod server_set;
 mod token;
 mod user;
 

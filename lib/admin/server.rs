@@ -13,12 +13,14 @@ use clap::{Args, Subcommand};
 use rusqlite::Connection;
 
 use super::owner::owner;
-use super::{Context, facts, hint, history, when};
+use super::{Context, facts, hint, history, server_set, when};
 use crate::base::names::{BlueprintId, BlueprintRef, ServerName, ServerRef, UserId, UserName};
 use crate::base::table::{Table, Tone};
 use crate::base::{Error, Exit, Result, clock, output};
 use crate::db::servers::{self, NewServer, Server};
-use crate::db::{Db, blueprints, poll, users};
+use crate::db::{Db, blueprints, poll, samples, users};
+use crate::domain::game::Responding;
+use crate::domain::history::peak;
 use crate::domain::server::{ActualState, DesiredState};
 
 const EXAMPLES: &str = "\
@@ -64,6 +66,9 @@ pub(super) enum ServerVerb {
     /// Request a new RCON password, for the server's next start
     #[command(after_help = rotate::EXAMPLES)]
     RotateRcon(rotate::RotateArgs),
+    /// Change a setting of a server
+    #[command(after_help = server_set::EXAMPLES)]
+    Set(server_set::SetArgs),
     /// Assign another blueprint of its owner to a server
     Assign(AssignArgs),
     /// Remove a server whose files are deleted
@@ -137,6 +142,7 @@ pub(super) fn run(context: &Context, verb: ServerVerb) -> Result<()> {
         ServerVerb::Ban(args) => moderate::ban(context, &args),
         ServerVerb::Unban(args) => moderate::unban(context, &args),
         ServerVerb::RotateRcon(args) => rotate::run(context, &args),
+        ServerVerb::Set(args) => server_set::run(context, &args),
         ServerVerb::Assign(args) => assign(context, &args),
         ServerVerb::Remove(args) => remove(context, &args.server),
     }
@@ -224,12 +230,19 @@ fn table(servers: Vec<Server>, now: i64) -> Table {
         "BLUEPRINT",
         "DESIRED",
         "ACTUAL",
+        "PLAYERS",
+        "MAP",
         "DRIFT",
         "LAST ERROR",
     ]);
 
     for server in servers {
         let tone = tone(&server);
+        let players = match (server.occupancy(), server.responding) {
+            (Some(occupancy), _) => occupancy,
+            (None, Some(Responding::No)) => "no answer".to_owned(),
+            (None, _) => String::new(),
+        };
         let plain = |text: String| (text, Tone::Plain);
         let drift = server.drift.as_ref().map_or_else(String::new, |drift| {
             format!(
@@ -248,6 +261,8 @@ fn table(servers: Vec<Server>, now: i64) -> Table {
             plain(server.blueprint),
             plain(server.desired_state.to_string()),
             (server.actual_state.to_string(), tone),
+            plain(players),
+            plain(server.map.unwrap_or_default()),
             (drift, Tone::Warning),
             plain(server.last_error.unwrap_or_default()),
         ]);
@@ -282,6 +297,8 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
 
     let refused = blueprints::refusals(db.connection(), server.blueprint_id)?;
     let notices = blueprints::notices(db.connection(), server.blueprint_id)?;
+    let peak = samples::peak_yesterday(db.connection(), server.id, context.now)?;
+    let game = game_facts(&server, peak);
     let at_boot = match server.enabled {
         Some(true) => "yes",
         Some(false) => "no",
@@ -305,7 +322,7 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         )
     });
 
-    facts(&[
+    let mut shown = vec![
         ("id", server.id.to_string()),
         ("name", server.name),
         ("user", server.user),
@@ -315,12 +332,16 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         ("desired", server.desired_state.to_string()),
         ("actual", format!("{}{sub}{since}", server.actual_state)),
         ("last checked", when(server.actual_state_updated_at)),
+    ];
+    shown.extend(game);
+    shown.extend([
         ("drift", drift),
         ("starts at boot", at_boot.to_owned()),
         ("restarts", server.restarts.to_string()),
         ("last exit", server.last_end.unwrap_or_default()),
         ("last error", server.last_error.unwrap_or_default()),
-    ])?;
+    ]);
+    facts(&shown)?;
 
     for notice in notices {
         hint(&notice);
@@ -333,6 +354,36 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
     }
 
     Ok(())
+}
+
+/// What the game answered: who plays, on which map, and how fast it answers.
+fn game_facts(server: &Server, players_yesterday: Option<u32>) -> Vec<(&'static str, String)> {
+    let mut players: Vec<String> = server
+        .occupancy()
+        .into_iter()
+        .chain(server.bots())
+        .collect();
+    players.extend(peak(players_yesterday));
+    let answers = match server.responding {
+        None => String::new(),
+        Some(Responding::Yes) => match server.response_ms {
+            Some(ms) => format!("yes, within {ms} ms"),
+            None => "yes".to_owned(),
+        },
+        Some(Responding::No) => format!("no, last {}", when(server.answered_at)),
+        Some(Responding::NotYet) => "not yet".to_owned(),
+    };
+    let then = match server.restart_unresponsive {
+        true => "restart",
+        false => "report it",
+    };
+
+    vec![
+        ("players", players.join(", ")),
+        ("map", server.map.clone().unwrap_or_default()),
+        ("game answers", answers),
+        ("if it does not", then.to_owned()),
+    ]
 }
 
 /// Extends the error if there is a unit of that name without a server.

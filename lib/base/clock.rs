@@ -71,6 +71,23 @@ pub fn day(ms: i64) -> String {
     zoned(ms, "%Y-%m-%d")
 }
 
+/// The begin and the end of the day before that of `ms`, unix ms; the end belongs to the next day.
+/// A day on which clocks change has 23 or 25 hours. None beyond the calendar.
+pub fn day_before(ms: i64) -> Option<(i64, i64)> {
+    day_before_in(ms, &zone())
+}
+
+fn day_before_in(ms: i64, zone: &jiff::tz::TimeZone) -> Option<(i64, i64)> {
+    let at = jiff::Timestamp::from_millisecond(ms).ok()?;
+    let today = at.to_zoned(zone.clone()).date();
+    let begin = |date: jiff::civil::Date| {
+        let zoned = date.to_zoned(zone.clone()).ok()?;
+        Some(zoned.timestamp().as_millisecond())
+    };
+
+    Some((begin(today.yesterday().ok()?)?, begin(today)?))
+}
+
 /// The name of the time zone at `ms`: `CET`, or `CEST` in summer; `UTC` if no zone can be read.
 pub fn zone_name(ms: i64) -> String {
     zoned(ms, "%Z")
@@ -184,7 +201,7 @@ pub fn span(ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Moment, iso, span};
+    use super::{Moment, day_before_in, iso, span};
 
     #[test]
     fn a_monotonic_time_becomes_one_on_the_wall() {
@@ -208,6 +225,29 @@ mod tests {
     fn a_time_for_programs_is_in_utc_and_has_no_fraction() {
         assert_eq!(iso(1_763_671_447_999), "2025-11-20T20:44:07Z");
         assert_eq!(iso(i64::MAX), "-");
+    }
+
+    #[test]
+    fn the_day_before_has_as_many_hours_as_the_clocks_showed() {
+        const HOUR: i64 = 3_600_000;
+        // What glibc and systemd understand too; in such a zone clocks change in March and October.
+        let zone = jiff::tz::TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        // 2026-10-26 and 2026-03-30, 12:00 UTC: the days after the changes.
+        for (now, hours) in [
+            (1_792_929_600_000 + 86_400_000, 25),
+            (1_774_872_000_000, 23),
+        ] {
+            let (begin, end) = day_before_in(now, &zone).unwrap();
+            assert_eq!((end - begin) / HOUR, hours, "{}", iso(begin));
+            assert!(end <= now && now - end < 24 * HOUR);
+        }
+
+        let utc = jiff::tz::TimeZone::UTC;
+        assert_eq!(
+            day_before_in(10 * 24 * HOUR + 5, &utc),
+            Some((9 * 24 * HOUR, 10 * 24 * HOUR))
+        );
+        assert_eq!(day_before_in(i64::MAX, &utc), None);
     }
 
     #[test]

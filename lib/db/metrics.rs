@@ -8,6 +8,7 @@ use rusqlite::{Connection, Row};
 
 use crate::base::Result;
 use crate::base::names::ServerId;
+use crate::db::game::{self, NamedGame};
 use crate::db::under_way::{self, UnderWay};
 use crate::db::{first, poll, query, queue, text};
 use crate::domain::alert::OutboxState;
@@ -53,6 +54,8 @@ pub struct Snapshot {
     pub crashes: Vec<CrashedServer>,
     /// Events that alerts were to tell of, in total, by the alert's name and what came of them.
     pub alerts: BTreeMap<(String, &'static str), u64>,
+    /// The games of the servers that run.
+    pub games: Vec<NamedGame>,
     /// When the poller last read all units, unix ms; none when it never did.
     pub polled_at: Option<i64>,
 }
@@ -102,6 +105,7 @@ pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
         drifted: drifted(connection)?,
         crashes: crashes(connection)?,
         alerts: alerts(connection)?,
+        games: game::all(connection)?,
         polled_at: poll::last(connection)?.polled_at,
         ..nothing(bounds(connection)?)
     };
@@ -156,6 +160,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         drifted: Vec::new(),
         crashes: Vec::new(),
         alerts: BTreeMap::new(),
+        games: Vec::new(),
         polled_at: None,
     }
 }

@@ -27,6 +27,7 @@ pub mod drift;
 pub mod error;
 pub mod events;
 mod file;
+pub mod game;
 pub mod identity;
 mod ids;
 mod job_filter;

@@ -1,14 +1,14 @@
-//! Samples of memory, CPU and restarts of each server at each poll. All polls of a day are kept,
-//! and one per ten minutes for 30 days. Older samples are deleted when a server's next ten minutes
-//! begin, so the file does not grow without limit. Each deletion is small, so a clock that is years
-//! ahead for an hour does not delete the history.
+//! Samples of memory, CPU, restarts and players of each server at each poll. All polls of a day are
+//! kept, and one per ten minutes for 30 days. Older samples are deleted when a server's next ten
+//! minutes begin, so the file does not grow without limit. Each deletion is small, so a clock that
+//! is years ahead for an hour does not delete the history.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
 
-use crate::base::Result;
 use crate::base::names::ServerId;
-use crate::db::{changes, query, run};
+use crate::base::{Result, clock};
+use crate::db::{changes, one, query, run};
 
 /// How long every poll is kept, ms.
 pub const DAY: i64 = 24 * 3600 * 1000;
@@ -18,7 +18,7 @@ pub const MONTH: i64 = 30 * DAY;
 pub const COARSE: i64 = 600 * 1000;
 
 /// A server's resource use at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Sample {
     /// Unix ms.
     pub at: i64,
@@ -27,6 +27,10 @@ pub struct Sample {
     /// CPU time of all its processes since the unit's start; none without systemd's accounting.
     pub cpu_ns: Option<i64>,
     pub restarts: u32,
+    /// How many people played; none when the game did not answer. Of ten minutes, the most.
+    pub players: Option<u32>,
+    /// The game's response time, ms; none when it did not answer.
+    pub response_ms: Option<u32>,
 }
 
 /// How many rows are deleted at once, in addition to as many as were added in the ten minutes
@@ -37,35 +41,37 @@ const PORTION: i64 = 20;
 /// that a wrong clock left more than a day ahead. Samples less far ahead stay: a clock that is set
 /// back by an hour deletes nothing.
 pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
-    let values = params![
-        server,
-        sample.at,
-        sample.memory_bytes,
-        sample.cpu_ns,
-        sample.restarts
-    ];
-
-    let sql = "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts)
-               VALUES (?1, ?2, ?3, ?4, ?5)";
-    run(tx, sql, values)?;
+    let sql = "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts,
+               players, response_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    run(tx, sql, values(&server, &sample.at, sample))?;
 
     // The time is the start of the ten minutes, so the first sample stays and the later ones
-    // conflict with it.
-    let values = params![
-        server,
-        sample.at - sample.at.rem_euclid(COARSE),
-        sample.memory_bytes,
-        sample.cpu_ns,
-        sample.restarts
-    ];
-
-    let sql = "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts)
-               VALUES (?1, ?2, ?3, ?4, ?5)";
-    if changes(tx, sql, values)? {
+    // conflict with it. Only the number of players is that of the sample with the most.
+    let begin = sample.at - sample.at.rem_euclid(COARSE);
+    let sql = "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts,
+               players, response_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    if changes(tx, sql, values(&server, &begin, sample))? {
         drop_old(tx, server, sample.at)?;
+    } else if let Some(players) = sample.players {
+        let sql = "UPDATE samples_10min SET players = ?3
+                   WHERE server_id = ?1 AND at = ?2 AND coalesce(players, -1) < ?3";
+        run(tx, sql, params![server, begin, players])?;
     }
 
     Ok(())
+}
+
+/// The values of a row.
+fn values<'a>(server: &'a ServerId, at: &'a i64, sample: &'a Sample) -> [&'a dyn ToSql; 7] {
+    [
+        server,
+        at,
+        &sample.memory_bytes,
+        &sample.cpu_ns,
+        &sample.restarts,
+        &sample.players,
+        &sample.response_ms,
+    ]
 }
 
 fn drop_old(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
@@ -106,7 +112,7 @@ pub fn since(
     };
 
     let sql = format!(
-        "SELECT at, memory_bytes, cpu_ns, restarts FROM {table}
+        "SELECT at, memory_bytes, cpu_ns, restarts, players, response_ms FROM {table}
          WHERE server_id = ?1 AND at > ?2 AND at <= ?3 ORDER BY at"
     );
     query(connection, &sql, params![server, since, now], |row| {
@@ -115,8 +121,33 @@ pub fn since(
             memory_bytes: row.get(1)?,
             cpu_ns: row.get(2)?,
             restarts: row.get(3)?,
+            players: row.get(4)?,
+            response_ms: row.get(5)?,
         })
     })
+}
+
+/// How many people played at once at most within this time, to ten minutes; none if no game
+/// answered. `until` is excluded.
+pub fn peak(
+    connection: &Connection,
+    server: ServerId,
+    since: i64,
+    until: i64,
+) -> Result<Option<u32>> {
+    let sql = "SELECT max(players) FROM samples_10min
+               WHERE server_id = ?1 AND at >= ?2 AND at < ?3";
+    one(connection, sql, params![server, since, until], |row| {
+        row.get(0)
+    })
+}
+
+/// The same for the day before that of `now`, in the host's time zone.
+pub fn peak_yesterday(connection: &Connection, server: ServerId, now: i64) -> Result<Option<u32>> {
+    match clock::day_before(now) {
+        Some((begin, end)) => peak(connection, server, begin, end),
+        None => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -132,7 +163,9 @@ mod tests {
             at,
             memory_bytes: Some(1 << 30),
             cpu_ns: Some(at),
-            restarts: 0,
+            players: Some(8),
+            response_ms: Some(12),
+            ..Sample::default()
         };
 
         let count = |table: &str| -> i64 {
@@ -219,5 +252,37 @@ mod tests {
         }
 
         assert_eq!((count("samples"), count("samples_10min")), (0, 0));
+    }
+
+    #[test]
+    fn the_peak_of_a_day_is_that_of_any_poll_although_ten_minutes_keep_one() {
+        let db = with_servers(1);
+        let server = ServerId(1);
+        let day = 1_800_000_000_000 / DAY * DAY;
+        for (minute, players) in [
+            (1, Some(3)),
+            (2, Some(7)),
+            (3, Some(0)),
+            (4, None),
+            (15, None),
+            (16, Some(2)),
+        ] {
+            let sample = Sample {
+                at: day + minute * 60_000,
+                memory_bytes: Some(minute),
+                players,
+                ..Sample::default()
+            };
+            add(&db, server, &sample).unwrap();
+        }
+
+        let peak = |since, until| peak(&db, server, since, until).unwrap();
+        assert_eq!(peak(day, day + DAY), Some(7));
+        assert_eq!(peak(day + COARSE, day + DAY), Some(2));
+        assert_eq!(peak(day - DAY, day), None, "nothing is known of it");
+
+        let coarse = super::since(&db, server, day - 2 * DAY, day + DAY).unwrap();
+        let first = coarse.first().unwrap();
+        assert_eq!((first.memory_bytes, first.players), (Some(1), Some(7)));
     }
 }

@@ -10,6 +10,7 @@ use crate::db::drift::{Drifted, drifted};
 use crate::db::events::{self, NewEvent};
 use crate::db::{blueprints, changes, exists, first, observations, ports, query, run, write_name};
 use crate::domain::blueprint::Spec;
+use crate::domain::game::Responding;
 use crate::domain::server::{ActualState, DesiredState};
 
 /// A server, as `--json` and the API show it.
@@ -47,6 +48,23 @@ pub struct Server {
     pub last_end: Option<String>,
     /// How its actual state differs from its desired state.
     pub drift: Option<Drifted>,
+    /// Whether its game answers; null while it does not run, and before the first poll.
+    pub responding: Option<Responding>,
+    /// How many people play, without bots. This and the next four are null unless `responding` is
+    /// `yes`: no answer is not an empty server.
+    pub players: Option<u32>,
+    /// How many bots play.
+    pub bots: Option<u32>,
+    /// How many may play at once.
+    pub max_players: Option<u32>,
+    /// The map that is played, as the game names it: escape it for output.
+    pub map: Option<String>,
+    /// Time from the poller's question to the game's answer, ms.
+    pub response_ms: Option<u32>,
+    /// When the game answered last in this run, unix ms.
+    pub answered_at: Option<i64>,
+    /// Whether the poller restarts it when its game no longer answers.
+    pub restart_unresponsive: bool,
     /// Grows when an observed value changes.
     pub version: i64,
     /// Its owner.
@@ -55,6 +73,22 @@ pub struct Server {
     /// Its blueprint.
     #[serde(skip)]
     pub blueprint_id: BlueprintId,
+}
+
+impl Server {
+    /// How many people play, and how many may: `3/8`. None while that is not known.
+    pub fn occupancy(&self) -> Option<String> {
+        Some(format!("{}/{}", self.players?, self.max_players?))
+    }
+
+    /// How many bots play beside the people: `2 bots`. None if there is none.
+    pub fn bots(&self) -> Option<String> {
+        match self.bots? {
+            0 => None,
+            1 => Some("1 bot".to_owned()),
+            bots => Some(format!("{bots} bots")),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +109,11 @@ macro_rules! select {
             "SELECT s.id, s.name, coalesce(u.name, '?'), s.port, coalesce(b.name, '?'),
              s.desired_state, s.actual_state, s.actual_sub_state, s.actual_state_updated_at,
              s.last_error, s.enabled, s.user_id, s.blueprint_id, s.actual_since, s.restarts,
-             s.last_end, s.drift, s.drift_since, s.drift_why, s.version FROM servers s
-             LEFT JOIN users u ON u.id = s.user_id LEFT JOIN blueprints b ON b.id = s.blueprint_id ",
+             s.last_end, s.drift, s.drift_since, s.drift_why, s.version, s.restart_unresponsive,
+             g.responding, g.players, g.bots, g.max_players, g.map, g.response_ms, g.answered_at
+             FROM servers s LEFT JOIN users u ON u.id = s.user_id
+             LEFT JOIN blueprints b ON b.id = s.blueprint_id
+             LEFT JOIN server_game g ON g.server_id = s.id ",
             $tail
         )
     };
@@ -132,11 +169,16 @@ pub fn all(connection: &Connection) -> Result<Vec<Server>> {
 /// The id of the server that `server` refers to; cheaper than [`find`].
 pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> {
     if let ServerRef::Id(id) = server
-        && exists(connection, "SELECT 1 FROM servers WHERE id = ?1", [id])?
+        && has(connection, *id)?
     {
         return Ok(*id);
     }
     find(connection, server).map(|server| server.id)
+}
+
+/// Whether there is a server with this id.
+pub fn has(connection: &Connection, id: ServerId) -> Result<bool> {
+    exists(connection, "SELECT 1 FROM servers WHERE id = ?1", [id])
 }
 
 /// Whether a server's desired state is running. False when it does not exist.
@@ -374,6 +416,14 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         last_end: row.get(15)?,
         drift: drifted(row, 16)?,
         version: row.get(19)?,
+        restart_unresponsive: row.get(20)?,
+        responding: row.get(21)?,
+        players: row.get(22)?,
+        bots: row.get(23)?,
+        max_players: row.get(24)?,
+        map: row.get(25)?,
+        response_ms: row.get(26)?,
+        answered_at: row.get(27)?,
     })
 }
 

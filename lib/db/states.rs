@@ -5,6 +5,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use crate::base::names::BadName;
 use crate::domain::cancellation::{Progress, Step};
 use crate::domain::drift::Drift;
+use crate::domain::game::Responding;
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
 use crate::domain::task::TaskState;
@@ -21,7 +22,15 @@ macro_rules! sql_word {
     )+};
 }
 
-sql_word!(DesiredState, Drift, JobState, TaskState, Progress, Step);
+sql_word!(
+    DesiredState,
+    Drift,
+    JobState,
+    Progress,
+    Responding,
+    Step,
+    TaskState
+);
 
 /// An unknown word is read as [`ActualState::Unknown`].
 impl FromSql for ActualState {

@@ -1,5 +1,6 @@
 //! Drift: a server's actual state differs from its desired state. Pure: this module judges what a
-//! poll saw. Nothing restarts a server because of drift.
+//! poll saw. Nothing restarts a server because of drift, unless a setting of the server says so
+//! for one that does not answer.
 
 use std::fmt;
 
@@ -20,6 +21,8 @@ words! {
         Disabled = "disabled",
         /// Should be running, and systemd restarts it again and again.
         Crashing = "crashing",
+        /// Runs as it should, but its game no longer answers.
+        Unresponsive = "unresponsive",
     }
 }
 
@@ -80,6 +83,15 @@ impl fmt::Display for Crashes {
     }
 }
 
+/// What is wrong with a server that systemd reports as running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Its crashes continue.
+    pub crashing: bool,
+    /// Its game no longer answers, and does not load a map.
+    pub unresponsive: bool,
+}
+
 /// What a poll says about a server's drift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
@@ -100,6 +112,7 @@ impl Drift {
             Drift::Enabled => "should be stopped, but would start at boot".to_owned(),
             Drift::Disabled => "is running, but would not start at boot".to_owned(),
             Drift::Crashing => "keeps crashing".to_owned(),
+            Drift::Unresponsive => "is running, but the game does not answer".to_owned(),
         }
     }
 
@@ -109,7 +122,7 @@ impl Drift {
         match self {
             Drift::Down | Drift::Disabled => ("start", "stop"),
             Drift::Up | Drift::Enabled => ("stop", "start"),
-            Drift::Crashing => ("restart", "stop"),
+            Drift::Crashing | Drift::Unresponsive => ("restart", "stop"),
         }
     }
 
@@ -124,17 +137,22 @@ impl Drift {
 }
 
 /// Compares a server's desired state with its actual one. `enabled` is none when systemd does not
-/// report it, which is no drift. `crashing`: its crashes continue. That counts while the server
-/// runs and while it waits for its restart, where it spends most of such a loop.
+/// report it, which is no drift. Crashes count while the server runs and while it waits for its
+/// restart, where it spends most of such a loop.
 pub fn judge(
     desired: DesiredState,
     actual: ActualState,
     enabled: Option<bool>,
-    crashing: bool,
+    faults: Faults,
 ) -> Judgement {
     match (desired, actual) {
-        (DesiredState::Running, ActualState::Running | ActualState::Starting) if crashing => {
+        (DesiredState::Running, ActualState::Running | ActualState::Starting)
+            if faults.crashing =>
+        {
             Judgement::Drifted(Drift::Crashing)
+        }
+        (DesiredState::Running, ActualState::Running) if faults.unresponsive => {
+            Judgement::Drifted(Drift::Unresponsive)
         }
         (_, ActualState::Unknown | ActualState::Starting | ActualState::Stopping) => {
             Judgement::Open
@@ -174,13 +192,13 @@ mod tests {
             (Unknown, Judgement::Open, Judgement::Open),
         ] {
             assert_eq!(
-                judge(DesiredState::Running, actual, None, false),
+                judge(DesiredState::Running, actual, None, Faults::default()),
                 wanted,
                 "wanted, {actual}"
             );
 
             assert_eq!(
-                judge(DesiredState::Stopped, actual, None, false),
+                judge(DesiredState::Stopped, actual, None, Faults::default()),
                 not_wanted,
                 "not wanted, {actual}"
             );
@@ -189,9 +207,22 @@ mod tests {
 
     #[test]
     fn what_would_happen_at_boot_counts_when_all_else_is_in_order() {
-        let wanted = |actual, enabled| judge(DesiredState::Running, actual, Some(enabled), false);
-        let not_wanted =
-            |actual, enabled| judge(DesiredState::Stopped, actual, Some(enabled), false);
+        let wanted = |actual, enabled| {
+            judge(
+                DesiredState::Running,
+                actual,
+                Some(enabled),
+                Faults::default(),
+            )
+        };
+        let not_wanted = |actual, enabled| {
+            judge(
+                DesiredState::Stopped,
+                actual,
+                Some(enabled),
+                Faults::default(),
+            )
+        };
 
         assert_eq!(wanted(ActualState::Running, true), Judgement::InOrder);
         assert_eq!(
@@ -223,7 +254,11 @@ mod tests {
     fn crashes_that_keep_coming_are_a_drift_of_a_server_that_should_be_running_and_is_not_down() {
         use ActualState::{Failed, Running, Starting, Stopped, Stopping, Unknown};
 
-        let crashing = |desired, actual| judge(desired, actual, Some(true), true);
+        let faults = Faults {
+            crashing: true,
+            unresponsive: true,
+        };
+        let crashing = |desired, actual| judge(desired, actual, Some(true), faults);
         for actual in [Running, Starting] {
             assert_eq!(
                 crashing(DesiredState::Running, actual),
@@ -249,6 +284,34 @@ mod tests {
 
         assert_eq!(crashing(DesiredState::Running, Stopping), Judgement::Open);
         assert_eq!(crashing(DesiredState::Running, Unknown), Judgement::Open);
+    }
+
+    #[test]
+    fn a_game_that_does_not_answer_is_a_drift_of_a_server_that_runs_as_it_should() {
+        let faults = Faults {
+            crashing: false,
+            unresponsive: true,
+        };
+
+        for actual in ActualState::ALL {
+            for enabled in [Some(false), Some(true), None] {
+                let judge = |desired, faults| judge(desired, actual, enabled, faults);
+                let found = judge(DesiredState::Running, faults);
+                let same = judge(DesiredState::Running, Faults::default());
+                match actual {
+                    ActualState::Running => {
+                        assert_eq!(found, Judgement::Drifted(Drift::Unresponsive));
+                    }
+                    _ => assert_eq!(found, same, "{actual}"),
+                }
+
+                assert_eq!(
+                    judge(DesiredState::Stopped, faults),
+                    judge(DesiredState::Stopped, Faults::default()),
+                    "{actual}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -279,5 +279,14 @@ impl Change {
     }
 }
 
+/// How many played at once at most yesterday, in words; none if that is not known.
+pub fn peak(players: Option<u32>) -> Option<String> {
+    Some(match players? {
+        0 => "nobody played yesterday".to_owned(),
+        1 => "peak 1 player yesterday".to_owned(),
+        players => format!("peak {players} players yesterday"),
+    })
+}
+
 #[cfg(test)]
 mod tests;

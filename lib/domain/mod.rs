@@ -8,6 +8,7 @@ pub mod console;
 pub mod disk;
 pub mod drift;
 pub mod env_file;
+pub mod game;
 pub mod game_command;
 pub mod history;
 pub mod job;

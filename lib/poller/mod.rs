@@ -1,10 +1,13 @@
 //! left4me-poller: reads the state of all units at once and records it. A timer starts it, and
-//! every start or end of a server's unit. It changes no unit: drift is reported, not corrected.
+//! every start or end of a server's unit. Then it asks the running games who plays. It changes no
+//! unit: drift is reported, not corrected.
 
 mod causes;
 mod disk;
+mod game;
 mod last_output;
 mod read;
+mod unresponsive;
 mod write;
 
 use std::process::ExitCode;
@@ -12,7 +15,9 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 
-use crate::base::config::{AlertsSocket, CommandSockets, Logging, Paths, WorkerSocket, parse};
+use crate::base::config::{
+    AlertsSocket, CommandSockets, ConsoleSocket, Logging, Paths, WorkerSocket, parse,
+};
 use crate::base::{Error, Result, journal, lock, notify, undumpable, users};
 use crate::db::{Db, candidates, jobs, queue};
 use crate::queue::wake;
@@ -36,6 +41,8 @@ struct PollerCli {
     alerts: AlertsSocket,
     #[command(flatten)]
     sockets: CommandSockets,
+    #[command(flatten)]
+    console: ConsoleSocket,
     #[command(flatten)]
     logging: Logging,
 }
@@ -80,15 +87,15 @@ fn poll(cli: &PollerCli) -> Result<()> {
 
     let before = PreviousRows::read(&mut db)?;
     let seen = read::read();
-    let result = match &seen {
+    let (samples, result) = match &seen {
         Ok(SystemdAnswer::GoingDown) => return Ok(()),
         Ok(SystemdAnswer::PollResult(seen)) => {
-            write::seen(&mut db, &before, seen)?;
-            seen.complaint().map_or(Ok(()), Err)
+            let samples = write::seen(&mut db, &before, seen)?;
+            (samples, seen.complaint().map_or(Ok(()), Err))
         }
         Err(error) => {
             write::unreadable(&mut db, &before, error)?;
-            Err(error.clone())
+            (Vec::new(), Err(error.clone()))
         }
     };
 
@@ -100,6 +107,14 @@ fn poll(cli: &PollerCli) -> Result<()> {
     wake::alerts(db.connection(), &cli.alerts.alerts_socket);
     causes::record(&mut db, &cli.sockets.helper_socket)?;
     last_output::keep(&mut db, &cli.sockets.helper_socket)?;
+
+    let silent = game::look(&mut db, &cli.console.console_socket, samples)?;
+    let woken = match unresponsive::handle(&mut db, &silent, &cli.sockets.helper_socket)? {
+        true => woken.and_then(|()| wake_worker(&db, cli)),
+        false => woken,
+    };
+    // Once more for those of games that do not answer.
+    wake::alerts(db.connection(), &cli.alerts.alerts_socket);
     db.checkpoint();
 
     match (result, woken) {

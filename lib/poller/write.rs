@@ -1,5 +1,5 @@
-//! Records a poll in one transaction: rows, history, drift, orphans and samples. Reports changes in
-//! the journal.
+//! Records a poll of the units in one transaction: rows, history, drift and orphans. Reports changes
+//! in the journal. The samples are recorded later, with what the games answer.
 
 use std::collections::HashSet;
 
@@ -20,8 +20,13 @@ use crate::queue::observe::{self, Cause, StateReport, Written};
 
 use super::read::{PollResult, PreviousRows};
 
-/// Records what was read, and reports what changed.
-pub(super) fn seen(db: &mut Db, before: &PreviousRows, seen: &PollResult) -> Result<()> {
+/// Records what was read, and reports what changed. Returns the samples of the servers that run.
+pub(super) fn seen(
+    db: &mut Db,
+    before: &PreviousRows,
+    seen: &PollResult,
+) -> Result<Vec<(ServerId, Sample)>> {
+    let mut samples = Vec::new();
     let (reports, found, lost) = db.write(|tx| {
         // Read again here, because a job may have been added since the rows were read.
         let in_jobs = observations::in_jobs(tx, seen.at.now)?;
@@ -32,7 +37,7 @@ pub(super) fn seen(db: &mut Db, before: &PreviousRows, seen: &PollResult) -> Res
                 continue;
             };
             if !in_jobs.contains(&watched.id) {
-                reports.extend(server(tx, watched, &observed, before)?);
+                reports.extend(server(tx, watched, &observed, before, &mut samples)?);
             } else if watched.known.is_outdated_by(&observed.unit) {
                 observations::miss(tx, watched.id)?;
             }
@@ -57,7 +62,7 @@ pub(super) fn seen(db: &mut Db, before: &PreviousRows, seen: &PollResult) -> Res
         tracing::info!("systemd answers again");
     }
 
-    Ok(())
+    Ok(samples)
 }
 
 /// Records that the state of the servers is unknown. Their rows never show them as stopped because
@@ -85,6 +90,7 @@ fn server(
     watched: &Watched,
     observed: &Observed,
     before: &PreviousRows,
+    samples: &mut Vec<(ServerId, Sample)>,
 ) -> Result<Option<StateReport>> {
     let Written::Done(changes, after) =
         observe::record_over(tx, watched, observed, &Cause::Outside)?
@@ -115,9 +121,10 @@ fn server(
             memory_bytes: number(unit.memory_bytes),
             cpu_ns: number(unit.cpu_ns),
             restarts: unit.restarts,
+            ..Sample::default()
         };
 
-        samples::add(tx, id, &sample)?;
+        samples.push((id, sample));
     } else if before
         .last
         .polled_at

@@ -46,6 +46,8 @@ pub struct Requester<'a> {
     /// The same key of the same account gives the same job again, for a double click or a repeated
     /// call.
     pub key: Option<&'a RequestKey>,
+    /// Why, for the job's first event; empty if nobody said so.
+    pub reason: &'a str,
 }
 
 impl<'a> Requester<'a> {
@@ -55,6 +57,7 @@ impl<'a> Requester<'a> {
             name,
             user: None,
             key: None,
+            reason: "",
         }
     }
 }
@@ -316,6 +319,7 @@ fn accept(
         &NewEvent {
             job: Some(id),
             server,
+            reason: requester.reason,
             ..NewEvent::new("job.queued", requester.name, operation.as_str())
         },
     )?;

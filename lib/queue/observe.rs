@@ -8,9 +8,10 @@ use crate::base::names::{JobId, ServerId};
 use crate::base::{Result, clock};
 use crate::db::crashes;
 use crate::db::events::{self, NewEvent, OUTSIDE};
+use crate::db::game;
 use crate::db::observations::{self, Seen, Watched};
-use crate::domain::drift::{Crashes, Drift, Judgement, judge};
-use crate::domain::history::{Change, Start, booted_at, changes};
+use crate::domain::drift::{Crashes, Drift, Faults, Judgement, judge};
+use crate::domain::history::{Change, Known, Start, booted_at, changes};
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
 
@@ -86,6 +87,10 @@ fn advice(kind: Drift, id: ServerId) -> String {
     let (mend, accept) = kind.remedies();
     match kind {
         Drift::Crashing => Drift::crash_advice(id),
+        Drift::Unresponsive => format!(
+            "`left4me-job enqueue {mend} --server {id}` restarts it; \
+             `left4me server set {id} --restart-unresponsive yes` lets left4me do so"
+        ),
         _ => format!(
             "left4me does not correct it: \
              `left4me-job enqueue {mend} --server {id}` does; `{accept}` accepts it"
@@ -190,6 +195,10 @@ pub fn record_over(
         return Ok(Written::Outdated);
     }
 
+    if ends_run(&watched.known, &known) {
+        game::forget(tx, watched.id)?;
+    }
+
     for change in &happened {
         match change {
             Change::Crashed { more, .. } => {
@@ -219,6 +228,17 @@ pub fn record_over(
     Ok(Written::Done(happened, Box::new(after)))
 }
 
+/// Whether the run that was known before has ended: what its game answered says nothing about
+/// another run. An unknown state ends none.
+fn ends_run(before: &Known, now: &Known) -> bool {
+    let is_same_start = before.active_enter_us == now.active_enter_us;
+    match now.actual {
+        ActualState::Unknown => false,
+        ActualState::Running => !is_same_start,
+        actual => actual != before.actual || !is_same_start,
+    }
+}
+
 /// Judges whether the desired and the actual state of a server differ, and reports a change once. A
 /// server with an unfinished job is not judged, unless the job has waited or run for too long.
 pub fn judge_server(
@@ -227,13 +247,29 @@ pub fn judge_server(
     cause: &Cause<'_>,
     now: i64,
 ) -> Result<Option<StateReport>> {
+    judge_idle(tx, server, cause, false, now)
+}
+
+/// Like [`judge_server`], for a server of which the journal rules out that it loads a map: if its
+/// game is still silent, that is a drift.
+pub fn judge_silent(tx: &Connection, server: ServerId, now: i64) -> Result<Option<StateReport>> {
+    judge_idle(tx, server, &Cause::Outside, true, now)
+}
+
+fn judge_idle(
+    tx: &Connection,
+    server: ServerId,
+    cause: &Cause<'_>,
+    loads_no_map: bool,
+    now: i64,
+) -> Result<Option<StateReport>> {
     if observations::job_under_way(tx, server, now)?.is_some_and(|job| job.is_in_time) {
         return Ok(None);
     }
     let Some(watched) = observations::get(tx, server)? else {
         return Ok(None);
     };
-    let drifts = update_drift(tx, &watched, cause, now)?;
+    let drifts = judged(tx, &watched, cause, loads_no_map, now)?;
     Ok(StateReport::new(server, Vec::new(), drifts))
 }
 
@@ -245,23 +281,30 @@ pub fn update_drift(
     cause: &Cause<'_>,
     now: i64,
 ) -> Result<Vec<DriftReport>> {
+    judged(tx, watched, cause, false, now)
+}
+
+fn judged(
+    tx: &Connection,
+    watched: &Watched,
+    cause: &Cause<'_>,
+    loads_no_map: bool,
+    now: i64,
+) -> Result<Vec<DriftReport>> {
     let id = watched.id;
     let before = watched.drift.as_ref();
     let crashes = crashes::count(tx, id, now)?;
-    let crashing =
-        crashes.keep_coming(before.is_some_and(|drifted| drifted.kind == Drift::Crashing));
-    let found = match judge(
-        watched.desired,
-        watched.known.actual,
-        watched.known.enabled,
-        crashing,
-    ) {
+    let faults = faults(tx, watched, crashes, loads_no_map)?;
+    let Known {
+        actual, enabled, ..
+    } = watched.known;
+    let found = match judge(watched.desired, actual, enabled, faults) {
         Judgement::Open => return Ok(Vec::new()),
         Judgement::InOrder => None,
         Judgement::Drifted(kind) => {
-            let mut reason = why(kind, watched, cause, crashes);
-            // A job that hangs does not cause crashes.
-            if kind != Drift::Crashing
+            let mut reason = why(tx, kind, watched, cause, crashes)?;
+            // A job that hangs does not cause crashes, nor silence.
+            if !matches!(kind, Drift::Crashing | Drift::Unresponsive)
                 && let Some(job) = observations::job_under_way(tx, id, now)?
             {
                 reason = format!("{reason}; {}", slow(&job, now));
@@ -311,11 +354,47 @@ pub fn update_drift(
 
     if let Some((kind, why)) = found {
         let detail = format!("{}: {why}", kind.message(watched.known.actual));
-        events::add(tx, now, &cause.event("server.drifted", id, &detail))?;
+        // Whoever waits for this one need not read the details of all drifts.
+        let event = match kind {
+            Drift::Unresponsive => "server.unresponsive",
+            _ => "server.drifted",
+        };
+        events::add(tx, now, &cause.event(event, id, &detail))?;
         drifts.push(DriftReport::Began(kind, detail));
     }
 
     Ok(drifts)
+}
+
+/// What is wrong with a server although it runs.
+fn faults(
+    tx: &Connection,
+    watched: &Watched,
+    crashes: Crashes,
+    loads_no_map: bool,
+) -> Result<Faults> {
+    let drift = watched.drift.as_ref();
+    let was = |kind| drift.is_some_and(|drifted| drifted.kind == kind);
+
+    // Once it is unresponsive, only an answer or the end of its run ends that.
+    let unresponsive = match was(Drift::Unresponsive) {
+        true => game::get(tx, watched.id)?.is_some_and(|game| game.unanswered > 0),
+        false => loads_no_map && game::get(tx, watched.id)?.is_some_and(|game| game.is_silent()),
+    };
+
+    Ok(Faults {
+        crashing: crashes.keep_coming(was(Drift::Crashing)),
+        unresponsive,
+    })
+}
+
+/// Since when the game has not answered. The text stays the same while the drift does.
+fn silence(tx: &Connection, id: ServerId) -> Result<String> {
+    let answered_at = game::get(tx, id)?.and_then(|game| game.answered_at);
+    Ok(answered_at.map_or_else(
+        || "it has not answered since its start".to_owned(),
+        |at| format!("its last answer was at {}", clock::local(at)),
+    ))
 }
 
 /// The job that the server waits for, and for how long.
@@ -336,7 +415,13 @@ fn slow(job: &observations::ActiveJob, now: i64) -> String {
 
 /// The reason of a drift, as far as it is known. A failed job is part of it if it is the job that
 /// ends now, or if there is no other reason.
-fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> String {
+fn why(
+    tx: &Connection,
+    kind: Drift,
+    watched: &Watched,
+    cause: &Cause<'_>,
+    crashes: Crashes,
+) -> Result<String> {
     let failed_job = watched
         .last_error
         .as_ref()
@@ -348,7 +433,7 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> S
     let by_job = failed_job
         .clone()
         .filter(|_| matches!(cause, Cause::Job(..)));
-    match kind {
+    Ok(match kind {
         Drift::Down => {
             let mut reasons: Vec<String> = watched.last_end.iter().cloned().collect();
             reasons.extend(if reasons.is_empty() {
@@ -370,6 +455,7 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> S
             by_job.unwrap_or_else(|| "its unit was enabled outside left4me".to_owned())
         }
         Drift::Disabled => "its unit was disabled outside left4me".to_owned(),
+        Drift::Unresponsive => silence(tx, watched.id)?,
         Drift::Crashing => {
             let last = watched
                 .last_end
@@ -377,7 +463,7 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> S
                 .map_or_else(String::new, |end| format!(", last by {end}"));
             format!("{crashes}{last}")
         }
-    }
+    })
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ impl Viewer {
             name: actor,
             user: Some(self.id),
             key,
+            reason: "",
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use left4me::base::password;
+use left4me::base::{clock, password};
 use left4me::db::{Db, tokens};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -556,6 +556,8 @@ fn a_server_has_the_json_of_the_contract() {
         "actual_sub_state": null, "actual_state_updated_at": null, "last_error": null, "enabled": null,
         // Not in the contract.
         "actual_since": null, "restarts": 0, "last_end": null, "drift": null, "version": 1,
+        "responding": null, "players": null, "bots": null, "max_players": null, "map": null,
+        "response_ms": null, "answered_at": null, "restart_unresponsive": false,
     });
 
     assert_eq!(
@@ -581,6 +583,122 @@ fn a_server_has_the_json_of_the_contract() {
     );
 
     assert!(host.run(&["server", "list"]).done().contains("Friday"));
+}
+
+#[test]
+fn who_plays_is_shown_and_no_answer_is_not_an_empty_server() {
+    let host = Host::with_users();
+    for name in ["Friday", "Sunday", "Monday"] {
+        let create = ["server", "create", name, "--user", "anna", "--blueprint"];
+        host.run(&[&create[..], &["plain"]].concat()).done();
+    }
+    host.sql(
+        "UPDATE servers SET actual_state = 'running', desired_state = 'running';
+         INSERT INTO server_game (server_id, responding, players, bots, max_players, map,
+             response_ms, answered_at, asked_at)
+         VALUES (1, 'yes', 3, 1, 8, 'c1m1_hotel' || char(27), 12, 5000, 5000);
+         INSERT INTO server_game (server_id, responding, answered_at, asked_at, unanswered)
+         VALUES (2, 'no', 4000, 5000, 1), (3, 'not-yet', NULL, 5000, 1)",
+    );
+
+    let listed = host.run(&["server", "list"]).done();
+    let rows: Vec<&str> = listed.lines().collect();
+    assert!(
+        rows[0].contains("PLAYERS") && rows[0].contains("MAP"),
+        "{listed}"
+    );
+    assert!(
+        rows[1].contains("3/8") && rows[1].contains("c1m1_hotel\u{fffd}"),
+        "{listed}"
+    );
+    assert!(
+        rows[2].contains("no answer") && !rows[2].contains("0/"),
+        "{listed}"
+    );
+    assert!(!rows[3].contains("answer"), "{listed}");
+
+    let shown = host.run(&["server", "show", "1"]).done();
+    assert!(
+        shown.contains("3/8, 1 bot") && shown.contains("yes, within 12 ms"),
+        "{shown}"
+    );
+    let shown = host.run(&["server", "show", "2"]).done();
+    assert!(shown.contains("no, last 1970-01-01"), "{shown}");
+
+    let json = host.run(&["server", "show", "1", "--json"]).json();
+    assert_eq!(
+        (&json["responding"], &json["players"], &json["max_players"]),
+        (&json!("yes"), &json!(3), &json!(8))
+    );
+    let json = host.run(&["server", "show", "2", "--json"]).json();
+    assert_eq!(
+        (&json["responding"], &json["players"]),
+        (&json!("no"), &json!(null))
+    );
+}
+
+#[test]
+fn the_peak_of_yesterday_is_told_with_the_history() {
+    let host = Host::with_users();
+    let create = [
+        "server",
+        "create",
+        "Friday",
+        "--user",
+        "anna",
+        "--blueprint",
+    ];
+    host.run(&[&create[..], &["plain"]].concat()).done();
+    let history = host.run(&["server", "history", "Friday"]);
+    assert!(!history.err.contains("yesterday"), "{history:?}");
+
+    let (begin, _) = clock::day_before(clock::now_ms()).unwrap();
+    host.sql(&format!(
+        "INSERT INTO samples_10min (server_id, at, restarts, players) VALUES (1, {begin}, 0, 7)"
+    ));
+    let history = host.run(&["server", "history", "Friday"]);
+    assert!(
+        history.err.contains("server 1: peak 7 players yesterday"),
+        "{history:?}"
+    );
+    let shown = host.run(&["server", "show", "Friday"]).done();
+    assert!(shown.contains("peak 7 players yesterday"), "{shown}");
+}
+
+#[test]
+fn a_server_is_restarted_for_silence_only_where_that_is_set() {
+    let host = Host::with_users();
+    let create = [
+        "server",
+        "create",
+        "Friday",
+        "--user",
+        "anna",
+        "--blueprint",
+    ];
+    host.run(&[&create[..], &["plain"]].concat()).done();
+    let set = |value| host.run(&["server", "set", "Friday", "--restart-unresponsive", value]);
+    let is_set = || {
+        let json = host.run(&["server", "show", "Friday", "--json"]).json();
+        json["restart_unresponsive"] == json!(true)
+    };
+
+    assert!(!is_set());
+    assert!(set("yes").done().contains("is restarted"));
+    assert!(is_set() && set("yes").done().contains("is restarted"));
+    set("perhaps").refused(2, &["yes", "no"]);
+    assert!(is_set());
+    assert!(set("no").done().contains("is not restarted") && !is_set());
+
+    let history = host.run(&["server", "history", "Friday", "--json"]).json();
+    let events = history.as_array().unwrap().iter();
+    let set = events.filter(|event| event["kind"] == "server.set");
+    assert_eq!(set.count(), 2, "once for each change");
+
+    host.run(&["server", "set", "Nobody", "--restart-unresponsive", "yes"])
+        .refused(3, &["no server is named 'Nobody'"]);
+    host.run(&["server", "set", "Friday"])
+        .refused(2, &["--restart-unresponsive"]);
 }
 
 #[test]

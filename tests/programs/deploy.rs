@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use left4me::base::clock::now_ms;
 use left4me::base::names::ServerId;
 use left4me::db::Db;
+use left4me::db::game::NamedGame;
 use left4me::db::metrics::{self, CrashedServer, DriftedServer};
 use left4me::domain::drift::Drift;
+use left4me::domain::game::{Figures, Game};
 use left4me::web::metrics::Metrics;
 use serde_json::Value;
 
@@ -74,6 +76,19 @@ fn scrape() -> String {
         id: ServerId(7),
         name: "Friday \"night\"".to_owned(),
         count: 3,
+    }];
+
+    let figures = Figures {
+        players: 3,
+        bots: 1,
+        max_players: 8,
+        map: "c1m1_hotel".to_owned(),
+        response_ms: 12,
+    };
+    tables.games = vec![NamedGame {
+        id: ServerId(7),
+        name: "Friday \"night\"".to_owned(),
+        game: Game::after(None, Some(figures), 1_800_000_050_000),
     }];
 
     let own = Metrics::new(1_800_000_000_000).unwrap();

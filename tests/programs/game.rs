@@ -183,7 +183,7 @@ fn players_are_listed_by_name_and_with_ids() {
     assert_eq!(document["info"]["map"], "c1m1_hotel");
     assert_eq!(
         document["players"][0],
-        json!({"name": "Bad Guy", "score": 3, "seconds": 62})
+        json!({"name": "Bad Guy", "score": 5, "seconds": 61})
     );
 
     let out = game.run(&["players", "S1", "--ids"]).done();

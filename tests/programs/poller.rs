@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use left4me::db::Db;
 
+use crate::support::console::{FakeConsole, look, silence};
 use crate::support::{LEFT4ME, POLLER, Root};
 
 /// Servers 1 to 4, all seen running at 5: 1 and 4 without a job, 2 with a queued one, 3 with one
@@ -38,6 +39,7 @@ fn poll(root: &Root, bus: &str) -> Output {
         .envs(root.envs())
         .env("LEFT4ME_WORKER_SOCKET", root.join("worker.sock"))
         .env("LEFT4ME_HELPER_SOCKET", root.join("helper.sock"))
+        .env("LEFT4ME_CONSOLE_SOCKET", root.join("console.sock"))
         .env("DBUS_SYSTEM_BUS_ADDRESS", bus)
         .output()
         .unwrap()
@@ -169,6 +171,57 @@ fn jobs_without_a_worker_are_reported_and_a_paused_queue_is_not_woken() {
     assert!(
         worker.recv(&mut [0; 8]).is_err(),
         "no poke while the queue is paused"
+    );
+}
+
+/// Whether each game responds, its players and its map.
+fn games(db: &Db) -> Vec<(Option<String>, Option<u32>, Option<String>)> {
+    let servers = left4me::db::servers::all(db.connection()).unwrap();
+    let game = |server: left4me::db::servers::Server| {
+        let responding = server.responding.map(|responding| responding.to_string());
+        (responding, server.players, server.map)
+    };
+    servers.into_iter().map(game).collect()
+}
+
+/// Without systemd only the servers with jobs are still known to run: S2, which a job waits for,
+/// and S3.
+#[test]
+fn games_are_asked_who_plays_also_while_jobs_wait_for_their_servers() {
+    let (root, db) = host();
+    let _worker = UnixDatagram::bind(root.join("worker.sock")).unwrap();
+    let poll = || poll(&root, "unix:path=/nonexistent/bus");
+    let nobody = || (None, None, None);
+    let asked = |state: &str, players: Option<u32>| {
+        let map = players.map(|_| "c1m1_hotel".to_owned());
+        (Some(state.to_owned()), players, map)
+    };
+
+    let console = FakeConsole::start(&root.join("console.sock"), |request| {
+        (request.server.as_str() == "2").then(|| look(&["Anna", "<b>\u{202e}"]))
+    });
+    poll();
+    let two = asked("yes", Some(2));
+    assert_eq!(
+        games(&db),
+        [nobody(), two.clone(), asked("not-yet", None), nobody()]
+    );
+    let mut ports: Vec<u16> = console.requests().iter().map(|one| one.port).collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [27002, 27003], "those that run");
+    drop(console);
+
+    // Without left4me-console what was known stays, and the poll says nothing about it.
+    let output = poll();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert_eq!(games(&db)[1], two);
+
+    let _console = FakeConsole::start(&root.join("console.sock"), |_| Some(silence()));
+    poll();
+    assert_eq!(
+        games(&db)[1..3],
+        [asked("no", None), asked("not-yet", None)]
     );
 }
 

@@ -8,12 +8,14 @@ use left4me::base::names::{JobId, ServerId, TaskId, UserId};
 use left4me::cancel::{self, CancelRequest};
 use left4me::db::activity::{self, ActivityFilter};
 use left4me::db::events::NewEvent;
+use left4me::db::game::{self, PlayerRow};
 use left4me::db::samples::{self, Sample};
 use left4me::db::{
     Db, access, cancellations, change_feed, deliveries, events, job_rows, jobs, lists, logs,
     metrics, monitor, observations, overview, poll, retention, runners, sessions, tasks,
 };
 use left4me::domain::alert::pace;
+use left4me::domain::game::{Figures, Game};
 use left4me::domain::job::JobState;
 use left4me::domain::operation::Operation;
 use left4me::domain::retention::{DAY, Limits, Retention};
@@ -261,6 +263,8 @@ fn page_operations() -> Operations {
             let found = events::of_server(db, ServerId(3), 10).unwrap();
             assert_eq!(found.len(), 10);
             samples::since(db, ServerId(3), NOW - DAY, NOW).unwrap();
+            samples::peak(db, ServerId(3), NOW - 2 * DAY, NOW - DAY).unwrap();
+            game::players(db, ServerId(3)).unwrap();
         }),
         ("the activity log", |db, _| {
             let filter = ActivityFilter {
@@ -376,9 +380,12 @@ fn write_poll(db: &mut Db, now: i64) {
                     at: now,
                     memory_bytes: Some(1 << 30),
                     cpu_ns: Some(now),
-                    restarts: 0,
+                    players: Some(4),
+                    response_ms: Some(12),
+                    ..Sample::default()
                 };
                 samples::add(tx, watched.id, &sample)?;
+                write_game(tx, watched.id, now)?;
             }
         }
 
@@ -386,6 +393,28 @@ fn write_poll(db: &mut Db, now: i64) {
         poll::finished(tx, now, None)
     })
     .unwrap();
+}
+
+/// Records that four people play on the server.
+fn write_game(tx: &Connection, server: ServerId, now: i64) -> left4me::base::Result<()> {
+    let figures = Figures {
+        players: 4,
+        bots: 0,
+        max_players: 8,
+        map: "c1m1_hotel".to_owned(),
+        response_ms: 12,
+    };
+    let players: Vec<PlayerRow> = (0..4)
+        .map(|number| PlayerRow {
+            name: format!("player {number}"),
+            score: number,
+            seconds: (now / 1000 % 1000) as u32,
+        })
+        .collect();
+
+    let before = game::get(tx, server)?;
+    let after = Game::after(before.as_ref(), Some(figures), now);
+    game::record(tx, server, before.as_ref(), &after, &players)
 }
 
 /// The pages that each operation reads beside this many ended jobs.

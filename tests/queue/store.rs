@@ -78,6 +78,7 @@ fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
             name: "x",
             user: None,
             key: None,
+            reason: "",
         };
 
         let request = JobRequest {

@@ -1,5 +1,6 @@
 //! The pages of a player over HTTP: the real left4me-web on a real database.
 
+use left4me::base::clock;
 use left4me::base::names::{JobId, ServerId};
 use left4me::db::{blueprints, jobs, logs, request_keys, servers, tokens, users};
 use left4me::domain::job::JobState;
@@ -145,6 +146,97 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
     });
 
     assert_eq!(kept.unwrap(), Some(JobId(id(&job))));
+}
+
+/// What the poller records: who plays on server 1.
+const PLAYERS: &str = "UPDATE servers SET actual_state = 'running', version = version + 1;
+    INSERT OR REPLACE INTO server_game (server_id, responding, players, bots, max_players, map,
+        response_ms, answered_at, asked_at)
+    SELECT 1, 'yes', 2, 1, 8, '<i>c1m1_hotel', 12, unixepoch() * 1000, unixepoch() * 1000;
+    INSERT INTO server_players VALUES (1, 0, '', 0, 1), (1, 1, 'شريف <b> | &amp;', 3, 90),
+        (1, 2, '\\u{202e}# 1 \"Anna\"', 40, 4000);
+    INSERT INTO samples (server_id, at, restarts, players) SELECT 1, unixepoch() * 1000, 0, 2;";
+
+#[test]
+fn pages_say_who_plays_and_a_name_stays_text() {
+    let host = host();
+    let web = Web::start(&host, &[]);
+    let mut anna = web.signed_in("anna");
+    let path = server(&mut anna, "Friday");
+    let page = anna.get(&path).page();
+    assert!(
+        !page.has("#players table") && page.text("#players dd").contains('–'),
+        "it does not run"
+    );
+
+    let db = host.db();
+    db.connection().execute_batch(PLAYERS).unwrap();
+    let (begin, _) = clock::day_before(clock::now_ms()).unwrap();
+    let sql = "INSERT INTO samples_10min (server_id, at, restarts, players) VALUES (1, ?1, 0, 7)";
+    db.connection().execute(sql, [begin]).unwrap();
+    let dashboard = anna.get("/").page();
+    let cell = dashboard.text("[data-label=\"Players\"]");
+    assert_eq!(cell, "2/8 1 bot<i>c1m1_hotel");
+    assert!(!dashboard.has("[data-label=\"Players\"] i"));
+
+    // The highest score first; each name is isolated from the text around it.
+    let page = anna.get(&path).page();
+    assert_eq!(
+        page.texts("#players tbody th"),
+        ["\\u{202e}# 1 \"Anna\"", "شريف <b> | &amp;", "connecting"]
+    );
+    assert_eq!(page.texts("#players tbody th bdi").len(), 2);
+    assert_eq!(page.texts("#players tbody td.number")[0], "40");
+    let facts = page.text("#players dl");
+    assert!(
+        facts.contains("2/8 1 bot")
+            && facts.contains("<i>c1m1_hotel")
+            && facts.contains("within 12 ms")
+            && facts.contains("peak 7 players yesterday"),
+        "{facts}"
+    );
+    let graphs = page.texts("#graphs figcaption");
+    assert!(graphs[0].contains("Players, last 24 hours 2"), "{graphs:?}");
+
+    // No answer is not an empty server.
+    db.connection()
+        .execute_batch(
+            "UPDATE server_game SET responding = 'no', players = NULL, bots = NULL,
+             max_players = NULL, map = NULL, response_ms = NULL, unanswered = 1;
+             DELETE FROM server_players",
+        )
+        .unwrap();
+    let cell = anna.get("/").page().text("[data-label=\"Players\"]");
+    assert_eq!(cell, "no answer");
+    let page = anna.get(&path).page();
+    assert!(page.text("#players dl").contains("no answer") && !page.has("#players table"));
+}
+
+#[test]
+fn a_restart_for_silence_is_the_owners_choice() {
+    let host = host();
+    let web = Web::start(&host, &[]);
+    let (mut anna, mut berta) = (web.signed_in("anna"), web.signed_in("berta"));
+    let path = server(&mut anna, "Friday");
+    let action = format!("{path}/unresponsive");
+    let is_set = || {
+        let server = servers::get(host.db().connection(), ServerId(1)).unwrap();
+        server.unwrap().restart_unresponsive
+    };
+
+    let value = anna.get(&path).page().form_field(&action, "restart");
+    assert_eq!(value, "yes");
+    assert_eq!(berta.post(&action, &[("restart", &value)]).status, 404);
+    assert!(!is_set());
+    assert_eq!(anna.post(&action, &[("restart", &value)]).status, 303);
+    assert!(is_set());
+
+    let value = anna.get(&path).page().form_field(&action, "restart");
+    assert_eq!(value, "no");
+    assert_ne!(anna.post(&action, &[("restart", "perhaps")]).status, 303);
+    assert!(is_set());
+    assert_eq!(anna.post(&action, &[("restart", &value)]).status, 303);
+    assert!(!is_set());
 }
 
 #[test]

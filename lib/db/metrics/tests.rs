@@ -119,7 +119,11 @@ fn what_happened_before_the_sums_were_kept_is_in_them() {
     old.execute_batch(include_str!("../migrations/0005-metrics.sql"))
         .unwrap();
     // What the snapshot reads besides.
-    old.execute_batch(include_str!("../migrations/0013-alerts.sql"))
+    old.execute_batch(include_str!("../migrations/0012-alerts.sql"))
+        .unwrap();
+
+    // A table that a scrape reads too.
+    old.execute_batch(include_str!("../migrations/0011-players.sql"))
         .unwrap();
 
     let new = crate::db::with_servers(0);

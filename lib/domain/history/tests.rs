@@ -457,3 +457,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_peak_is_told_if_it_is_known() {
+    let words = [None, Some(0), Some(1), Some(7)].map(peak);
+    let words = words.each_ref().map(|words| words.as_deref());
+    assert_eq!(
+        words,
+        [
+            None,
+            Some("nobody played yesterday"),
+            Some("peak 1 player yesterday"),
+            Some("peak 7 players yesterday")
+        ]
+    );
+}

@@ -7,6 +7,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::base::names::ServerId;
 use crate::domain::cancellation::{Progress, Step, StepState};
 use crate::domain::drift::Drift;
+use crate::domain::game::Responding;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::outcome::{Outcome, ServerOutcome};
@@ -42,6 +43,7 @@ schemas! {
     DesiredState: "The state that an admin requested.",
     ActualState: "The state that systemd reported last.",
     Drift: "How a server's actual state differs from its desired state.",
+    Responding: "Whether a running game answers; `not-yet`: it has not since its start.",
     Outcome: "A job's outcome for one server.",
 }
 

@@ -69,6 +69,19 @@ pub fn memory(samples: &[Sample]) -> Vec<Point> {
         .collect()
 }
 
+/// How many people played, by the samples at which the game answered.
+pub fn players(samples: &[Sample]) -> Vec<Point> {
+    let known = samples
+        .iter()
+        .filter_map(|sample| Some((sample.at, sample.players?)));
+    known
+        .map(|(at, players)| Point {
+            at,
+            value: players.into(),
+        })
+        .collect()
+}
+
 /// CPU use between two samples, in percent of one CPU. The counter starts at 0 when the unit
 /// starts; such a pair is skipped.
 pub fn cpu(samples: &[Sample]) -> Vec<Point> {
@@ -98,6 +111,11 @@ pub fn format_percent(value: f64) -> String {
     } else {
         format!("{value:.0} %")
     }
+}
+
+/// Whole people; the mean of a column may be a fraction.
+pub fn format_count(value: f64) -> String {
+    format!("{value:.0}")
 }
 
 /// Draws the graph; none without a point in its time range.
@@ -313,7 +331,8 @@ mod tests {
             at,
             memory_bytes: Some(-1),
             cpu_ns,
-            restarts: 0,
+            players: cpu_ns.map(|_| 3),
+            ..Sample::default()
         };
 
         let samples = [
@@ -340,6 +359,8 @@ mod tests {
             ]
         );
 
+        assert_eq!(players(&samples).len(), 6, "one without an answer");
+        assert!(players(&samples).iter().all(|point| point.value == 3.0));
         assert!(memory(&samples).iter().all(|point| point.value == 0.0));
     }
 

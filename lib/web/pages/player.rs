@@ -24,6 +24,11 @@ pub(super) fn routes(table: Table) -> Table {
             server_acts::initialize,
         )
         .post(Access::User, "/servers/{id}/blueprint", server_acts::assign)
+        .post(
+            Access::User,
+            "/servers/{id}/unresponsive",
+            server_acts::set_restart,
+        )
         .post(Access::User, "/servers/{id}/remove", server_acts::remove);
 
     table

@@ -241,6 +241,11 @@ mod tests {
             (Drift::Disabled, DesiredState::Running, ActualState::Running),
             (Drift::Crashing, DesiredState::Running, ActualState::Running),
             (
+                Drift::Unresponsive,
+                DesiredState::Running,
+                ActualState::Running,
+            ),
+            (
                 Drift::Crashing,
                 DesiredState::Running,
                 ActualState::Starting,

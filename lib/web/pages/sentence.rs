@@ -58,6 +58,11 @@ const SENTENCES: &[(&str, &str)] = &[
     ("server.stopped", "{server} stopped, by {by}{: detail}"),
     ("server.failed", "{server} failed, by {by}{: detail}"),
     ("server.drifted", "{server} needs attention{: detail}"),
+    ("server.unresponsive", "{server} needs attention{: detail}"),
+    (
+        "server.set",
+        "{who} changed a setting of {server}: it {detail}",
+    ),
     (
         "server.drift_ended",
         "{server} no longer needs attention, by {by}{: detail}",

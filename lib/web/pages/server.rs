@@ -19,10 +19,12 @@ use crate::base::names::ServerId;
 use crate::base::{Result, secret};
 use crate::db::blueprints::{self, Blueprint};
 use crate::db::events::{self, ServerEvent};
+use crate::db::game::{self, PlayerRow};
 use crate::db::lists::Part;
 use crate::db::samples::{self, DAY, MONTH, Sample};
 use crate::db::servers::{self, Server};
 use crate::db::{access, job_rows, jobs};
+use crate::domain::history;
 use crate::domain::server::ActualState;
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
@@ -45,6 +47,9 @@ struct ServerPage {
     power: Power,
     host: String,
     graphs: Vec<Graph>,
+    players: Vec<PlayerLine>,
+    /// How many played yesterday.
+    peak: Option<String>,
     events: Vec<EventRow>,
     jobs: Vec<JobLine>,
     /// How many it has, if that is more than the page shows.
@@ -56,6 +61,27 @@ struct ServerPage {
     refused: Option<String>,
     /// Why players do not find it.
     notices: Vec<String>,
+}
+
+/// A player, as the page tells it.
+struct PlayerLine {
+    name: String,
+    score: i32,
+    /// Since when the player is connected, unix ms.
+    since: i64,
+}
+
+impl PlayerLine {
+    /// The players of an answer at `answered_at`, those with the highest score first.
+    fn all(mut players: Vec<PlayerRow>, answered_at: i64) -> Vec<Self> {
+        players.sort_by_key(|player| std::cmp::Reverse(player.score));
+        let line = |player: PlayerRow| Self {
+            name: player.name,
+            score: player.score,
+            since: answered_at - i64::from(player.seconds) * 1000,
+        };
+        players.into_iter().map(line).collect()
+    }
 }
 
 /// An event, as the page tells it.
@@ -72,6 +98,8 @@ struct Loaded {
     has_files: bool,
     day: Vec<Sample>,
     month: Vec<Sample>,
+    players: Vec<PlayerRow>,
+    peak: Option<u32>,
     events: Vec<EventRow>,
     jobs: Vec<job_rows::JobRow>,
     total: i64,
@@ -119,6 +147,8 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
         has_files: servers::may_have_files(db, id)?,
         day: samples::since(db, id, now - DAY, now)?,
         month: samples::since(db, id, now - MONTH, now)?,
+        players: game::players(db, id)?,
+        peak: samples::peak_yesterday(db, id, now)?,
         blueprints: blueprints::of_user(db, server.user_id)?,
         refused: blueprints::refusals(db, server.blueprint_id)?
             .into_iter()
@@ -173,6 +203,8 @@ pub async fn show(
     page(&ServerPage {
         frame: Frame::of(viewer, loaded.server.name.clone()).within("servers"),
         graphs: graphs(&loaded.day, &loaded.month, now),
+        players: PlayerLine::all(loaded.players, loaded.server.answered_at.unwrap_or(now)),
+        peak: history::peak(loaded.peak),
         host: app.origins.game_host(&headers),
         up_since: loaded.server.actual_since.filter(|_| up),
         jobs: JobLine::all(loaded.jobs, now),
@@ -199,6 +231,26 @@ fn graphs(day: &[Sample], month: &[Sample], now: i64) -> Vec<Graph> {
 
     let mib = 64.0 * 1024.0 * 1024.0;
     let all = [
+        (
+            frame(
+                "Players, last 24 hours",
+                now - DAY,
+                "24 h ago",
+                4.0,
+                graph::format_count,
+            ),
+            graph::players(day),
+        ),
+        (
+            frame(
+                "Players, last 30 days",
+                now - MONTH,
+                "30 d ago",
+                4.0,
+                graph::format_count,
+            ),
+            graph::players(month),
+        ),
         (
             frame(
                 "Memory, last 24 hours",

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use super::extract::{FormFields, PathId};
 use crate::base::names::{BlueprintId, RequestKey, ServerId, ServerRef};
 use crate::base::{Error, clock};
-use crate::db::{blueprints, servers};
+use crate::db::{blueprints, game, servers};
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{JobRequest, Targets, enqueue};
 use crate::web::failure::Failure;
@@ -96,6 +96,26 @@ pub async fn assign(
 
     assigned.await?;
 
+    Ok(Redirect::to(&format!("/servers/{server}")).into_response())
+}
+
+/// Sets whether the server is restarted when its game no longer answers.
+pub async fn set_restart(
+    SignedIn { app, viewer }: SignedIn,
+    PathId(server): PathId<ServerId>,
+    FormFields(form): FormFields,
+) -> Result<Response, Failure> {
+    let changed = app.store.write(move |tx| {
+        viewer.server(tx, server)?;
+        let on = match form.raw("restart") {
+            "yes" => true,
+            "no" => false,
+            _ => return Err(Error::usage("restart is yes or no")),
+        };
+
+        game::set_restart(tx, clock::now_ms(), &viewer.actor(), server, on)
+    });
+    changed.await?;
     Ok(Redirect::to(&format!("/servers/{server}")).into_response())
 }
 

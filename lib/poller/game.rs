@@ -1,0 +1,188 @@
+//! Asks all running games who plays, through left4me-console, and records the answers and the
+//! samples in one transaction. It runs after the states are recorded, which never wait for a game.
+//!
+//! A game that does not answer costs the others nothing. If left4me-console itself does not answer,
+//! nothing is known about any game, and what was known stays.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::base::names::{InstanceName, ServerId};
+use crate::base::{Result, clock};
+use crate::db::game::{self, Askable, PlayerRow};
+use crate::db::samples::{self, Sample};
+use crate::db::{Db, servers};
+use crate::domain::game::{Figures, Game};
+use crate::queue::observe::{self, Cause, StateReport};
+use crate::wire::console::{
+    ConsoleRequest, ConsoleResult, ConsoleVerb, Failure, GameInfo, Player, ask_many,
+};
+
+/// How long one poll waits for all answers. Another poll that was requested meanwhile waits too.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most players of a server that are recorded.
+const MOST_PLAYERS: usize = 128;
+
+/// What became of a question.
+enum Answer {
+    Answered(Figures, Vec<PlayerRow>),
+    /// The game did not answer.
+    Silent,
+    /// Nothing is known: left4me-console did not ask, or is not there.
+    NotAsked,
+}
+
+/// Asks all running games and records what they answer, with the samples of this poll. Returns the
+/// servers that have been silent for so long that only a map load could explain it.
+pub(super) fn look(
+    db: &mut Db,
+    console: &Path,
+    samples: Vec<(ServerId, Sample)>,
+) -> Result<Vec<ServerId>> {
+    let asked = game::askable(db.connection())?;
+    let at = clock::now_ms();
+    let mut answers = ask(console, &asked);
+
+    let (silent, reports) = db.write(|tx| {
+        let (mut silent, mut reports, mut seen) = (Vec::new(), Vec::new(), HashMap::new());
+        for one in &asked {
+            let answer = answers.remove(&one.id).unwrap_or(Answer::NotAsked);
+            let Some(game) = record(tx, one, answer, at, &mut reports)? else {
+                continue;
+            };
+            if game.is_silent() {
+                silent.push(one.id);
+            }
+            seen.insert(one.id, game.figures);
+        }
+
+        for (server, mut sample) in samples {
+            let figures = seen.remove(&server).flatten();
+            sample.players = figures.as_ref().map(|figures| figures.players);
+            sample.response_ms = figures.as_ref().map(|figures| figures.response_ms);
+            add_sample(tx, server, &sample)?;
+        }
+
+        Ok((silent, reports))
+    })?;
+
+    reports.iter().for_each(StateReport::log);
+    Ok(silent)
+}
+
+/// Records one answer. Returns what is known now; none if nothing was recorded.
+fn record(
+    tx: &Connection,
+    asked: &Askable,
+    answer: Answer,
+    at: i64,
+    reports: &mut Vec<StateReport>,
+) -> Result<Option<Game>> {
+    let (figures, players) = match answer {
+        Answer::Answered(figures, players) => (Some(figures), players),
+        Answer::Silent => (None, Vec::new()),
+        Answer::NotAsked => return Ok(None),
+    };
+
+    // The answer, or the silence, may be that of a run which has ended meanwhile.
+    let Some(known) = game::known(tx, asked)?.filter(|known| known.is_same_run) else {
+        return Ok(None);
+    };
+
+    let before = known.game.as_ref();
+    let now = Game::after(before, figures, at);
+    game::record(tx, asked.id, before, &now, &players)?;
+    if known.is_unresponsive && now.unanswered == 0 {
+        reports.extend(observe::judge_server(tx, asked.id, &Cause::Outside, at)?);
+    }
+
+    Ok(Some(now))
+}
+
+/// A server that was removed meanwhile gets no sample.
+fn add_sample(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
+    match servers::has(tx, server)? {
+        true => samples::add(tx, server, sample),
+        false => Ok(()),
+    }
+}
+
+/// Asks these games side by side.
+fn ask(console: &Path, servers: &[Askable]) -> HashMap<ServerId, Answer> {
+    let requests: Vec<ConsoleRequest> = (0..)
+        .zip(servers)
+        .map(|(id, server)| ConsoleRequest {
+            id,
+            server: InstanceName::from(server.id),
+            port: server.port,
+            verb: ConsoleVerb::Look,
+        })
+        .collect();
+
+    let mut answers = HashMap::new();
+    let asked = ask_many(console, &requests, PATIENCE, |answer| {
+        let place = usize::try_from(answer.id).ok();
+        if let Some(server) = place.and_then(|place| servers.get(place)) {
+            answers.insert(server.id, read(answer.result));
+        }
+    });
+
+    match asked {
+        // It was asked and has had its time.
+        Ok(()) => {
+            for server in servers {
+                answers.entry(server.id).or_insert(Answer::Silent);
+            }
+        }
+        Err(error) => tracing::debug!("games cannot be asked who plays: {error}"),
+    }
+
+    answers
+}
+
+fn read(result: ConsoleResult) -> Answer {
+    match result {
+        ConsoleResult::Look { info, players } => Answer::Answered(
+            figures(info),
+            players.into_iter().take(MOST_PLAYERS).map(player).collect(),
+        ),
+        ConsoleResult::Failed { kind, .. } => match kind {
+            Failure::NoAnswer | Failure::NotListening | Failure::BadAnswer | Failure::TimedOut => {
+                Answer::Silent
+            }
+            // The fault is not the game's.
+            Failure::WrongPassword
+            | Failure::Banned
+            | Failure::NoPassword
+            | Failure::Refused
+            | Failure::Busy => Answer::NotAsked,
+        },
+        // An answer to another question.
+        _ => Answer::NotAsked,
+    }
+}
+
+fn figures(info: GameInfo) -> Figures {
+    Figures {
+        players: info.players.into(),
+        bots: info.bots.into(),
+        max_players: info.max_players.into(),
+        map: info.map,
+        response_ms: info.response_ms,
+    }
+}
+
+fn player(player: Player) -> PlayerRow {
+    PlayerRow {
+        name: player.name,
+        score: player.score,
+        seconds: player.seconds,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;
