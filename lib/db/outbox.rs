@@ -179,6 +179,15 @@ mod tests {
             told(&db, "server.drift_ended", Some(1), None),
             ["all crash", "drift drift"]
         );
+        listen(&db, "silence", &[AlertClass::Unresponsive], &[]);
+        db.execute_batch("UPDATE servers SET drift = 'unresponsive' WHERE id = 1")
+            .unwrap();
+        for kind in ["server.unresponsive", "server.drift_ended"] {
+            assert_eq!(
+                told(&db, kind, Some(1), None),
+                ["all unresponsive", "silence unresponsive"]
+            );
+        }
         assert_eq!(
             told(&db, "server.drifted", None, None),
             ["all drift", "drift drift"],

@@ -81,7 +81,7 @@ pub enum Candidate {
 pub fn candidate(kind: &str) -> Option<Candidate> {
     match kind {
         "server.crashed" | "server.failed" => Some(Candidate::Of(AlertClass::Crash)),
-        "server.drifted" | "server.drift_ended" => Some(Candidate::Drift),
+        "server.drifted" | "server.unresponsive" | "server.drift_ended" => Some(Candidate::Drift),
         "job.failed" => Some(Candidate::Job { failed: true }),
         "job.succeeded" => Some(Candidate::Job { failed: false }),
         "disk.low" | "disk.ok" => Some(Candidate::Of(AlertClass::Disk)),
