@@ -75,7 +75,7 @@ impl Happening {
         match self.kind.as_str() {
             "server.crashed" => format!("{server} crashed"),
             "server.failed" => format!("{server} failed"),
-            "server.drifted" => format!("{server} needs attention"),
+            "server.drifted" | "server.unresponsive" => format!("{server} needs attention"),
             "server.drift_ended" => format!("{server} no longer needs attention"),
             "job.failed" => {
                 let (what, id) = job();
