@@ -43,7 +43,7 @@
 //!
 //! # Control files
 //!
-//! Files that appear in `left4dead2/` make it misbehave, or somebody play (looked at every 100 ms;
+//! Files that appear in `left4dead2/` make it misbehave, or somebody play (looked for within 100 ms;
 //! those marked * are removed when obeyed, so that each works once: write another name and rename,
 //! and wait until the last one is gone):
 //!
