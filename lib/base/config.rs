@@ -87,6 +87,15 @@ pub struct CommandSockets {
     pub runner_socket: PathBuf,
 }
 
+/// The socket of the program that talks to running games.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ConsoleSocket {
+    /// Socket of left4me-console, which talks to running games
+    #[arg(long, global = true, env = "LEFT4ME_CONSOLE_SOCKET", value_name = "LEFT4ME_CONSOLE_SOCKET", value_parser = absolute,
+          default_value = "/run/left4me/console.sock", hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub console_socket: PathBuf,
+}
+
 /// The log level.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Logging {

@@ -347,7 +347,7 @@ fn service(path: &Path) -> String {
     format!("left4me-{stem}")
 }
 
-fn refused(path: &Path, error: &io::Error) -> Error {
+pub(super) fn refused(path: &Path, error: &io::Error) -> Error {
     let (shown, unit) = (path.display(), service(path));
     match error.kind() {
         io::ErrorKind::PermissionDenied => Error::not_permitted(format!(

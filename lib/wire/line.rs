@@ -217,6 +217,11 @@ impl Batch {
         self.bytes.push(b'\n');
     }
 
+    /// Adds a complete line, with its line break.
+    pub fn bytes(&mut self, line: &[u8]) {
+        self.bytes.extend_from_slice(line);
+    }
+
     /// How many bytes wait.
     pub fn waiting(&self) -> usize {
         self.bytes.len() - self.sent

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod client;
+pub mod console;
 pub mod line;
 pub mod session;
 

@@ -5,8 +5,8 @@ use clap::builder::Resettable;
 use clap::{Arg, Args, Command};
 
 use super::{
-    CleanRetry, CommandSockets, Grace, Logging, Paths, PollSeconds, Ports, RetentionSettings,
-    SteamSettings, Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
+    CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging, Paths, PollSeconds, Ports,
+    RetentionSettings, SteamSettings, Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
 };
 
 pub struct KnownSetting {
@@ -22,6 +22,9 @@ pub fn settings() -> Vec<KnownSetting> {
         of::<Paths>(every),
         of::<WorkerSocket>("left4me, left4me-job, left4me-worker, left4me-poller and left4me-web"),
         of::<CommandSockets>("left4me, left4me-worker, left4me-poller and left4me-web"),
+        of::<ConsoleSocket>(
+            "left4me, left4me-job, left4me-worker, left4me-poller, left4me-web and left4me-console",
+        ),
         of::<Logging>(every),
         of::<Grace>("left4me-worker, left4me-helper and left4me-runner"),
         of::<CleanRetry>("left4me-worker"),
