@@ -3,6 +3,7 @@
 
 pub mod blueprint;
 pub mod cancellation;
+pub mod condition;
 pub mod console;
 pub mod drift;
 pub mod env_file;
