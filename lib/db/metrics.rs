@@ -161,9 +161,10 @@ fn bounds(connection: &Connection) -> Result<Vec<i64>> {
     query(connection, sql, [], |row| row.get(0))
 }
 
-/// When the oldest queued job was accepted.
+/// When the oldest queued job was accepted, of those that do not wait for a condition.
 fn oldest_queued(connection: &Connection) -> Result<Option<i64>> {
-    let sql = "SELECT created_at FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1";
+    let sql = "SELECT created_at FROM jobs WHERE state = 'queued' AND on_hold = 0
+               ORDER BY id LIMIT 1";
     first(connection, sql, [], |row| row.get(0))
 }
 

@@ -22,6 +22,8 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0008-crashes.sql"),
     include_str!("migrations/0009-records.sql"),
     include_str!("migrations/0010-retention.sql"),
+    include_str!("migrations/0011-players.sql"),
+    include_str!("migrations/0012-conditions.sql"),
 ];
 
 /// The step after whose SQL the blueprints' launch arguments are converted.

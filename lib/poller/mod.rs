@@ -12,9 +12,9 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser};
 
 use crate::base::config::{CommandSockets, Logging, Paths, WorkerSocket, parse};
-use crate::base::{Error, Result, journal, lock, notify, undumpable, users};
+use crate::base::{Error, Result, clock, journal, lock, notify, undumpable, users};
 use crate::db::{Db, candidates, jobs, queue};
-use crate::queue::wake;
+use crate::queue::{conditions, wake};
 use read::{PreviousRows, SystemdAnswer};
 
 /// Another poller that takes longer than this hangs.
@@ -103,11 +103,15 @@ fn poll(cli: &PollerCli) -> Result<()> {
     }
 }
 
-/// Wakes or starts the worker if jobs wait, or if a worker that died left some.
+/// Wakes or starts the worker if jobs wait that it can do something about, or if a worker that died
+/// left some.
 fn wake_worker(db: &Db, cli: &PollerCli) -> Result<()> {
     let connection = db.connection();
-    let waiting = jobs::any_queued(connection)? && queue::pause(connection)?.is_none();
-    if !waiting && candidates::active(connection)?.is_empty() {
+    let waiting = jobs::any_ready(connection)? && queue::pause(connection)?.is_none();
+    if !waiting
+        && !conditions::needs_worker(connection, clock::now_ms())?
+        && candidates::active(connection)?.is_empty()
+    {
         return Ok(());
     }
 

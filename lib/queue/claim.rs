@@ -5,6 +5,9 @@
 //! example, a hundred thousand jobs of one busy server come first), the rest is read per server:
 //! only the first queued job of a server that is not taken can start, and an index finds it
 //! whatever comes before it.
+//!
+//! Jobs that wait for a condition are in neither. Those whose servers were just confirmed to be
+//! empty take the places that their ids give them.
 
 use rusqlite::Connection;
 
@@ -12,6 +15,7 @@ use crate::base::Result;
 use crate::base::names::{JobId, TaskId};
 use crate::db::{candidates, jobs, queue, servers};
 use crate::domain::schedule::{Candidate, Schedule};
+use crate::queue::conditions;
 
 /// How many queued jobs are read before the rest is read per server.
 const PAGE: u32 = 64;
@@ -30,22 +34,36 @@ pub fn claim(
         return Ok(Vec::new());
     }
 
-    let page = candidates::queued(tx, JobId(0), PAGE)?;
-    if page.is_empty() {
+    let mut page = candidates::queued(tx, JobId(0), PAGE)?;
+    let confirmed = candidates::confirmed(tx, now)?;
+    if page.is_empty() && confirmed.is_empty() {
         return Ok(Vec::new());
     }
 
-    // What a process that cannot be killed works on is taken too, although its job has ended.
-    let (active, held) = (candidates::active(tx)?, candidates::held(tx)?);
-    let abandoned = abandoned.iter().map(|(_, candidate)| candidate);
-    let mut schedule = Schedule::with_running(active.iter().chain(&held).chain(abandoned));
+    // Confirmed jobs behind the page are considered after it.
+    let is_full = page.len() == PAGE as usize;
+    let last = page.last().map_or(JobId(0), |job| job.id);
+    let (in_page, behind): (Vec<_>, Vec<_>) = confirmed
+        .into_iter()
+        .partition(|job| !is_full || job.id < last);
+    let waited: Vec<JobId> = in_page.iter().chain(&behind).map(|job| job.id).collect();
+    page.extend(in_page);
+    page.sort_unstable_by_key(|job| job.id);
+
+    let mut schedule = busy(tx, abandoned)?;
     let mut claimed = Vec::new();
     let mut claim_from = |schedule: &mut Schedule, queued: &[Candidate]| -> Result<usize> {
         for job in queued {
             if claimed.len() == free || schedule.is_closed() {
                 break;
             }
-            if schedule.consider(job) && jobs::claim(tx, job.id, worker, now)? {
+            if !schedule.consider(job) {
+                continue;
+            }
+            if waited.contains(&job.id) {
+                conditions::release(tx, job.id, "", now)?;
+            }
+            if jobs::claim(tx, job.id, worker, now)? {
                 claimed.push(job.id);
             }
         }
@@ -53,12 +71,27 @@ pub fn claim(
     };
 
     let count = claim_from(&mut schedule, &page)?;
-    let last = page.last().map_or(JobId(0), |job| job.id);
-    if page.len() == PAGE as usize && count < free && !schedule.is_closed() {
+    if is_full && count < free && !schedule.is_closed() {
         let mut open = servers::all_ids(tx)?;
         open.retain(|&id| !schedule.is_taken(id));
-        claim_from(&mut schedule, &candidates::queue_heads(tx, last, &open)?)?;
+        let mut heads = candidates::queue_heads(tx, last, &open)?;
+        heads.extend(behind);
+        heads.sort_unstable_by_key(|job| job.id);
+        claim_from(&mut schedule, &heads)?;
     }
 
     Ok(claimed)
+}
+
+/// The schedule before any queued job is considered. What a process that cannot be killed works on
+/// is taken too, although its job has ended.
+pub fn busy(connection: &Connection, abandoned: &[(TaskId, Candidate)]) -> Result<Schedule> {
+    let (active, held) = (
+        candidates::active(connection)?,
+        candidates::held(connection)?,
+    );
+    let abandoned = abandoned.iter().map(|(_, candidate)| candidate);
+    Ok(Schedule::with_running(
+        active.iter().chain(&held).chain(abandoned),
+    ))
 }

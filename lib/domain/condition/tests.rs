@@ -1,3 +1,5 @@
+//! What is refused, when times of day come, and who waits for whom.
+
 use super::hold::{Done, Doubt, Hold, Occupancy, ServerSeen, Verdict, void};
 use super::*;
 use crate::base::names::JobId;

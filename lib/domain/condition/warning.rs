@@ -59,7 +59,8 @@ impl Warnings {
     /// How many of the warnings cannot be said any more when a job is accepted `left` ms before its
     /// deadline.
     pub fn missed(&self, left: i64) -> usize {
-        self.before.iter().filter(|&&before| before > left).count()
+        let is_missed = |before: &&i64| !is_in_time(**before, left);
+        self.before.iter().filter(is_missed).count()
     }
 
     /// When the next warning is to be said, unix ms, if `said` of them are done.
@@ -76,12 +77,13 @@ impl Warnings {
             return None;
         }
 
-        // A little late is as good as in time: players need no odd seconds.
         let nominal = self.before[due - 1];
-        let is_in_time = nominal - left <= nominal / 10;
         Some(DueWarning {
             said: due,
-            left: if is_in_time { nominal } else { left },
+            left: match is_in_time(nominal, left) {
+                true => nominal,
+                false => left,
+            },
         })
     }
 
@@ -144,6 +146,12 @@ fn parse_text(text: &str) -> Result<String, BadName> {
         )));
     }
     Ok(said)
+}
+
+/// Whether a warning of so many ms before the deadline can be said `left` ms before it, with the
+/// time as it was asked for. A little late is as good as in time: players need no odd seconds.
+fn is_in_time(nominal: i64, left: i64) -> bool {
+    nominal - left <= nominal / 10
 }
 
 /// The text without what the game's console gives a meaning: quotes, `;`, line breaks and other

@@ -43,6 +43,8 @@ struct ServerPage {
     frame: Frame,
     server: Server,
     power: Power,
+    /// Whether a restart or stop can wait until nobody plays.
+    can_wait: bool,
     host: String,
     graphs: Vec<Graph>,
     events: Vec<EventRow>,
@@ -172,6 +174,7 @@ pub async fn show(
     let up = loaded.server.actual_state == ActualState::Running;
     page(&ServerPage {
         frame: Frame::of(viewer, loaded.server.name.clone()).within("servers"),
+        can_wait: up,
         graphs: graphs(&loaded.day, &loaded.month, now),
         host: app.origins.game_host(&headers),
         up_since: loaded.server.actual_since.filter(|_| up),
