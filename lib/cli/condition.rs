@@ -12,19 +12,18 @@ use crate::queue::enqueue::{JobRequest, players_of};
 
 /// Options of `enqueue` for jobs that wait.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Waiting")]
 pub struct ConditionArgs {
     /// Wait until nobody plays on any of the servers
-    #[arg(long)]
+    #[arg(long, help_heading = "Conditions")]
     when_empty: bool,
     /// Wait at most until this time of day, or for this duration
-    #[arg(long, value_name = "HH:MM|DURATION")]
+    #[arg(long, help_heading = "Conditions", value_name = "HH:MM|DURATION")]
     until: Option<Until>,
     /// What to do at that time when somebody still plays: go or give-up
-    #[arg(long, value_name = "go|give-up")]
+    #[arg(long, help_heading = "Conditions", value_name = "go|give-up")]
     then: Option<AtDeadline>,
     /// Tell players so long before that time, as in 10m,5m,1m,10s
-    #[arg(long, value_name = "TIMES[=TEXT]")]
+    #[arg(long, help_heading = "Conditions", value_name = "TIMES[=TEXT]")]
     warn: Option<Warnings>,
     /// Do not ask whether to go ahead when somebody plays
     #[arg(long, short)]

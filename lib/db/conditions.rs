@@ -1,6 +1,8 @@
 //! What jobs wait for. A queued job with `on_hold = 1` waits for its condition; it holds no slot and
 //! no server. `domain/condition` decides by the rows that this file reads.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
@@ -368,6 +370,28 @@ pub fn playing(
 pub fn count(connection: &Connection) -> Result<i64> {
     let sql = "SELECT count(*) FROM jobs WHERE on_hold = 1";
     one(connection, sql, [], |row| row.get(0))
+}
+
+/// How many jobs wait until their servers are empty, until a time, or for whichever comes first.
+pub fn counts(connection: &Connection) -> Result<BTreeMap<&'static str, u64>> {
+    let sql = "SELECT c.when_empty, c.until_at IS NOT NULL, count(*) FROM jobs j
+               CROSS JOIN job_conditions c ON c.job_id = j.id WHERE j.on_hold = 1 GROUP BY 1, 2";
+    let rows: Vec<(bool, bool, i64)> = query(connection, sql, [], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })?;
+
+    let mut counts: BTreeMap<_, _> = ["when-empty", "when-empty-until", "until"]
+        .map(|word| (word, 0))
+        .into();
+    for (when_empty, has_time, count) in rows {
+        let word = match (when_empty, has_time) {
+            (true, false) => "when-empty",
+            (true, true) => "when-empty-until",
+            (false, _) => "until",
+        };
+        counts.insert(word, u64::try_from(count).unwrap_or(0));
+    }
+    Ok(counts)
 }
 
 /// Whether a job waits for its condition; cheaper than [`count`].

@@ -71,7 +71,9 @@ pub struct Accepted {
     pub state: JobState,
     /// 1 for the next one; only while queued and not waiting for a condition.
     pub queue_position: Option<i64>,
-    /// What it waits for.
+    /// What it waits for, if it waits for a condition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub waiting: Option<String>,
     /// False if `unique` or the idempotency key found an existing job.
     #[serde(skip)]

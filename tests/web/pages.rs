@@ -640,17 +640,3 @@ fn commits_of_other_programs_are_seen_after_many_opens() {
         assert!(anna.get("/").body.contains(name), "{name}");
     }
 }
-
-/// A server that runs, with so many players by the last poll.
-fn plays(host: &crate::support::host::TestHost, players: i64) {
-    let sql = format!(
-        "UPDATE servers SET actual_state = 'running', desired_state = 'running',
-             actual_state_updated_at = {now};
-         UPDATE poll SET polled_at = {now};
-         INSERT INTO server_game (server_id, responding, players, answered_at, unanswered)
-         SELECT id, 'yes', {players}, {now}, 0 FROM servers
-         WHERE TRUE ON CONFLICT DO UPDATE SET players = {players}, answered_at = {now}",
-        now = left4me::base::clock::now_ms()
-    );
-    host.db().connection().execute_batch(&sql).unwrap();
-}
