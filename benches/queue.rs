@@ -224,6 +224,7 @@ fn accepting(c: &mut Criterion) {
                 targets: Targets::Named(names.clone()),
                 unique: false,
                 rolling: None,
+                condition: None,
                 requester: Requester::local("x"),
             },
             |request| enqueue(&mut db, &request, 5).expect("accepted"),

@@ -98,6 +98,13 @@ pub fn stamp(ms: i64) -> String {
     zoned(ms, "%Y%m%d-%H%M%S")
 }
 
+/// `ms` in the host's time zone, to the minute: `06:00`; with the date if that is more than a day
+/// away from `now`: `2026-12-01 06:00`.
+pub fn minute(ms: i64, now: i64) -> String {
+    let is_near = ms.abs_diff(now) < 24 * 3_600_000;
+    zoned(ms, if is_near { "%H:%M" } else { "%Y-%m-%d %H:%M" })
+}
+
 /// `ms` in the host's time zone, without the date: `21:44:07`.
 pub fn time_of_day(ms: i64) -> String {
     zoned(ms, "%H:%M:%S")
@@ -164,7 +171,7 @@ pub fn offsets(ms: i64) -> String {
 
 /// The zone that TZ names, or the host's. Falls back to UTC, which is then also the name that is
 /// shown.
-fn zone() -> jiff::tz::TimeZone {
+pub fn zone() -> jiff::tz::TimeZone {
     jiff::tz::TimeZone::try_system()
         .ok()
         .or_else(without_rule)

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::base::names::ServerRef;
 use crate::base::{Result, caller, clock, output};
+use crate::cli::condition::ConditionArgs;
 use crate::cli::{Context, follow, wait};
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
@@ -16,6 +17,7 @@ Examples:
   left4me-job enqueue install --follow
   left4me-job enqueue start --server 1 --server Friday --wait
   left4me-job enqueue restart --all --rolling 5 --follow
+  left4me-job enqueue restart --server Friday --when-empty --until 06:00 --then go --warn 10m,5m,1m
   left4me-job enqueue update --unique        for timers: no second job while one is unfinished
 
 Prints the job's id. Ctrl-C stops waiting; the job keeps running.")]
@@ -37,9 +39,12 @@ pub struct EnqueueArgs {
     /// wait for it are left as they are
     #[arg(long, value_name = "N")]
     rolling: Option<NonZeroU16>,
-    /// If the same job is queued or running, return that job instead of adding one
+    /// If the same job, with the same condition, is queued or running, return that job instead of
+    /// adding one
     #[arg(long)]
     unique: bool,
+    #[command(flatten)]
+    condition: ConditionArgs,
     /// Wait until the job ends; exit 0 if it succeeded, else 1
     #[arg(long)]
     wait: bool,
@@ -58,15 +63,18 @@ pub fn run(context: &mut Context, args: &EnqueueArgs) -> Result<ExitCode> {
         (false, false) => Targets::Named(args.servers.clone()),
     };
 
-    let requested_by = caller::caller();
+    let (requested_by, now) = (caller::caller(), clock::now_ms());
     let request = JobRequest {
         operation: args.operation,
         targets,
         unique: args.unique,
         rolling: args.rolling,
+        condition: args.condition.resolve(args.operation, now)?,
         requester: Requester::local(&requested_by),
     };
 
+    args.condition.confirm(context, &request, now)?;
+    // Not the time before the question: the answer may have taken long.
     let accepted = enqueue(&mut context.db, &request, clock::now_ms())?;
     context.wake_worker();
 
@@ -85,6 +93,9 @@ pub fn run(context: &mut Context, args: &EnqueueArgs) -> Result<ExitCode> {
         );
     } else {
         output::line(&accepted.job_id.to_string())?;
+        if let Some(waiting) = &accepted.waiting {
+            eprintln!("waiting: {}", output::printable(waiting));
+        }
     }
 
     if args.follow {

@@ -116,6 +116,15 @@ pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
 
     table.times(&["QUEUED"]);
     table.print()?;
+
+    for job in &jobs {
+        if let Some(waiting) = &job.waiting {
+            output::line(&output::printable(&format!(
+                "job {} waiting: {waiting}",
+                job.id
+            )))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -138,6 +147,7 @@ pub fn servers_of(job: &Job) -> String {
 fn state_of(job: &Job) -> String {
     match job.queue_position {
         Some(position) => format!("{} (#{position})", job.state),
+        None if job.on_hold => format!("{} (waiting)", job.state),
         None => job.state.to_string(),
     }
 }

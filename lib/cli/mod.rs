@@ -2,6 +2,7 @@
 
 mod cancel;
 mod cancellations;
+mod condition;
 mod control;
 mod enqueue;
 mod events;

@@ -71,6 +71,12 @@ fn print(full: &FullJob) -> Result<()> {
         ("queued", clock::local(job.created_at)),
     ];
 
+    facts.extend(job.waiting.clone().map(|waiting| ("waiting", waiting)));
+    facts.extend(
+        job.condition
+            .as_ref()
+            .map(|condition| ("condition", condition.message(now))),
+    );
     facts.extend(job.retry_of.map(|id| ("retry of", format!("job {id}"))));
     facts.extend(job.started_at.map(|at| ("started", clock::local(at))));
     facts.extend(job.finished_at.map(|at| {

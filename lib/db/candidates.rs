@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, params};
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
 use crate::db::{first, query, text};
+use crate::domain::condition::hold::CONFIRMED;
 use crate::domain::operation::Operation;
 use crate::domain::schedule::Candidate;
 
@@ -46,13 +47,30 @@ pub fn held(connection: &Connection) -> Result<Vec<Candidate>> {
     query(connection, &sql, [], candidate)
 }
 
-/// The first `limit` queued jobs after `after`, oldest first.
+/// The first `limit` queued jobs after `after`, oldest first. Jobs that wait for a condition are not
+/// among them.
 pub fn queued(connection: &Connection, after: JobId, limit: u32) -> Result<Vec<Candidate>> {
     let sql = format!(
-        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.id > ?1
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.on_hold = 0 AND j.id > ?1
          ORDER BY j.id LIMIT ?2"
     );
     query(connection, &sql, params![after, limit], candidate)
+}
+
+/// The jobs that wait for a condition and whose servers were confirmed to be empty less than
+/// [`CONFIRMED`] ago, oldest first.
+pub fn confirmed(connection: &Connection, now: i64) -> Result<Vec<Candidate>> {
+    let sql = format!(
+        "SELECT {CANDIDATE} FROM jobs j CROSS JOIN job_conditions c ON c.job_id = j.id
+         WHERE j.on_hold = 1 AND c.confirmed_at > ?1 AND c.confirmed_at <= ?2 ORDER BY j.id"
+    );
+    query(connection, &sql, [now - CONFIRMED, now], candidate)
+}
+
+/// The job as the schedule needs it.
+pub fn get(connection: &Connection, id: JobId) -> Result<Option<Candidate>> {
+    let sql = format!("SELECT {CANDIDATE} FROM jobs j WHERE j.id = ?1");
+    first(connection, &sql, [id], candidate)
 }
 
 /// For the rest of a long queue: the first exclusive job after `after`, and each server's first
@@ -64,14 +82,16 @@ pub fn queue_heads(
 ) -> Result<Vec<Candidate>> {
     let sql = format!(
         "SELECT {CANDIDATE} FROM jobs j
-         WHERE j.state = 'queued' AND j.operation IN ('install', 'update') AND j.id > ?1
+         WHERE j.state = 'queued' AND j.on_hold = 0 AND j.operation IN ('install', 'update')
+         AND j.id > ?1
          ORDER BY j.id LIMIT 1"
     );
     let mut heads = query(connection, &sql, [after], candidate)?;
 
     let sql = format!(
         "SELECT {CANDIDATE} FROM job_targets h CROSS JOIN jobs j ON j.id = h.job_id
-         WHERE h.server_id = ?1 AND h.job_id > ?2 AND j.state = 'queued' ORDER BY h.job_id LIMIT 1"
+         WHERE h.server_id = ?1 AND h.job_id > ?2 AND j.state = 'queued' AND j.on_hold = 0
+         ORDER BY h.job_id LIMIT 1"
     );
     for server in servers {
         heads.extend(first(connection, &sql, params![server, after], candidate)?);

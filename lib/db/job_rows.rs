@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, Row, ToSql, params_from_iter};
 
-use crate::base::Result;
 use crate::base::names::{JobId, ServerId, UserId};
+use crate::base::{Result, clock};
 use crate::db::job_filter::Filter;
-use crate::db::{access, job_filter, query, text, text_or_null};
+use crate::db::{access, conditions, job_filter, query, text, text_or_null};
 use crate::domain::job::JobState;
 
 /// A job as lists show it.
@@ -27,6 +27,8 @@ pub struct JobRow {
     pub servers: Vec<Target>,
     /// How many further servers it has.
     pub more: i64,
+    /// While it waits for a condition, what it waits for; none when `open` is false.
+    pub waiting: Option<String>,
     /// Whether the viewer may open it: an admin's job for servers of several users is closed to
     /// each of them.
     pub open: bool,
@@ -61,7 +63,7 @@ fn columns() -> String {
          WHERE t.job_id = j.id), (SELECT json_group_array(json_array(t.server_id, s.name))
          FROM (SELECT server_id FROM job_targets WHERE job_id = j.id ORDER BY server_id LIMIT 3) t
          LEFT JOIN servers s ON s.id = t.server_id), (SELECT s.name FROM servers s
-         WHERE s.id = ?2)",
+         WHERE s.id = ?2), j.on_hold",
         open()
     )
 }
@@ -103,9 +105,16 @@ pub(super) fn select(
         .into_iter()
         .chain(more.iter().copied());
     let sql = format!("SELECT {} {tail}", columns());
-    query(connection, &sql, params_from_iter(params), |row| {
-        read(row, server)
-    })
+    let mut jobs = query(connection, &sql, params_from_iter(params), |row| {
+        Ok((read(row, server)?, row.get::<_, bool>(12)?))
+    })?;
+
+    for (job, on_hold) in &mut jobs {
+        if *on_hold && job.open {
+            job.waiting = conditions::message(connection, job.id, clock::now_ms())?;
+        }
+    }
+    Ok(jobs.into_iter().map(|(job, _)| job).collect())
 }
 
 fn read(row: &Row<'_>, server: Option<ServerId>) -> rusqlite::Result<JobRow> {
@@ -139,6 +148,7 @@ fn read(row: &Row<'_>, server: Option<ServerId>) -> rusqlite::Result<JobRow> {
         error: if open { text_or_null(row, 7)? } else { None },
         servers,
         more,
+        waiting: None,
         open,
     })
 }

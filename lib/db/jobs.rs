@@ -5,10 +5,12 @@ use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::names::{JobId, ServerId, UserId};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, clock};
+use crate::db::conditions::{self, JobCondition};
 pub use crate::db::job_filter::Filter;
 use crate::db::tasks::{self, Task};
-use crate::db::{changes, first, job_filter, one, query, run, text, text_or_null};
+use crate::db::{changes, exists, first, job_filter, one, query, run, text, text_or_null};
+use crate::domain::condition::Condition;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::outcome::ServerOutcome;
@@ -27,8 +29,12 @@ pub struct Job {
     pub server_names: Vec<Option<String>>,
     /// Its state.
     pub state: JobState,
-    /// 1 for the next one; only while queued.
+    /// 1 for the next one; only while queued and not waiting for a condition.
     pub queue_position: Option<i64>,
+    /// What it waits for before it goes ahead.
+    pub condition: Option<JobCondition>,
+    /// While it waits for that, the reason: `3 players on Friday (until 06:00)`.
+    pub waiting: Option<String>,
     /// Who requested it.
     pub requested_by: String,
     /// The job that this one repeats.
@@ -47,6 +53,9 @@ pub struct Job {
     pub tasks: Vec<Task>,
     /// The outcome, or the progress, for each server of its plan.
     pub server_outcomes: Vec<ServerOutcome>,
+    /// Whether it is queued and waits for its condition.
+    #[serde(skip)]
+    pub on_hold: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +67,8 @@ pub struct NewJob<'a> {
     pub user: Option<UserId>,
     /// The job that this one repeats.
     pub retry_of: Option<JobId>,
+    /// Whether it waits for a condition.
+    pub on_hold: bool,
 }
 
 /// Inserts a queued job with its targets, tasks and dependencies. Ids grow in the order of
@@ -66,9 +77,10 @@ pub struct NewJob<'a> {
 /// from a clock that was years ahead would pass its date to all later jobs.
 pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Result<JobId> {
     let sql =
-        "INSERT INTO jobs (operation, requested_by, user_id, retry_of, created_at, updated_at)
+        "INSERT INTO jobs (operation, requested_by, user_id, retry_of, created_at, updated_at,
+             on_hold)
          VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs
-         WHERE state = 'queued' ORDER BY id DESC LIMIT 1), 0)), ?5)";
+         WHERE state = 'queued' ORDER BY id DESC LIMIT 1), 0)), ?5, ?6)";
     run(
         tx,
         sql,
@@ -77,7 +89,8 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
             job.requested_by,
             job.user,
             job.retry_of,
-            now
+            now,
+            job.on_hold
         ],
     )?;
 
@@ -91,12 +104,14 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
     Ok(id)
 }
 
-/// The oldest queued or running job with the same operation on exactly the same targets. A job that
-/// is being cancelled does not count: it will not do the work.
+/// The oldest queued or running job with the same operation on exactly the same targets, and with
+/// the same condition: a job that waits until its servers are empty does not do what is wanted now.
+/// A job that is being cancelled does not count: it will not do the work.
 pub fn find_live_twin(
     connection: &Connection,
     operation: Operation,
     targets: &[ServerId],
+    condition: Option<&Condition>,
 ) -> Result<Option<JobId>> {
     // The second half repeats the partial index's states literally, or SQLite would not use it.
     let sql = "SELECT id FROM jobs WHERE state = 'queued' AND operation = ?1 UNION ALL SELECT id
@@ -108,12 +123,23 @@ pub fn find_live_twin(
     wanted.sort_unstable();
 
     for id in ids {
-        if self::targets(connection, JobId(id))? == wanted {
-            return Ok(Some(JobId(id)));
+        let id = JobId(id);
+        if self::targets(connection, id)? == wanted
+            && is_same(conditions::of(connection, id)?.as_ref(), condition)
+        {
+            return Ok(Some(id));
         }
     }
 
     Ok(None)
+}
+
+/// Whether two conditions, or none, were asked for in the same words.
+pub fn is_same(one: Option<&Condition>, other: Option<&Condition>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.is_same_request(other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
 }
 
 /// A job's servers, ascending.
@@ -123,7 +149,7 @@ pub fn targets(connection: &Connection, id: JobId) -> Result<Vec<ServerId>> {
 }
 
 const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at, started_at,
-                       finished_at, exit_code, error";
+                       finished_at, exit_code, error, on_hold";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
@@ -133,6 +159,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         server_names: Vec::new(),
         state: row.get(2)?,
         queue_position: None,
+        condition: None,
+        waiting: None,
         requested_by: text(row, 3)?,
         retry_of: row.get(4)?,
         created_at: row.get(5)?,
@@ -142,10 +170,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         error: text_or_null(row, 9)?,
         tasks: Vec::new(),
         server_outcomes: Vec::new(),
+        on_hold: row.get(10)?,
     })
 }
 
-/// Loads what is not in the jobs row itself, except tasks: servers, their names, queue position.
+/// Loads what is not in the jobs row itself, except tasks: servers, their names, the condition, the
+/// queue position.
 fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
     let sql = "SELECT t.server_id, s.name FROM job_targets t
                LEFT JOIN servers s ON s.id = t.server_id WHERE t.job_id = ?1 ORDER BY t.server_id";
@@ -154,7 +184,10 @@ fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
     })?;
     (job.servers, job.server_names) = servers.into_iter().unzip();
 
-    if job.state == JobState::Queued && job.queue_position.is_none() {
+    job.condition = conditions::of(connection, job.id)?.map(JobCondition::from);
+    if job.on_hold {
+        job.waiting = conditions::message(connection, job.id, clock::now_ms())?;
+    } else if job.state == JobState::Queued && job.queue_position.is_none() {
         job.queue_position = Some(queue_position(connection, job.id)?);
     }
     Ok(())
@@ -213,10 +246,11 @@ pub(super) fn size(connection: &Connection, id: JobId) -> Result<usize> {
 
 /// Completes jobs whose ids descend. The queue is counted once, not once per job.
 fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
-    let sql = "SELECT count(*) FROM jobs WHERE state = 'queued' AND id > ?1 AND id <= ?2";
+    let sql = "SELECT count(*) FROM jobs
+               WHERE state = 'queued' AND on_hold = 0 AND id > ?1 AND id <= ?2";
     let mut newer: Option<(JobId, i64)> = None;
     for job in &mut jobs {
-        if job.state == JobState::Queued {
+        if job.state == JobState::Queued && !job.on_hold {
             let position = match newer {
                 None => queue_position(connection, job.id)?,
                 Some((id, position)) => {
@@ -242,10 +276,20 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
     Ok(jobs)
 }
 
-/// The number of queued jobs up to and including `id`: 1 for the next one. Derived, never stored.
+/// The number of queued jobs up to and including `id`: 1 for the next one. Jobs that wait for a
+/// condition do not count. Derived, never stored.
 pub fn queue_position(connection: &Connection, id: JobId) -> Result<i64> {
-    let sql = "SELECT count(*) FROM jobs WHERE state = 'queued' AND id <= ?1";
+    let sql = "SELECT count(*) FROM jobs WHERE state = 'queued' AND on_hold = 0 AND id <= ?1";
     one(connection, sql, [id], |row| row.get(0))
+}
+
+/// Whether the job is queued and waits for a condition.
+pub fn is_on_hold(connection: &Connection, id: JobId) -> Result<bool> {
+    exists(
+        connection,
+        "SELECT 1 FROM jobs WHERE id = ?1 AND on_hold = 1",
+        [id],
+    )
 }
 
 /// How many jobs are queued, and how many are running or being cancelled.
@@ -255,16 +299,23 @@ pub fn counts(connection: &Connection) -> Result<(i64, i64)> {
     one(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// Whether any job is queued; cheaper than [`counts`].
-pub fn any_queued(connection: &Connection) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')";
+/// Whether any job is queued that does not wait for a condition; cheaper than [`counts`].
+pub fn any_ready(connection: &Connection) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND on_hold = 0)";
     one(connection, sql, [], |row| row.get(0))
 }
 
-/// queued -> running, for `worker`. False when it is no longer queued.
+/// Ends the wait for a condition: the job is an ordinary queued job from now on. False when it does
+/// not wait.
+pub fn release(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
+    let sql = "UPDATE jobs SET on_hold = 0, updated_at = ?2 WHERE id = ?1 AND on_hold = 1";
+    changes(tx, sql, params![id, now])
+}
+
+/// queued -> running, for `worker`. False when it is no longer queued, or waits for a condition.
 pub fn claim(tx: &Connection, id: JobId, worker: &str, now: i64) -> Result<bool> {
     let sql = "UPDATE jobs SET state = 'running', started_at = ?3, updated_at = ?3, worker_id = ?2
-             WHERE id = ?1 AND state = 'queued'";
+             WHERE id = ?1 AND state = 'queued' AND on_hold = 0";
     changes(tx, sql, params![id, worker, now])
 }
 
@@ -314,7 +365,7 @@ pub fn set_cancelling(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
 pub fn cancel(tx: &Connection, id: JobId, from: JobState, error: &str, now: i64) -> Result<bool> {
     let sql = "UPDATE jobs
                SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3,
-               updated_at = ?3 WHERE id = ?1 AND state = ?4";
+               updated_at = ?3, on_hold = 0 WHERE id = ?1 AND state = ?4";
     changes(tx, sql, params![id, error, now, from.as_str()])
 }
 

@@ -10,7 +10,7 @@ use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::db::game::{self, NamedGame};
 use crate::db::under_way::{self, UnderWay};
-use crate::db::{first, poll, query, queue, text};
+use crate::db::{conditions, first, poll, query, queue, text};
 use crate::domain::alert::OutboxState;
 use crate::domain::cancellation::Step;
 use crate::domain::drift::Drift;
@@ -33,6 +33,8 @@ pub struct Snapshot {
     /// Time from acceptance to start.
     pub queue_wait: Durations,
     pub paused: bool,
+    /// Jobs that wait for a condition, by what they wait for.
+    pub waiting: BTreeMap<&'static str, u64>,
     /// When the oldest queued job was accepted, unix ms.
     pub oldest_queued: Option<i64>,
     /// The jobs that are running or being cancelled.
@@ -100,6 +102,7 @@ const SIGNALS: [(&str, &str); 3] = [
 pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
     let mut snapshot = Snapshot {
         paused: queue::pause(connection)?.is_some(),
+        waiting: conditions::counts(connection)?,
         oldest_queued: oldest_queued(connection)?,
         under_way: under_way::all(connection)?,
         drifted: drifted(connection)?,
@@ -148,6 +151,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
             .collect(),
         queue_wait: none.clone(),
         paused: false,
+        waiting: BTreeMap::new(),
         oldest_queued: None,
         under_way: Vec::new(),
         cancellation_requests: ["job", "task"].map(|scope| (scope, 0)).into(),
@@ -171,9 +175,12 @@ fn bounds(connection: &Connection) -> Result<Vec<i64>> {
     query(connection, sql, [], |row| row.get(0))
 }
 
-/// When the oldest queued job was accepted.
+/// When the oldest queued job was accepted, of those that do not wait for a condition; for one that
+/// did, when it stopped waiting.
 fn oldest_queued(connection: &Connection) -> Result<Option<i64>> {
-    let sql = "SELECT created_at FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1";
+    let sql = "SELECT coalesce((SELECT released_at FROM job_conditions c
+               WHERE c.job_id = jobs.id), created_at) FROM jobs WHERE state = 'queued' AND on_hold = 0
+               ORDER BY id LIMIT 1";
     first(connection, sql, [], |row| row.get(0))
 }
 

@@ -24,6 +24,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0010-retention.sql"),
     include_str!("migrations/0011-players.sql"),
     include_str!("migrations/0012-alerts.sql"),
+    include_str!("migrations/0013-conditions.sql"),
 ];
 
 /// The step after whose SQL the blueprints' launch arguments are converted.

@@ -21,6 +21,7 @@ pub mod blueprints;
 pub mod cancellations;
 pub mod candidates;
 pub mod change_feed;
+pub mod conditions;
 pub mod crashes;
 pub mod deliveries;
 pub mod drift;

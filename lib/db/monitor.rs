@@ -55,7 +55,7 @@ pub struct Busy {
 }
 
 /// The jobs of servers that are running or being cancelled, then the first queued one of each
-/// server. For an update, which has no targets, the servers are those of its tasks.
+/// server. Jobs that wait for a condition keep no server busy. For an update, which has no targets, the servers are those of its tasks.
 pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
     let running = "SELECT t.server_id, j.id, j.operation, j.state FROM jobs j
          CROSS JOIN job_targets t ON t.job_id = j.id WHERE j.state IN ('running', 'cancelling')
@@ -65,7 +65,8 @@ pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
     let waiting = "SELECT s.id, j.id, j.operation, j.state FROM servers s
          CROSS JOIN jobs j ON j.id = (SELECT t.job_id FROM job_targets t
          CROSS JOIN jobs q ON q.id = t.job_id WHERE t.server_id = s.id AND t.job_id >= (SELECT min(id)
-         FROM jobs WHERE state = 'queued') AND q.state = 'queued' ORDER BY t.job_id LIMIT 1)";
+         FROM jobs WHERE state = 'queued' AND on_hold = 0) AND q.state = 'queued'
+         AND q.on_hold = 0 ORDER BY t.job_id LIMIT 1)";
 
     let mut busy = query(connection, running, [], busy_row)?;
     busy.extend(query(connection, waiting, [], busy_row)?);
@@ -95,16 +96,28 @@ pub fn counts(connection: &Connection, most: u32) -> Result<(i64, i64)> {
 /// The jobs that are running or being cancelled, oldest first.
 const LIVE: &str = "FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id LIMIT ?3";
 /// The head of the queue, next one first.
-const QUEUED: &str = "FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?3";
+const QUEUED: &str =
+    "FROM jobs j WHERE j.state = 'queued' AND j.on_hold = 0 ORDER BY j.id LIMIT ?3";
+/// The jobs that wait for a condition, oldest first.
+const ON_HOLD: &str = "FROM jobs j WHERE j.on_hold = 1 ORDER BY j.id LIMIT ?3";
 
 /// The jobs that are running or being cancelled, oldest first.
 pub fn live(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
     job_rows::select(connection, None, None, LIVE, &[&limit])
 }
 
-/// The head of the queue, next one first.
+/// The head of the queue, next one first, then jobs that wait for a condition; at most `limit` of
+/// each.
 pub fn queued(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
-    job_rows::select(connection, None, None, QUEUED, &[&limit])
+    let mut jobs = job_rows::select(connection, None, None, QUEUED, &[&limit])?;
+    jobs.extend(job_rows::select(
+        connection,
+        None,
+        None,
+        ON_HOLD,
+        &[&limit],
+    )?);
+    Ok(jobs)
 }
 
 /// Ended jobs, ordered by the event of their end, newest first, so that a clock that is set back
@@ -115,7 +128,7 @@ pub fn ended(connection: &Connection, limit: u32, among: u32) -> Result<Vec<JobR
     let tail = "FROM (SELECT * FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT ?4)
                UNION
                SELECT * FROM (SELECT id FROM jobs WHERE id < (SELECT min(id) FROM (
-                       SELECT min(id) AS id FROM jobs WHERE state = 'queued'
+                       SELECT min(id) AS id FROM jobs WHERE state = 'queued' AND on_hold = 0
                        UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', 'cancelling')))
                    ORDER BY id DESC LIMIT ?4)) candidates
          CROSS JOIN jobs j ON j.id = candidates.id
@@ -278,7 +291,11 @@ mod tests {
             rows.collect::<rusqlite::Result<_>>().unwrap()
         };
 
-        for (tail, index) in [(QUEUED, "jobs_queued"), (LIVE, "jobs_live")] {
+        for (tail, index) in [
+            (QUEUED, "jobs_ready"),
+            (ON_HOLD, "jobs_on_hold"),
+            (LIVE, "jobs_live"),
+        ] {
             let plan = plans(&format!("SELECT j.id {tail}"));
             assert!(
                 plan[0].contains(index) && !plan.iter().any(|step| step.contains("TEMP B-TREE")),

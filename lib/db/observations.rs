@@ -97,13 +97,14 @@ pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Watched>> {
     first(connection, &sql, [id], watched)
 }
 
-/// The oldest job that has not ended; NULL when there is none. The states repeat those of the
+/// The oldest job that has not ended; NULL when there is none. Jobs that wait for a condition do not
+/// count, here and below: they leave their servers alone, perhaps for days. The states repeat those of the
 /// partial indexes literally; otherwise SQLite would not use them. Every search for a server's
 /// unfinished jobs starts there, so that its cost does not grow with ended or queued jobs.
 macro_rules! oldest_live {
     () => {
         "(SELECT min(id) FROM (SELECT min(id) AS id FROM jobs WHERE state = 'queued'
-             UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', 'cancelling')))"
+             AND on_hold = 0 UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', 'cancelling')))"
     };
 }
 
@@ -144,7 +145,7 @@ pub fn in_jobs(connection: &Connection, now: i64) -> Result<HashSet<ServerId>> {
              SELECT 1 FROM job_targets t CROSS JOIN jobs j ON j.id = t.job_id
              WHERE t.server_id = s.id AND t.job_id >= ",
             oldest_live!(),
-            " AND j.state IN ('queued', 'running', 'cancelling') AND ",
+            " AND j.state IN ('queued', 'running', 'cancelling') AND j.on_hold = 0 AND ",
             in_time!("?1", "?2", "?3"),
             ")
          UNION SELECT k.server_id FROM jobs j CROSS JOIN tasks k ON k.job_id = j.id
@@ -213,7 +214,7 @@ pub fn active_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> 
             "SELECT j.id FROM job_targets t CROSS JOIN jobs j ON j.id = t.job_id
              WHERE t.server_id = ?1 AND t.job_id >= ",
             oldest_live!(),
-            " AND j.state IN ('queued', 'running', 'cancelling')
+            " AND j.state IN ('queued', 'running', 'cancelling') AND j.on_hold = 0
              UNION ALL
              SELECT j.id FROM jobs j CROSS JOIN tasks k ON k.job_id = j.id
              WHERE j.state IN ('running', 'cancelling') AND k.server_id = ?1 LIMIT 1"

@@ -73,7 +73,7 @@ pub struct Shared {
     pub state: JobState,
 }
 
-/// The running install or update; otherwise the first queued one.
+/// The running install or update; otherwise the first queued one that does not wait for a condition.
 pub fn shared_job(connection: &Connection) -> Result<Option<Shared>> {
     // The states and operations repeat those of the partial indexes literally; otherwise SQLite
     // would not use them.
@@ -81,7 +81,7 @@ pub fn shared_job(connection: &Connection) -> Result<Option<Shared>> {
                WHERE state IN ('running', 'cancelling') AND operation IN ('install', 'update')
                ORDER BY id LIMIT 1)
                UNION ALL SELECT * FROM (SELECT id, operation, state FROM jobs
-               WHERE state = 'queued' AND operation IN ('install', 'update')
+               WHERE state = 'queued' AND on_hold = 0 AND operation IN ('install', 'update')
                ORDER BY id LIMIT 1) LIMIT 1";
 
     first(connection, sql, [], |row| {

@@ -8,7 +8,9 @@ use crate::base::names::{BlueprintId, ServerId, ServerName, ServerRef, UserId, s
 use crate::base::{Error, Result};
 use crate::db::drift::{Drifted, drifted};
 use crate::db::events::{self, NewEvent};
-use crate::db::{blueprints, changes, exists, first, observations, ports, query, run, write_name};
+use crate::db::{
+    blueprints, changes, conditions, exists, first, observations, ports, query, run, write_name,
+};
 use crate::domain::blueprint::Spec;
 use crate::domain::game::Responding;
 use crate::domain::server::{ActualState, DesiredState};
@@ -303,6 +305,12 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
     if let Some(job) = observations::active_job(tx, id)? {
         return still(format!(
             "has job {job}, which has not ended: wait for it with `left4me-job wait {job}`"
+        ));
+    }
+
+    if let Some(job) = conditions::of_server(tx, id)? {
+        return still(format!(
+            "has job {job}, which waits: cancel it with `left4me-job cancel {job}`"
         ));
     }
 

@@ -92,6 +92,12 @@ pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Replaces the tasks of a job of which none has begun.
+pub fn replace_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
+    run(tx, "DELETE FROM tasks WHERE job_id = ?1", [job])?;
+    insert_plan(tx, job, plan)
+}
+
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
     Ok(Task {
         id: row.get(0)?,

@@ -32,6 +32,14 @@ impl Operation {
         matches!(self, Operation::Install | Operation::Update)
     }
 
+    /// Whether the operation ends the game of players, so that its job can wait for them.
+    pub fn takes_condition(self) -> bool {
+        !matches!(
+            self,
+            Operation::Install | Operation::Initialize | Operation::Start
+        )
+    }
+
     /// A job that runs for longer than this, in ms, is overdue. An installation downloads 9 GB,
     /// which takes two hours at 10 Mbit/s, and may wait for Steam. Every other operation ends
     /// within minutes, even for many servers at once.

@@ -42,10 +42,17 @@ impl Schedule {
     /// Whether `job` may start now. Call it for the oldest job first. The servers of `job` then
     /// count as taken, whether it starts or waits.
     pub fn consider(&mut self, job: &Candidate) -> bool {
+        let may_start = self.has_room_for(job);
+        self.take(job);
+        may_start
+    }
+
+    /// Whether `job` conflicts with no job that was considered. Nothing is taken: this is for jobs
+    /// that still wait for a condition, and so delay no other.
+    pub fn has_room_for(&self, job: &Candidate) -> bool {
         let conflicts = self.closed
             || (job.exclusive && self.anybody)
             || job.servers.iter().any(|server| self.taken.contains(server));
-        self.take(job);
         !conflicts
     }
 

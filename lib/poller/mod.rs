@@ -18,9 +18,9 @@ use clap::{CommandFactory as _, Parser};
 use crate::base::config::{
     AlertsSocket, CommandSockets, ConsoleSocket, Logging, Paths, WorkerSocket, parse,
 };
-use crate::base::{Error, Result, journal, lock, notify, undumpable, users};
+use crate::base::{Error, Result, clock, journal, lock, notify, undumpable, users};
 use crate::db::{Db, candidates, jobs, queue};
-use crate::queue::wake;
+use crate::queue::{conditions, wake};
 use read::{PreviousRows, SystemdAnswer};
 
 /// Another poller that takes longer than this hangs.
@@ -109,7 +109,10 @@ fn poll(cli: &PollerCli) -> Result<()> {
     last_output::keep(&mut db, &cli.sockets.helper_socket)?;
 
     let silent = game::look(&mut db, &cli.console.console_socket, samples)?;
-    let woken = match unresponsive::handle(&mut db, &silent, &cli.sockets.helper_socket)? {
+    let enqueued = unresponsive::handle(&mut db, &silent, &cli.sockets.helper_socket)?;
+
+    // Jobs may wait for what the games have answered.
+    let woken = match enqueued || conditions::needs_worker(db.connection(), clock::now_ms())? {
         true => woken.and_then(|()| wake_worker(&db, cli)),
         false => woken,
     };
@@ -123,11 +126,15 @@ fn poll(cli: &PollerCli) -> Result<()> {
     }
 }
 
-/// Wakes or starts the worker if jobs wait, or if a worker that died left some.
+/// Wakes or starts the worker if jobs wait that it can do something about, or if a worker that died
+/// left some.
 fn wake_worker(db: &Db, cli: &PollerCli) -> Result<()> {
     let connection = db.connection();
-    let waiting = jobs::any_queued(connection)? && queue::pause(connection)?.is_none();
-    if !waiting && candidates::active(connection)?.is_empty() {
+    let waiting = jobs::any_ready(connection)? && queue::pause(connection)?.is_none();
+    if !waiting
+        && !conditions::needs_worker(connection, clock::now_ms())?
+        && candidates::active(connection)?.is_empty()
+    {
         return Ok(());
     }
 

@@ -5,6 +5,9 @@
 //! example, a hundred thousand jobs of one busy server come first), the rest is read per server:
 //! only the first queued job of a server that is not taken can start, and an index finds it
 //! whatever comes before it.
+//!
+//! Jobs that wait for a condition are in neither. Those whose servers were just confirmed to be
+//! empty take the places that their ids give them.
 
 use rusqlite::Connection;
 
@@ -12,6 +15,7 @@ use crate::base::Result;
 use crate::base::names::{JobId, TaskId};
 use crate::db::{candidates, jobs, queue, servers};
 use crate::domain::schedule::{Candidate, Schedule};
+use crate::queue::conditions;
 
 /// How many queued jobs are read at first, and then, before the rest is read per server. The first
 /// few are enough in most ticks, and reading each row is a large part of a claim.
@@ -27,36 +31,50 @@ pub fn claim(
     abandoned: &[(TaskId, Candidate)],
     now: i64,
 ) -> Result<Vec<JobId>> {
-    if free == 0 || queue::pause(tx)?.is_some() || !jobs::any_queued(tx)? {
+    if free == 0 || queue::pause(tx)?.is_some() {
+        return Ok(Vec::new());
+    }
+    let mut confirmed = candidates::confirmed(tx, now)?;
+    if confirmed.is_empty() && !jobs::any_ready(tx)? {
         return Ok(Vec::new());
     }
 
-    // What a process that cannot be killed works on is taken too, although its job has ended.
-    let (active, held) = (candidates::active(tx)?, candidates::held(tx)?);
-    let abandoned = abandoned.iter().map(|(_, candidate)| candidate);
-    let taken = active.iter().chain(&held).chain(abandoned);
     let mut claims = Claims {
         tx,
         worker,
         free,
         now,
-        schedule: Schedule::with_running(taken),
+        schedule: busy(tx, abandoned)?,
+        waited: confirmed.iter().map(|job| job.id).collect(),
         claimed: Vec::new(),
     };
 
     let mut after = JobId(0);
     for size in PAGES {
-        let page = candidates::queued(tx, after, size)?;
+        let mut page = candidates::queued(tx, after, size)?;
+        let is_last = page.len() < size as usize;
+        after = page.last().map_or(after, |job| job.id);
+
+        // Confirmed jobs behind the page are considered after it.
+        let (here, behind) = confirmed
+            .into_iter()
+            .partition(|job| is_last || job.id < after);
+        confirmed = behind;
+        page.extend(here);
+        page.sort_unstable_by_key(|job| job.id);
+
         claims.consider(&page)?;
-        if page.len() < size as usize || claims.are_full() {
+        if is_last || claims.are_full() {
             return Ok(claims.claimed);
         }
-        after = page.last().map_or(after, |job| job.id);
     }
 
     let mut open = servers::all_ids(tx)?;
     open.retain(|&id| !claims.schedule.is_taken(id));
-    claims.consider(&candidates::queue_heads(tx, after, &open)?)?;
+    let mut heads = candidates::queue_heads(tx, after, &open)?;
+    heads.extend(confirmed);
+    heads.sort_unstable_by_key(|job| job.id);
+    claims.consider(&heads)?;
     Ok(claims.claimed)
 }
 
@@ -67,6 +85,8 @@ struct Claims<'t> {
     free: usize,
     now: i64,
     schedule: Schedule,
+    /// The jobs whose condition was confirmed.
+    waited: Vec<JobId>,
     claimed: Vec<JobId>,
 }
 
@@ -78,14 +98,34 @@ impl Claims<'_> {
 
     /// Claims those of the next `queued` jobs that may start.
     fn consider(&mut self, queued: &[Candidate]) -> Result<()> {
+        let (tx, now) = (self.tx, self.now);
         for job in queued {
             if self.are_full() {
                 break;
             }
-            if self.schedule.consider(job) && jobs::claim(self.tx, job.id, self.worker, self.now)? {
+            if !self.schedule.consider(job) {
+                continue;
+            }
+            if self.waited.contains(&job.id) {
+                conditions::release(tx, job.id, "", now)?;
+            }
+            if jobs::claim(tx, job.id, self.worker, now)? {
                 self.claimed.push(job.id);
             }
         }
         Ok(())
     }
+}
+
+/// The schedule before any queued job is considered. What a process that cannot be killed works on
+/// is taken too, although its job has ended.
+pub fn busy(connection: &Connection, abandoned: &[(TaskId, Candidate)]) -> Result<Schedule> {
+    let (active, held) = (
+        candidates::active(connection)?,
+        candidates::held(connection)?,
+    );
+    let abandoned = abandoned.iter().map(|(_, candidate)| candidate);
+    Ok(Schedule::with_running(
+        active.iter().chain(&held).chain(abandoned),
+    ))
 }

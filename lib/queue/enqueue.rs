@@ -6,13 +6,14 @@ use std::num::NonZeroU16;
 use serde::Serialize;
 
 use crate::base::names::{JobId, RequestKey, ServerId, ServerRef, UserId};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, clock};
 use crate::db::events::{self, NewEvent};
 use crate::db::jobs::{self, Job, NewJob};
-use crate::db::{Db, request_keys, servers};
+use crate::db::{Db, conditions, request_keys, servers};
+use crate::domain::condition::{AtDeadline, Condition};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::domain::plan;
+use crate::domain::plan::{self, Plan};
 
 /// Which servers a job is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct JobRequest<'a> {
     pub unique: bool,
     /// At most so many servers at a time; all at once by default.
     pub rolling: Option<NonZeroU16>,
+    /// What it waits for.
+    pub condition: Option<Condition>,
     pub requester: Requester<'a>,
 }
 
@@ -69,8 +72,12 @@ pub struct Accepted {
     pub job_id: JobId,
     /// Its state.
     pub state: JobState,
-    /// 1 for the next one; only while queued.
+    /// 1 for the next one; only while queued and not waiting for a condition.
     pub queue_position: Option<i64>,
+    /// What it waits for, if it waits for a condition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub waiting: Option<String>,
     /// False if `unique` or the idempotency key found an existing job.
     #[serde(skip)]
     pub added: bool,
@@ -79,7 +86,7 @@ pub struct Accepted {
 /// Accepts a job. When this returns, the job is on disk.
 ///
 /// Fails with 2 if operation and targets do not fit; 3 for an unknown server; 4 if the key belongs
-/// to another request; 69 if the database cannot be written.
+/// to another request, or too many jobs wait for a condition; 69 if the database cannot be written.
 pub fn enqueue(db: &mut Db, request: &JobRequest<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
         let targets = resolve(tx, request)?;
@@ -91,26 +98,32 @@ pub fn enqueue(db: &mut Db, request: &JobRequest<'_>, now: i64) -> Result<Accept
                         .rolling
                         .filter(|&n| usize::from(n.get()) < targets.len())
                 || job.retry_of.is_some()
+                || !jobs::is_same(
+                    conditions::of(tx, job.id)?.as_ref(),
+                    request.condition.as_ref(),
+                )
             {
                 return Err(reused(&job));
             }
-            return accepted(tx, job.id, false);
+            return accepted(tx, job.id, false, now);
         }
 
         if request.unique
-            && let Some(job_id) = jobs::find_live_twin(tx, request.operation, &targets)?
+            && let Some(job_id) =
+                jobs::find_live_twin(tx, request.operation, &targets, request.condition.as_ref())?
         {
-            return accepted(tx, job_id, false);
+            return accepted(tx, job_id, false, now);
         }
 
         let task = Accept {
             operation: request.operation,
             targets: &targets,
             rolling: request.rolling,
+            condition: request.condition.as_ref(),
             retry_of: None,
         };
         let id = accept(tx, &task, &request.requester, now)?;
-        accepted(tx, id, true)
+        accepted(tx, id, true, now)
     })
 }
 
@@ -133,15 +146,16 @@ fn reused(job: &Job) -> Error {
     ))
 }
 
-/// Accepts a new job that does the same as job `id`.
+/// Accepts a new job that does the same as job `id`, under the same condition. Once the time has
+/// come at which that job was to go ahead, the new one does so at once.
 ///
-/// Fails with 3 for an unknown job, or if one of its servers is gone; 4 while it has not ended; 69
-/// if the database cannot be written.
+/// Fails with 3 for an unknown job, or if one of its servers is gone; 4 while it has not ended, or
+/// if the time has come at which it was to give up; 69 if the database cannot be written.
 pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
         if let Some(job) = repeated(tx, requester, now)? {
             return if job.retry_of == Some(id) {
-                accepted(tx, job.id, false)
+                accepted(tx, job.id, false, now)
             } else {
                 Err(reused(&job))
             };
@@ -168,25 +182,50 @@ pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Res
             }
         }
 
+        let condition = match conditions::of(tx, id)? {
+            Some(condition) => condition_again(id, condition, now)?,
+            None => None,
+        };
         let task = Accept {
             operation,
             targets: &job.servers,
             rolling: rolling_of(&job),
+            condition: condition.as_ref(),
             retry_of: Some(id),
         };
         let new = accept(tx, &task, requester, now)?;
-        accepted(tx, new, true)
+        accepted(tx, new, true, now)
     })
 }
 
-fn accepted(tx: &rusqlite::Connection, job_id: JobId, added: bool) -> Result<Accepted> {
+/// The condition of a job that repeats job `id`.
+fn condition_again(id: JobId, condition: Condition, now: i64) -> Result<Option<Condition>> {
+    match &condition.deadline {
+        Some(deadline) if deadline.at <= now && deadline.then == AtDeadline::GiveUp => {
+            Err(Error::conflict(format!(
+                "job {id} was to wait until {} and then to give up: enqueue a new job with another \
+                 --until, or without one",
+                clock::minute(deadline.at, now)
+            )))
+        }
+        Some(deadline) if deadline.at <= now => Ok(None),
+        _ => Ok(Some(condition)),
+    }
+}
+
+fn accepted(tx: &rusqlite::Connection, job_id: JobId, added: bool, now: i64) -> Result<Accepted> {
     let state = if added {
         JobState::Queued
     } else {
         jobs::state(tx, job_id)?.0
     };
 
-    let queue_position = if state == JobState::Queued {
+    let is_queued = state == JobState::Queued;
+    let waiting = match is_queued {
+        true => conditions::message(tx, job_id, now)?,
+        false => None,
+    };
+    let queue_position = if is_queued && waiting.is_none() {
         Some(jobs::queue_position(tx, job_id)?)
     } else {
         None
@@ -196,8 +235,20 @@ fn accepted(tx: &rusqlite::Connection, job_id: JobId, added: bool) -> Result<Acc
         job_id,
         state,
         queue_position,
+        waiting,
         added,
     })
+}
+
+/// The servers whose players a job would send away; none for all.
+///
+/// Fails as [`enqueue`] does if operation and targets do not fit, or for an unknown server.
+pub fn players_of(
+    connection: &rusqlite::Connection,
+    request: &JobRequest<'_>,
+) -> Result<Option<Vec<ServerId>>> {
+    let targets = resolve(connection, request)?;
+    Ok((!request.operation.is_exclusive()).then_some(targets))
 }
 
 /// The ids of the servers, ascending and without duplicates.
@@ -207,6 +258,13 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
         return Err(Error::usage(format!(
             "{operation} cannot be rolling: it is for the game files that all servers share"
         )));
+    }
+
+    if request.rolling.is_some() && request.condition.is_some() {
+        return Err(Error::usage(
+            "a rolling operation cannot wait for a condition: its later servers would be stopped \
+             long after it was met; enqueue a job for each server",
+        ));
     }
 
     let mut ids: Vec<ServerId> = match &request.targets {
@@ -261,6 +319,7 @@ struct Accept<'a> {
     operation: Operation,
     targets: &'a [ServerId],
     rolling: Option<NonZeroU16>,
+    condition: Option<&'a Condition>,
     retry_of: Option<JobId>,
 }
 
@@ -274,19 +333,13 @@ fn accept(
         operation,
         targets,
         rolling,
+        condition,
         retry_of,
     } = task;
 
-    // An update also stops and starts the servers that should be running.
-    let running = if operation == Operation::Update {
-        servers::all_that_should_run(tx)?
-    } else {
-        Vec::new()
-    };
-
     let plan = match rolling {
         Some(at_once) => plan::rolling(operation, targets, at_once.get().into()),
-        None => plan::plan(operation, targets, &running),
+        None => plan_now(tx, operation, targets)?,
     };
     let new = NewJob {
         operation,
@@ -294,6 +347,7 @@ fn accept(
         requested_by: requester.name,
         user: requester.user,
         retry_of,
+        on_hold: condition.is_some(),
     };
 
     let id = jobs::insert(tx, &new, &plan, now)?;
@@ -301,10 +355,9 @@ fn accept(
         request_keys::add(tx, user, key, id, now)?;
     }
 
-    if let Some(desired) = operation.desired_state() {
-        for &server in targets {
-            servers::set_desired(tx, server, desired, now)?;
-        }
+    match condition {
+        Some(condition) => conditions::insert(tx, id, condition, now)?,
+        None => set_desired(tx, operation, targets, now)?,
     }
 
     let server = if let [one] = targets {
@@ -313,6 +366,10 @@ fn accept(
         None
     };
 
+    let detail = match condition {
+        Some(condition) => format!("{operation} ({})", condition.message()),
+        None => operation.to_string(),
+    };
     events::add(
         tx,
         now,
@@ -320,9 +377,39 @@ fn accept(
             job: Some(id),
             server,
             reason: requester.reason,
-            ..NewEvent::new("job.queued", requester.name, operation.as_str())
+            ..NewEvent::new("job.queued", requester.name, &detail)
         },
     )?;
 
     Ok(id)
+}
+
+/// The plan of a job as the servers are now. An update also stops and starts the servers that
+/// should be running.
+pub(super) fn plan_now(
+    tx: &rusqlite::Connection,
+    operation: Operation,
+    targets: &[ServerId],
+) -> Result<Plan> {
+    let running = match operation {
+        Operation::Update => servers::all_that_should_run(tx)?,
+        _ => Vec::new(),
+    };
+    Ok(plan::plan(operation, targets, &running))
+}
+
+/// Sets the desired state that the operation gives its servers. A job that waits for a condition
+/// does so only when it stops waiting: until then the servers are as they should be.
+pub(super) fn set_desired(
+    tx: &rusqlite::Connection,
+    operation: Operation,
+    targets: &[ServerId],
+    now: i64,
+) -> Result<()> {
+    if let Some(desired) = operation.desired_state() {
+        for &server in targets {
+            servers::set_desired(tx, server, desired, now)?;
+        }
+    }
+    Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! [`enqueue`] accepts a job and notifies the worker. [`claim`] decides which jobs start. [`run`]
 //! runs one task with its context ([`context`]). [`tick`] is the scheduler's tick over its active
-//! jobs ([`active`]): it settles what ended, claims jobs and starts tasks. [`recover`] cleans up
+//! jobs ([`active`]): it settles what ended, claims jobs and starts tasks. [`conditions`] is about
+//! jobs that wait until nobody plays. [`recover`] cleans up
 //! after a worker that died. [`log`] writes the lines of jobs. [`observe`] records the state of
 //! servers, for worker and poller. [`journal`] writes to the journal. [`clock_steps`] keeps ages
 //! correct when the host's clock is set. [`game`] sends commands to running games, [`moderation`]
@@ -11,6 +12,7 @@
 pub mod active;
 pub mod claim;
 pub mod clock_steps;
+pub mod conditions;
 pub mod context;
 pub mod enqueue;
 mod finish;

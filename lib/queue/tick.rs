@@ -10,9 +10,9 @@ use rusqlite::Connection;
 
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Exit, Result};
-use crate::db::{events, servers, tasks};
+use crate::db::{events, queue, servers, tasks};
 use crate::domain::operation::Operation;
-use crate::domain::schedule::Candidate;
+use crate::domain::schedule::{Candidate, Schedule};
 use crate::domain::task::{Readiness, TaskKind, TaskState};
 use crate::queue::active::ActiveJob;
 use crate::queue::claim;
@@ -91,6 +91,15 @@ impl Engine {
     /// Whether a slot is free for another job.
     pub fn has_room(&self) -> bool {
         self.running_tasks() < self.slots.count
+    }
+
+    /// What a queued job must not conflict with in order to start now; none if no job can start:
+    /// the queue is paused, or no slot is free.
+    pub fn could_claim(&self, connection: &Connection) -> Result<Option<Schedule>> {
+        if !self.has_room() || queue::pause(connection)?.is_some() {
+            return Ok(None);
+        }
+        claim::busy(connection, &self.abandoned).map(Some)
     }
 
     /// Begins a tick: records the tasks that ended since the last one.

@@ -1,6 +1,8 @@
 //! left4me-worker: claims jobs, runs their tasks, records what happens, and exits when idle. It
 //! spawns no process, and talks only to the database, the helper and the runner.
 
+mod holds;
+mod report;
 mod scheduler;
 mod wake;
 
@@ -10,8 +12,8 @@ use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{
-    AlertsSocket, CleanRetry, CommandSockets, Grace, Logging, Paths, WorkerSettings, WorkerSocket,
-    parse,
+    AlertsSocket, CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging, Paths, WorkerSettings,
+    WorkerSocket, parse,
 };
 use crate::base::names::ServerId;
 use crate::base::{Result, clock, journal, lock, notify, undumpable, users};
@@ -37,6 +39,8 @@ struct WorkerCli {
     alerts: AlertsSocket,
     #[command(flatten)]
     sockets: CommandSockets,
+    #[command(flatten)]
+    console: ConsoleSocket,
     #[command(flatten)]
     grace: Grace,
     #[command(flatten)]

@@ -3,19 +3,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use super::WorkerCli;
+use super::holds::Holds;
+use super::report::{Report, Reporter, spawn};
 use super::wake::{Wake, WakeReason};
 use crate::base::clock::Moment;
 use crate::base::names::ServerId;
 use crate::base::{Error, Result, clock, failpoint, notify};
-use crate::cancel::cleaner::{self, CleanUp, CleanUpReport};
+use crate::cancel::cleaner::{self, CleanUp};
 use crate::cancel::journal::log_queued;
 use crate::cancel::tracked::Action;
 use crate::cancel::tracker::Tracker;
-use crate::db::{Db, cancellations, jobs, queue, runners};
+use crate::db::{Db, cancellations, candidates, jobs, queue, runners};
 use crate::host::units::Observed;
 use crate::queue::clock_steps::ClockSteps;
 use crate::queue::context::{Connections, WorkerContext};
@@ -25,7 +27,7 @@ use crate::queue::observe::{self, StateReport};
 use crate::queue::slots::Slots;
 use crate::queue::tick::Engine;
 use crate::queue::waiting::Waiting;
-use crate::queue::wake::{self, Waker};
+use crate::queue::wake;
 use crate::queue::work::{Ended, Work};
 use crate::queue::{recover, run};
 use crate::wire::session::Sessions;
@@ -40,31 +42,6 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// How much longer than the grace a stopping worker waits for its commands.
 pub(super) const STOP_MARGIN: Duration = Duration::from_secs(10);
 
-/// What other threads report to the scheduler.
-enum Report {
-    /// A task has ended.
-    Ended(Ended),
-    /// The cleaner of a cancellation is done.
-    CleanedUp(CleanUpReport),
-    /// What systemd reports of a server.
-    Observed(ServerId, Observed),
-}
-
-/// Sends reports to the scheduler, and wakes it.
-#[derive(Clone)]
-struct Reporter {
-    sender: Sender<Report>,
-    waker: Waker,
-}
-
-impl Reporter {
-    fn send(&self, report: Report) {
-        // The scheduler is gone only while the process exits.
-        drop(self.sender.send(report));
-        self.waker.wake();
-    }
-}
-
 pub(super) struct Scheduler {
     db: Db,
     engine: Engine,
@@ -76,6 +53,8 @@ pub(super) struct Scheduler {
     unwritten: Vec<(ServerId, Observed)>,
     /// How many observations are under way or unwritten.
     observing: usize,
+    /// The jobs that wait for a condition.
+    holds: Holds,
     clock: ClockSteps,
     idle: Duration,
     grace: Duration,
@@ -117,6 +96,7 @@ impl Scheduler {
             db,
             engine: Engine::new(worker_id(), Slots::of(&cli.own), context.waiting.clone()),
             tracker: Tracker::new(cli.grace.duration(), pauses),
+            holds: Holds::new(cli.console.console_socket.clone(), reporter.clone()),
             context,
             reporter,
             reports,
@@ -150,10 +130,11 @@ impl Scheduler {
                 tracing::warn!("{error}");
             }
 
-            let busy = failed || self.engine.is_busy() || self.observing > 0;
+            let mut busy = failed || self.engine.is_busy() || self.observing > 0;
             if stopping != Stopping::No && !busy {
                 return Ok(());
             }
+            busy |= self.holds.is_busy();
             idle_since = if busy {
                 None
             } else {
@@ -205,7 +186,8 @@ impl Scheduler {
     fn time_to_next_tick(&self) -> Option<Duration> {
         let until = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         let cancelling = self.tracker.deadline().map(until).into_iter();
-        cancelling.chain(self.held.then_some(STATUS_PAUSE)).min()
+        let held = self.held.then_some(STATUS_PAUSE);
+        cancelling.chain(held).chain(self.holds.due()).min()
     }
 
     /// Collects what ended, and runs one tick of the queue. True when the database failed.
@@ -219,6 +201,8 @@ impl Scheduler {
                 }
                 Report::CleanedUp(report) => self.tracker.add_report(report),
                 Report::Observed(server, observed) => self.unwritten.push((server, observed)),
+                Report::Answered(answer) => self.holds.answered(answer),
+                Report::Warned(job, failures) => self.holds.warned(job, failures),
             }
         }
 
@@ -226,6 +210,10 @@ impl Scheduler {
         let result = clock
             .and_then(|()| self.write_observations())
             .and_then(|()| self.log_queued_cancellations())
+            .and_then(|()| match stopping {
+                true => Ok(()),
+                false => self.holds.look(&mut self.db, &self.engine),
+            })
             .and_then(|()| self.run_queue(stopping));
         if let Err(error) = &result {
             tracing::error!("{error}; trying again");
@@ -291,8 +279,15 @@ impl Scheduler {
             || if stopping {
                 self.engine.has_jobs()
             } else {
-                self.engine.has_room() && jobs::any_queued(self.db.connection())?
+                self.engine.has_room() && self.any_claimable()?
             })
+    }
+
+    /// Whether a job could be claimed if no other one is in its way.
+    fn any_claimable(&self) -> Result<bool> {
+        let connection = self.db.connection();
+        Ok(jobs::any_ready(connection)?
+            || !candidates::confirmed(connection, clock::now_ms())?.is_empty())
     }
 
     /// Runs the actions of the cancellations, now that the tick is committed.
@@ -352,7 +347,7 @@ impl Scheduler {
             return true;
         }
         let is_paused = || queue::pause(connection).is_ok_and(|pause| pause.is_some());
-        jobs::any_queued(connection).unwrap_or(true) && !is_paused()
+        self.any_claimable().unwrap_or(true) && !is_paused()
     }
 
     fn start_task(&self, work: Work) {
@@ -480,10 +475,4 @@ impl Scheduler {
 /// A unique name for this run of the worker. It marks the jobs that this run claims.
 fn worker_id() -> String {
     format!("{}-{}", std::process::id(), clock::now_ms())
-}
-
-/// Runs `work` in a thread. Its stack is small: an update has a thread for each server.
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name(name);
-    thread.stack_size(512 * 1024).spawn(work).map(drop)
 }

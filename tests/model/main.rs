@@ -13,6 +13,8 @@
 //! | `At::Tick` to `At::Exit`, `Wake`, `IdleTime` | `Scheduler::run` and `Wake::wait`: tick, `is_pending`, `has_claimable`, poll, the signal, drain |
 //! | `tick`, `finish`, `pick`, `claim` | `Scheduler::run_queue`; `Engine::settle`, `schedule` of queue/tick.rs, `finish_jobs` of queue/finish.rs; `claim` of queue/claim.rs |
 //! | `World::startable` | domain/schedule.rs itself |
+//! | `Hold`, `look`, `Answer`, `Expire` | `look`, `ask`, `answered` of queue/conditions.rs, worker/holds.rs; `candidates::confirmed`; domain/condition/hold.rs |
+//! | `Poll`, `can_act` | `needs_worker` of queue/conditions.rs, which `wake_worker` of poller/mod.rs calls |
 //! | `advance`, `conclude`, `Report` | `Tracked::begin` of cancel/tracked.rs, `terminate`, `finish` of cancel/conclude.rs; cancel/cleaner.rs |
 //! | `Connect`, `EndsByItself`, `EndsOnSignal` | a task's thread: `TaskContext::send` and `Connections::keep` of queue/context.rs, then `Log::ended` |
 //! | `Batch`, `BatchCloses`, `BatchEnds`, `HelperDies` | `Sessions` of wire/session.rs, which tasks of all jobs share; helper/batch.rs |
@@ -52,10 +54,12 @@ use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use moves::Action;
 use rules::{Rules, Spec, World};
-use state::{At, Batch, Budget, Command, HAND, Job, Record, State, UNIT, each};
+use state::{At, Batch, Budget, Command, HAND, Hold, Job, Record, State, UNIT, each};
 use steps::busy;
 
 const NO_LOST_WAKE_UP: &str = "no wake-up is lost";
+const NO_ENDLESS_WAIT: &str = "no job waits for what has happened";
+const THROWS_NOBODY_OUT: &str = "no player is thrown out before the time";
 const NO_JOB_LEFT_BEHIND: &str = "no job is left behind";
 const NO_DOUBLE_RUN: &str = "no command runs twice";
 const NO_CONFLICT: &str = "no conflicting jobs run at once";
@@ -100,8 +104,14 @@ fn promises() -> Vec<Property<World>> {
         always(NO_LOST_WAKE_UP, |world, s| {
             let has_room = busy(s, u8::MAX) < world.slots;
             let held = s.mask(|job| job.unkillable);
-            s.paused || !has_room || world.may_start(s, held) == 0 || !world.is_quiet(s)
+            let live = s.mask(Job::is_live) | held;
+            s.paused || !has_room || world.startable(live, s.ready()) == 0 || !world.is_quiet(s)
         }),
+        always(NO_ENDLESS_WAIT, |world, s| {
+            let may_go = |job| !s.playing && world.could_start(s, job);
+            !each(s.waiting()).any(|job| s.due || may_go(job)) || !world.is_quiet(s)
+        }),
+        always(THROWS_NOBODY_OUT, |_, s| !s.violations.threw_out),
         always(NO_JOB_LEFT_BEHIND, |world, s| {
             let is_served =
                 |job: usize| s.jobs[job].command == Command::Running && s.owner(job).is_some();
@@ -128,7 +138,8 @@ fn promises() -> Vec<Property<World>> {
             s.jobs.iter().all(|job| match job.record {
                 Record::None => !job.is(Cancelling) && !job.is(Cancelled),
                 Record::Live => job.is(Cancelling),
-                Record::BeforeExecution | Record::Completed | Record::Failed => job.is(Cancelled),
+                Record::BeforeExecution | Record::GaveUp => job.is(Cancelled),
+                Record::Completed | Record::Failed => job.is(Cancelled),
             })
         }),
         // The record names an unkillable process.
@@ -191,6 +202,16 @@ fn witnesses() -> Vec<Property<World>> {
         some("a batch closes and another opens", |_, s| {
             s.batch == Batch::Closing && s.jobs.iter().any(|job| job.command == Command::Spawned)
         }),
+        some("a job overtakes one that waits", |world, s| {
+            s.waiting() == 1 && s.jobs[1].is(Succeeded) && world.is_quiet(s)
+        }),
+        some("a job goes although somebody plays", |_, s| {
+            s.due && s.playing && s.jobs[0].command == Command::Running
+        }),
+        some("a job gives up", |_, s| s.jobs[0].record == Record::GaveUp),
+        some("somebody came after the poll", |_, s| {
+            s.jobs[0].hold == Hold::Asking && s.playing
+        }),
         some("paused with a queue", |world, s| {
             s.paused && s.queued() != 0 && world.is_quiet(s)
         }),
@@ -200,18 +221,27 @@ fn witnesses() -> Vec<Property<World>> {
 const ONE: Spec = Spec {
     servers: &[1],
     tasks: 1,
+    waits: false,
 };
 const ONE_TWICE: Spec = Spec {
     servers: &[1],
     tasks: 2,
+    waits: false,
+};
+const WAITS: Spec = Spec {
+    servers: &[1],
+    tasks: 1,
+    waits: true,
 };
 const TWO: Spec = Spec {
     servers: &[2],
     tasks: 1,
+    waits: false,
 };
 const ALONE: Spec = Spec {
     servers: &[],
     tasks: 1,
+    waits: false,
 };
 const NOTHING_GOES_WRONG: Budget = Budget {
     cancels: 0,
@@ -222,6 +252,9 @@ const NOTHING_GOES_WRONG: Budget = Budget {
     pauses: 0,
     by_hand: 0,
     helper_deaths: 0,
+    joins: 0,
+    deadlines: 0,
+    expiries: 0,
 };
 
 /// Jobs of two servers, and between them a job that runs alone.
@@ -336,6 +369,35 @@ fn batch() -> World {
     ];
 
     World::new(&[ONE_TWICE, TWO], 2, budget, witnesses).with_batches()
+}
+
+/// A job that waits until nobody plays, and one of the same server that does not.
+fn waiting() -> World {
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        deaths: 1,
+        joins: 1,
+        deadlines: 1,
+        expiries: 1,
+        ..NOTHING_GOES_WRONG
+    };
+
+    let witnesses = &[
+        "all ends well",
+        "a job overtakes one that waits",
+        "a job goes although somebody plays",
+        "somebody came after the poll",
+    ];
+
+    World::new(&[WAITS, ONE], 1, budget, witnesses)
+}
+
+/// A job that gives up at its time, beside one of another server that may take the only slot.
+fn giving_up() -> World {
+    let world = waiting();
+    let witnesses = &["all ends well", "a job gives up", "cancelled in the queue"];
+    World::new(&[WAITS, TWO], 1, world.budget, witnesses).giving_up()
 }
 
 /// Claiming is paused and resumed.
@@ -459,6 +521,16 @@ fn a_shared_connection_keeps_all_promises() {
 }
 
 #[test]
+fn waiting_for_players_keeps_all_promises() {
+    holds("waiting", &waiting());
+}
+
+#[test]
+fn giving_up_keeps_all_promises() {
+    holds("giving up", &giving_up());
+}
+
+#[test]
 fn a_pause_keeps_all_promises() {
     holds("paused", &paused());
 }
@@ -533,6 +605,12 @@ rules_that_matter! {
     takes_the_lock in by_hand keeps NO_CONFLICT;
     checks_the_queue_before_exit in unkillable keeps NO_LOST_WAKE_UP;
     checks_cancellations_without_free_slots in one_slot keeps ANSWERED;
+    waiting_jobs_hold_no_server in waiting keeps NO_LOST_WAKE_UP;
+    asks_before_it_starts in waiting keeps THROWS_NOBODY_OUT;
+    confirmations_expire in giving_up keeps THROWS_NOBODY_OUT;
+    an_answer_wakes_the_worker in waiting keeps NO_LOST_WAKE_UP;
+    poller_wakes_for_waiting_jobs in waiting keeps NO_ENDLESS_WAIT;
+    the_time_ends_the_wait in giving_up keeps NO_ENDLESS_WAIT;
     claim_is_guarded_by_queued in three_jobs keeps NEVER_STARTS;
     claim_asks_the_schedule in three_jobs keeps NO_CONFLICT;
     unkillable_processes_hold_their_target in unkillable keeps NO_CONFLICT;

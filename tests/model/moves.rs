@@ -1,7 +1,8 @@
 //! The actions of the model, and when each is possible.
 
 use super::rules::World;
-use super::state::{At, Batch, Client, Command, HAND, Job, Phase, Row, State, UNIT, each};
+use super::state::{At, Batch, Client, Command, HAND, Hold, Job, Phase, Row, State, UNIT, each};
+use super::steps::busy;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -21,6 +22,15 @@ pub enum Action {
     Start,
     StartByHand,
     PollerNotifies,
+    /// The poller sees who plays, and wakes a worker if that changes something for waiting jobs.
+    Poll,
+    /// A player comes, a player leaves, the time of waiting jobs comes.
+    Join,
+    Leave,
+    Deadline,
+    /// The game answers the worker's question; the answer becomes too old.
+    Answer(usize),
+    Expire(usize),
     Sigterm,
     Kill9,
     /// The next step of a worker.
@@ -63,6 +73,7 @@ impl World {
             when(job.command == Command::Ending, A::EndsOnSignal(at));
             when(job.command == Command::Orphan, A::OrphanEnds(at));
             when(job.phase == Phase::Checking, A::Report(at));
+            when(job.hold == Hold::Asking, A::Answer(at));
         }
 
         for (at, worker) in s.workers.iter().enumerate() {
@@ -93,11 +104,33 @@ impl World {
 
         // The poller would also repair a lost wake-up, a minute late. So here it comes last, and
         // only where nothing else could know. A worker in the foreground needs no notification.
-        let waits = s.queued() != 0 && !s.paused || s.jobs.iter().any(Job::is_live);
+        let waits = s.ready() != 0 && !s.paused || s.jobs.iter().any(Job::is_live);
         let helps = s.unnotified && waits && !s.notified && s.workers[HAND].at == At::Down;
         if self.rules.poller_notifies && helps && out.is_empty() {
             out.push(A::PollerNotifies);
         }
+
+        // Polls come again and again; one that would change nothing is left out.
+        let is_news = s.seen_empty == s.playing;
+        let wakes = self.rules.poller_wakes_for_waiting_jobs && self.can_act(s);
+        if s.waiting() != 0 && (is_news || wakes) && out.is_empty() {
+            out.push(A::Poll);
+        }
+    }
+
+    /// Whether a worker can do something about a waiting job, by what the last poll saw.
+    pub fn can_act(&self, s: &State) -> bool {
+        let may_go = |job: usize| s.seen_empty && self.could_start(s, job);
+        let is_over = s.due && self.rules.the_time_ends_the_wait;
+        each(s.waiting()).any(|job| is_over || may_go(job))
+    }
+
+    /// Whether nothing is in the way of this waiting job but its condition.
+    pub fn could_start(&self, s: &State, job: usize) -> bool {
+        let held = s.mask(|job| job.row == Row::Held || job.unkillable);
+        let has_room = busy(s, u8::MAX) < self.slots;
+        let live = s.mask(Job::is_live) | held;
+        !s.paused && has_room && self.startable(live, 1 << job) != 0
     }
 
     /// What may happen, but does not have to.
@@ -133,7 +166,14 @@ impl World {
             );
 
             when(job.unkillable, A::DiesLater(at));
+            let may_expire = self.rules.confirmations_expire && s.left.expiries > 0;
+            when(job.hold == Hold::Confirmed && may_expire, A::Expire(at));
         }
+
+        when(!s.playing && s.left.joins > 0, A::Join);
+        when(s.playing, A::Leave);
+        let waits = s.jobs.iter().any(|job| job.hold != Hold::None);
+        when(waits && !s.due && s.left.deadlines > 0, A::Deadline);
 
         let in_batch = |job: &Job| matches!(job.command, Command::Running | Command::Ending);
         let is_unused = !s.jobs.iter().any(in_batch);
@@ -144,7 +184,8 @@ impl World {
         );
 
         for (at, worker) in s.workers.iter().enumerate() {
-            let is_idle = worker.at == At::Wait && worker.jobs == 0 && !worker.stopping;
+            let has_nothing = worker.jobs == 0 && !s.is_asking();
+            let is_idle = worker.at == At::Wait && has_nothing && !worker.stopping;
             when(is_idle && !worker.idle, A::IdleTime(at));
         }
 

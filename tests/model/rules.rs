@@ -27,11 +27,18 @@ pub struct Rules {
     pub checks_the_socket_before_exit: bool,
     pub checks_the_queue_before_exit: bool,
     // queue/{claim,tick}.rs
+    pub waiting_jobs_hold_no_server: bool,
     pub claim_is_guarded_by_queued: bool,
     pub claim_asks_the_schedule: bool,
     pub unkillable_processes_hold_their_target: bool,
     pub finish_is_guarded_by_running: bool,
     pub cancelled_jobs_start_nothing: bool,
+    // queue/conditions.rs, worker/holds.rs, poller/mod.rs
+    pub asks_before_it_starts: bool,
+    pub confirmations_expire: bool,
+    pub an_answer_wakes_the_worker: bool,
+    pub poller_wakes_for_waiting_jobs: bool,
+    pub the_time_ends_the_wait: bool,
     // cancel/tracker.rs, queue/context.rs
     pub cancel_waits_for_the_ends: bool,
     pub late_connections_are_cancelled: bool,
@@ -63,11 +70,17 @@ impl Rules {
         checks_cancellations_without_free_slots: true,
         checks_the_socket_before_exit: true,
         checks_the_queue_before_exit: true,
+        waiting_jobs_hold_no_server: true,
         claim_is_guarded_by_queued: true,
         claim_asks_the_schedule: true,
         unkillable_processes_hold_their_target: true,
         finish_is_guarded_by_running: true,
         cancelled_jobs_start_nothing: true,
+        asks_before_it_starts: true,
+        confirmations_expire: true,
+        an_answer_wakes_the_worker: true,
+        poller_wakes_for_waiting_jobs: true,
+        the_time_ends_the_wait: true,
         cancel_waits_for_the_ends: true,
         late_connections_are_cancelled: true,
         a_closed_batch_takes_no_more: true,
@@ -87,6 +100,8 @@ impl Rules {
 pub struct Spec {
     pub servers: &'static [i64],
     pub tasks: u8,
+    /// Whether it waits until nobody plays.
+    pub waits: bool,
 }
 
 /// A setting to explore: rules, jobs, slots, and how often something may go wrong.
@@ -98,6 +113,8 @@ pub struct World {
     pub budget: Budget,
     /// Whether the commands of all jobs share a connection.
     pub batches: bool,
+    /// What waiting jobs do when their time has come.
+    pub gives_up: bool,
     /// What must be reachable, so that the promises are not empty.
     pub witnesses: &'static [&'static str],
     /// Indexed by the masks of running and of waiting jobs: which may start, from
@@ -137,6 +154,7 @@ impl World {
             slots,
             budget,
             batches: false,
+            gives_up: false,
             witnesses,
             startable,
         }
@@ -152,6 +170,13 @@ impl World {
     pub fn with_batches(self) -> Self {
         Self {
             batches: true,
+            ..self
+        }
+    }
+
+    pub fn giving_up(self) -> Self {
+        Self {
+            gives_up: true,
             ..self
         }
     }

@@ -65,6 +65,8 @@ pub enum Record {
     Live,
     /// In the request's own transaction.
     BeforeExecution,
+    /// No row: its condition has ended it.
+    GaveUp,
     Completed,
     Failed,
 }
@@ -78,10 +80,23 @@ pub enum Phase {
     Reported,
 }
 
+/// Whether a queued job waits for its condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hold {
+    /// It does not, or no longer.
+    None,
+    Waiting,
+    /// A thread of the worker asks the game who plays.
+    Asking,
+    /// Nobody played a moment ago.
+    Confirmed,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Job {
     pub client: Client,
     pub state: Option<JobState>,
+    pub hold: Hold,
     /// Tasks that have ended, and whether one of them failed.
     pub ended: u8,
     pub failed: bool,
@@ -168,6 +183,12 @@ pub struct Budget {
     pub pauses: u8,
     pub by_hand: u8,
     pub helper_deaths: u8,
+    /// Players that come. At the start one is there, if any can come.
+    pub joins: u8,
+    /// Whether the time of waiting jobs comes.
+    pub deadlines: u8,
+    /// Confirmations that become too old.
+    pub expiries: u8,
 }
 
 /// What must never happen.
@@ -178,6 +199,8 @@ pub struct Violations {
     pub started_after_its_end: bool,
     /// A command ended because another job was cancelled.
     pub ended_by_another: bool,
+    /// A job that waits for players began while somebody played.
+    pub threw_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -192,6 +215,13 @@ pub struct State {
     /// it.
     pub unnotified: bool,
     pub batch: Batch,
+    /// Whether somebody plays, and whether the last poll saw nobody.
+    pub playing: bool,
+    pub seen_empty: bool,
+    /// Somebody came within the seconds for which a confirmation counts.
+    pub came_late: bool,
+    /// The time of the waiting jobs has come.
+    pub due: bool,
     pub left: Budget,
     pub violations: Violations,
 }
@@ -228,6 +258,7 @@ impl State {
         let job = Job {
             client: Client::Absent,
             state: None,
+            hold: Hold::None,
             ended: 0,
             failed: false,
             command: Command::None,
@@ -248,6 +279,10 @@ impl State {
             resume_pending: false,
             unnotified: false,
             batch: Batch::None,
+            playing: budget.joins > 0,
+            seen_empty: budget.joins == 0,
+            came_late: false,
+            due: false,
             left: budget,
             violations: Violations::default(),
         }
@@ -265,6 +300,21 @@ impl State {
         self.mask(|job| job.is(JobState::Queued))
     }
 
+    /// The queued jobs that wait for no condition, or whose condition was just confirmed.
+    pub fn ready(&self) -> u8 {
+        let is_ready = |job: &Job| matches!(job.hold, Hold::None | Hold::Confirmed);
+        self.mask(|job| job.is(JobState::Queued) && is_ready(job))
+    }
+
+    /// The jobs that wait for their condition and about which no question is under way.
+    pub fn waiting(&self) -> u8 {
+        self.mask(|job| job.is(JobState::Queued) && job.hold == Hold::Waiting)
+    }
+
+    pub fn is_asking(&self) -> bool {
+        self.jobs.iter().any(|job| job.hold == Hold::Asking)
+    }
+
     pub fn owner(&self, job: usize) -> Option<usize> {
         (0..2).find(|&at| self.workers[at].jobs & (1 << job) != 0)
     }
@@ -278,6 +328,9 @@ impl State {
         let job = &mut self.jobs[job];
         self.violations.left_a_terminal_state |= job.is_terminal() && !job.is(state);
         job.state = Some(state);
+        if state != JobState::Queued {
+            job.hold = Hold::None;
+        }
         if state.is_terminal() {
             job.phase = Phase::None;
         }

@@ -5,7 +5,8 @@ use left4me::domain::job::JobState::{Cancelled, Cancelling, Failed, Queued, Runn
 use super::moves::Action;
 use super::rules::World;
 use super::state::{
-    At, Batch, Client, Command, HAND, JOBS, Job, Phase, Record, Row, State, UNIT, Worker, each,
+    At, Batch, Client, Command, HAND, Hold, JOBS, Job, Phase, Record, Row, State, UNIT, Worker,
+    each,
 };
 use Action as A;
 
@@ -27,6 +28,9 @@ impl World {
                 };
 
                 s.set(job, Queued);
+                if self.specs[job].waits {
+                    s.jobs[job].hold = Hold::Waiting;
+                }
                 committed(s);
             }
             A::Notify(job) => {
@@ -80,6 +84,42 @@ impl World {
                 };
             }
             A::PollerNotifies => s.notified = true,
+            A::Poll => {
+                s.seen_empty = !s.playing;
+                let wakes = self.rules.poller_wakes_for_waiting_jobs && self.can_act(s);
+                s.notified |= wakes;
+                committed(s);
+            }
+            A::Join => {
+                s.left.joins -= 1;
+                s.playing = true;
+                let is_moment = self.rules.confirmations_expire;
+                let confirmed = s.mask(|job| job.hold == Hold::Confirmed) != 0;
+                s.came_late |= is_moment && confirmed;
+            }
+            A::Leave => (s.playing, s.came_late) = (false, false),
+            A::Deadline => {
+                s.left.deadlines -= 1;
+                s.due = true;
+            }
+            A::Answer(job) => {
+                s.jobs[job].hold = match s.playing {
+                    true => Hold::Waiting,
+                    false => Hold::Confirmed,
+                };
+                // What was found counts more than what the last poll saw.
+                s.seen_empty &= !s.playing;
+                if self.rules.an_answer_wakes_the_worker {
+                    wake_all(s);
+                }
+            }
+            A::Expire(job) => {
+                s.left.expiries -= 1;
+                s.jobs[job].hold = Hold::Waiting;
+                // With it goes the excuse. A worker that waits for a slot looks again every second.
+                s.came_late = false;
+                wake_all(s);
+            }
             A::Sigterm => {
                 s.left.sigterms -= 1;
                 s.workers[UNIT].signal = true;
@@ -153,6 +193,11 @@ impl World {
             };
 
             job.phase = Phase::None;
+        }
+
+        // The thread that asks dies too.
+        for job in s.jobs.iter_mut().filter(|job| job.hold == Hold::Asking) {
+            job.hold = Hold::Waiting;
         }
 
         s.batch = Batch::None;
@@ -356,6 +401,9 @@ impl World {
     fn tick(&self, s: &mut State, at: usize) -> Option<u8> {
         let Worker { jobs, stopping, .. } = s.workers[at];
         s.unnotified &= stopping;
+        if !stopping {
+            self.look(s);
+        }
         let has_news = each(jobs).any(|job| matches!(s.jobs[job].command, Command::Ended { .. }));
         let live_record = s.jobs.iter().any(|job| job.record == Record::Live);
         let has_room = busy(s, jobs) < self.slots;
@@ -364,7 +412,7 @@ impl World {
             || if stopping {
                 jobs != 0
             } else {
-                has_news || has_room && s.queued() != 0
+                has_news || has_room && s.ready() != 0
             };
 
         if !has_work {
@@ -399,6 +447,25 @@ impl World {
 
         self.claim(s, at, picked);
         None
+    }
+
+    /// Judges the waiting jobs.
+    fn look(&self, s: &mut State) {
+        for job in each(s.waiting()) {
+            if s.due && self.rules.the_time_ends_the_wait {
+                if self.gives_up {
+                    s.set(job, Cancelled);
+                    s.jobs[job].record = Record::GaveUp;
+                } else {
+                    s.jobs[job].hold = Hold::None;
+                }
+            } else if s.seen_empty && self.could_start(s, job) {
+                s.jobs[job].hold = match self.rules.asks_before_it_starts {
+                    true => Hold::Asking,
+                    false => Hold::Confirmed,
+                };
+            }
+        }
     }
 
     /// The steps block, identify, terminate and settle; after the cleaner's report, finish.
@@ -462,16 +529,22 @@ impl World {
 
     /// What the schedule lets start while the targets of the jobs `held` are held.
     pub fn may_start(&self, s: &State, held: u8) -> u8 {
-        let queued = s.queued();
+        let ready = s.ready();
+        let considered = match self.rules.waiting_jobs_hold_no_server {
+            true => ready,
+            false => s.queued(),
+        };
         if self.rules.claim_asks_the_schedule {
-            self.startable(s.mask(Job::is_live) | held, queued)
+            self.startable(s.mask(Job::is_live) | held, considered) & ready
         } else {
-            queued
+            ready
         }
     }
 
     fn claim(&self, s: &mut State, at: usize, picked: u8) {
         for job in each(picked) {
+            let waited = s.jobs[job].hold == Hold::Confirmed;
+            s.violations.threw_out |= waited && s.playing && !s.came_late;
             s.set(job, Running);
             s.workers[at].jobs |= 1 << job;
         }
@@ -505,8 +578,9 @@ impl World {
 
     /// Decides whether to wait or to exit.
     fn decide(&self, s: &mut State, at: usize) -> At {
+        let is_asking = s.is_asking();
         let worker = &mut s.workers[at];
-        worker.idle &= worker.jobs == 0;
+        worker.idle &= worker.jobs == 0 && !is_asking;
         match worker {
             Worker {
                 stopping: true,
@@ -527,7 +601,7 @@ pub fn busy(s: &State, jobs: u8) -> u32 {
 }
 
 fn has_claimable(s: &State) -> bool {
-    s.jobs.iter().any(|job| job.record == Record::Live) || s.queued() != 0 && !s.paused
+    s.jobs.iter().any(|job| job.record == Record::Live) || s.ready() != 0 && !s.paused
 }
 
 /// A worker in the foreground notices every commit.
@@ -546,6 +620,12 @@ fn ended(s: &mut State, job: usize, ok: bool, row: Row) {
     s.jobs[job].command = Command::Ended { ok };
     s.jobs[job].row = row;
     wake_owner(s, job);
+}
+
+fn wake_all(s: &mut State) {
+    for worker in s.workers.iter_mut().filter(|worker| worker.holds_lock()) {
+        worker.woken = true;
+    }
 }
 
 fn wake_owner(s: &mut State, job: usize) {

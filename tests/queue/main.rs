@@ -7,6 +7,7 @@
 
 mod cancel;
 mod cancel_records;
+mod conditions;
 mod growth;
 mod store;
 #[path = "../support/mod.rs"]

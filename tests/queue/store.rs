@@ -86,6 +86,7 @@ fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
             targets: Targets::None,
             unique: false,
             rolling: None,
+            condition: None,
             requester,
         };
 
@@ -672,6 +673,7 @@ fn created_at_never_goes_back_when_the_clock_does() {
         requested_by: "x",
         user: None,
         retry_of: None,
+        on_hold: false,
     };
 
     let plan = plan(Operation::Install, &[], &[]);

@@ -519,6 +519,8 @@ fn json_has_the_contracts_shape() {
         "finished_at",
         "exit_code",
         "error",
+        "condition",
+        "waiting",
         "tasks",
     ] {
         assert!(job.get(key).is_some(), "{key} is missing in {job}");

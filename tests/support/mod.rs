@@ -7,7 +7,9 @@
 
 pub mod batch;
 pub mod console;
+pub mod console;
 pub mod destinations;
+pub mod games;
 pub mod host;
 pub mod http;
 pub mod page;

@@ -17,3 +17,4 @@ mod pages;
 mod subscribers;
 #[path = "../support/mod.rs"]
 mod support;
+mod waiting;

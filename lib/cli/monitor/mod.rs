@@ -139,7 +139,7 @@ impl Monitor {
 
         let is_missing = was_running == Some(false) && is_worker_running(db.path()) == Some(false);
         self.worker = match (self.snapshot.live, is_missing) {
-            (0, true) if self.snapshot.queued > 0 && self.snapshot.pause.is_none() => {
+            (0, true) if self.snapshot.has_ready() && self.snapshot.pause.is_none() => {
                 Worker::Absent
             }
             (0, _) => Worker::Idle,

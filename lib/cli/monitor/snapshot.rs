@@ -120,6 +120,11 @@ impl Snapshot {
         format!("{}{more}", self.queued)
     }
 
+    /// Whether a job is queued that waits for no condition.
+    pub fn has_ready(&self) -> bool {
+        self.queue.iter().any(|job| job.waiting.is_none())
+    }
+
     /// How many servers have drifted from their desired state.
     pub fn drifted(&self) -> usize {
         self.servers

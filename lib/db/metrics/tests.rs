@@ -118,13 +118,17 @@ fn what_happened_before_the_sums_were_kept_is_in_them() {
     old.execute_batch(LIFE).unwrap();
     old.execute_batch(include_str!("../migrations/0005-metrics.sql"))
         .unwrap();
-    // What the snapshot reads besides.
-    old.execute_batch(include_str!("../migrations/0012-alerts.sql"))
-        .unwrap();
-
-    // A table that a scrape reads too.
+    // What today's queries read besides.
     old.execute_batch(include_str!("../migrations/0011-players.sql"))
         .unwrap();
+    old.execute_batch(include_str!("../migrations/0012-alerts.sql"))
+        .unwrap();
+    old.execute_batch(
+        "ALTER TABLE jobs ADD COLUMN on_hold INTEGER NOT NULL DEFAULT 0;
+         CREATE TABLE job_conditions (job_id INTEGER, when_empty INTEGER, until_at INTEGER,
+             released_at INTEGER);",
+    )
+    .unwrap();
 
     let new = crate::db::with_servers(0);
     new.execute_batch(LIFE).unwrap();

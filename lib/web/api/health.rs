@@ -24,7 +24,7 @@ pub struct Health {
     (status = 200, body = Health, description = "The database answers."),
 ))]
 pub async fn show(State(app): State<App>) -> Result<Json<Health>, Failure> {
-    match app.store.read(jobs::any_queued).await {
+    match app.store.read(jobs::any_ready).await {
         Ok(_) => Ok(Json(Health { status: "ok" })),
         Err(error) => {
             tracing::warn!("the health check failed: {error}");

@@ -19,6 +19,8 @@ use crate::base::names::{BadName, JobId, ServerId, ServerRef};
 use crate::base::{Error, Result, clock};
 use crate::db::jobs::{self, Filter, Job};
 use crate::db::{access, lists, servers};
+use crate::domain::condition::warning::Warnings;
+use crate::domain::condition::{AtDeadline, Condition, ConditionRequest, Until};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{self, Accepted, JobRequest, Targets};
@@ -116,7 +118,8 @@ pub struct NewJob {
     /// All servers: those of the user; for an admin, all there are.
     #[serde(default)]
     all: bool,
-    /// If the same operation on the same servers is queued or running, return that job.
+    /// If the same operation on the same servers, with the same condition, is queued or running,
+    /// return that job.
     #[serde(default)]
     unique: bool,
     /// Work on at most so many servers at a time. After a restart or reset that failed, the servers
@@ -124,6 +127,21 @@ pub struct NewJob {
     #[serde(default)]
     #[schema(value_type = Option<u16>, minimum = 1, nullable = false)]
     rolling: Option<NonZeroU16>,
+    /// Wait until nobody plays on any of the servers. For restart, stop, reset, delete and update.
+    #[serde(default)]
+    when_empty: bool,
+    /// Wait at most until this time of day on the host (`06:00`), or for this duration (`2h`).
+    #[serde(default, deserialize_with = "extract::parsed_or_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    until: Option<Until>,
+    /// What to do at that time. Required with `when_empty` and `until`.
+    #[serde(default, deserialize_with = "extract::parsed_or_none")]
+    #[schema(nullable = false)]
+    then: Option<AtDeadline>,
+    /// Tell players so long before that time, with an optional text: `10m,5m,1m=Update tonight`.
+    #[serde(default, deserialize_with = "extract::parsed_or_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    warn: Option<Warnings>,
 }
 
 /// A server by id or name.
@@ -220,6 +238,18 @@ impl NewJob {
         }
     }
 
+    /// What the job waits for.
+    fn condition(&self, now: i64) -> std::result::Result<Option<Condition>, Failure> {
+        let request = ConditionRequest {
+            when_empty: self.when_empty,
+            until: self.until.clone(),
+            then: self.then,
+            warn: self.warn.clone(),
+        };
+        let option = |name: &str| name.replace('-', "_");
+        Ok(request.resolve(self.operation, now, &clock::zone(), option)?)
+    }
+
     /// The servers. Those of other users do not exist for a user.
     fn targets(&self, connection: &Connection, viewer: &Viewer) -> Result<Targets> {
         if self.operation.is_exclusive() {
@@ -284,6 +314,7 @@ pub async fn enqueue(
 ) -> std::result::Result<Response, Failure> {
     let key = extract::key(&headers)?;
     new.check(&viewer)?;
+    let condition = new.condition(clock::now_ms())?;
 
     let enqueued = app.store.with(move |db| {
         // A server keeps its owner, and ids are not reused, so this stays true.
@@ -294,6 +325,7 @@ pub async fn enqueue(
             targets,
             unique: new.unique,
             rolling: new.rolling,
+            condition,
             requester: viewer.requester(&name, key.as_ref()),
         };
 

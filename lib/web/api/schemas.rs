@@ -6,6 +6,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::base::names::ServerId;
 use crate::domain::cancellation::{Progress, Step, StepState};
+use crate::domain::condition::AtDeadline;
 use crate::domain::drift::Drift;
 use crate::domain::game::Responding;
 use crate::domain::job::JobState;
@@ -34,6 +35,7 @@ macro_rules! schemas {
 }
 
 schemas! {
+    AtDeadline: "What a job does when its time has come and its servers are not empty.",
     JobState: "The states of a job. Terminal states are final: no transition leaves them.",
     TaskState: "The states of a task.",
     Operation: "An operation on no, one or many servers.",

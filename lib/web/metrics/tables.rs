@@ -66,6 +66,15 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
             [gauge(&[], oldest)],
         ),
         family(
+            "left4me_jobs_waiting",
+            "Jobs that wait until nobody plays, or until a time, by condition.",
+            MetricType::GAUGE,
+            tables
+                .waiting
+                .iter()
+                .map(|(condition, n)| gauge(&[("condition", condition)], *n as f64)),
+        ),
+        family(
             "left4me_jobs_overdue",
             "Jobs that run longer than expected, by operation.",
             MetricType::GAUGE,

@@ -19,6 +19,7 @@ pub mod sentence;
 mod server;
 mod server_acts;
 mod server_new;
+mod waiting;
 
 use crate::web::access::Access;
 use crate::web::table::Table;

@@ -107,6 +107,8 @@ pub struct JobLine {
     pub took: Elapsed,
     /// The first line of its error.
     pub error: Option<String>,
+    /// What it waits for.
+    pub waiting: Option<String>,
     /// Whether the viewer may see it.
     pub open: bool,
 }
@@ -123,6 +125,7 @@ impl JobLine {
             by: job.requested_by,
             created_at: job.created_at,
             error: job.error.as_deref().map(first_line),
+            waiting: job.waiting,
             open: job.open,
         }
     }

@@ -53,6 +53,7 @@ mod tests {
                 since: Some(1_000),
             },
             error: Some(error.to_owned()),
+            waiting: Some(HOSTILE.to_owned()),
             open: true,
         }
     }

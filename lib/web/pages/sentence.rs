@@ -17,6 +17,8 @@ pub struct Fragment {
 /// actor.
 const SENTENCES: &[(&str, &str)] = &[
     ("job.queued", "{who} requested {job}: {detail}{on}"),
+    ("job.warned", "{job} told the players{on}: {detail}"),
+    ("job.released", "{job}{on} waits no longer{: detail}"),
     (
         "job.started",
         "{job} started: {detail}{on}, requested by {who}",

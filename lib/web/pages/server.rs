@@ -45,6 +45,8 @@ struct ServerPage {
     frame: Frame,
     server: Server,
     power: Power,
+    /// Whether a restart or stop can wait until nobody plays.
+    can_wait: bool,
     host: String,
     graphs: Vec<Graph>,
     players: Vec<PlayerLine>,
@@ -202,6 +204,7 @@ pub async fn show(
     let up = loaded.server.actual_state == ActualState::Running;
     page(&ServerPage {
         frame: Frame::of(viewer, loaded.server.name.clone()).within("servers"),
+        can_wait: up,
         graphs: graphs(&loaded.day, &loaded.month, now),
         players: PlayerLine::all(loaded.players, loaded.server.answered_at.unwrap_or(now)),
         peak: history::peak(loaded.peak),

@@ -3,6 +3,7 @@
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::extract::{FormFields, PathId};
+use super::waiting;
 use crate::base::names::{BlueprintId, RequestKey, ServerId, ServerRef};
 use crate::base::{Error, clock};
 use crate::db::{blueprints, game, servers};
@@ -33,8 +34,8 @@ button!(reset, Reset, "Deletes what the game wrote.");
 button!(delete, Delete, "Deletes the server's files.");
 button!(initialize, Initialize, "Writes the server's settings.");
 
-/// Enqueues a job for the server, or for the game files, and redirects to the job's page. The
-/// form's key makes a repeated request the same job.
+/// Enqueues a job for the server, or for the game files, and redirects to the job's page. While
+/// people play, it asks first. The form's key makes a repeated request the same job.
 pub(super) async fn press(
     SignedIn { app, viewer }: SignedIn,
     FormFields(form): FormFields,
@@ -42,6 +43,21 @@ pub(super) async fn press(
     server: Option<ServerId>,
 ) -> Result<Response, Failure> {
     let key: Option<RequestKey> = form.optional("key")?;
+    let now = clock::now_ms();
+    let condition = waiting::condition(&form, operation, now)?;
+
+    let requester = viewer.clone();
+    let playing = app.store.read(move |db| {
+        // For other users the server does not exist.
+        if let Some(id) = server {
+            requester.server(db, id)?;
+        }
+        waiting::playing(db, &form, operation, server, now)
+    });
+    if let Some(playing) = playing.await? {
+        return waiting::ask(viewer, playing, operation, server);
+    }
+
     let accepted = app.store.with(move |db| {
         let targets = match server {
             Some(id) => {
@@ -57,6 +73,7 @@ pub(super) async fn press(
             targets,
             unique: server.is_none(),
             rolling: None,
+            condition,
             requester: viewer.requester(&actor, key.as_ref()),
         };
 

@@ -160,11 +160,16 @@ pub fn draw_queue(
     let rows = (1..)
         .zip(&snapshot.queue)
         .map(|(position, job): (usize, _)| {
+            // A job that waits for a condition has no place in the queue.
+            let (place, servers) = match &job.waiting {
+                Some(waiting) => ("-".to_owned(), clean(&format!("waiting: {waiting}"))),
+                None => (format!("#{position}"), servers_of(job)),
+            };
             Row::new([
-                Cell::new(format!("#{position}")),
+                Cell::new(place),
                 Cell::new(job.id.to_string()),
                 Cell::new(clean(&job.operation)),
-                Cell::new(servers_of(job)),
+                Cell::new(servers),
                 Cell::new(clean(&job.requested_by)),
                 Cell::new(moment(job.created_at, style)),
             ])

@@ -261,10 +261,10 @@ pub fn tail(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, theme: &Them
         .collect();
 
     if lines.is_empty() {
-        let text = if job.state == JobState::Queued {
-            "the job is queued"
-        } else {
-            "no output yet"
+        let text = match &job.waiting {
+            Some(waiting) => clean(&format!("the job waits: {waiting}")),
+            None if job.state == JobState::Queued => "the job is queued".to_owned(),
+            None => "no output yet".to_owned(),
         };
 
         lines.push(Line::raw(format!("  {text}")));

@@ -19,6 +19,7 @@ fn job(id: i64, state: JobState) -> JobRow {
         error: None,
         servers: Vec::new(),
         more: 0,
+        waiting: None,
         open: true,
     }
 }
