@@ -280,7 +280,7 @@ pub fn ask_many(
         let mut fds = [PollFd::new(stream.as_fd(), call.events())];
         match poll(&mut fds, timeout(left)) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(broken(socket, &errno.desc())),
+            Err(errno) => return Err(broken(socket, errno.desc())),
         }
 
         call.receive(&stream, &mut each)
