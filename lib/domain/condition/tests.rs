@@ -158,9 +158,12 @@ fn hold(words: &str, servers: Vec<ServerSeen>) -> Hold {
     }
 }
 
+/// What is different about a server.
+type Change = fn(&mut ServerSeen);
+
 #[test]
 fn only_an_answer_says_that_a_server_is_empty() {
-    let changed = |change: fn(&mut ServerSeen)| {
+    let changed = |change: Change| {
         let mut server = friday(0);
         change(&mut server);
         server.occupancy(1000)
@@ -168,7 +171,7 @@ fn only_an_answer_says_that_a_server_is_empty() {
 
     assert_eq!(changed(|_| {}), Occupancy::Empty);
     assert_eq!(changed(|s| s.players = Some(3)), Occupancy::Players(3));
-    let cases: [(fn(&mut ServerSeen), &str); 7] = [
+    let cases: [(Change, &str); 7] = [
         (|s| s.unanswered = 1, "Friday does not answer"),
         (
             |s| s.answered_at = Some(999),
