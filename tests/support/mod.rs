@@ -7,7 +7,6 @@
 
 pub mod batch;
 pub mod console;
-pub mod console;
 pub mod destinations;
 pub mod games;
 pub mod host;
