@@ -196,7 +196,7 @@ fn pages_say_who_plays_and_a_name_stays_text() {
         "{facts}"
     );
     let graphs = page.texts("#graphs figcaption");
-    assert!(graphs[0].contains("Players, last 24 hours 2"), "{graphs:?}");
+    assert!(graphs[0] == "Players, last 24 hours2", "{graphs:?}");
 
     // No answer is not an empty server.
     db.connection()
