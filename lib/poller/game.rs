@@ -21,8 +21,9 @@ use crate::wire::console::{
     ConsoleRequest, ConsoleResult, ConsoleVerb, Failure, GameInfo, Player, ask_many,
 };
 
-/// How long one poll waits for all answers. Another poll that was requested meanwhile waits too.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one poll waits for all answers, so that it takes less than two seconds in all. Another
+/// poll that was requested meanwhile waits too. left4me-console gives up a game after 1.5 s.
+const PATIENCE: Duration = Duration::from_millis(1_800);
 
 /// The most players of a server that are recorded.
 const MOST_PLAYERS: usize = 128;

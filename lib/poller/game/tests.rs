@@ -199,7 +199,7 @@ fn without_left4me_console_what_was_known_stays_and_samples_are_recorded() {
 }
 
 #[test]
-fn silent_games_cost_the_others_nothing_and_a_poll_two_seconds() {
+fn silent_games_cost_the_others_nothing_and_a_poll_less_than_two_seconds() {
     let (dir, mut db) = running(200);
     let console = console(&dir, |request| {
         let id: u32 = request.server.as_str().parse().unwrap();
