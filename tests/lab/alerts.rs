@@ -1,6 +1,7 @@
 //! Alerts on a real host: from a crash to a destination, through the units as they are shipped.
 
 use crate::lab::{Lab, s, wait_for, wait_until};
+use crate::rows::game;
 
 /// Takes POST requests as ntfy does, and writes a line for each: when, title, body.
 const STANDIN: &str = r#"#!/usr/bin/perl
@@ -72,7 +73,7 @@ fn messages(lab: &Lab) -> Vec<(i64, String)> {
 /// Kills the game, and waits until systemd has started it again.
 fn crash(lab: &Lab) {
     let pid = lab.main_pid(1);
-    lab.ok(&["kill", "-SEGV", &pid]);
+    lab.sh(&format!("touch {}/standin.crash", game(1)));
     wait_until("systemd starts it again", s(30), || {
         let now = lab.main_pid(1);
         now != pid && now != "0"

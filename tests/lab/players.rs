@@ -112,6 +112,7 @@ fn three_join(lab: &Lab) {
 }
 
 fn they_can_be_spoken_to(lab: &Lab) {
+    lab.ok(&["left4me", "server", "exec", "Friday", "log on"]);
     lab.ok(&["left4me", "server", "say", "Friday", "good evening; quit"]);
     wait_for("they can read it", s(10), || {
         let console = lab.console("left4me-server@1.service");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use left4me::wire::console::{ConsoleRequest, ConsoleResult, ConsoleVerb, Failure};
 
-use super::console::{FakeConsole, failed, info, output, silence};
+use super::console::{FakeConsole, info, output};
 
 /// The console at a path, until it is dropped. A server that nobody has told about is empty.
 pub struct Console {
@@ -66,14 +66,14 @@ fn answer(request: &ConsoleRequest, games: &mut Games) -> ConsoleResult {
     if let ConsoleVerb::Exec { command } = &request.verb {
         games.typed.push((server.to_owned(), command.clone()));
         return match games.refuses {
-            true => failed(Failure::Banned),
+            true => ConsoleResult::failed(Failure::Banned, "the game has banned this host"),
             false => output(""),
         };
     }
 
     games.asked.push(server.to_owned());
     match games.players.get(server).copied().unwrap_or(Some(0)) {
-        None => silence(),
+        None => ConsoleResult::failed(Failure::NoAnswer, "the game is silent"),
         Some(players) => ConsoleResult::Info(info(players.into())),
     }
 }
