@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::names::{JobId, ServerId, TaskId};
 use crate::base::{Error, Result};
 use crate::db::outbox::{self, About};
-use crate::db::{query, run, text};
+use crate::db::{first, query, run, text};
 
 /// The actor of changes made outside left4me: by systemd itself, or with systemctl.
 pub const OUTSIDE: &str = "outside";
@@ -196,23 +196,39 @@ pub fn of_server(
          FROM (SELECT * FROM events WHERE server_id = ?1 ORDER BY id DESC LIMIT ?3) e
          LEFT JOIN event_journal j ON j.event_id = e.id
          WHERE e.kind LIKE 'server.%' ORDER BY e.id DESC LIMIT ?2";
-    query(connection, sql, params![server, limit, SEARCHED], |row| {
-        let job_id: Option<JobId> = row.get(4)?;
-        let actor = text(row, 3)?;
-        let lines: Option<String> = row.get(6)?;
+    query(
+        connection,
+        sql,
+        params![server, limit, SEARCHED],
+        server_event,
+    )
+}
 
-        Ok(ServerEvent {
-            id: row.get(0)?,
-            at: row.get(1)?,
-            kind: text(row, 2)?,
-            cause: job_id.map_or_else(|| actor.clone(), |job| format!("job {job}")),
-            actor,
-            job_id,
-            detail: text(row, 5)?,
-            journal: lines
-                .and_then(|lines| serde_json::from_str(&lines).ok())
-                .unwrap_or_default(),
-        })
+/// The command of a server that has this event, with its reply.
+pub fn command(connection: &Connection, server: ServerId, id: i64) -> Result<Option<ServerEvent>> {
+    let sql = "SELECT e.id, e.at, e.kind, e.actor, e.job_id, e.detail, j.lines
+         FROM events e LEFT JOIN event_journal j ON j.event_id = e.id
+         WHERE e.id = ?1 AND e.server_id = ?2 AND e.kind = ?3";
+    first(connection, sql, params![id, server, COMMAND], server_event)
+}
+
+/// Reads an event with its lines.
+fn server_event(row: &Row<'_>) -> rusqlite::Result<ServerEvent> {
+    let job_id: Option<JobId> = row.get(4)?;
+    let actor = text(row, 3)?;
+    let lines: Option<String> = row.get(6)?;
+
+    Ok(ServerEvent {
+        id: row.get(0)?,
+        at: row.get(1)?,
+        kind: text(row, 2)?,
+        cause: job_id.map_or_else(|| actor.clone(), |job| format!("job {job}")),
+        actor,
+        job_id,
+        detail: text(row, 5)?,
+        journal: lines
+            .and_then(|lines| serde_json::from_str(&lines).ok())
+            .unwrap_or_default(),
     })
 }
 
@@ -297,5 +313,11 @@ mod tests {
         let last = &history[0];
         assert_eq!(last.journal, ["said 104"]);
         assert_eq!((&*last.detail, &*last.cause), ("say 104", "anna"));
+
+        let found = |server, id| command(tx, server, id).unwrap();
+        assert_eq!(found(server, last.id).as_ref(), Some(last));
+        assert_eq!(found(ServerId(2), last.id), None, "of another server");
+        let crash = history.iter().find(|event| event.kind != COMMAND).unwrap();
+        assert_eq!(found(server, crash.id), None, "no command");
     }
 }

@@ -20,7 +20,8 @@ pub struct Askable {
 }
 
 /// A player, or a bot, of a game's last answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = Player)]
 pub struct PlayerRow {
     /// As left4me-console made it visible; empty while the player connects.
     pub name: String,

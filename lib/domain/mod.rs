@@ -4,6 +4,7 @@
 pub mod alert;
 pub mod blueprint;
 pub mod cancellation;
+pub mod completions;
 pub mod condition;
 pub mod console;
 pub mod disk;

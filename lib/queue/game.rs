@@ -219,15 +219,23 @@ pub fn label(server: &Server) -> String {
 
 /// Refuses a server that certainly does not run. Whether it does is known after it was asked.
 fn must_run(server: &Server) -> Result<()> {
-    match server.actual_state {
-        ActualState::Running | ActualState::Starting | ActualState::Unknown => Ok(()),
-        state @ (ActualState::Stopped | ActualState::Stopping | ActualState::Failed) => {
-            Err(Error::conflict(format!(
-                "{} is not running ({state}): `left4me-job enqueue start --server {}` starts it",
-                label(server),
-                server.id
-            )))
-        }
+    let state = server.actual_state;
+    if may_run(state) {
+        return Ok(());
+    }
+
+    Err(Error::conflict(format!(
+        "{} is not running ({state}): `left4me-job enqueue start --server {}` starts it",
+        label(server),
+        server.id
+    )))
+}
+
+/// Whether the game of a server in this state may take commands.
+pub fn may_run(state: ActualState) -> bool {
+    match state {
+        ActualState::Running | ActualState::Starting | ActualState::Unknown => true,
+        ActualState::Stopped | ActualState::Stopping | ActualState::Failed => false,
     }
 }
 

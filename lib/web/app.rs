@@ -33,6 +33,8 @@ pub struct Shared {
     pub streams: Limiter,
     /// Limits the API's answers, which can be long.
     pub answers: Limiter,
+    /// Limits the commands to games that wait for their replies.
+    pub commands: Limiter,
     /// Counters of requests and streams.
     pub metrics: Metrics,
     /// AppSettings and command line options.
@@ -48,6 +50,8 @@ pub struct AppSettings {
     pub helper_socket: PathBuf,
     /// The runner's socket, for the doctor.
     pub runner_socket: PathBuf,
+    /// The socket of left4me-console, which talks to running games.
+    pub console_socket: PathBuf,
     /// Other paths that the doctor checks.
     pub doctor: DoctorSettings,
     /// The range of servers' ports.

@@ -41,6 +41,11 @@ const ALL: &[Asset] = &[
         content: include_bytes!("assets/log.js"),
     },
     Asset {
+        name: "command.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("assets/command.js"),
+    },
+    Asset {
         name: "icon.svg",
         kind: "image/svg+xml",
         content: include_bytes!("assets/icon.svg"),

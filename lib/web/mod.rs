@@ -1,5 +1,6 @@
 //! left4me-web: pages, live logs, the REST API and metrics. It reads the database, writes requests
-//! into it and wakes the worker. It starts no process, and calls only the helper, for consoles.
+//! into it and wakes the worker. It starts no process; it calls the helper, for the journals of
+//! consoles, and left4me-console, for commands to games.
 //!
 //! | file | what |
 //! |---|---|
@@ -13,6 +14,7 @@
 //! | `pages/`, `templates/`, `assets/` | pages for people |
 //! | `api/` | the REST API for programs |
 //! | `app`, `store` | the shared state; the database |
+//! | `commands` | commands to running games |
 //! | `limiter` | permits for whatever many requests could exhaust |
 //! | `disk` | files other than the database, on a disk that may not answer |
 //! | `streams`, `live/` | SSE streams: who may open one, and their content |
@@ -25,6 +27,7 @@ mod api;
 pub mod app;
 mod assets;
 mod auth;
+mod commands;
 mod disk;
 pub mod escape;
 mod failure;
@@ -65,7 +68,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::config::{
-    CommandSockets, Logging, Paths, Ports, WebSettings, WorkerSocket, parse,
+    CommandSockets, ConsoleSocket, Logging, Paths, Ports, WebSettings, WorkerSocket, parse,
 };
 use crate::base::shared_secret::Secret;
 use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
@@ -96,6 +99,8 @@ struct WebCli {
     #[command(flatten)]
     sockets: CommandSockets,
     #[command(flatten)]
+    console: ConsoleSocket,
+    #[command(flatten)]
     ports: Ports,
     #[command(flatten)]
     logging: Logging,
@@ -124,8 +129,8 @@ const BLOCKING_GRACE: Duration = Duration::from_secs(3);
 /// The time between two checks whether the database was replaced.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Threads for blocking work: the database, passwords.
-const BLOCKING: usize = 8;
+/// Threads for blocking work: the database, passwords, and commands that wait for their replies.
+const BLOCKING: usize = 8 + commands::AT_ONCE;
 
 /// The command line, for the manual page.
 pub fn command() -> clap::Command {
@@ -230,12 +235,14 @@ fn app(cli: &WebCli, store: Store) -> Result<App> {
             count(cli.own.streams_per_user),
         ),
         answers: json::limiter(),
+        commands: commands::limiter(),
         metrics: Metrics::new(clock::now_ms())?,
         settings: AppSettings {
             root: cli.paths.root.clone(),
             worker_socket: cli.worker.worker_socket.clone(),
             helper_socket: cli.sockets.helper_socket.clone(),
             runner_socket: cli.sockets.runner_socket.clone(),
+            console_socket: cli.console.console_socket.clone(),
             doctor: cli.doctor.clone(),
             ports: cli.ports.port_range,
             session: i64::from(cli.own.session_hours) * 3_600_000,

@@ -11,6 +11,7 @@ mod api;
 mod attacks;
 mod downloads;
 mod field;
+mod game;
 mod limits;
 mod live;
 mod pages;

@@ -14,7 +14,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Ref, RefOr, Required};
 
 use super::extract::Nothing;
-use super::{cancel, health, jobs, servers};
+use super::{cancel, game, health, jobs, servers};
 use crate::web::app::App;
 use crate::web::auth::session;
 use crate::web::failure::FailureBody;
@@ -31,7 +31,7 @@ use crate::web::failure::FailureBody;
     servers((url = "/", description = "The host of this document.")),
     paths(
         health::show, show, jobs::list, jobs::enqueue, jobs::show, cancel::job, cancel::status, cancel::task,
-        cancel::list, servers::list, servers::show,
+        cancel::list, servers::list, servers::show, game::players, game::command,
     ),
     components(schemas(FailureBody)),
     tags(
@@ -44,7 +44,7 @@ use crate::web::failure::FailureBody;
 struct Document;
 
 /// The schemas of request bodies. All others are ours, and always have all their fields.
-const SENT: [&str; 3] = ["NewJob", "CancelJob", "CancelTask"];
+const SENT: [&str; 4] = ["NewJob", "CancelJob", "CancelTask", "GameCommand"];
 
 /// Get this API's description
 #[utoipa::path(get, path = "/api/openapi.json", operation_id = "describe", tag = "health", responses(

@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `extract` | extractors: ids, queries, JSON bodies |
-//! | `jobs`, `cancel`, `servers` | the routes |
+//! | `jobs`, `cancel`, `servers`, `game` | the routes |
 //! | `health` | the health check |
 //! | `document` | the OpenAPI document, generated from them |
 //! | `schemas` | what the document says of types in domain/ |
@@ -12,6 +12,7 @@
 mod cancel;
 mod document;
 mod extract;
+mod game;
 mod health;
 mod jobs;
 mod list;
@@ -38,4 +39,6 @@ pub(super) fn routes(table: Table) -> Table {
         .get(Access::Api, "/api/cancellations", cancel::list)
         .get(Access::Api, "/api/servers", servers::list)
         .get(Access::Api, "/api/servers/{id}", servers::show)
+        .get(Access::Api, "/api/servers/{id}/players", game::players)
+        .post(Access::Api, "/api/servers/{id}/command", game::command)
 }

@@ -371,9 +371,10 @@
 
     // A second click while the first request is running must not send another one.
     document.addEventListener("submit", (event) => {
+        if (event.defaultPrevented) return; // a script sends it
         const button = event.submitter;
         const to = event.target.getAttribute("action");
-        if (to === "/logout") sessionStorage.removeItem(KEPT);
+        if (to === "/logout") sessionStorage.clear();
         else if (event.target.method === "post" && to !== "/login") keep();
         if (event.target.method === "post" && button) setTimeout(() => { button.disabled = true; });
     });

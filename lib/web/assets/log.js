@@ -56,7 +56,14 @@
             time.textContent = time.title.slice(11, 19);
             row.append(time);
         }
-        row.append(what, "\n");
+        row.append(what);
+        if (line.by) {
+            const by = document.createElement("span");
+            by.className = "by";
+            by.textContent = ` by ${line.by}`;
+            row.append(by);
+        }
+        row.append("\n");
         return row;
     }
 
@@ -317,8 +324,10 @@
                 const line = JSON.parse(text);
                 if (fresh) {
                     fresh = false;
-                    log.replaceChildren();
-                    waiting = [];
+                    // What command.js added does not come again.
+                    const isOwn = (row) => row.classList.contains("typed") || row.classList.contains("reply");
+                    for (const row of [...log.children]) if (!isOwn(row)) row.remove();
+                    waiting = waiting.filter(isOwn);
                 }
                 place = id || place;
                 add(name, line);
@@ -332,6 +341,9 @@
             },
         });
     }
+
+    // For command.js: adds a line of its own, and follows the end.
+    window.left4me.log = { add, follow: () => setFollow(true) };
 
     head.hidden = false;
     previous.disabled = next.disabled = true;

@@ -8,10 +8,12 @@ use std::time::Duration;
 use askama::Template;
 use axum::response::Response;
 
-use super::extract::PathId;
+use super::extract::{PathId, QueryFields};
 use super::frame::{Frame, page};
 use crate::base::names::{InstanceName, ServerId};
+use crate::db::events::{self, ServerEvent};
 use crate::db::servers::Server;
+use crate::domain::completions::{BEFORE_A_MAP, COMMANDS, MAPS};
 use crate::host::units;
 use crate::process::lines;
 use crate::web::app::App;
@@ -81,19 +83,40 @@ struct ConsolePage {
     frame: Frame,
     server: Server,
     console: LastLines,
+    /// The command that was just sent, with its reply.
+    told: Option<ServerEvent>,
+    /// Who types, as events name people.
+    who: String,
+    /// Commands, those before a map, and maps, for completion; separated by commas.
+    commands: String,
+    before_maps: String,
+    maps: String,
 }
 
+/// The page. `event` is the command whose reply it shows; with log.js replies are in the log.
 pub async fn show(
     SignedIn { app, viewer }: SignedIn,
     PathId(id): PathId<ServerId>,
+    QueryFields(asked): QueryFields,
 ) -> Result<Response, Failure> {
-    let requester = viewer.clone();
-    let server = app.store.read(move |db| requester.server(db, id)).await?;
+    let (requester, event) = (viewer.clone(), asked.maybe("event"));
+    let loaded = app.store.read(move |db| {
+        let server = requester.server(db, id)?;
+        let told = event.map(|event| events::command(db, id, event));
+        Ok((server, told.transpose()?.flatten()))
+    });
+    let (server, told) = loaded.await?;
     let console = last_lines(&app, id, LINES, TIMEOUT).await;
+    let who = viewer.actor();
     let frame = Frame::of(viewer, format!("Console of {}", server.name)).within("servers");
     page(&ConsolePage {
         frame,
         server,
         console,
+        told,
+        who,
+        commands: COMMANDS.join(","),
+        before_maps: BEFORE_A_MAP.join(","),
+        maps: MAPS.join(","),
     })
 }

@@ -7,6 +7,7 @@ mod console;
 mod dashboard;
 pub mod extract;
 pub mod frame;
+mod game;
 mod graph;
 mod job;
 mod job_acts;

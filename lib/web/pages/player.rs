@@ -1,6 +1,6 @@
 //! The routes of players' pages: servers, jobs, the own account.
 
-use super::{account, console, dashboard, job, job_acts, server, server_acts, server_new};
+use super::{account, console, dashboard, game, job, job_acts, server, server_acts, server_new};
 use crate::web::access::Access;
 use crate::web::table::Table;
 
@@ -30,6 +30,18 @@ pub(super) fn routes(table: Table) -> Table {
             server_acts::set_restart,
         )
         .post(Access::User, "/servers/{id}/remove", server_acts::remove);
+
+    let table = table
+        .post(Access::User, "/servers/{id}/command", game::command)
+        .post(Access::User, "/servers/{id}/say", game::say)
+        .post(Access::User, "/servers/{id}/map", game::map)
+        .get(
+            Access::User,
+            "/servers/{id}/remove-player",
+            game::ask_remove,
+        )
+        .post(Access::User, "/servers/{id}/kick", game::kick)
+        .post(Access::User, "/servers/{id}/ban", game::ban);
 
     table
         .get(Access::User, "/jobs/{id}", job::show)

@@ -26,6 +26,7 @@ use crate::db::servers::{self, Server};
 use crate::db::{access, job_rows, jobs};
 use crate::domain::history;
 use crate::domain::server::ActualState;
+use crate::queue::game as game_commands;
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
@@ -63,6 +64,8 @@ struct ServerPage {
     refused: Option<String>,
     /// Why players do not find it.
     notices: Vec<String>,
+    /// Whether its game may run.
+    takes_commands: bool,
 }
 
 /// A player, as the page tells it.
@@ -201,6 +204,7 @@ pub async fn show(
         key: secret::random()?,
     };
 
+    let takes_commands = game_commands::may_run(loaded.server.actual_state);
     let up = loaded.server.actual_state == ActualState::Running;
     page(&ServerPage {
         frame: Frame::of(viewer, loaded.server.name.clone()).within("servers"),
@@ -216,6 +220,7 @@ pub async fn show(
         blueprints: loaded.blueprints,
         refused: loaded.refused,
         notices: loaded.notices,
+        takes_commands,
         server: loaded.server,
         console,
         power,
