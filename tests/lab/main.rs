@@ -95,6 +95,7 @@ stories! {
     security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
     console::the_console_talks_to_games_and_to_nothing_else,
     players::who_plays_is_known_and_can_be_spoken_to,
+    players::a_restart_waits_until_nobody_plays,
     walls_people::root_follows_nothing_that_a_member_or_a_service_can_exchange,
     walls_people::an_older_versions_database_moves_while_it_is_in_use,
     walls_launch::launch_arguments_reach_the_game_and_nothing_else,

@@ -18,11 +18,117 @@ pub fn who_plays_is_known_and_can_be_spoken_to(lab: &Lab) {
 
     nobody_plays_yet(lab);
     three_join(lab);
+    assert_eq!(lab.server("Saturday")["players"], 0);
     they_can_be_spoken_to(lab);
     one_is_kicked_and_one_banned(lab);
     the_last_one_leaves(lab);
     a_game_that_hangs_is_told(lab);
     the_password_is_each_servers_own(lab);
+}
+
+pub fn a_restart_waits_until_nobody_plays(lab: &Lab) {
+    lab.describe(&["Friday"]);
+    lab.job(&["install"]);
+    lab.job(&["start", "--server", "1"]);
+    lab.answers("Friday");
+    three_join(lab);
+
+    what_waits_can_be_cancelled(lab);
+    it_waits_says_why_and_goes_when_the_last_has_left(lab);
+    at_the_deadline_players_were_told(lab);
+    it_survives_a_reboot(lab);
+}
+
+const WHEN_EMPTY: [&str; 4] = ["restart", "--server", "1", "--when-empty"];
+
+/// Waits until the job says so, in `list` and `show`.
+fn waits_for(lab: &Lab, job: i64, why: &str) {
+    let show = lab.json(&["left4me-job", "show", &job.to_string(), "--json"]);
+    assert_eq!(show["state"], "queued", "{show:#}");
+    assert!(
+        show["waiting"]
+            .as_str()
+            .is_some_and(|text| text.contains(why)),
+        "{show:#}"
+    );
+    let list = lab.ok(&["left4me-job", "list"]);
+    assert!(list.contains(why), "{list}");
+    let page = metrics(lab);
+    assert!(
+        page.contains(r#"left4me_jobs_waiting{condition="when-empty"#),
+        "{page}"
+    );
+}
+
+fn what_waits_can_be_cancelled(lab: &Lab) {
+    let pid = lab.main_pid(1);
+    let job = lab.enqueue(&["stop", "--server", "1", "--when-empty"]);
+    waits_for(lab, job, "3 players on Friday");
+    lab.ok(&[
+        "left4me-job",
+        "cancel",
+        &job.to_string(),
+        "--reason",
+        "not tonight",
+    ]);
+    assert_eq!(lab.show(job).state, "cancelled");
+    assert_eq!(lab.main_pid(1), pid);
+    assert_eq!(lab.server("Friday")["desired_state"], "running");
+}
+
+/// Also over the death of the worker, and without a worker that stays for it.
+fn it_waits_says_why_and_goes_when_the_last_has_left(lab: &Lab) {
+    let pid = lab.main_pid(1);
+    let job = lab.enqueue(&WHEN_EMPTY);
+    waits_for(lab, job, "3 players on Friday");
+    lab.run(&[
+        "systemctl",
+        "kill",
+        "--signal=KILL",
+        "left4me-worker.service",
+    ]);
+
+    control(lab, "leave", "Anna\nBob\n");
+    soon(lab, "one is left", |row| row["players"] == 1);
+    waits_for(lab, job, "1 player on Friday");
+    assert_eq!(lab.main_pid(1), pid, "it still runs");
+
+    // Another job of the server need not wait for it.
+    lab.job(&["initialize", "--server", "1"]);
+    control(lab, "leave", &format!("{ODD}\n"));
+    soon(lab, "nobody plays", |row| {
+        row["players"] == 0 || row["players"].is_null()
+    });
+    assert_eq!(lab.ended(job, 60).state, "succeeded");
+    assert_ne!(lab.main_pid(1), pid, "it was restarted");
+}
+
+fn at_the_deadline_players_were_told(lab: &Lab) {
+    lab.answers("Friday");
+    three_join(lab);
+    let pid = lab.main_pid(1);
+    let job = lab.enqueue(
+        &[
+            &WHEN_EMPTY[..],
+            &["--until", "20s", "--then", "go", "--warn", "10s"],
+        ]
+        .concat(),
+    );
+    waits_for(lab, job, "3 players on Friday");
+    assert_eq!(lab.ended(job, 60).state, "succeeded");
+    lab.logged(job, "stdout", &["told the players on Friday"]);
+    assert_ne!(lab.main_pid(1), pid, "it was restarted");
+}
+
+/// After it nobody plays, so it goes.
+fn it_survives_a_reboot(lab: &Lab) {
+    lab.answers("Friday");
+    three_join(lab);
+    let job = lab.enqueue(&WHEN_EMPTY);
+    waits_for(lab, job, "3 players on Friday");
+    lab.reboot();
+    assert_eq!(lab.ended(job, 120).state, "succeeded");
+    lab.runs(1, "Friday");
 }
 
 /// Writes a file that the stand-in obeys.
@@ -93,7 +199,7 @@ fn three_join(lab: &Lab) {
         &format!("Anna\tSTEAM_1:0:11\nBob\tSTEAM_1:0:22\n{ODD}\tSTEAM_1:0:33\n"),
     );
     let row = soon(lab, "three play", |row| row["players"] == 3);
-    assert_eq!(lab.server("Saturday")["players"], 0, "{row:#}");
+    assert!(row["map"].is_string(), "{row:#}");
 
     let mut expected = vec![ODD.to_owned(), "Anna".to_owned(), "Bob".to_owned()];
     expected.sort();
