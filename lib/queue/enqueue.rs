@@ -76,7 +76,7 @@ pub struct Accepted {
     pub queue_position: Option<i64>,
     /// What it waits for, if it waits for a condition.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, required = false)]
+    #[schema(nullable = false)]
     pub waiting: Option<String>,
     /// False if `unique` or the idempotency key found an existing job.
     #[serde(skip)]

@@ -74,7 +74,10 @@ fn document(https: bool) -> utoipa::openapi::OpenApi {
             && !SENT.contains(&name.as_str())
             && name != "Failure"
         {
-            shape.required = shape.properties.keys().cloned().collect();
+            // An accepted job that waits for nothing has no `waiting`.
+            let is_optional = |field: &str| name == "Accepted" && field == "waiting";
+            let fields = shape.properties.keys().cloned();
+            shape.required = fields.filter(|field| !is_optional(field)).collect();
         }
     }
 
