@@ -5,7 +5,7 @@ use crate::rows::game;
 
 /// Takes POST requests as ntfy does, and writes a line for each: when, title, body.
 const STANDIN: &str = r#"#!/usr/bin/perl
-use IO::Socket::INET; use Time::HiRes 'time';
+use IO::Socket::INET;
 my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1:8999', Listen => 9, ReuseAddr => 1) or die $!;
 while (my $peer = $listener->accept) {
     my ($length, $title) = (0, '');
@@ -17,7 +17,8 @@ while (my $peer = $listener->accept) {
     read $peer, my $body, $length;
     $body =~ s/\n/ | /g;
     open my $log, '>>', '/root/alerts.log' or die $!;
-    printf $log "%d %s: %s\n", time * 1000, $title, $body;
+    chomp(my $at = `date +%s%3N`);
+    printf $log "%d %s: %s\n", $at, $title, $body;
     close $log;
     print $peer "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 }
@@ -30,6 +31,9 @@ pub fn a_crash_loop_is_one_alert_and_a_summary(lab: &Lab) {
     lab.job(&["install"]);
     lab.write("/root/ntfy.pl", STANDIN);
     lab.sh("touch /root/alerts.log; systemd-run --quiet --unit=ntfy perl /root/ntfy.pl");
+    wait_until("it listens", s(10), || {
+        lab.is("exec 3<>/dev/tcp/127.0.0.1/8999")
+    });
 
     a_private_destination_needs_a_setting(lab);
     a_crash_is_told_within_two_seconds_and_a_loop_once(lab);
