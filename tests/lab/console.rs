@@ -9,7 +9,7 @@ const NETWORK: &str = "left4me-console-network.service";
 /// `ask VERB PORT [COMMAND]`: prints the answer of left4me-console about server 1.
 const ASK: &str = r#"#!/usr/bin/perl
 use strict; use IO::Socket::UNIX;
-alarm 20;
+alarm 20; $SIG{PIPE} = "IGNORE"; # whoever is refused may be refused before it has asked
 my ($verb, $port, $command) = @ARGV;
 my $to = IO::Socket::UNIX->new(Peer => "/run/left4me/console.sock") or die "no connection: $!\n";
 my $more = defined $command ? qq(,"command":"$command") : "";
