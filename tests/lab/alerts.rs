@@ -14,6 +14,7 @@ while (my $peer = $listener->accept) {
         $length = $1 if /^content-length: (\d+)/i;
         $title = $1 if /^title: (.*?)\r?$/i;
     }
+    next unless $length;
     read $peer, my $body, $length;
     $body =~ s/\n/ | /g;
     open my $log, '>>', '/root/alerts.log' or die $!;

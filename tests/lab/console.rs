@@ -98,13 +98,18 @@ fn it_sees_only_what_it_needs(lab: &Lab) {
     assert_eq!(list("var/lib/left4me"), "instances");
     assert_eq!(list("home"), "");
     assert_eq!(list("root"), "");
+    // The host's os-release is systemd 257's gift to each root directory.
+    assert!(["", "os-release"].contains(&list("run/host").as_str()));
+    let known = [
+        "left4me-console",
+        "systemd",
+        "user",
+        "lock",
+        "credentials",
+        "host",
+    ];
     let run = list("run");
-    assert!(
-        run.lines().all(
-            |name| ["left4me-console", "systemd", "user", "lock", "credentials"].contains(&name)
-        ),
-        "{run}"
-    );
+    assert!(run.lines().all(|name| known.contains(&name)), "{run}");
 
     for (unit, network) in [(CONSOLE, "own"), (NETWORK, "host's")] {
         let pid = lab.unit(unit, "MainPID");
