@@ -38,6 +38,13 @@ impl Host {
         host
     }
 
+    /// A server of anna's, with her blueprint.
+    fn server(&self, name: &str) {
+        let create = ["server", "create", name, "--user", "anna"];
+        self.run(&[&create[..], &["--blueprint", "plain"]].concat())
+            .done();
+    }
+
     fn run(&self, args: &[&str]) -> Finished {
         self.run_with_input(args, "")
     }
@@ -445,16 +452,7 @@ fn an_overlay_or_blueprint_in_use_is_not_removed() {
     .done();
     host.run(&["overlay", "remove", "one"])
         .refused(4, &["plain", "anna"]);
-    host.run(&[
-        "server",
-        "create",
-        "Friday",
-        "--user",
-        "anna",
-        "--blueprint",
-        "plain",
-    ])
-    .done();
+    host.server("Friday");
     host.run(&["blueprint", "delete", "plain", "--user", "anna"])
         .refused(4, &["1 ('Friday')"]);
     host.run(&["blueprint", "delete", "plain", "--user", "bert"])
@@ -540,16 +538,7 @@ fn a_server_has_the_json_of_the_contract() {
     let host = Host::with_users();
     assert_eq!(host.run(&["server", "list", "--json"]).json(), json!([]));
 
-    host.run(&[
-        "server",
-        "create",
-        "Friday",
-        "--user",
-        "anna",
-        "--blueprint",
-        "plain",
-    ])
-    .done();
+    host.server("Friday");
     let expected = json!({
         "id": 1, "name": "Friday", "user": "anna", "port": 27000, "blueprint": "plain",
         "unit": "left4me-server@1.service", "desired_state": "stopped", "actual_state": "unknown",
@@ -589,8 +578,7 @@ fn a_server_has_the_json_of_the_contract() {
 fn who_plays_is_shown_and_no_answer_is_not_an_empty_server() {
     let host = Host::with_users();
     for name in ["Friday", "Sunday", "Monday"] {
-        let create = ["server", "create", name, "--user", "anna", "--blueprint"];
-        host.run(&[&create[..], &["plain"]].concat()).done();
+        host.server(name);
     }
     host.sql(
         "UPDATE servers SET actual_state = 'running', desired_state = 'running';
@@ -640,15 +628,7 @@ fn who_plays_is_shown_and_no_answer_is_not_an_empty_server() {
 #[test]
 fn the_peak_of_yesterday_is_told_with_the_history() {
     let host = Host::with_users();
-    let create = [
-        "server",
-        "create",
-        "Friday",
-        "--user",
-        "anna",
-        "--blueprint",
-    ];
-    host.run(&[&create[..], &["plain"]].concat()).done();
+    host.server("Friday");
     let history = host.run(&["server", "history", "Friday"]);
     assert!(!history.err.contains("yesterday"), "{history:?}");
 
@@ -668,15 +648,7 @@ fn the_peak_of_yesterday_is_told_with_the_history() {
 #[test]
 fn a_server_is_restarted_for_silence_only_where_that_is_set() {
     let host = Host::with_users();
-    let create = [
-        "server",
-        "create",
-        "Friday",
-        "--user",
-        "anna",
-        "--blueprint",
-    ];
-    host.run(&[&create[..], &["plain"]].concat()).done();
+    host.server("Friday");
     let set = |value| host.run(&["server", "set", "Friday", "--restart-unresponsive", value]);
     let is_set = || {
         let json = host.run(&["server", "show", "Friday", "--json"]).json();
@@ -704,16 +676,7 @@ fn a_server_is_restarted_for_silence_only_where_that_is_set() {
 #[test]
 fn a_drift_is_shown_with_its_cause_and_remedy() {
     let host = Host::with_users();
-    host.run(&[
-        "server",
-        "create",
-        "Friday",
-        "--user",
-        "anna",
-        "--blueprint",
-        "plain",
-    ])
-    .done();
+    host.server("Friday");
     host.sql(
         "UPDATE servers
          SET desired_state = 'running', actual_state = 'failed', enabled = 1,
@@ -744,16 +707,7 @@ fn a_drift_is_shown_with_its_cause_and_remedy() {
 #[test]
 fn a_failed_poll_is_reported_with_the_states() {
     let host = Host::with_users();
-    host.run(&[
-        "server",
-        "create",
-        "Friday",
-        "--user",
-        "anna",
-        "--blueprint",
-        "plain",
-    ])
-    .done();
+    host.server("Friday");
     assert_eq!(host.run(&["server", "list"]).err, "");
     host.sql(
         "UPDATE poll
@@ -786,16 +740,7 @@ fn a_unit_without_a_server_is_reported_with_its_remedy() {
 #[test]
 fn history_is_newest_first_with_cause_and_last_output() {
     let host = Host::with_users();
-    host.run(&[
-        "server",
-        "create",
-        "Friday",
-        "--user",
-        "anna",
-        "--blueprint",
-        "plain",
-    ])
-    .done();
+    host.server("Friday");
     host.sql(
         "INSERT INTO events (id, at, kind, actor, job_id, server_id, detail)
          VALUES (101, 1000, 'server.started', 'anna', 7, 1, 'it runs'),
@@ -986,16 +931,7 @@ fn a_server_uses_only_blueprints_of_its_own_user() {
 #[test]
 fn a_server_is_removed_only_after_its_delete() {
     let host = Host::with_users();
-    host.run(&[
-        "server",
-        "create",
-        "Friday",
-        "--user",
-        "anna",
-        "--blueprint",
-        "plain",
-    ])
-    .done();
+    host.server("Friday");
     let remove = || host.run(&["server", "remove", "Friday"]);
     host.sql("UPDATE servers SET desired_state = 'running'");
     remove().refused(4, &["enqueue delete"]);
@@ -1033,16 +969,7 @@ fn a_server_is_removed_only_after_its_delete() {
     remove().done();
     assert_eq!(host.count("SELECT count(*) FROM jobs"), 2, "history stays");
 
-    host.run(&[
-        "server",
-        "create",
-        "Friday",
-        "--user",
-        "anna",
-        "--blueprint",
-        "plain",
-    ])
-    .done();
+    host.server("Friday");
     assert_eq!(
         host.run(&["server", "show", "Friday", "--json"]).json()["id"],
         json!(2),
@@ -1132,16 +1059,7 @@ fn bad_names_and_numbers_are_usage_errors() {
 fn every_change_leaves_an_event_with_who_did_it() {
     let host = Host::with_users();
     host.run(&["overlay", "add", "one"]).done();
-    host.run(&[
-        "server",
-        "create",
-        "Friday",
-        "--user",
-        "anna",
-        "--blueprint",
-        "plain",
-    ])
-    .done();
+    host.server("Friday");
     host.run(&["server", "assign", "Friday", "--blueprint", "plain"])
         .done();
     host.run(&["server", "remove", "Friday"]).done();

@@ -46,6 +46,12 @@ impl Scene {
         scene
     }
 
+    /// Enqueues a job, given the words after `enqueue`.
+    fn enqueue(&self, words: &str) -> JobId {
+        let words: Vec<&str> = words.split(' ').collect();
+        self.host.enqueue(&words)
+    }
+
     fn sql(&self, sql: &str) {
         self.host.db().connection().execute_batch(sql).unwrap();
     }
@@ -161,9 +167,7 @@ fn a_job_waits_says_why_and_acts_after_the_last_player_has_left() {
 fn a_player_who_came_after_the_poll_is_not_thrown_out() {
     let scene = Scene::new();
     scene.console.set_players(1, Some(1));
-    let id = scene
-        .host
-        .enqueue(&["restart", "--server", "1", "--when-empty"]);
+    let id = scene.enqueue("restart --server 1 --when-empty");
     scene.waits(id, "1 player on S1");
     scene.waits(id, "1 player on S1");
     assert_eq!(scene.console.games().asked.len(), 1, "once for each poll");
@@ -180,9 +184,7 @@ fn a_player_who_came_after_the_poll_is_not_thrown_out() {
 fn what_does_not_answer_is_not_empty() {
     let scene = Scene::new();
     scene.seen(1, None);
-    let id = scene
-        .host
-        .enqueue(&["stop", "--server", "1", "--when-empty"]);
+    let id = scene.enqueue("stop --server 1 --when-empty");
     scene.waits(id, "S1 does not answer");
 
     scene.seen(1, Some(0));
@@ -219,10 +221,8 @@ fn a_server_that_does_not_run_is_empty() {
     let scene = Scene::new();
     scene.players(2, 2);
     scene.sql("UPDATE servers SET actual_state = 'failed' WHERE id = 1");
-    let id = scene
-        .host
-        .enqueue(&["stop", "--server", "1", "--when-empty"]);
-    let both = scene.host.enqueue(&["stop", "--all", "--when-empty"]);
+    let id = scene.enqueue("stop --server 1 --when-empty");
+    let both = scene.enqueue("stop --all --when-empty");
     scene.host.drain();
     assert_eq!(scene.host.state(id), JobState::Succeeded);
     assert_eq!(scene.waiting(both), "2 players on S2");
@@ -233,11 +233,9 @@ fn a_server_that_does_not_run_is_empty() {
 fn a_waiting_job_holds_no_slot_and_no_server() {
     let scene = Scene::new();
     scene.players(1, 3);
-    let one = scene
-        .host
-        .enqueue(&["stop", "--server", "1", "--when-empty"]);
-    let all = scene.host.enqueue(&["update", "--when-empty"]);
-    let other = scene.host.enqueue(&["initialize", "--server", "1"]);
+    let one = scene.enqueue("stop --server 1 --when-empty");
+    let all = scene.enqueue("update --when-empty");
+    let other = scene.enqueue("initialize --server 1");
     assert_eq!(scene.host.show(other)["queue_position"], 1);
     assert_eq!(scene.host.show(one)["queue_position"], Value::Null);
 
@@ -257,18 +255,7 @@ fn a_waiting_job_holds_no_slot_and_no_server() {
 fn players_are_warned_and_the_deadline_is_kept() {
     let scene = Scene::new();
     scene.players(1, 3);
-    let id = scene.host.enqueue(&[
-        "stop",
-        "--server",
-        "1",
-        "--when-empty",
-        "--until",
-        "3s",
-        "--then",
-        "go",
-        "--warn",
-        "2s,1s,10m",
-    ]);
+    let id = scene.enqueue("stop --server 1 --when-empty --until 3s --then go --warn 2s,1s,10m");
     // A worker that would exit at once stays for what is near.
     scene.host.drain();
     assert_eq!(scene.host.state(id), JobState::Succeeded);
@@ -336,16 +323,7 @@ fn a_warning_that_fails_is_logged_and_stops_nothing() {
 fn at_its_deadline_a_job_may_give_up() {
     let scene = Scene::new();
     scene.players(1, 3);
-    let id = scene.host.enqueue(&[
-        "restart",
-        "--server",
-        "1",
-        "--when-empty",
-        "--until",
-        "1s",
-        "--then",
-        "give-up",
-    ]);
+    let id = scene.enqueue("restart --server 1 --when-empty --until 1s --then give-up");
     scene.host.drain();
     let error = cancelled(&scene.host.show(id));
     assert!(
@@ -366,18 +344,7 @@ fn at_its_deadline_a_job_may_give_up() {
 fn a_wait_survives_workers_that_die() {
     let scene = Scene::new();
     scene.players(1, 3);
-    let id = scene.host.enqueue(&[
-        "stop",
-        "--server",
-        "1",
-        "--when-empty",
-        "--until",
-        "60s",
-        "--then",
-        "go",
-        "--warn",
-        "1m",
-    ]);
+    let id = scene.enqueue("stop --server 1 --when-empty --until 60s --then go --warn 1m");
     for _ in 0..2 {
         let mut worker = scene.host.worker(60);
         until("the warning", || {
@@ -404,9 +371,7 @@ fn a_wait_survives_workers_that_die() {
 fn a_waiting_job_can_be_cancelled() {
     let scene = Scene::new();
     scene.players(1, 3);
-    let id = scene
-        .host
-        .enqueue(&["stop", "--server", "1", "--when-empty"]);
+    let id = scene.enqueue("stop --server 1 --when-empty");
     let (code, _, err) = scene
         .host
         .job(&["cancel", &id.to_string(), "--reason", "match"]);
@@ -423,13 +388,13 @@ fn a_job_is_void_when_another_has_served_its_purpose() {
     let scene = Scene::new();
     scene.players(1, 3);
     scene.players(2, 3);
-    let waits = scene.host.enqueue(&["restart", "--all", "--when-empty"]);
-    let one = scene.host.enqueue(&["stop", "--server", "1", "--yes"]);
+    let waits = scene.enqueue("restart --all --when-empty");
+    let one = scene.enqueue("stop --server 1 --yes");
     scene.host.drain();
     assert_eq!(scene.host.state(one), JobState::Succeeded);
     assert_eq!(scene.waiting(waits), "3 players on S2");
 
-    let other = scene.host.enqueue(&["stop", "--server", "2"]);
+    let other = scene.enqueue("stop --server 2");
     scene.host.drain();
     scene.host.drain();
     let error = cancelled(&scene.host.show(waits));
@@ -446,7 +411,7 @@ fn an_update_stops_and_starts_what_runs_when_it_begins() {
     scene.players(1, 3);
     scene
         .sql("UPDATE servers SET desired_state = 'stopped', actual_state = 'stopped' WHERE id = 2");
-    let id = scene.host.enqueue(&["update", "--when-empty"]);
+    let id = scene.enqueue("update --when-empty");
     let stops = || {
         let job = scene.host.show(id);
         let tasks = job["tasks"].as_array().unwrap().iter();
@@ -470,9 +435,7 @@ fn a_paused_queue_warns_nobody_and_starts_nothing() {
     let scene = Scene::new();
     scene.players(1, 3);
     scene.host.job(&["pause"]);
-    let id = scene
-        .host
-        .enqueue(&["stop", "--server", "1", "--until", "2s", "--warn", "1s"]);
+    let id = scene.enqueue("stop --server 1 --until 2s --warn 1s");
     scene.host.drain();
     assert!(scene.console.said(1).is_empty());
     let job = scene.host.show(id);
@@ -579,18 +542,7 @@ fn a_worker_is_woken_for_what_is_near_and_not_before() {
     };
     assert!(!needs(0), "nothing waits");
 
-    scene.host.enqueue(&[
-        "stop",
-        "--server",
-        "1",
-        "--when-empty",
-        "--until",
-        "1h",
-        "--then",
-        "go",
-        "--warn",
-        "10m",
-    ]);
+    scene.enqueue("stop --server 1 --when-empty --until 1h --then go --warn 10m");
     assert!(!needs(0), "it only waits");
     assert!(
         !needs(48 * 60) && needs(49 * 60),
