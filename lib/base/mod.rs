@@ -12,6 +12,7 @@ pub mod failpoint;
 pub mod files;
 pub mod filesystem;
 mod free_text;
+mod host_name;
 pub mod journal;
 pub mod lock;
 pub mod names;
@@ -35,3 +36,4 @@ pub mod walk;
 pub mod words;
 
 pub use error::{Error, Exit, Result};
+pub use host_name::host_name;

@@ -27,7 +27,7 @@ const MOST_PACKETS: u32 = 512;
 /// send one.
 const MOST_CHALLENGES: u32 = 16;
 /// The most other addresses of this host that are asked.
-const MOST_ADDRESSES: usize = 8;
+pub const MOST_ADDRESSES: usize = 8;
 /// How many games are remembered.
 const MOST_GAMES: usize = 4096;
 

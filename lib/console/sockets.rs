@@ -20,6 +20,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+use super::a2s::MOST_ADDRESSES;
 use super::network;
 use crate::wire::line::timeout;
 
@@ -33,8 +34,6 @@ const ANSWER_TIME: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(5);
 /// What a UDP socket may hold until it is read, in bytes.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
-/// The most of this host's addresses that are used.
-const MOST_ADDRESSES: usize = 8;
 /// An answer, in bytes: the error of the call that failed or 0, and addresses.
 const ANSWER: usize = 4 + 4 * MOST_ADDRESSES;
 /// The most connections to the other process.

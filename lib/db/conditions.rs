@@ -167,11 +167,6 @@ impl Waiting {
         let until = deadline.map(|deadline| clock::minute(deadline.at, now));
         self.hold.waiting(until.as_deref())
     }
-
-    /// When a warning or its deadline is next, unix ms.
-    pub fn next_at(&self) -> Option<i64> {
-        self.hold.next_at(self.said)
-    }
 }
 
 /// The jobs that wait for their conditions, oldest first, as they are at `now` (unix ms). Bounded:

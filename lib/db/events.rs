@@ -55,6 +55,11 @@ impl<'a> NewEvent<'a> {
 /// Adds one event, in the transaction of the change that it describes, and the outbox rows of the
 /// alerts that listen for it.
 pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()> {
+    add_with_id(connection, now, event).map(drop)
+}
+
+/// The same; returns the event's id.
+fn add_with_id(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<i64> {
     let sql = "INSERT INTO events (at, kind, actor, job_id, task_id, server_id, detail, reason)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     run(
@@ -72,13 +77,16 @@ pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()
         ],
     )?;
 
+    // Not later: the outbox gets rows, too.
+    let id = connection.last_insert_rowid();
     let about = About {
-        event: connection.last_insert_rowid(),
+        event: id,
         kind: event.kind,
         job: event.job,
         server: event.server,
     };
-    outbox::fill(connection, now, about)
+    outbox::fill(connection, now, about)?;
+    Ok(id)
 }
 
 /// Adds the event of a command for a server's console; returns its id.
@@ -95,8 +103,15 @@ pub fn add_command(
         reason,
         ..NewEvent::new(COMMAND, actor, command)
     };
-    add(tx, now, &event)?;
-    Ok(tx.last_insert_rowid())
+    add_with_id(tx, now, &event)
+}
+
+/// The server that an event about these is shown with: an event has one or none.
+pub fn only_server(servers: &[ServerId]) -> Option<ServerId> {
+    match *servers {
+        [one] => Some(one),
+        _ => None,
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

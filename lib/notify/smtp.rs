@@ -9,7 +9,7 @@ use tokio::io::{
 
 use super::{address, later, tls};
 use crate::base::config::NotifySettings;
-use crate::base::{clock, text};
+use crate::base::{clock, host_name, text};
 use crate::domain::alert::mime::base64;
 use crate::domain::alert::{Answer, Delivery, mail};
 
@@ -31,7 +31,7 @@ pub(super) async fn send(settings: &NotifySettings, delivery: &Delivery) -> Answ
 
 async fn hand_over(settings: &NotifySettings, delivery: &Delivery) -> Result<Answer, Answer> {
     let server = &settings.smtp_url;
-    let host = host_name();
+    let host = this_host();
     let from = match &settings.mail_from {
         Some(from) => from.clone(),
         None => format!("left4me@{host}"),
@@ -116,16 +116,16 @@ fn is_local(host: &str) -> bool {
     matches!(host, "localhost" | "127.0.0.1" | "::1")
 }
 
-fn host_name() -> String {
-    let name = nix::unistd::gethostname().ok();
-    let name = name.and_then(|name| name.into_string().ok());
+/// The name of this host, as SMTP takes it.
+fn this_host() -> String {
     let is_good = |name: &String| {
         !name.is_empty()
             && name
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
     };
-    name.filter(is_good)
+    host_name()
+        .filter(is_good)
         .unwrap_or_else(|| "localhost".to_owned())
 }
 

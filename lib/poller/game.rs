@@ -17,9 +17,7 @@ use crate::db::samples::{self, Sample};
 use crate::db::{Db, servers};
 use crate::domain::game::{Figures, Game};
 use crate::queue::observe::{self, Cause, StateReport};
-use crate::wire::console::{
-    ConsoleRequest, ConsoleResult, ConsoleVerb, Failure, GameInfo, Player, ask_many,
-};
+use crate::wire::console::{ConsoleResult, ConsoleVerb, Failure, GameInfo, Player, ask_all};
 
 /// How long one poll waits for all answers, so that it takes less than two seconds in all. Another
 /// poll that was requested meanwhile waits too. left4me-console gives up a game after 1.5 s.
@@ -46,12 +44,11 @@ pub(super) fn look(
 ) -> Result<Vec<ServerId>> {
     let asked = game::askable(db.connection())?;
     let at = clock::now_ms();
-    let mut answers = ask(console, &asked);
+    let answers = ask(console, &asked);
 
     let (silent, reports) = db.write(|tx| {
         let (mut silent, mut reports, mut seen) = (Vec::new(), Vec::new(), HashMap::new());
-        for one in &asked {
-            let answer = answers.remove(&one.id).unwrap_or(Answer::NotAsked);
+        for (one, answer) in asked.iter().zip(answers) {
             let Some(game) = record(tx, one, answer, at, &mut reports)? else {
                 continue;
             };
@@ -112,37 +109,23 @@ fn add_sample(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> 
     }
 }
 
-/// Asks these games side by side.
-fn ask(console: &Path, servers: &[Askable]) -> HashMap<ServerId, Answer> {
-    let requests: Vec<ConsoleRequest> = (0..)
-        .zip(servers)
-        .map(|(id, server)| ConsoleRequest {
-            id,
-            server: InstanceName::from(server.id),
-            port: server.port,
-            verb: ConsoleVerb::Look,
-        })
-        .collect();
-
-    let mut answers = HashMap::new();
-    let asked = ask_many(console, &requests, PATIENCE, |answer| {
-        let place = usize::try_from(answer.id).ok();
-        if let Some(server) = place.and_then(|place| servers.get(place)) {
-            answers.insert(server.id, read(answer.result));
-        }
-    });
-
-    match asked {
-        // It was asked and has had its time.
-        Ok(()) => {
-            for server in servers {
-                answers.entry(server.id).or_insert(Answer::Silent);
-            }
-        }
-        Err(error) => tracing::debug!("games cannot be asked who plays: {error}"),
+/// Asks these games side by side. Gives an answer for each, in their order.
+fn ask(console: &Path, servers: &[Askable]) -> Vec<Answer> {
+    let games = servers
+        .iter()
+        .map(|server| (InstanceName::from(server.id), server.port));
+    let (results, asked) = ask_all(console, games, &ConsoleVerb::Look, PATIENCE);
+    if let Err(error) = &asked {
+        tracing::debug!("games cannot be asked who plays: {error}");
     }
 
-    answers
+    let answer = |result| match (result, &asked) {
+        (Some(result), _) => read(result),
+        // It was asked and has had its time.
+        (None, Ok(())) => Answer::Silent,
+        (None, Err(_)) => Answer::NotAsked,
+    };
+    results.into_iter().map(answer).collect()
 }
 
 fn read(result: ConsoleResult) -> Answer {

@@ -109,13 +109,10 @@ fn poll(cli: &PollerCli) -> Result<()> {
     last_output::keep(&mut db, &cli.sockets.helper_socket)?;
 
     let silent = game::look(&mut db, &cli.console.console_socket, samples)?;
-    let enqueued = unresponsive::handle(&mut db, &silent, &cli.sockets.helper_socket)?;
+    unresponsive::handle(&mut db, &silent, &cli.sockets.helper_socket)?;
 
     // Jobs may wait for what the games have answered.
-    let woken = match enqueued || conditions::needs_worker(db.connection(), clock::now_ms())? {
-        true => woken.and_then(|()| wake_worker(&db, cli)),
-        false => woken,
-    };
+    let woken = woken.and_then(|()| wake_worker(&db, cli));
     // Once more for those of games that do not answer.
     wake::alerts(db.connection(), &cli.alerts.alerts_socket);
     db.checkpoint();

@@ -29,13 +29,12 @@ const BUDGET: Duration = Duration::from_secs(1);
 /// A helper that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Judges the servers that have been silent for long, and enqueues restarts. True if a job was
-/// enqueued.
-pub(super) fn handle(db: &mut Db, silent: &[ServerId], helper: &Path) -> Result<bool> {
+/// Judges the servers that have been silent for long, and enqueues restarts.
+pub(super) fn handle(db: &mut Db, silent: &[ServerId], helper: &Path) -> Result<()> {
     judge(db, silent, |server| {
         units::last_entries(helper, &InstanceName::from(server), ENTRIES, TIMEOUT)
     })?;
-    restart(db, clock::now_ms())
+    restart(db, clock::now_ms()).map(drop)
 }
 
 /// Judges those whose journal rules out a map load.
@@ -76,6 +75,7 @@ fn judge(
 }
 
 /// Enqueues a restart of each unresponsive server that has the setting, at most once an hour each.
+/// True if a job was enqueued.
 fn restart(db: &mut Db, now: i64) -> Result<bool> {
     let mut has_enqueued = false;
     for ToRestart { id, why } in game::to_restart(db.connection())? {

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
-use crate::db::events::NewEvent;
+use crate::db::events::{self, NewEvent};
 use crate::db::jobs;
 use crate::domain::cancellation::Known;
 use crate::domain::operation::Operation;
@@ -213,10 +213,7 @@ impl ActiveJob {
 
     /// Its server, if it has exactly one.
     pub fn only_server(&self) -> Option<ServerId> {
-        match self.servers[..] {
-            [one] => Some(one),
-            _ => None,
-        }
+        events::only_server(&self.servers)
     }
 
     /// An event about it, or about one of its tasks.

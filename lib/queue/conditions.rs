@@ -28,7 +28,7 @@ use crate::queue::enqueue::{plan_now, set_desired};
 use crate::queue::finish::{WORKER, abandon};
 use crate::queue::observe::{self, Cause};
 use crate::wire::Stream;
-use crate::wire::console::{ConsoleRequest, ConsoleResult, ConsoleVerb, ask_many};
+use crate::wire::console::{ConsoleResult, ConsoleVerb, ask_all};
 
 /// The poller wakes a worker, and a worker stays, when something is due within this time, ms. The
 /// poller runs every 30 s.
@@ -151,7 +151,7 @@ pub fn look(
         // Warnings are left out while the queue is paused: they would be late, or wrong.
         let next = match paused {
             true => waiting.hold.condition.deadline.as_ref().map(|one| one.at),
-            false => next_after(&waiting, now),
+            false => waiting.hold.next_at(now),
         };
         look.next_at = look.next_at.into_iter().chain(next).min();
     }
@@ -198,14 +198,6 @@ fn act(waiting: &Waiting, paused: bool, now: i64) -> Act {
             }
         }
     }
-}
-
-/// When the next warning or the deadline is, unix ms, not counting a warning that is said now.
-fn next_after(waiting: &Waiting, now: i64) -> Option<i64> {
-    let deadline = waiting.hold.condition.deadline.as_ref()?.at;
-    let warnings = waiting.hold.condition.warnings.before().iter();
-    let moments = warnings.map(|before| deadline - before);
-    moments.chain([deadline]).filter(|at| *at > now).min()
 }
 
 fn change(waiting: &Waiting, message: String, is_end: bool) -> HoldChange {
@@ -278,11 +270,7 @@ pub fn release(tx: &Connection, id: JobId, message: &str, now: i64) -> Result<bo
 
     let event = NewEvent {
         job: Some(id),
-        server: job
-            .servers
-            .first()
-            .copied()
-            .filter(|_| job.servers.len() == 1),
+        server: events::only_server(&job.servers),
         ..NewEvent::new("job.released", &job.requested_by, message)
     };
     events::add(tx, now, &event)?;
@@ -305,7 +293,7 @@ fn end(tx: &Connection, waiting: &Waiting, message: &str, now: i64) -> Result<bo
     let targets = jobs::targets(tx, waiting.id)?;
     let event = NewEvent {
         job: Some(waiting.id),
-        server: targets.first().copied().filter(|_| targets.len() == 1),
+        server: events::only_server(&targets),
         ..NewEvent::new("job.cancelled", WORKER, message)
     };
     events::add(tx, now, &event)?;
@@ -329,29 +317,13 @@ pub struct Answer {
 
 /// Asks the games of a job who plays. Takes at most two seconds.
 pub fn ask(console: &Path, question: &Question) -> Answer {
-    let asked_at = clock::now_ms();
-    let unknown = |game: &Game, why: &str| Occupancy::Unknown(format!("{} {why}", game.name));
-    let games = &question.games;
-    let mut found: Vec<Occupancy> = games
+    let (asked_at, games) = (clock::now_ms(), &question.games);
+    let (results, asked) = ask_games(console, games, &ConsoleVerb::Info);
+    let found: Vec<Occupancy> = games
         .iter()
-        .map(|game| unknown(game, "does not answer"))
+        .zip(results)
+        .map(|(game, result)| occupancy(game, result))
         .collect();
-
-    let requests = requests(games, &ConsoleVerb::Info);
-    let asked = ask_many(console, &requests, TIMEOUT, |answer| {
-        let at = usize::try_from(answer.id).unwrap_or(usize::MAX);
-        let (Some(game), Some(found)) = (games.get(at), found.get_mut(at)) else {
-            return;
-        };
-        *found = match answer.result {
-            ConsoleResult::Info(info) if info.players == 0 => Occupancy::Empty,
-            ConsoleResult::Info(info) => Occupancy::Players(info.players.into()),
-            ConsoleResult::Failed { message, .. } => {
-                unknown(game, &format!("does not answer ({message})"))
-            }
-            _ => unknown(game, "gave another answer"),
-        };
-    });
 
     let occupied = match asked {
         Err(error) => Some(format!("nobody can be asked who plays: {error}")),
@@ -368,14 +340,29 @@ pub fn ask(console: &Path, question: &Question) -> Answer {
     }
 }
 
-fn requests(games: &[Game], verb: &ConsoleVerb) -> Vec<ConsoleRequest> {
-    let request = |(id, game): (u32, &Game)| ConsoleRequest {
-        id,
-        server: InstanceName::from(game.server.id),
-        port: game.server.port,
-        verb: verb.clone(),
-    };
-    (0..).zip(games).map(request).collect()
+fn occupancy(game: &Game, result: Option<ConsoleResult>) -> Occupancy {
+    let unknown = |why: &str| Occupancy::Unknown(format!("{} {why}", game.name));
+    match result {
+        None => unknown("does not answer"),
+        Some(ConsoleResult::Info(info)) if info.players == 0 => Occupancy::Empty,
+        Some(ConsoleResult::Info(info)) => Occupancy::Players(info.players.into()),
+        Some(ConsoleResult::Failed { message, .. }) => {
+            unknown(&format!("does not answer ({message})"))
+        }
+        Some(_) => unknown("gave another answer"),
+    }
+}
+
+fn ask_games(
+    console: &Path,
+    games: &[Game],
+    verb: &ConsoleVerb,
+) -> (Vec<Option<ConsoleResult>>, Result<()>) {
+    let places = games.iter().map(|game| {
+        let WaitingServer { id, port } = game.server;
+        (InstanceName::from(id), port)
+    });
+    ask_all(console, places, verb, TIMEOUT)
 }
 
 /// Records an answer: the job may start within the next seconds, or waits on.
@@ -389,36 +376,25 @@ pub fn answered(tx: &Connection, answer: &Answer) -> Result<()> {
 /// Says a warning to the players. Gives what went wrong.
 pub fn say(console: &Path, warning: &Warning) -> Vec<String> {
     let command = format!("say {}", warning.line);
-    let games = &warning.games;
-    let mut failures: Vec<Option<String>> = games
-        .iter()
-        .map(|game| {
-            Some(format!(
-                "the players on {} were not told: no answer",
-                game.name
-            ))
-        })
-        .collect();
-
-    let requests = requests(games, &ConsoleVerb::Exec { command });
-    let asked = ask_many(console, &requests, TIMEOUT, |answer| {
-        let at = usize::try_from(answer.id).unwrap_or(usize::MAX);
-        let (Some(game), Some(failure)) = (games.get(at), failures.get_mut(at)) else {
-            return;
-        };
-        *failure = match answer.result {
-            ConsoleResult::Failed { message, .. } => Some(format!(
-                "the players on {} were not told: {message}",
-                game.name
-            )),
-            _ => None,
-        };
-    });
-
-    match asked {
-        Err(error) => vec![format!("the players were not told: {error}")],
-        Ok(()) => failures.into_iter().flatten().collect(),
+    let (results, asked) = ask_games(console, &warning.games, &ConsoleVerb::Exec { command });
+    if let Err(error) = asked {
+        return vec![format!("the players were not told: {error}")];
     }
+
+    let failure = |(game, result): (&Game, Option<ConsoleResult>)| {
+        let why = match result {
+            None => "no answer".to_owned(),
+            Some(ConsoleResult::Failed { message, .. }) => message,
+            Some(_) => return None,
+        };
+        Some(format!("the players on {} were not told: {why}", game.name))
+    };
+    warning
+        .games
+        .iter()
+        .zip(results)
+        .filter_map(failure)
+        .collect()
 }
 
 /// Adds lines about a warning to the job's log, as long as it waits. Later its tasks write there.
@@ -441,7 +417,7 @@ pub fn needs_worker(connection: &Connection, now: i64) -> Result<bool> {
     let paused = queue::pause(connection)?.is_some();
     let needs = |waiting: &Waiting| match act(waiting, paused, now) {
         Act::Ask => !paused,
-        Act::Nothing => next_after(waiting, now).is_some_and(|at| at - now <= SOON),
+        Act::Nothing => waiting.hold.next_at(now).is_some_and(|at| at - now <= SOON),
         Act::Warn(..) | Act::Go(_) | Act::End(_) => true,
     };
     Ok(conditions::waiting(connection, now)?.iter().any(needs))

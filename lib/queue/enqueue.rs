@@ -360,12 +360,6 @@ fn accept(
         None => set_desired(tx, operation, targets, now)?,
     }
 
-    let server = if let [one] = targets {
-        Some(*one)
-    } else {
-        None
-    };
-
     let detail = match condition {
         Some(condition) => format!("{operation} ({})", condition.message()),
         None => operation.to_string(),
@@ -375,7 +369,7 @@ fn accept(
         now,
         &NewEvent {
             job: Some(id),
-            server,
+            server: events::only_server(targets),
             reason: requester.reason,
             ..NewEvent::new("job.queued", requester.name, &detail)
         },

@@ -294,6 +294,35 @@ pub fn ask_many(
     Ok(())
 }
 
+/// Asks several games the same, side by side: each at an instance and its port. Gives what came,
+/// in their order, with none for a game whose answer did not come within `time`, and whether all
+/// were asked. The errors are those of [`ask_many`].
+pub fn ask_all(
+    socket: &Path,
+    games: impl IntoIterator<Item = (InstanceName, u16)>,
+    verb: &ConsoleVerb,
+    time: Duration,
+) -> (Vec<Option<ConsoleResult>>, Result<()>) {
+    let requests: Vec<ConsoleRequest> = (0..)
+        .zip(games)
+        .map(|(id, (server, port))| ConsoleRequest {
+            id,
+            server,
+            port,
+            verb: verb.clone(),
+        })
+        .collect();
+
+    let mut results = vec![None; requests.len()];
+    let asked = ask_many(socket, &requests, time, |answer| {
+        let place = usize::try_from(answer.id).ok();
+        if let Some(result) = place.and_then(|place| results.get_mut(place)) {
+            *result = Some(answer.result);
+        }
+    });
+    (results, asked)
+}
+
 /// The questions of one connection, and how far they are.
 struct Call<'a> {
     /// What is not written yet.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::super::Context;
 use super::client;
 use crate::base::names::AlertId;
-use crate::base::{Error, Result, clock, lock, notify};
+use crate::base::{Error, Result, clock, host_name, lock, notify};
 use crate::db::Db;
 use crate::db::deliveries::{self, Destination};
 use crate::domain::alert::pace::{self, Key, Next};
@@ -45,7 +45,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
     let mut deliverer = Deliverer {
         context,
         db,
-        host: host_name(),
+        host: this_host(),
         under_way: HashMap::new(),
         sender,
         reports,
@@ -73,10 +73,8 @@ fn forward(socket: OwnedFd, sender: Sender<Report>) -> Result<()> {
 }
 
 /// The name of this host, for people.
-pub(super) fn host_name() -> String {
-    let name = nix::unistd::gethostname().ok();
-    name.and_then(|name| name.into_string().ok())
-        .unwrap_or_else(|| "left4me".to_owned())
+pub(super) fn this_host() -> String {
+    host_name().unwrap_or_else(|| "left4me".to_owned())
 }
 
 /// What other threads report.
@@ -194,7 +192,7 @@ impl Deliverer<'_> {
 
     /// Hands a message over, in a thread of its own. Gives a time if there was nothing to send.
     fn send(&mut self, alert: AlertId, target: Target, message: UnderWay) -> Result<Option<i64>> {
-        let told = message.ids.len().min(message::told_at_most());
+        let told = message.ids.len().min(message::LINES);
         let happenings = deliveries::happenings(self.db.connection(), &message.ids[..told])?;
         if happenings.is_empty() {
             let why = "the events are gone";

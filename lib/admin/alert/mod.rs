@@ -208,7 +208,7 @@ fn test(context: &Context, name: &AlertName) -> Result<()> {
     let masked = to.masked();
     let delivery = Delivery {
         to,
-        message: message::test(name.as_str(), &deliver::host_name()),
+        message: message::test(name.as_str(), &deliver::this_host()),
     };
 
     let failed = |why: &str| format!("alert '{name}': {masked}: {why}");

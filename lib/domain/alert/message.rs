@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::AlertClass;
 use crate::base::names::{JobId, ServerId};
 
-/// The events that a summary has lines for; the others are counted.
-const LINES: usize = 10;
+/// The events that a summary has lines for; the others are only counted.
+pub const LINES: usize = 10;
 
 /// The longest detail of an event, in characters. A detail can hold a program's output.
 const DETAIL: usize = 400;
@@ -180,11 +180,6 @@ fn summary_lines(told: &[Happening], count: usize) -> String {
         lines.push(format!("… and {} more", count - lines.len()));
     }
     lines.join("\n")
-}
-
-/// How many events a summary needs; the others are only counted.
-pub const fn told_at_most() -> usize {
-    LINES
 }
 
 /// The first `most` characters, with a mark if there are more.

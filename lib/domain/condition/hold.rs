@@ -131,11 +131,11 @@ impl Hold {
         self.servers.iter().any(is_older)
     }
 
-    /// When a warning or the deadline is next, unix ms, if `said` warnings are done.
-    pub fn next_at(&self, said: usize) -> Option<i64> {
+    /// When the next warning or the deadline is, unix ms, not counting what is due at `now`.
+    pub fn next_at(&self, now: i64) -> Option<i64> {
         let deadline = self.condition.deadline.as_ref()?.at;
-        let warning = self.condition.warnings.next_at(said, deadline);
-        Some(warning.unwrap_or(deadline).min(deadline))
+        let warning = self.condition.warnings.next_at(deadline, now);
+        warning.or(Some(deadline).filter(|at| *at > now))
     }
 
     /// What it waits for: `3 players on Friday (until 06:00)`. `until` is the deadline in words.

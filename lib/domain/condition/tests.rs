@@ -287,7 +287,7 @@ fn the_deadline_decides_whoever_plays() {
     );
     let warned = hold("until=2h warn=10m,1m", vec![]);
     assert_eq!(
-        [0, 1, 2].map(|said| warned.next_at(said)),
+        [0, 110, 119].map(|minutes| warned.next_at(minutes * MINUTE)),
         [110, 119, 120].map(|minutes| Some(minutes * MINUTE))
     );
 }

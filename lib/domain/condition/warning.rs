@@ -63,9 +63,10 @@ impl Warnings {
         self.before.iter().filter(is_missed).count()
     }
 
-    /// When the next warning is to be said, unix ms, if `said` of them are done.
-    pub fn next_at(&self, said: usize, deadline: i64) -> Option<i64> {
-        self.before.get(said).map(|before| deadline - before)
+    /// When the next warning is to be said, unix ms, not counting one that is due at `now`.
+    pub fn next_at(&self, deadline: i64, now: i64) -> Option<i64> {
+        let mut moments = self.before.iter().map(|before| deadline - before);
+        moments.find(|at| *at > now)
     }
 
     /// The warning to be said at `now`. If several are due, because no worker ran, only the last
@@ -270,7 +271,7 @@ mod tests {
             })
         );
         assert_eq!(due(2, 0), None, "it happens now");
-        assert_eq!(list.next_at(1, 1_000_000), Some(700_000));
+        assert_eq!(list.next_at(1_000_000, 400_000), Some(700_000));
         assert_eq!((list.missed(300_000), list.missed(1_000)), (1, 3));
     }
 
@@ -298,7 +299,8 @@ mod tests {
                     prop_assert!(now < deadline && due.left >= deadline - now);
                     (said, lines) = (due.said, lines + 1);
                 }
-                prop_assert!(list.next_at(said, deadline).is_none_or(|at| at > now || now >= deadline));
+                let unsaid = list.before().get(said).map(|before| deadline - before);
+                prop_assert!(now >= deadline || list.next_at(deadline, now) == unsaid);
             }
             prop_assert!(lines <= list.before().len());
         }

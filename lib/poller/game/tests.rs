@@ -11,7 +11,7 @@ use super::*;
 use crate::db::events;
 use crate::domain::drift::Drift;
 use crate::domain::game::Responding;
-use crate::wire::console::ConsoleAnswer;
+use crate::wire::console::{ConsoleAnswer, ConsoleRequest};
 use crate::wire::parse;
 
 const NONE: &str = "/nonexistent/console.sock";

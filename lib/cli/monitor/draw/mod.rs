@@ -17,9 +17,9 @@ pub use self::theme::Theme;
 use super::Worker;
 use super::snapshot::Snapshot;
 use super::state::MonitorState;
-use crate::base::clock;
 use crate::base::output::printable;
 use crate::base::table::Tone;
+use crate::base::{clock, host_name};
 
 /// The smallest terminal, in columns and rows, that has room for all lists.
 const MIN_SIZE: (u16, u16) = (60, 15);
@@ -134,10 +134,7 @@ impl Heights {
 }
 
 fn summary(snapshot: &Snapshot, worker: Worker, theme: &Theme) -> Line<'static> {
-    let host = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_default();
+    let host = host_name().unwrap_or_default();
     // Only the first label: the full name would leave no room for the rest.
     let host: String = host
         .split('.')
