@@ -10,7 +10,7 @@
 mod calls;
 mod jobs;
 mod private_bus;
-mod unlinks;
+mod symlinks;
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -36,7 +36,7 @@ use crate::wire::batch::BatchVerb;
 pub(super) use calls::SystemdFailure;
 use calls::{Bus, Done, message};
 use jobs::Jobs;
-use unlinks::{Changes, Removed, Unlinks};
+use symlinks::{Change, Direction, Symlinks};
 
 /// Reloads PID 1 a moment after it was started last.
 const RELOAD: &str = "left4me-reload.timer";
@@ -44,8 +44,11 @@ const RELOAD: &str = "left4me-reload.timer";
 /// Where drop-ins are that left4me itself writes and removes.
 const DROP_INS: &str = "/run/systemd/system/";
 
-/// How long a stop waits for others.
+/// How long a stop waits for others: until none has begun for so long, at most so many times. The
+/// servers of one job come within some tenths of a second, longer on a busy host, and each reload
+/// takes PID 1 as long.
 const SHARE: Duration = Duration::from_millis(50);
+const MOST_SHARES: usize = 8;
 
 /// How long PID 1 may take for the last request.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -202,7 +205,10 @@ struct Systemd {
     jobs: Jobs,
     starts: Semaphore,
     stops: Semaphore,
-    unlinks: Unlinks,
+    links: Symlinks,
+    unlinks: Symlinks,
+    /// How many stops have begun that need a reload.
+    unlinking: AtomicU64,
     /// One reload for starts at a time, and how many have begun.
     reloading: zruntime::lock::Mutex<()>,
     reloads: AtomicU64,
@@ -226,7 +232,9 @@ impl Systemd {
             jobs,
             starts: Semaphore::new(STARTS_PER_PROCESSOR * processors),
             stops: Semaphore::new(STOPS),
-            unlinks: Unlinks::default(),
+            links: Symlinks::new(Direction::Link),
+            unlinks: Symlinks::new(Direction::Unlink),
+            unlinking: AtomicU64::new(0),
             reloading: zruntime::lock::Mutex::default(),
             reloads: AtomicU64::new(0),
             changed: AtomicBool::new(false),
@@ -293,12 +301,8 @@ impl Systemd {
 
     /// Writes the symlink that starts the unit at boot. PID 1 does it, without a reload.
     async fn link(&self, unit: &str) -> Done {
-        let body = (vec![unit], false, false);
-        let reply = self.bus.call("EnableUnitFiles", &body).await?;
-        let changes = reply.body().deserialize::<(bool, Changes)>();
-        if changes.is_ok_and(|(_, changes)| !changes.is_empty()) {
-            self.changed.store(true, Ordering::Relaxed);
-        }
+        let change = self.links.change(&self.bus, unit, true).await?;
+        self.note(&change);
         Ok(())
     }
 
@@ -306,15 +310,32 @@ impl Systemd {
     /// that it has loaded, `systemctl show` would still say that it starts at boot.
     async fn unlink(&self, unit: &str, again: bool) -> Done {
         if !again {
-            // Others that stop at the same moment share the reload.
-            self.bus.runtime.sleep(SHARE).await;
+            self.share_the_reload().await;
         }
-        match self.unlinks.remove(&self.bus, unit, again).await? {
-            Removed::Changed => self.changed.store(true, Ordering::Relaxed),
-            Removed::Reloaded => self.changed.store(false, Ordering::Relaxed),
-            Removed::Nothing => {}
-        }
+        let change = self.unlinks.change(&self.bus, unit, again).await?;
+        self.note(&change);
         Ok(())
+    }
+
+    /// Waits until no other stop has begun for a moment.
+    async fn share_the_reload(&self) {
+        let mut last = self.unlinking.fetch_add(1, Ordering::Relaxed) + 1;
+        for _ in 0..MOST_SHARES {
+            self.bus.runtime.sleep(SHARE).await;
+            let begun = self.unlinking.load(Ordering::Relaxed);
+            if begun == last {
+                break;
+            }
+            last = begun;
+        }
+    }
+
+    fn note(&self, change: &Change) {
+        match change {
+            Change::Unread => self.changed.store(true, Ordering::Relaxed),
+            Change::Read => self.changed.store(false, Ordering::Relaxed),
+            Change::Nothing => {}
+        }
     }
 
     /// Fails for a unit that is not loaded; then there is nothing to reset.
@@ -366,6 +387,11 @@ impl Systemd {
     /// removed since.
     async fn is_stale(&self, server: &InstanceName) -> bool {
         let (unit, overlay) = (server_unit(server), overlay_unit(server));
+        // A question about a unit that is not loaded would load it, only to forget it again.
+        if !self.bus.is_loaded(&unit).await && !self.bus.is_loaded(&overlay).await {
+            return false;
+        }
+
         // All are asked for before the first answer: each takes PID 1 a turn.
         let state = self.bus.ask(&unit, UNIT, "UnitFileState");
         let drop_ins = [&unit, &overlay].map(|unit| self.bus.ask(unit, UNIT, "DropInPaths"));

@@ -29,6 +29,15 @@ const PROPERTIES: [(&str, &str); 15] = [
     (SERVICE, "CPUUsageNSec"),
 ];
 
+/// What systemd would say of a unit that it has not loaded, and would load for the question, once for
+/// each property.
+const UNLOADED: [&str; 4] = [
+    "LoadState=loaded",
+    "ActiveState=inactive",
+    "SubState=dead",
+    "Result=success",
+];
+
 /// What systemd refused, or what failed.
 #[derive(Debug)]
 pub(in crate::helper) struct SystemdFailure {
@@ -76,6 +85,17 @@ impl Bus {
         enabled: Option<&str>,
     ) -> Done<Observation> {
         let (at, unit) = (Moment::now(), server_unit(server));
+        if let Some(enabled) = enabled
+            && !self.is_loaded(&unit).await
+        {
+            let unloaded = UNLOADED.map(str::to_owned).into_iter();
+            let properties = unloaded.chain([format!("UnitFileState={enabled}")]);
+            return Ok(Observation {
+                at,
+                properties: properties.collect(),
+            });
+        }
+
         let mut asked = Vec::new();
         for (interface, property) in PROPERTIES {
             asked.push((property, self.ask(&unit, interface, property)));
@@ -93,6 +113,12 @@ impl Bus {
             properties.extend(text(&value).map(|text| format!("{property}={text}")));
         }
         Ok(Observation { at, properties })
+    }
+
+    /// Whether PID 1 has loaded the unit. It does not load it for this question.
+    pub(super) async fn is_loaded(&self, unit: &str) -> bool {
+        let answer = self.call("GetUnit", &(unit)).await;
+        !answer.is_err_and(|failure| failure.is_not_loaded())
     }
 
     /// The property UnitFileState would be as old as the last reload.
