@@ -64,7 +64,8 @@ impl Commands {
 
     /// Takes what has ended, after the descriptor became readable, and records the replies.
     pub fn take(&mut self, db: &mut Db) -> Vec<(ServerId, Result<Reply>)> {
-        self.wake.read(&mut [0; 64]).ok();
+        // One byte for each; the next one wakes again.
+        self.wake.read_exact(&mut [0]).ok();
         let mut replies = Vec::new();
         for (recorded, reply) in self.ended.try_iter() {
             let kept = db.write(|tx| recorded.keep(tx, &reply));
