@@ -14,6 +14,7 @@ use crate::domain::condition::hold::{self, Done, Doubt, Hold, Occupancy, ServerS
 use crate::domain::condition::warning::Warnings;
 use crate::domain::condition::{AtDeadline, Condition, Deadline};
 use crate::domain::operation::Operation;
+use crate::domain::server::ActualState;
 
 /// So many jobs may wait for a condition at once. Each of them is judged at each poll.
 const MOST: i64 = 1000;
@@ -359,6 +360,22 @@ pub fn playing(
 
     let is_empty = playing.is_empty();
     Ok((!is_empty).then(|| hold::occupied(playing.into_iter())))
+}
+
+/// The running servers that a stop may take from somebody: who plays on each, or that it is not
+/// known, in words.
+pub fn occupied(connection: &Connection, now: i64) -> Result<Vec<(ServerId, String)>> {
+    let fresh_since = fresh_since(connection, now)?;
+    let (all, seen) = all_servers(connection)?;
+    let running = all.iter().zip(&seen);
+    let running = running.filter(|(_, seen)| seen.actual == ActualState::Running);
+    let occupied = running.filter_map(|(server, seen)| {
+        let occupancy = seen.occupancy(fresh_since);
+        let name = seen.name.as_str();
+        (occupancy != Occupancy::Empty)
+            .then(|| (server.id, hold::occupied([(name, occupancy)].into_iter())))
+    });
+    Ok(occupied.collect())
 }
 
 /// How many jobs wait for their conditions.

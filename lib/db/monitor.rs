@@ -9,6 +9,7 @@ use crate::base::names::{JobId, ServerId};
 use crate::db::drift::{Drifted, drifted};
 use crate::db::job_rows::{self, JobRow};
 use crate::db::{one, query, text, text_or_null};
+use crate::domain::game::Responding;
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
 
@@ -25,12 +26,19 @@ pub struct ServerRow {
     pub drift: Option<Drifted>,
     /// The error of the last failed task.
     pub last_error: Option<String>,
+    /// Whether its game answers, if it runs and was asked.
+    pub responding: Option<Responding>,
+    /// Who plays, by the game's last answer; none unless it answered the last poll.
+    pub players: Option<u32>,
+    pub max_players: Option<u32>,
+    pub map: Option<String>,
 }
 
 /// All servers, ordered by id.
 pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
-    let sql = "SELECT id, name, desired_state, actual_state, actual_since, drift, drift_since,
-               drift_why, last_error FROM servers ORDER BY id";
+    let sql = "SELECT s.id, s.name, s.desired_state, s.actual_state, s.actual_since, s.drift,
+               s.drift_since, s.drift_why, s.last_error, g.responding, g.players, g.max_players,
+               g.map FROM servers s LEFT JOIN server_game g ON g.server_id = s.id ORDER BY s.id";
     query(connection, sql, [], |row| {
         Ok(ServerRow {
             id: row.get(0)?,
@@ -40,6 +48,10 @@ pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
             since: row.get(4)?,
             drift: drifted(row, 5)?,
             last_error: text_or_null(row, 8)?,
+            responding: row.get(9)?,
+            players: row.get(10)?,
+            max_players: row.get(11)?,
+            map: text_or_null(row, 12)?,
         })
     })
 }

@@ -1,8 +1,9 @@
 //! Asks all running games who plays, through left4me-console, and records the answers and the
 //! samples in one transaction. It runs after the states are recorded, which never wait for a game.
 //!
-//! A game that does not answer costs the others nothing. If left4me-console itself does not answer,
-//! nothing is known about any game, and what was known stays.
+//! A game that does not answer costs the others nothing: the wait for it ends when another poll is
+//! requested, which would otherwise see a change that much later. If left4me-console itself does not
+//! answer, nothing is known about any game, and what was known stays.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,8 +20,8 @@ use crate::domain::game::{Figures, Game};
 use crate::queue::observe::{self, Cause, StateReport};
 use crate::wire::console::{ConsoleResult, ConsoleVerb, Failure, GameInfo, Player, ask_all};
 
-/// How long one poll waits for all answers, so that it takes less than two seconds in all. Another
-/// poll that was requested meanwhile waits too. left4me-console gives up a game after 1.5 s.
+/// How long one poll waits for all answers, so that it takes less than two seconds in all.
+/// left4me-console gives up a game after 1.5 s.
 const PATIENCE: Duration = Duration::from_millis(1_800);
 
 /// The most players of a server that are recorded.
@@ -31,20 +32,23 @@ enum Answer {
     Answered(Figures, Vec<PlayerRow>),
     /// The game did not answer.
     Silent,
-    /// Nothing is known: left4me-console did not ask, or is not there.
+    /// Nothing is known: left4me-console did not ask, or is not there, or there was no time.
     NotAsked,
 }
 
 /// Asks all running games and records what they answer, with the samples of this poll. Returns the
 /// servers that have been silent for so long that only a map load could explain it.
+///
+/// When another poll `is_requested`, that one asks the games that have not answered until then.
 pub(super) fn look(
     db: &mut Db,
     console: &Path,
     samples: Vec<(ServerId, Sample)>,
+    is_requested: impl Fn() -> bool,
 ) -> Result<Vec<ServerId>> {
     let asked = game::askable(db.connection())?;
     let at = clock::now_ms();
-    let answers = ask(console, &asked);
+    let answers = ask(console, &asked, is_requested);
 
     let (silent, reports) = db.write(|tx| {
         let (mut silent, mut reports, mut seen) = (Vec::new(), Vec::new(), HashMap::new());
@@ -110,11 +114,16 @@ fn add_sample(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> 
 }
 
 /// Asks these games side by side. Gives an answer for each, in their order.
-fn ask(console: &Path, servers: &[Askable]) -> Vec<Answer> {
+fn ask(console: &Path, servers: &[Askable], is_requested: impl Fn() -> bool) -> Vec<Answer> {
     let games = servers
         .iter()
         .map(|server| (InstanceName::from(server.id), server.port));
-    let (results, asked) = ask_all(console, games, &ConsoleVerb::Look, PATIENCE);
+    let mut is_cut = false;
+    let mut is_over = || {
+        is_cut = is_requested();
+        is_cut
+    };
+    let (results, asked) = ask_all(console, games, &ConsoleVerb::Look, PATIENCE, &mut is_over);
     if let Err(error) = &asked {
         tracing::debug!("games cannot be asked who plays: {error}");
     }
@@ -122,8 +131,8 @@ fn ask(console: &Path, servers: &[Askable]) -> Vec<Answer> {
     let answer = |result| match (result, &asked) {
         (Some(result), _) => read(result),
         // It was asked and has had its time.
-        (None, Ok(())) => Answer::Silent,
-        (None, Err(_)) => Answer::NotAsked,
+        (None, Ok(())) if !is_cut => Answer::Silent,
+        (None, _) => Answer::NotAsked,
     };
     results.into_iter().map(answer).collect()
 }

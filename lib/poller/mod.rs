@@ -20,6 +20,7 @@ use crate::base::config::{
 };
 use crate::base::{Error, Result, clock, journal, lock, notify, undumpable, users};
 use crate::db::{Db, candidates, jobs, queue};
+use crate::host::bus;
 use crate::queue::{conditions, wake};
 use read::{PreviousRows, SystemdAnswer};
 
@@ -108,7 +109,12 @@ fn poll(cli: &PollerCli) -> Result<()> {
     causes::record(&mut db, &cli.sockets.helper_socket)?;
     last_output::keep(&mut db, &cli.sockets.helper_socket)?;
 
-    let silent = game::look(&mut db, &cli.console.console_socket, samples)?;
+    let silent = game::look(
+        &mut db,
+        &cli.console.console_socket,
+        samples,
+        bus::is_poll_requested,
+    )?;
     unresponsive::handle(&mut db, &silent, &cli.sockets.helper_socket)?;
 
     // Jobs may wait for what the games have answered.

@@ -362,7 +362,7 @@ fn ask_games(
         let WaitingServer { id, port } = game.server;
         (InstanceName::from(id), port)
     });
-    ask_all(console, places, verb, TIMEOUT)
+    ask_all(console, places, verb, TIMEOUT, &mut || false)
 }
 
 /// Records an answer: the job may start within the next seconds, or waits on.

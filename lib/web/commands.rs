@@ -1,8 +1,14 @@
 //! Commands to running games, for pages and the API. Each is an event before it is sent. While its
 //! reply is waited for, no transaction is open.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use axum::http::StatusCode;
 use serde::Serialize;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::base::clock;
@@ -18,6 +24,10 @@ use crate::web::viewer::Viewer;
 pub const AT_ONCE: usize = 4;
 /// The same for one user.
 const PER_USER: usize = 2;
+
+/// How long a request waits for its commands: a ban is several, and each may take some time. Less
+/// than what the middleware gives a request, whose answer would be to try again.
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// The permits of [`run`].
 pub fn limiter() -> Limiter {
@@ -41,8 +51,8 @@ pub struct Game {
     viewer: Viewer,
     server: ServerId,
     runtime: Handle,
-    /// The event of the last command.
-    event: i64,
+    /// The event of the last command; 0 before the first.
+    event: Arc<AtomicI64>,
     /// Whether an error is of left4me itself: the command was not sent.
     is_own_error: bool,
 }
@@ -53,7 +63,7 @@ impl Game {
         let recorded = self.record(command, reason);
         self.is_own_error = recorded.is_err();
         let recorded = recorded?;
-        self.event = recorded.event;
+        self.event.store(recorded.event, Ordering::SeqCst);
 
         let reply = recorded.send(&self.app.settings.console_socket);
 
@@ -80,8 +90,6 @@ impl Game {
     }
 
     fn failure(&self, error: Error) -> Failure {
-        use axum::http::StatusCode;
-
         match error.exit {
             // What the game did, or left4me-console, is not an error of this program.
             Exit::Failed if !self.is_own_error => {
@@ -98,7 +106,8 @@ impl Game {
 ///
 /// Fails with 404 when the viewer may not see the server, 422 when a command is refused, 409 when
 /// the server does not run, 502 when its game does not answer, and 503 when left4me-console is not
-/// there or too many commands are under way.
+/// there or too many commands are under way. After [`PATIENCE`] it fails with 502, and `work` goes
+/// on.
 pub async fn run<T, F>(app: App, viewer: Viewer, server: ServerId, work: F) -> Result<T, Failure>
 where
     T: Send + 'static,
@@ -120,17 +129,42 @@ where
             Failure::busy(message, 2)
         })?;
 
+    let event = Arc::new(AtomicI64::new(0));
     let mut game = Game {
         app,
         viewer,
         server,
         runtime: Handle::current(),
-        event: 0,
+        event: Arc::clone(&event),
         is_own_error: false,
     };
 
     let done = permit.blocking(move || work(&mut game).map_err(|error| game.failure(error)));
-    done.await.map_err(Failure::internal)?
+    match timeout(PATIENCE, done).await {
+        Ok(done) => done.map_err(Failure::internal)?,
+        Err(_) => Err(late(event.load(Ordering::SeqCst) != 0)),
+    }
+}
+
+/// The answer to a request whose commands have not ended in time. They go on.
+fn late(is_sent: bool) -> Failure {
+    let seconds = PATIENCE.as_secs();
+    match is_sent {
+        true => Failure::new(
+            StatusCode::BAD_GATEWAY,
+            format!(
+                "sent; no answer in {seconds} s. It goes on: do not send it again, but look at \
+                 the server's history, which gets the reply"
+            ),
+        ),
+        false => Failure::busy(
+            format!(
+                "not sent in {seconds} s: the database is busy. It may still be: look at the \
+                 server's history before you try again"
+            ),
+            5,
+        ),
+    }
 }
 
 /// Sends one command, as people write it.
@@ -145,7 +179,7 @@ pub async fn send(
         Ok(CommandReply {
             reply: text,
             cut,
-            event: game.event,
+            event: game.event.load(Ordering::SeqCst),
         })
     })
     .await

@@ -8,7 +8,8 @@
 //! {"id":1,"look":{"info":{…},"players":[…]}}
 //! ```
 
-use std::collections::HashMap;
+mod call;
+
 use std::fmt;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -16,14 +17,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::socket::MsgFlags;
+use nix::poll::{PollFd, poll};
 use serde::{Deserialize, Serialize};
 
 use super::client::{json_line, refused};
-use super::line::{Batch, Filled, LineReader, timeout};
+use super::line::timeout;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
+use call::Call;
 
 /// The longest answer line that a client accepts, in bytes: an output of [`OUTPUT_LIMIT`] in which
 /// every character is escaped, and its frame.
@@ -34,6 +35,9 @@ pub const OUTPUT_LIMIT: usize = 64 * 1024;
 
 /// The longest name of a player, in characters; a longer one is cut.
 pub const PLAYER_NAME_LIMIT: usize = 128;
+
+/// How often a wait for many answers looks up whether it is over.
+const OVER_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A request to left4me-console.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,13 +266,25 @@ pub fn ask_many(
     socket: &Path,
     requests: &[ConsoleRequest],
     time: Duration,
+    each: impl FnMut(ConsoleAnswer),
+) -> Result<()> {
+    ask_until(socket, requests, time, &mut || false, each)
+}
+
+/// [`ask_many`], which also returns once `is_over`. That is asked every [`OVER_INTERVAL`].
+fn ask_until(
+    socket: &Path,
+    requests: &[ConsoleRequest],
+    time: Duration,
+    is_over: &mut dyn FnMut() -> bool,
     mut each: impl FnMut(ConsoleAnswer),
 ) -> Result<()> {
     if requests.is_empty() {
         return Ok(());
     }
 
-    let deadline = Instant::now() + time;
+    let begun = Instant::now();
+    let (deadline, mut look_up) = (begun + time, begun + OVER_INTERVAL);
     let stream = UnixStream::connect(socket).map_err(|error| refused(socket, &error))?;
     let mut call = Call::new(requests);
 
@@ -276,10 +292,19 @@ pub fn ask_many(
         // The other side may stop reading until its answers are read, so nothing here blocks.
         call.send(&stream).map_err(|why| broken(socket, &why))?;
 
-        let left = deadline.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        if now >= look_up {
+            look_up = now + OVER_INTERVAL;
+            if is_over() {
+                break;
+            }
+        }
+
+        let left = deadline.saturating_duration_since(now);
         if left.is_zero() {
             break;
         }
+        let left = left.min(look_up.saturating_duration_since(now));
 
         let mut fds = [PollFd::new(stream.as_fd(), call.events())];
         match poll(&mut fds, timeout(left)) {
@@ -295,13 +320,14 @@ pub fn ask_many(
 }
 
 /// Asks several games the same, side by side: each at an instance and its port. Gives what came,
-/// in their order, with none for a game whose answer did not come within `time`, and whether all
-/// were asked. The errors are those of [`ask_many`].
+/// in their order, with none for a game whose answer did not come within `time` or before
+/// `is_over`, and whether all were asked. The errors are those of [`ask_many`].
 pub fn ask_all(
     socket: &Path,
     games: impl IntoIterator<Item = (InstanceName, u16)>,
     verb: &ConsoleVerb,
     time: Duration,
+    is_over: &mut dyn FnMut() -> bool,
 ) -> (Vec<Option<ConsoleResult>>, Result<()>) {
     let requests: Vec<ConsoleRequest> = (0..)
         .zip(games)
@@ -314,127 +340,13 @@ pub fn ask_all(
         .collect();
 
     let mut results = vec![None; requests.len()];
-    let asked = ask_many(socket, &requests, time, |answer| {
+    let asked = ask_until(socket, &requests, time, is_over, |answer| {
         let place = usize::try_from(answer.id).ok();
         if let Some(result) = place.and_then(|place| results.get_mut(place)) {
             *result = Some(answer.result);
         }
     });
     (results, asked)
-}
-
-/// The questions of one connection, and how far they are.
-struct Call<'a> {
-    /// What is not written yet.
-    requests: std::slice::Iter<'a, ConsoleRequest>,
-    out: Batch,
-    lines: LineReader,
-    /// How many answers each id still gets.
-    open: HashMap<u32, usize>,
-}
-
-/// How many bytes of requests are prepared at once.
-const PREPARED: usize = 64 * 1024;
-
-impl<'a> Call<'a> {
-    fn new(requests: &'a [ConsoleRequest]) -> Self {
-        let mut open = HashMap::new();
-        for request in requests {
-            *open.entry(request.id).or_default() += 1;
-        }
-
-        Self {
-            requests: requests.iter(),
-            out: Batch::default(),
-            lines: LineReader::new(ANSWER_LIMIT),
-            open,
-        }
-    }
-
-    fn is_open(&self) -> bool {
-        !self.open.is_empty()
-    }
-
-    fn events(&self) -> PollFlags {
-        match self.out.waiting() {
-            0 => PollFlags::POLLIN,
-            _ => PollFlags::POLLIN | PollFlags::POLLOUT,
-        }
-    }
-
-    /// Writes as much as the socket takes now.
-    fn send(&mut self, stream: &UnixStream) -> Result<(), String> {
-        loop {
-            while self.out.waiting() < PREPARED
-                && let Some(request) = self.requests.next()
-            {
-                let line = json_line(request).map_err(|error| error.to_string())?;
-                self.out.bytes(&line);
-            }
-
-            match self.out.send(stream.as_fd()) {
-                // It refused this user, and its reason can be read.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                    self.out.clear();
-                    return Ok(());
-                }
-                sent => sent.map_err(|error| error.to_string())?,
-            }
-
-            if self.out.waiting() > 0 || self.requests.len() == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Reads and passes on what has come.
-    fn receive(
-        &mut self,
-        stream: &UnixStream,
-        each: &mut impl FnMut(ConsoleAnswer),
-    ) -> Result<(), String> {
-        let filled = self.lines.fill(stream.as_fd(), MsgFlags::MSG_DONTWAIT);
-        let filled = filled.map_err(|errno| errno.desc().to_owned())?;
-
-        while let Some(line) = self.lines.take().map_err(|bad| bad.to_string())? {
-            let text = self.lines.text(line).map_err(|bad| bad.to_string())?;
-            match serde_json::from_str(text).map_err(|error| error.to_string())? {
-                Line::Answer(answer) => {
-                    if self.is_expected(answer.id) {
-                        each(answer);
-                    }
-                }
-                Line::Error { error } => return Err(error),
-            }
-        }
-
-        match filled {
-            Filled::Closed if self.is_open() => Err("it closed the connection".to_owned()),
-            _ => Ok(()),
-        }
-    }
-
-    fn is_expected(&mut self, id: u32) -> bool {
-        match self.open.get_mut(&id) {
-            None => false,
-            Some(1) => self.open.remove(&id).is_some(),
-            Some(count) => {
-                *count -= 1;
-                true
-            }
-        }
-    }
-}
-
-/// A line that a client gets.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Answer(ConsoleAnswer),
-    /// Why the connection ends.
-    Error {
-        error: String,
-    },
 }
 
 /// `{"error":…}`: the last line of a connection that is refused.

@@ -50,6 +50,7 @@ mod walls_sandbox;
 mod walls_uids;
 mod walls_web;
 mod web;
+mod web_console;
 mod web_idle;
 
 use lab::{Lab, Suite};
@@ -103,6 +104,7 @@ stories! {
     walls_sandbox::no_unit_lets_a_program_out,
     walls_sandbox::a_taken_over_steamcmd_holds_neither_its_runner_nor_the_queue,
     web::an_evening_in_a_browser,
+    web_console::commands_are_typed_in_a_browser,
     field_servers::what_servers_do_to_an_admin_is_told_with_its_cause,
     field_web::what_people_met_in_their_browsers,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,

@@ -23,6 +23,7 @@ pub fn who_plays_is_known_and_can_be_spoken_to(lab: &Lab) {
     one_is_kicked_and_one_banned(lab);
     the_last_one_leaves(lab);
     a_game_that_hangs_is_told(lab);
+    a_silent_game_delays_nobody(lab);
     the_password_is_each_servers_own(lab);
 }
 
@@ -36,6 +37,7 @@ pub fn a_restart_waits_until_nobody_plays(lab: &Lab) {
     what_waits_can_be_cancelled(lab);
     it_waits_says_why_and_goes_when_the_last_has_left(lab);
     at_the_deadline_players_were_told(lab);
+    an_update_waits_for_the_players_of_any_server(lab);
     it_survives_a_reboot(lab);
 }
 
@@ -118,6 +120,29 @@ fn at_the_deadline_players_were_told(lab: &Lab) {
     assert_eq!(lab.ended(job, 60).state, "succeeded");
     lab.logged(job, "stdout", &["told the players on Friday"]);
     assert_ne!(lab.main_pid(1), pid, "it was restarted");
+}
+
+/// Nothing of it begins while somebody plays: no download, and no server stops.
+fn an_update_waits_for_the_players_of_any_server(lab: &Lab) {
+    lab.answers("Friday");
+    three_join(lab);
+    let pid = lab.main_pid(1);
+    let job = lab.enqueue(&["update", "--when-empty"]);
+    waits_for(lab, job, "3 players on Friday");
+
+    control(lab, "leave", "Anna\nBob\n");
+    soon(lab, "one is left", |row| row["players"] == 1);
+    waits_for(lab, job, "1 player on Friday");
+    assert_eq!(lab.main_pid(1), pid, "it still runs");
+    assert_eq!(lab.show(job).state, "queued");
+
+    control(lab, "leave", &format!("{ODD}\n"));
+    soon(lab, "nobody plays", |row| {
+        row["players"] == 0 || row["players"].is_null()
+    });
+    assert_eq!(lab.ended(job, 120).state, "succeeded");
+    assert_ne!(lab.main_pid(1), pid, "it was stopped for the update");
+    lab.runs(1, "Friday");
 }
 
 /// After it nobody plays, so it goes.
@@ -291,6 +316,29 @@ fn a_game_that_hangs_is_told(lab: &Lab) {
 
     lab.sh(&format!("rm {}/standin.hang", game(1)));
     soon(lab, "it answers again", |row| row["responding"] == "yes");
+}
+
+/// What happens to other servers is recorded while a game that does not answer is waited for.
+fn a_silent_game_delays_nobody(lab: &Lab) {
+    lab.sh(&format!("touch {}/standin.hang", game(1)));
+    soon(lab, "it does not answer", |row| row["responding"] == "no");
+
+    let mut slowest = 0;
+    for _ in 0..3 {
+        lab.sh("systemctl start --no-block left4me-poller.service; sleep 0.4");
+        let took = lab.sh(
+            "begun=$(date +%s%3N); systemctl stop left4me-server@2.service
+             until left4me server show Saturday --json | grep -q '\"actual_state\":\"stopped\"'
+             do :; done; echo $(($(date +%s%3N) - begun))",
+        );
+        slowest = slowest.max(took.trim().parse().expect("a number"));
+        lab.sh("systemctl start left4me-server@2.service");
+    }
+    assert!(slowest < 1000, "{slowest} ms until the row says so");
+
+    lab.sh(&format!("rm {}/standin.hang", game(1)));
+    soon(lab, "it answers again", |row| row["responding"] == "yes");
+    lab.answers("Saturday");
 }
 
 fn the_password_is_each_servers_own(lab: &Lab) {

@@ -3,13 +3,16 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use left4me::base::clock;
 use left4me::base::names::{JobId, ServerId};
-use left4me::db::{cancellations, queue, servers};
+use left4me::db::{cancellations, events, queue, servers};
 use left4me::domain::job::JobState;
 use left4me::domain::server::DesiredState;
+use left4me::wire::console::Failure;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::support::console::{self, FakeConsole};
 use crate::support::host::{TestHost, stop};
 use crate::support::{JOB, alive, ended, marker, until};
 
@@ -390,6 +393,170 @@ fn keys_move_pause_cancel_and_start() {
         (JobState::Queued, DesiredState::Stopped)
     );
 
+    terminal.press(&["Q"]);
+    assert_eq!(terminal.is_restored(), 0);
+}
+
+/// Two servers: S1 runs, and four people play on it; S2 is stopped.
+fn played() -> TestHost {
+    let host = TestHost::with_servers(2);
+    let now = clock::now_ms();
+    host.db()
+        .connection()
+        .execute_batch(&format!(
+            "UPDATE servers SET desired_state = 'running', actual_state = 'running' WHERE id = 1;
+             UPDATE servers SET actual_state = 'stopped', actual_state_updated_at = {now};
+             UPDATE servers SET actual_state = 'running' WHERE id = 1;
+             INSERT INTO server_game (server_id, responding, players, bots, max_players, map,
+                 response_ms, answered_at, asked_at, unanswered)
+             VALUES (1, 'yes', 4, 0, 8, 'c1m1_hotel', 12, {now}, {now}, 0)"
+        ))
+        .unwrap();
+    host
+}
+
+/// Opens the console of the first server.
+fn open_console(terminal: &Terminal) {
+    terminal.sees("Servers: 2");
+    terminal.press(&["E"]);
+    terminal.sees("Console of server 1 (S1): 4/8 players on c1m1_hotel");
+}
+
+#[test]
+fn a_stop_and_a_restart_ask_first_and_can_wait_until_nobody_plays() {
+    let host = played();
+    let terminal = Terminal::with_monitor(&host);
+    let screen = terminal.sees("Servers: 2");
+    assert!(row(&screen, "S1  ").contains("4/8"), "{screen}");
+
+    terminal.press(&["R"]);
+    let screen = terminal.sees("Restart server 1 (S1)?");
+    assert!(screen.contains("4 players on S1."), "{screen}");
+    terminal.press(&["n"]);
+    terminal.misses("Restart server 1");
+    assert_eq!(host.job_json(&["list"]).1, serde_json::json!([]));
+
+    terminal.press(&["r", "w"]);
+    terminal.sees("job 1 queued: restart server 1; it waits: 4 players on S1");
+    assert!(host.job(&["list"]).1.contains("4 players on S1"));
+
+    // Who plays is kept up to date while it asks.
+    terminal.press(&["s"]);
+    terminal.sees("Stop server 1 (S1)?");
+    host.db()
+        .connection()
+        .execute_batch("UPDATE server_game SET players = 1")
+        .unwrap();
+    terminal.sees("1 player on S1.");
+    terminal.press(&["y"]);
+    terminal.sees("job 2 queued: stop server 1");
+    assert_eq!(host.show(JobId(2))["waiting"], serde_json::Value::Null);
+}
+
+#[test]
+fn the_console_sends_a_command_and_shows_the_reply_below_it() {
+    let host = played();
+    let status = "hostname: Friday\nplayers : 4 humans\n\u{1b}[2J# 7 1 \"Bad Guy\"\n";
+    let console = FakeConsole::start(&host.root.join("console.sock"), move |request| {
+        Some(match console::command(request) {
+            Some("status") => console::output(status),
+            Some("say hi") => console::output(""),
+            _ => console::failed(Failure::NotListening),
+        })
+    });
+    let terminal = Terminal::with_monitor(&host);
+    open_console(&terminal);
+
+    // Completed, sent with its event, and answered.
+    terminal.type_text("stat");
+    terminal.press(&["Tab"]);
+    terminal.sees("status  stats");
+    terminal.type_line("us");
+    let screen = terminal.sees("hostname: Friday");
+    let (typed, replied) = (screen.find("> status"), screen.find("hostname"));
+    assert!(typed < replied && screen.contains("Bad Guy"), "{screen}");
+
+    let told = until("the event has the reply", || {
+        let told = events::of_server(host.db().connection(), ServerId(1), 1).unwrap();
+        let told = told.into_iter().next()?;
+        (!told.journal.is_empty()).then_some(told)
+    });
+    assert_eq!(
+        (told.kind.as_str(), told.detail.as_str()),
+        ("server.command", "status")
+    );
+    assert_eq!(told.journal[0], "hostname: Friday");
+    let history = host.left4me(&["server", "history", "S1", "--json"]).json();
+    host.left4me(&["server", "exec", "S1", "say hi"]).done();
+    let other = host.left4me(&["server", "history", "S1", "--json"]).json();
+    assert_eq!(history[0]["actor"], other[0]["actor"], "the same person");
+
+    // Corrected in the middle of the line, and one again from the past.
+    terminal.type_text("sy xhi");
+    terminal.press(&[
+        "Home", "Right", "a", "End", "Left", "Left", "BSpace", "Enter",
+    ]);
+    terminal.sees("sent; the game replied nothing");
+    let sent = console.requests();
+    let sent: Vec<_> = sent.iter().filter_map(console::command).collect();
+    assert_eq!(sent, ["status", "say hi", "say hi"]);
+    terminal.press(&["Up", "Up"]);
+    let again = |screen: &str| screen.lines().filter(|line| *line == "> status").count() == 2;
+    terminal.until("the first command again", again);
+
+    terminal.press(&["Escape"]);
+    terminal.sees("Servers: 2");
+}
+
+#[test]
+fn a_command_that_is_refused_or_not_answered_says_why_in_one_line() {
+    let host = played();
+    let terminal = Terminal::with_monitor(&host);
+    open_console(&terminal);
+    let count = || {
+        let told = events::of_server(host.db().connection(), ServerId(1), 9).unwrap();
+        told.iter()
+            .filter(|event| event.kind == "server.command")
+            .count()
+    };
+
+    terminal.type_line("quit");
+    terminal.sees("the command is refused: it would end the game");
+    assert_eq!(count(), 0, "it was not sent");
+
+    // It can be corrected. Without left4me-console there is no reply.
+    terminal.press(&["C-u"]);
+    terminal.type_line("status");
+    terminal.sees("console.sock");
+    assert_eq!(count(), 1);
+
+    // A game that hangs does not stop the screen, and a reply finds its console.
+    let (answers, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let _console = FakeConsole::start(&host.root.join("console.sock"), move |_| {
+        gate.lock().unwrap().recv().ok();
+        Some(console::output("late\n"))
+    });
+    terminal.type_line("users");
+    terminal.sees("waiting for the reply");
+    terminal.type_line("stats");
+    terminal.sees("has not come yet");
+    terminal.press(&["Escape"]);
+    terminal.sees("Servers: 2");
+    answers.send(()).unwrap();
+    until("the reply is recorded", || {
+        let told = events::of_server(host.db().connection(), ServerId(1), 1).unwrap();
+        (told[0].journal == ["late"]).then_some(())
+    });
+    terminal.press(&["E"]);
+    let screen = terminal.sees("late");
+    assert!(
+        screen.contains("> stats"),
+        "what was being written\n{screen}"
+    );
+
+    terminal.press(&["Escape", "Tab", "Tab", "j", "E"]);
+    terminal.sees("server 2 is not running (stopped)");
     terminal.press(&["Q"]);
     assert_eq!(terminal.is_restored(), 0);
 }

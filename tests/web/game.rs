@@ -2,6 +2,7 @@
 //! stand-in answers in place of left4me-console.
 
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use left4me::base::names::ServerId;
 use left4me::db::events::{self, ServerEvent};
@@ -460,6 +461,30 @@ fn commands_that_wait_are_few_and_delay_nobody_else() {
     }
     assert_eq!(api(&mut alice, 1, "three").status, 200);
     assert_eq!(site.commands(), 4, "the refused one is not recorded");
+}
+
+/// Sending it again would ban twice.
+#[test]
+fn a_ban_that_takes_long_says_that_it_was_sent_and_goes_on() {
+    let slow = Duration::from_secs(13);
+    let site = Site::new(move |command| {
+        std::thread::sleep(slow);
+        Some(output(&format!("{command}\n")))
+    });
+
+    let mut alice = site.web.signed_in("alice");
+    let fields = [("who", "Bad Guy"), ("minutes", "60")];
+    let begun = Instant::now();
+    let answer = alice.post("/servers/1/ban", &fields);
+    assert_eq!(answer.status, 502, "{}", answer.body);
+    let text = answer.page().text("main");
+    assert!(text.contains("sent; no answer in 25 s"), "{text}");
+    assert!(begun.elapsed() < 2 * slow, "before it ended");
+
+    until("the player is removed all the same", || {
+        let sent = site.sent.lock().unwrap();
+        (*sent == ["status", "banid 60 STEAM_1:0:70", "kickid 7"]).then_some(())
+    });
 }
 
 #[test]

@@ -1,45 +1,35 @@
 //! Carries out the monitor's actions, as the other verbs do. The result is one line for the footer.
 
 use super::state::Action;
-use crate::base::names::ServerRef;
+use crate::base::names::{ServerId, ServerRef};
 use crate::base::table::Tone;
 use crate::base::{Result, caller};
 use crate::cancel::{self, CancelRequest};
 use crate::cli::Context;
 use crate::db::{jobs, queue};
+use crate::domain::condition::Condition;
+use crate::domain::condition::warning::Warnings;
+use crate::domain::operation::Operation;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use crate::queue::wake;
 
 /// The reason recorded with a pause.
 const PAUSE_REASON: &str = "from the monitor";
 
-/// Carries out an action; returns its result as a message. None for actions of the screen alone.
+/// Carries out an action; returns its result as a message. None for actions of the screen alone,
+/// and for a command to a game, whose reply comes later.
 pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, String)> {
     let done = match action {
         Action::Pause(true) => pause(context, now),
         Action::Pause(false) => resume(context, now),
-        Action::Enqueue(operation, server) => {
-            let caller = caller::caller();
-            let request = JobRequest {
-                operation: *operation,
-                targets: Targets::Named(vec![ServerRef::Id(*server)]),
-                unique: true,
-                rolling: None,
-                condition: None,
-                requester: Requester::local(&caller),
+        Action::Enqueue(operation, server) => queue_job(context, *operation, *server, None, now),
+        Action::EnqueueWhenEmpty(operation, server) => {
+            let when_empty = Condition {
+                when_empty: true,
+                deadline: None,
+                warnings: Warnings::default(),
             };
-
-            enqueue(&mut context.db, &request, now).map(|accepted| {
-                let (job, server) = (accepted.job_id, server);
-                let message = match accepted.added {
-                    true => format!("job {job} queued: {operation} server {server}"),
-                    false => {
-                        format!("already queued or running: job {job}, {operation} server {server}")
-                    }
-                };
-
-                (Tone::Good, message)
-            })
+            queue_job(context, *operation, *server, Some(when_empty), now)
         }
         Action::Cancel { job, force, reason } => {
             let caller = caller::caller();
@@ -60,15 +50,49 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
                 )
             })
         }
-        Action::Draw | Action::Reload | Action::Quit | Action::Suspend | Action::Repaint => {
-            return None;
-        }
+        Action::Draw
+        | Action::Reload
+        | Action::Quit
+        | Action::Suspend
+        | Action::Repaint
+        | Action::Send(..) => return None,
     };
 
     Some(match done {
         Ok((tone, message)) => wake_worker(context, action, tone, message),
         Err(error) => (Tone::Bad, error.to_string()),
     })
+}
+
+fn queue_job(
+    context: &mut Context,
+    operation: Operation,
+    server: ServerId,
+    condition: Option<Condition>,
+    now: i64,
+) -> Result<(Tone, String)> {
+    let caller = caller::caller();
+    let request = JobRequest {
+        operation,
+        targets: Targets::Named(vec![ServerRef::Id(server)]),
+        unique: true,
+        rolling: None,
+        condition,
+        requester: Requester::local(&caller),
+    };
+
+    let accepted = enqueue(&mut context.db, &request, now)?;
+    let job = accepted.job_id;
+    let waits = accepted
+        .waiting
+        .map_or_else(String::new, |why| format!("; it waits: {why}"));
+    let message = match accepted.added {
+        true => format!("job {job} queued: {operation} server {server}{waits}"),
+        false => {
+            format!("already queued or running: job {job}, {operation} server {server}{waits}")
+        }
+    };
+    Ok((Tone::Good, message))
 }
 
 fn pause(context: &mut Context, now: i64) -> Result<(Tone, String)> {

@@ -12,6 +12,7 @@ pub enum Key {
     Enter,
     Escape,
     Backspace,
+    Delete,
     Tab,
     BackTab,
     Up,
@@ -169,6 +170,7 @@ fn control_sequence(bytes: &[u8]) -> Next {
         .unwrap_or_default();
     let key = match (last, first) {
         (b'~', b"1" | b"7") => Some(Key::Home),
+        (b'~', b"3") => Some(Key::Delete),
         (b'~', b"4" | b"8") => Some(Key::End),
         (b'~', b"5") => Some(Key::PageUp),
         (b'~', b"6") => Some(Key::PageDown),
@@ -205,8 +207,8 @@ mod tests {
     #[test]
     fn terminal_sequences_become_keys() {
         use Key::{
-            BackTab, Backspace, Char, Ctrl, Down, End, Enter, Escape, Home, PageDown, PageUp, Tab,
-            Up,
+            BackTab, Backspace, Char, Ctrl, Delete, Down, End, Enter, Escape, Home, PageDown,
+            PageUp, Tab, Up,
         };
 
         assert_eq!(
@@ -219,7 +221,10 @@ mod tests {
             [Up, Down, Up, PageUp, PageDown]
         );
 
-        assert_eq!(keys(b"\x1b[H\x1b[4~\x1b[Z"), [Home, End, BackTab]);
+        assert_eq!(
+            keys(b"\x1b[H\x1b[3~\x1b[4~\x1b[Z"),
+            [Home, Delete, End, BackTab]
+        );
         assert_eq!(keys("ü🦀".as_bytes()), [Char('ü'), Char('🦀')]);
         assert_eq!(keys(b"\x1bq"), [Escape, Char('q')]);
         assert_eq!(

@@ -1,12 +1,15 @@
-//! `left4me-job monitor`: servers, jobs, the queue and a log on one screen. Commits to the database
-//! trigger a redraw; there is no polling. While a job runs, its duration is redrawn every second.
+//! `left4me-job monitor`: servers, jobs, the queue and a log on one screen, and the consoles of
+//! games. Commits to the database trigger a redraw; there is no polling. While a job runs, its
+//! duration is redrawn every second.
 
 mod act;
+mod console;
 mod cursor;
 mod draw;
 mod input;
 mod keys;
 mod log;
+mod send;
 mod snapshot;
 mod state;
 mod terminal;
@@ -20,11 +23,14 @@ use nix::sys::signal::Signal;
 
 use self::act::act;
 use self::draw::{Theme, draw};
+use self::send::Commands;
 use self::snapshot::Snapshot;
 use self::state::{Action, MonitorState};
 use self::terminal::Screen;
 pub use self::terminal::require_terminal;
 use self::wake::{Commits, Events, Wake};
+use crate::base::config::ConsoleSocket;
+use crate::base::names::ServerId;
 use crate::base::{Result, clock, lock};
 use crate::cli::Context;
 use crate::db::Db;
@@ -41,13 +47,20 @@ Keys:
   Tab, arrows, j/k   next list; move in it. The log shown is the selected job's
   P                  pause or resume the queue
   C                  cancel the selected job, after a confirmation (F: kill at once) and a reason
-  S                  start or stop the selected server, after a confirmation
+  S                  start or stop the selected server, after a confirmation that names who plays;
+                     W waits until nobody does
+  R                  restart it, in the same way
+  E                  its game's console: Enter sends a command, the arrows go through the former
+                     ones, Tab completes, Esc closes
   L                  full log: / searches, n and N repeat, F follows, Esc closes
   ?                  help
   Q                  quit; jobs continue
 
 Needs a terminal of at least 60x15. Honours NO_COLOR.")]
-pub struct MonitorArgs {}
+pub struct MonitorArgs {
+    #[command(flatten)]
+    console: ConsoleSocket,
+}
 
 /// The worker's state, from its lock and the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +89,9 @@ struct Monitor {
 }
 
 /// Runs the verb; the caller has checked that there is a terminal.
-pub fn run(context: &mut Context, _: &MonitorArgs) -> Result<ExitCode> {
+pub fn run(context: &mut Context, args: &MonitorArgs) -> Result<ExitCode> {
     context.db.stay()?;
+    let mut commands = Commands::new(&args.console.console_socket)?;
     let mut wake = Wake::open(context.db.path())?;
     let mut screen = Screen::enter()?;
     let mut monitor = Monitor::new();
@@ -98,8 +112,14 @@ pub fn run(context: &mut Context, _: &MonitorArgs) -> Result<ExitCode> {
             screen.draw(|frame| draw(frame, snapshot, state, *worker, &theme, clock::now_ms()))?;
         }
 
-        let events = wake.wait(monitor.deadline(), monitor.commits())?;
-        if let Some(exit) = monitor.handle(events, context, &mut screen, &wake)? {
+        let replies = commands.descriptor();
+        let events = wake.wait(monitor.deadline(), monitor.commits(), replies)?;
+        if events.replied {
+            for (server, reply) in commands.take(&mut context.db) {
+                monitor.console(server, |console| console.replied(reply));
+            }
+        }
+        if let Some(exit) = monitor.handle(events, context, &commands, &mut screen, &wake)? {
             return Ok(exit);
         }
     }
@@ -126,7 +146,7 @@ impl Monitor {
         let was_running = is_worker_running(db.path());
         let state = &mut self.state;
         self.snapshot = db.read(|tx| {
-            let mut snapshot = Snapshot::read(tx)?;
+            let mut snapshot = Snapshot::read(tx, clock::now_ms())?;
             state.refresh(&snapshot);
             let selected = state.selected_job(&snapshot);
             snapshot.read_tail(tx, selected, rows)?;
@@ -179,6 +199,7 @@ impl Monitor {
         &mut self,
         events: Events,
         context: &mut Context,
+        commands: &Commands,
         screen: &mut Screen,
         wake: &Wake,
     ) -> Result<Option<ExitCode>> {
@@ -209,6 +230,12 @@ impl Monitor {
                 Action::Repaint => screen.repaint()?,
                 Action::Draw => {}
                 Action::Reload => self.reload_now(),
+                Action::Send(server, command) => {
+                    let sent = commands.send(&mut context.db, server, &command, clock::now_ms());
+                    if let Err(error) = sent {
+                        self.console(server, |console| console.refused(&error));
+                    }
+                }
                 action => {
                     self.state.message = act(context, &action, clock::now_ms());
                     self.reload_now();
@@ -226,6 +253,14 @@ impl Monitor {
         }
 
         Ok(None)
+    }
+
+    /// Changes a server's console, which may be closed meanwhile.
+    fn console(&mut self, server: ServerId, change: impl FnOnce(&mut console::Console)) {
+        self.is_stale = true;
+        if let Some(console) = self.state.consoles.get_mut(&server) {
+            change(console);
+        }
     }
 
     fn reload_now(&mut self) {

@@ -11,7 +11,7 @@ use crate::db::job_rows::JobRow;
 use crate::db::logs::{self, Line};
 use crate::db::monitor::{self, Busy, ServerRow, Tasks};
 use crate::db::queue::{self, Pause};
-use crate::db::{cancellations, jobs};
+use crate::db::{cancellations, conditions, jobs};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::steam;
@@ -47,6 +47,8 @@ pub struct Snapshot {
     /// Number of jobs that are running or being cancelled.
     pub live: i64,
     pub servers: Vec<ServerRow>,
+    /// Who plays on servers that run, in words, or that it is not known.
+    pub occupied: HashMap<ServerId, String>,
     /// The job of each server that has one.
     pub busy: HashMap<ServerId, Busy>,
     /// The running jobs, then the finished ones, latest first.
@@ -62,8 +64,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads everything but the tail of a log; see [`Snapshot::read_tail`].
-    pub fn read(connection: &Connection) -> Result<Self> {
+    /// Reads everything but the tail of a log; see [`Snapshot::read_tail`]. `now` is in unix ms.
+    pub fn read(connection: &Connection, now: i64) -> Result<Self> {
         let (queued, live) = monitor::counts(connection, COUNTED)?;
         let mut running = monitor::live(connection, JOBS)?;
         let mut progress = HashMap::new();
@@ -82,6 +84,7 @@ impl Snapshot {
             queued,
             live,
             servers: monitor::servers(connection)?,
+            occupied: conditions::occupied(connection, now)?.into_iter().collect(),
             busy,
             jobs: running,
             progress,
@@ -118,6 +121,11 @@ impl Snapshot {
             ""
         };
         format!("{}{more}", self.queued)
+    }
+
+    /// Finds a server.
+    pub fn server(&self, id: ServerId) -> Option<&ServerRow> {
+        self.servers.iter().find(|server| server.id == id)
     }
 
     /// Whether a job is queued that waits for no condition.

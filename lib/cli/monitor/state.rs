@@ -1,5 +1,8 @@
 //! The state of the screen, and what each key does to it: cursor, dialogs, actions. Pure.
 
+use std::collections::HashMap;
+
+use super::console::{Console, Typed};
 use super::cursor::Cursor;
 use super::input::Input;
 use super::keys::Key;
@@ -7,10 +10,12 @@ use super::log::{Log, Reply};
 use super::snapshot::Snapshot;
 use crate::base::names::{JobId, ServerId};
 use crate::base::table::Tone;
+use crate::db::monitor::ServerRow;
 use crate::domain::drift::Drift;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::server::DesiredState;
+use crate::queue::game::may_run;
 
 /// Rows that a page key moves.
 const PAGE: isize = 10;
@@ -30,7 +35,7 @@ pub enum Pane {
 pub enum Dialog {
     /// The list of keys.
     Help,
-    /// Asks whether to start or stop a server.
+    /// Asks whether to start, stop or restart a server.
     Server {
         id: ServerId,
         name: String,
@@ -38,6 +43,9 @@ pub enum Dialog {
         operation: Operation,
         /// Whether it should run but does not. Then it can also be started again.
         is_down: bool,
+        /// Whose game it would end, in words, or that this is not known; kept up to date. Then it
+        /// can also wait until nobody plays.
+        occupied: Option<String>,
     },
     /// Asks whether to cancel a job.
     Cancel {
@@ -71,6 +79,10 @@ pub enum Action {
     Pause(bool),
     /// Queue a job for a server.
     Enqueue(Operation, ServerId),
+    /// Queue a job for a server that waits until nobody plays.
+    EnqueueWhenEmpty(Operation, ServerId),
+    /// Send a command to a server's game.
+    Send(ServerId, String),
     Cancel {
         job: JobId,
         /// Whether to kill its commands at once.
@@ -90,6 +102,10 @@ pub struct MonitorState {
     pub dialog: Option<Dialog>,
     /// The log view, which takes the whole screen.
     pub log: Option<Log>,
+    /// The server whose console takes the whole screen,
+    pub console: Option<ServerId>,
+    /// and all consoles that were opened.
+    pub consoles: HashMap<ServerId, Console>,
     /// The result of the last key.
     pub message: Option<(Tone, String)>,
 }
@@ -103,6 +119,8 @@ impl Default for MonitorState {
             queue: Cursor::default(),
             dialog: None,
             log: None,
+            console: None,
+            consoles: HashMap::new(),
             message: None,
         }
     }
@@ -114,6 +132,15 @@ impl MonitorState {
         self.servers.refresh(&snapshot.server_ids());
         self.jobs.refresh(&snapshot.job_ids());
         self.queue.refresh(&snapshot.queue_ids());
+        if let Some(Dialog::Server {
+            id,
+            operation,
+            occupied,
+            ..
+        }) = &mut self.dialog
+        {
+            *occupied = occupied_by(snapshot, *id, *operation);
+        }
     }
 
     /// The job whose log is shown and that C cancels: the selected job, or, while the cursor is in
@@ -157,6 +184,18 @@ impl MonitorState {
             return self.answer(dialog, key);
         }
 
+        if let Some(console) = self.console.and_then(|id| self.consoles.get_mut(&id)) {
+            let server = console.server;
+            return match console.key(key) {
+                Typed::Draw => Action::Draw,
+                Typed::Send(command) => Action::Send(server, command),
+                Typed::Close => {
+                    self.console = None;
+                    Action::Reload
+                }
+            };
+        }
+
         if let Some(log) = &mut self.log {
             match log.key(key) {
                 Reply::Load => return Action::Reload,
@@ -175,6 +214,8 @@ impl MonitorState {
             Key::Char('p' | 'P') => Action::Pause(snapshot.pause.is_none()),
             Key::Char('c' | 'C') => self.ask_cancel(snapshot),
             Key::Char('s' | 'S') => self.ask_server(snapshot),
+            Key::Char('r' | 'R') => self.ask_restart(snapshot),
+            Key::Char('e' | 'E') => self.open_console(snapshot),
             Key::Char('l' | 'L') => self.open_log(snapshot),
             key => self.navigate(key, snapshot),
         }
@@ -245,14 +286,17 @@ impl MonitorState {
         })
     }
 
+    fn selected_server<'s>(&mut self, snapshot: &'s Snapshot) -> Option<&'s ServerRow> {
+        let row = self.servers.index(&snapshot.server_ids());
+        if row.is_none() {
+            self.warn("there is no server: create one with `left4me server create`".to_owned());
+        }
+        row.map(|row| &snapshot.servers[row])
+    }
+
     fn ask_server(&mut self, snapshot: &Snapshot) -> Action {
-        let Some(server) = self
-            .servers
-            .index(&snapshot.server_ids())
-            .map(|row| &snapshot.servers[row])
-        else {
-            return self
-                .warn("there is no server: create one with `left4me server create`".to_owned());
+        let Some(server) = self.selected_server(snapshot) else {
+            return Action::Draw;
         };
 
         let operation = match server.desired {
@@ -270,7 +314,45 @@ impl MonitorState {
             name: server.name.clone(),
             operation,
             is_down,
+            occupied: occupied_by(snapshot, server.id, operation),
         })
+    }
+
+    fn ask_restart(&mut self, snapshot: &Snapshot) -> Action {
+        let Some(server) = self.selected_server(snapshot) else {
+            return Action::Draw;
+        };
+        if server.desired == DesiredState::Stopped {
+            return self.warn(format!(
+                "server {} should be stopped: S starts it",
+                server.id
+            ));
+        }
+
+        self.ask(Dialog::Server {
+            id: server.id,
+            name: server.name.clone(),
+            operation: Operation::Restart,
+            is_down: false,
+            occupied: occupied_by(snapshot, server.id, Operation::Restart),
+        })
+    }
+
+    fn open_console(&mut self, snapshot: &Snapshot) -> Action {
+        let Some(server) = self.selected_server(snapshot) else {
+            return Action::Draw;
+        };
+        if !may_run(server.actual) {
+            return self.warn(format!(
+                "server {} is not running ({}): S starts it",
+                server.id, server.actual
+            ));
+        }
+
+        let new = || Console::new(server.id, &server.name);
+        self.consoles.entry(server.id).or_insert_with(new);
+        self.console = Some(server.id);
+        Action::Draw
     }
 
     fn open_log(&mut self, snapshot: &Snapshot) -> Action {
@@ -289,6 +371,15 @@ impl MonitorState {
             (Dialog::Server { id, operation, .. }, Key::Char('y' | 'Y')) => {
                 Action::Enqueue(operation, id)
             }
+            (
+                Dialog::Server {
+                    id,
+                    operation,
+                    occupied: Some(_),
+                    ..
+                },
+                Key::Char('w' | 'W'),
+            ) => Action::EnqueueWhenEmpty(operation, id),
             (
                 Dialog::Server {
                     id, is_down: true, ..
@@ -340,6 +431,12 @@ impl MonitorState {
             (dialog, _) => self.ask(dialog),
         }
     }
+}
+
+/// Whose game an operation would end, if anybody's.
+fn occupied_by(snapshot: &Snapshot, server: ServerId, operation: Operation) -> Option<String> {
+    let occupied = snapshot.occupied.get(&server).cloned();
+    occupied.filter(|_| operation.takes_condition())
 }
 
 fn past_participle(state: JobState) -> &'static str {

@@ -1,4 +1,4 @@
-//! Waits for keys, signals and commits of other processes in one poll().
+//! Waits for keys, signals, replies of games and commits of other processes in one poll().
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
@@ -32,6 +32,8 @@ pub enum Commits {
 pub struct Events {
     pub keys: Vec<Key>,
     pub committed: bool,
+    /// Whether a command to a game has ended.
+    pub replied: bool,
     pub signals: Vec<Signal>,
     /// Whether the terminal is gone.
     pub hung_up: bool,
@@ -85,7 +87,13 @@ impl Wake {
     }
 
     /// Waits for an event, at most until `deadline`.
-    pub fn wait(&mut self, deadline: Option<Instant>, commits: Commits) -> Result<Events> {
+    /// `replies` is readable when a command to a game has ended.
+    pub fn wait(
+        &mut self,
+        deadline: Option<Instant>,
+        commits: Commits,
+        replies: BorrowedFd<'_>,
+    ) -> Result<Events> {
         let stdin = std::io::stdin();
         let watched = self
             .watch
@@ -94,6 +102,7 @@ impl Wake {
         let mut fds = vec![
             PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(replies, PollFlags::POLLIN),
         ];
 
         fds.extend(watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
@@ -110,9 +119,11 @@ impl Wake {
 
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
         let (readable, hung_up) = (has(fds.first(), PollFlags::POLLIN), has(fds.first(), gone));
-        let written = has(fds.get(2), PollFlags::POLLIN);
+        let replied = has(fds.get(2), PollFlags::POLLIN);
+        let written = has(fds.get(3), PollFlags::POLLIN);
         let mut events = Events {
             hung_up,
+            replied,
             ..Events::default()
         };
 

@@ -104,6 +104,11 @@ fn games(db: &Db) -> Vec<(Option<Responding>, Option<u32>, u32)> {
     servers.map(state).collect()
 }
 
+/// No other poll is requested.
+fn never() -> bool {
+    false
+}
+
 fn sample(at: i64) -> Sample {
     Sample {
         at,
@@ -125,7 +130,7 @@ fn answers_are_recorded_with_the_samples_and_a_failure_of_one_game_is_its_own() 
 
     let at = clock::now_ms();
     let samples = (1..=6).map(|id| (ServerId(id), sample(at))).collect();
-    let silent = look(&mut db, &console, samples).unwrap();
+    let silent = look(&mut db, &console, samples, never).unwrap();
     assert_eq!(silent, [], "one poll is no proof");
 
     let not_yet = (Some(Responding::NotYet), None, 1);
@@ -167,11 +172,17 @@ fn answers_are_recorded_with_the_samples_and_a_failure_of_one_game_is_its_own() 
 fn without_left4me_console_what_was_known_stays_and_samples_are_recorded() {
     let (dir, mut db) = running(2);
     let first = console(&dir, |_| Some(answered(2)));
-    look(&mut db, &first, Vec::new()).unwrap();
+    look(&mut db, &first, Vec::new(), never).unwrap();
     let before = games(&db);
 
     let at = clock::now_ms();
-    look(&mut db, Path::new(NONE), vec![(ServerId(1), sample(at))]).unwrap();
+    look(
+        &mut db,
+        Path::new(NONE),
+        vec![(ServerId(1), sample(at))],
+        never,
+    )
+    .unwrap();
     assert_eq!(games(&db), before);
     let samples = samples::since(db.connection(), ServerId(1), at - 1, at).unwrap();
     assert_eq!((samples.len(), samples[0].players), (1, None));
@@ -190,7 +201,7 @@ fn without_left4me_console_what_was_known_stays_and_samples_are_recorded() {
         let line = serde_json::to_string(&answer).unwrap() + "\n";
         socket.write_all(line.as_bytes()).unwrap();
     });
-    look(&mut db, &broken, Vec::new()).unwrap();
+    look(&mut db, &broken, Vec::new(), never).unwrap();
     assert_eq!(
         games(&db),
         [(Some(Responding::Yes), Some(5), 0), before[1]],
@@ -207,7 +218,7 @@ fn silent_games_cost_the_others_nothing_and_a_poll_less_than_two_seconds() {
     });
 
     let begun = std::time::Instant::now();
-    look(&mut db, &console, Vec::new()).unwrap();
+    look(&mut db, &console, Vec::new(), never).unwrap();
     assert!(begun.elapsed() >= PATIENCE);
     let games = games(&db);
     let count = |wanted| {
@@ -218,6 +229,32 @@ fn silent_games_cost_the_others_nothing_and_a_poll_less_than_two_seconds() {
         (count(Responding::Yes), count(Responding::NotYet)),
         (100, 100)
     );
+}
+
+#[test]
+fn another_poll_does_not_wait_for_silent_games_which_it_asks_itself() {
+    let (dir, mut db) = running(4);
+    let console = console(&dir, |request| {
+        let id: u32 = request.server.as_str().parse().unwrap();
+        id.is_multiple_of(2).then(|| answered(4))
+    });
+
+    let begun = std::time::Instant::now();
+    let at = clock::now_ms();
+    let samples = (1..=4).map(|id| (ServerId(id), sample(at))).collect();
+    let requested = || begun.elapsed() > Duration::from_millis(100);
+    look(&mut db, &console, samples, requested).unwrap();
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+
+    let four = (Some(Responding::Yes), Some(4), 0);
+    let nothing = (None, None, 0);
+    assert_eq!(
+        games(&db),
+        [nothing, four, nothing, four],
+        "a game without its time is not silent"
+    );
+    let samples = samples::since(db.connection(), ServerId(1), at - 1, at).unwrap();
+    assert_eq!(samples.len(), 1);
 }
 
 #[test]
@@ -236,7 +273,7 @@ fn an_answer_of_a_run_that_has_ended_is_not_recorded() {
         });
 
         let samples = vec![(ServerId(1), sample(clock::now_ms()))];
-        look(&mut db, &console, samples).unwrap();
+        look(&mut db, &console, samples, never).unwrap();
         let game = game::get(db.connection(), ServerId(1)).unwrap();
         assert_eq!(game, None, "{change}");
     }
@@ -246,11 +283,17 @@ fn an_answer_of_a_run_that_has_ended_is_not_recorded() {
 fn a_long_silence_is_reported_and_an_answer_ends_it() {
     let (dir, mut db) = running(1);
     let server = ServerId(1);
-    look(&mut db, &console(&dir, |_| Some(answered(1))), Vec::new()).unwrap();
+    look(
+        &mut db,
+        &console(&dir, |_| Some(answered(1))),
+        Vec::new(),
+        never,
+    )
+    .unwrap();
 
     let silent_look = |db: &mut Db| {
         let console = console(&dir, |_| Some(failed(Failure::NoAnswer)));
-        look(db, &console, Vec::new()).unwrap()
+        look(db, &console, Vec::new(), never).unwrap()
     };
     for _ in 0..5 {
         assert_eq!(silent_look(&mut db), [], "a map load takes a minute");
@@ -277,7 +320,13 @@ fn a_long_silence_is_reported_and_an_answer_ends_it() {
         .unwrap();
     assert!(report.is_none());
 
-    look(&mut db, &console(&dir, |_| Some(answered(1))), Vec::new()).unwrap();
+    look(
+        &mut db,
+        &console(&dir, |_| Some(answered(1))),
+        Vec::new(),
+        never,
+    )
+    .unwrap();
     assert_eq!(drift(&db), None);
     let kinds: Vec<String> = events::last(db.connection(), None, 10)
         .unwrap()

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::base::Error;
+use crate::base::names::JobId;
 use crate::db::{events, jobs, servers};
+use crate::domain::condition::Condition;
+use crate::domain::condition::warning::Warnings;
 use crate::domain::drift::Drift;
 use crate::domain::game::RESTART_INTERVAL;
 use crate::poller::game::tests::running;
@@ -113,4 +116,39 @@ fn a_restart_is_a_setting_and_comes_once_an_hour_with_its_cause() {
     db.connection().execute_batch(end).unwrap();
     assert!(!restart(&mut db, now + RESTART_INTERVAL - 1).unwrap());
     assert!(restart(&mut db, now + RESTART_INTERVAL).unwrap());
+}
+
+/// A restart of anna's that waits until nobody plays.
+fn hold_restart(db: &mut Db) -> JobId {
+    let held = JobRequest {
+        operation: Operation::Restart,
+        targets: Targets::Named(vec![ServerRef::Id(SERVER)]),
+        unique: false,
+        rolling: None,
+        condition: Some(Condition {
+            when_empty: true,
+            deadline: None,
+            warnings: Warnings::default(),
+        }),
+        requester: Requester::local("anna"),
+    };
+    enqueue(db, &held, clock::now_ms()).unwrap().job_id
+}
+
+/// Otherwise it would wait for ever: a game that does not answer is never empty.
+#[test]
+fn a_restart_that_waits_until_nobody_plays_does_not_stand_in_the_way() {
+    let (_dir, mut db) = silent();
+    let held = hold_restart(&mut db);
+    judge(&mut db, &[SERVER], |_| Ok(Vec::new())).unwrap();
+    assert_eq!(drifts(&db)[0], Some(Drift::Unresponsive));
+
+    let now = clock::now_ms();
+    db.write(|tx| game::set_restart(tx, now, "anna", SERVER, true))
+        .unwrap();
+    assert!(restart(&mut db, now).unwrap());
+    let active = observations::active_job(db.connection(), SERVER).unwrap();
+    assert!(active.is_some_and(|job| job != held.0), "{active:?}");
+    assert!(jobs::is_on_hold(db.connection(), held).unwrap());
+    assert!(!restart(&mut db, now).unwrap(), "one is enough");
 }

@@ -5,26 +5,27 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Padding, Paragraph};
 
-use super::{Theme, clean};
+use super::{Theme, clean, edited};
 use crate::base::table::Tone;
-use crate::cli::monitor::input::Input;
 use crate::cli::monitor::state::Dialog;
 use crate::domain::job::JobState;
 
 /// Maximum width in columns.
 const WIDTH: u16 = 70;
 
-const HELP: [(&str, &str); 11] = [
+const HELP: [(&str, &str); 13] = [
     ("Tab, Shift-Tab", "the next list: servers, jobs, queue"),
     ("arrows, j, k", "move; also PgUp, PgDn, Home, End"),
     ("P", "pause or resume the queue"),
     ("C", "cancel the selected job (asks first; F kills at once)"),
     ("S", "start or stop the selected server (asks first)"),
+    ("R", "restart it (asks first)"),
+    ("E", "its game's console: send commands, see the replies"),
     ("L", "full log of the selected job"),
     ("  / n N", "in the log: search, next and previous match"),
     ("  F, g, G", "in the log: follow, first line, last line"),
     ("Ctrl-L, Ctrl-Z", "redraw, suspend"),
-    ("Esc", "close a dialog or the log"),
+    ("Esc", "close a dialog, the log or the console"),
     ("Q, Ctrl-C", "quit; jobs continue"),
 ];
 
@@ -46,6 +47,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
             name,
             operation,
             is_down,
+            occupied,
         } => {
             let mut lines = vec![Line::raw(format!(
                 "{} server {id} ({})?",
@@ -57,8 +59,18 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
                 lines.push(Line::raw("It should run, but does not."));
             }
 
+            if let Some(occupied) = occupied {
+                let text = format!("{}.", clean(occupied));
+                lines.push(Line::styled(text, theme.strong(Tone::Warning)));
+            }
+
             lines.push(Line::raw(""));
-            lines.push(answers(theme, &[("y", operation.as_str()), ("n", "close")]));
+            let mut keys = vec![("y", operation.as_str())];
+            if occupied.is_some() {
+                keys = vec![("y", "at once"), ("w", "wait until nobody plays")];
+            }
+            keys.push(("n", "close"));
+            lines.push(answers(theme, &keys));
             if *is_down {
                 lines.push(answers(theme, &[("s", "start it again")]));
             }
@@ -105,16 +117,12 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
             ];
 
             let inner = boxed(frame, area, "Reason", lines, theme);
-            typed(
-                frame,
-                Rect {
-                    y: inner.y + 1,
-                    height: 1,
-                    ..inner
-                },
-                input,
-                theme,
-            );
+            let line = Rect {
+                y: inner.y + 1,
+                height: 1,
+                ..inner
+            };
+            edited(frame, line, "> ", input, theme);
         }
     }
 }
@@ -154,16 +162,6 @@ fn answers(theme: &Theme, keys: &[(&str, &str)]) -> Line<'static> {
         spans.push(Span::raw(format!(" {does}   ")));
     }
     Line::from(spans)
-}
-
-/// Draws the typed text with its end visible.
-fn typed(frame: &mut Frame<'_>, area: Rect, input: &Input, theme: &Theme) {
-    let line = format!("> {}", clean(input.text()));
-    let width = Span::raw(line.as_str()).width();
-    let over = width.saturating_sub(usize::from(area.width).saturating_sub(1));
-    let scrolled = Paragraph::new(line).scroll((0, u16::try_from(over).unwrap_or(u16::MAX)));
-    frame.render_widget(scrolled.style(theme.strong(Tone::Plain)), area);
-    frame.set_cursor_position((area.x + u16::try_from(width - over).unwrap_or(0), area.y));
 }
 
 fn capitalized(word: &str) -> String {

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::panes::log_line;
-use super::{Theme, clean, keys};
+use super::{Theme, clean, edited, keys};
 use crate::base::table::Tone;
 use crate::cli::monitor::log::{Log, Search};
 use crate::cli::monitor::state::MonitorState;
@@ -52,18 +52,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &MonitorState, theme: &The
     frame.render_widget(Paragraph::new(lines).scroll((0, log.left)), page);
 
     if let Some(typed) = &log.typing {
-        // Keep the end of the typed text visible.
-        let line = format!("/{}", typed.text());
-        let over = Span::raw(line.as_str())
-            .width()
-            .saturating_sub(usize::from(status.width).saturating_sub(1));
-        frame.render_widget(
-            Paragraph::new(line.clone()).scroll((0, u16::try_from(over).unwrap_or(0))),
-            status,
-        );
-
-        let column = Span::raw(line).width() - over;
-        frame.set_cursor_position((status.x + u16::try_from(column).unwrap_or(0), status.y));
+        edited(frame, status, "/", typed, theme);
     } else {
         frame.render_widget(
             Paragraph::new(status_text(log)).style(theme.strong(Tone::Plain)),

@@ -1,5 +1,6 @@
 //! Draws the screen from a snapshot and the state. It changes only the scroll positions of lists.
 
+mod console;
 mod dialogs;
 mod jobs;
 mod log;
@@ -15,6 +16,7 @@ use ratatui::widgets::Paragraph;
 pub use self::log::rows as log_rows;
 pub use self::theme::Theme;
 use super::Worker;
+use super::input::Input;
 use super::snapshot::Snapshot;
 use super::state::MonitorState;
 use crate::base::output::printable;
@@ -50,7 +52,10 @@ pub fn draw(
         return;
     }
 
-    if state.log.is_some() {
+    let console = state.console.and_then(|id| state.consoles.get_mut(&id));
+    if let Some(console) = console {
+        console::draw(frame, area, snapshot, console, theme);
+    } else if state.log.is_some() {
         log::draw(frame, area, state, theme);
     } else {
         screen(frame, area, snapshot, state, worker, theme, now);
@@ -268,10 +273,11 @@ fn footer(
             ("?", "help"),
             ("Q", "quit"),
             ("Tab", "list"),
-            ("j/k", "move"),
             ("P", pause),
             ("C", "cancel"),
             ("S", "start/stop"),
+            ("R", "restart"),
+            ("E", "console"),
             ("L", "log"),
         ],
         theme,
@@ -280,12 +286,34 @@ fn footer(
 
 /// Draws a line of keys and what they do.
 fn keys(frame: &mut Frame<'_>, area: Rect, keys: &[(&str, &str)], theme: &Theme) {
+    let width: usize = keys
+        .iter()
+        .map(|(key, does)| key.len() + does.len() + 3)
+        .sum();
+    let gap = match width > usize::from(area.width) {
+        true => "",
+        false => " ",
+    };
+
     let mut spans = Vec::new();
     for (key, does) in keys {
         spans.push(Span::styled(format!(" {key}"), theme.strong(Tone::Plain)));
-        spans.push(Span::raw(format!(" {does} ")));
+        spans.push(Span::raw(format!(" {does}{gap}")));
     }
     frame.render_widget(Paragraph::new(Line::from(spans)), area);
+}
+
+/// Draws a line that is being edited, with the cursor visible.
+fn edited(frame: &mut Frame<'_>, area: Rect, prompt: &str, input: &Input, theme: &Theme) {
+    let (before, after) = input.parts();
+    let before = format!("{prompt}{}", clean(before));
+    let column = Span::raw(before.as_str()).width();
+    let over = column.saturating_sub(usize::from(area.width).saturating_sub(1));
+
+    let line = Paragraph::new(format!("{before}{}", clean(after)));
+    let scrolled = line.scroll((0, u16::try_from(over).unwrap_or(u16::MAX)));
+    frame.render_widget(scrolled.style(theme.strong(Tone::Plain)), area);
+    frame.set_cursor_position((area.x + u16::try_from(column - over).unwrap_or(0), area.y));
 }
 
 fn count(number: usize, what: &str) -> String {

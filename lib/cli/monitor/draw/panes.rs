@@ -14,6 +14,7 @@ use crate::base::table::Tone;
 use crate::cli::monitor::snapshot::Snapshot;
 use crate::cli::monitor::state::{MonitorState, Pane};
 use crate::db::monitor::ServerRow;
+use crate::domain::game::Responding;
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
 use crate::wire::Stream;
@@ -129,7 +130,7 @@ fn titled<'a>(theme: &Theme, title: &str, has_focus: bool) -> Block<'a> {
         .title(Span::styled(format!(" {title} "), style))
 }
 
-/// Draws the servers with desired state, actual state and drift.
+/// Draws the servers with desired state, actual state, players and drift.
 pub fn servers(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -137,6 +138,25 @@ pub fn servers(
     state: &mut MonitorState,
     style: &ListStyle<'_>,
 ) {
+    // Until a game has answered, notes need the room more.
+    let has_players = snapshot
+        .servers
+        .iter()
+        .any(|server| !players(server).is_empty());
+    let mut columns = vec![
+        ("ID", Constraint::Length(4)),
+        ("NAME", Constraint::Length((area.width / 6).clamp(12, 30))),
+        ("DESIRED", Constraint::Length(7)),
+        ("ACTUAL", Constraint::Length(8)),
+    ];
+    columns.extend(has_players.then_some(("PLAYERS", Constraint::Length(7))));
+    columns.extend([
+        ("SINCE", Constraint::Length(style.time_width("SINCE"))),
+        ("DRIFT", Constraint::Length(8)),
+        ("NOTE", Constraint::Fill(1)),
+    ]);
+    let (names, widths): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+
     let drifted = snapshot.drifted();
     let list = List {
         title: match drifted {
@@ -151,24 +171,12 @@ pub fn servers(
                 style.zone_in_title()
             ),
         },
-        headings: headings(
-            &["ID", "NAME", "DESIRED", "ACTUAL", "SINCE", "DRIFT", "NOTE"],
-            "SINCE",
-            style,
-        ),
-        widths: vec![
-            Constraint::Length(4),
-            Constraint::Length((area.width / 6).clamp(12, 30)),
-            Constraint::Length(7),
-            Constraint::Length(8),
-            Constraint::Length(style.time_width("SINCE")),
-            Constraint::Length(8),
-            Constraint::Fill(1),
-        ],
+        headings: headings(&names, "SINCE", style),
+        widths,
         rows: snapshot
             .servers
             .iter()
-            .map(|server| server_row(server, snapshot, style))
+            .map(|server| server_row(server, has_players, snapshot, style))
             .collect(),
         empty: "none; create one with `left4me server create`",
         has_focus: state.pane == Pane::Servers,
@@ -178,7 +186,12 @@ pub fn servers(
     state.servers.offset = list.draw(frame, area, style, selected, state.servers.offset);
 }
 
-fn server_row(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) -> Row<'static> {
+fn server_row(
+    server: &ServerRow,
+    has_players: bool,
+    snapshot: &Snapshot,
+    style: &ListStyle<'_>,
+) -> Row<'static> {
     let tone = match (server.desired, server.actual) {
         (DesiredState::Running, ActualState::Running) => Tone::Good,
         (_, ActualState::Failed) => Tone::Bad,
@@ -197,11 +210,14 @@ fn server_row(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) ->
         Style::new()
     };
 
-    Row::new([
+    let mut cells = vec![
         Cell::new(server.id.to_string()),
         Cell::new(clean(&server.name)),
         Cell::new(server.desired.as_str()),
         Cell::new(Span::styled(server.actual.as_str(), style.theme.tone(tone))),
+    ];
+    cells.extend(has_players.then(|| Cell::new(players(server))));
+    cells.extend([
         Cell::new(
             server
                 .since
@@ -209,7 +225,17 @@ fn server_row(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) ->
         ),
         Cell::new(Span::styled(drift, drift_style)),
         Cell::new(clean(&note(server, snapshot, style))),
-    ])
+    ]);
+    Row::new(cells)
+}
+
+/// `3/8`, or `silent` if the game does not answer; empty while nothing is known.
+pub(super) fn players(server: &ServerRow) -> String {
+    match (server.players, server.max_players, server.responding) {
+        (Some(players), Some(places), _) => format!("{players}/{places}"),
+        (_, _, Some(Responding::No)) => "silent".to_owned(),
+        _ => String::new(),
+    }
 }
 
 /// The server's job, and the reason for its drift or its last error.

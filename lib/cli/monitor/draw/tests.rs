@@ -64,6 +64,10 @@ fn sample() -> Snapshot {
                 why: "exit code 1".to_owned(),
             }),
             last_error: None,
+            responding: None,
+            players: None,
+            max_players: None,
+            map: None,
         }],
         jobs: vec![job(7, JobState::Running), job(5, JobState::Failed)],
         queue: vec![job(8, JobState::Queued)],
@@ -164,6 +168,59 @@ fn a_screen_of_80_by_24_has_room_for_everything() {
         "L log",
     ] {
         assert!(picture.contains(words), "no '{words}' in\n{picture}");
+    }
+}
+
+#[test]
+fn players_stand_beside_their_server_and_in_the_question_before_a_stop() {
+    let mut snapshot = sample();
+    let server = &mut snapshot.servers[0];
+    (server.actual, server.drift) = (ActualState::Running, None);
+    (server.players, server.max_players) = (Some(4), Some(8));
+    server.map = Some("c1m1_hotel".to_owned());
+    let words = "4 players on Friday".to_owned();
+    snapshot.occupied.insert(ServerId(1), words);
+
+    let mut state = MonitorState::default();
+    let seen = |state: &mut MonitorState| picture(80, 24, &snapshot, state, Worker::Idle);
+    let shown = seen(&mut state);
+    assert!(
+        shown.contains("running  4/8") && shown.contains("PLAYERS"),
+        "{shown}"
+    );
+
+    state.key(&Key::Char('r'), &snapshot);
+    let shown = seen(&mut state);
+    for words in [
+        "Restart server 1",
+        "4 players on Friday.",
+        "w wait until nobody plays",
+    ] {
+        assert!(shown.contains(words), "no '{words}' in\n{shown}");
+    }
+
+    state.key(&Key::Escape, &snapshot);
+    state.key(&Key::Char('e'), &snapshot);
+    state.key(&Key::Paste("status".to_owned()), &snapshot);
+    state.key(&Key::Enter, &snapshot);
+    let console = state.consoles.get_mut(&ServerId(1)).unwrap();
+    console.replied(Ok(crate::queue::game::Reply {
+        text: format!("evil \u{1b}[2J {}\nlast\n", "long ".repeat(40)),
+        cut: false,
+    }));
+    state.key(&Key::Paste("日本語".repeat(40)), &snapshot);
+    let shown = seen(&mut state);
+    for words in [
+        "4/8 players on c1m1_hotel",
+        "> status",
+        "evil",
+        "\nlast",
+        "Esc back",
+    ] {
+        assert!(shown.contains(words), "no '{words}' in\n{shown}");
+    }
+    for (width, height) in [(60, 15), (61, 20), (300, 40)] {
+        picture(width, height, &snapshot, &mut state, Worker::Idle);
     }
 }
 

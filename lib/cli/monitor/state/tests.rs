@@ -34,6 +34,10 @@ fn server(id: i64, desired: DesiredState) -> ServerRow {
         since: None,
         drift: None,
         last_error: None,
+        responding: None,
+        players: None,
+        max_players: None,
+        map: None,
     }
 }
 
@@ -190,6 +194,65 @@ fn a_stopped_server_is_started_and_a_running_one_is_stopped() {
     );
 }
 
+/// Server 2 runs, with four players.
+fn played() -> Snapshot {
+    let mut played = sample();
+    played.servers[1].actual = ActualState::Running;
+    let words = "4 players on S2".to_owned();
+    played.occupied.insert(ServerId(2), words);
+    played
+}
+
+#[test]
+fn a_stop_and_a_restart_say_who_plays_and_can_wait_for_them() {
+    for (key, operation) in [("s", Operation::Stop), ("r", Operation::Restart)] {
+        let mut state = MonitorState::default();
+        press(&mut state, &played(), &format!("\t\tj{key}"));
+        let asks = |state: &MonitorState| match &state.dialog {
+            Some(Dialog::Server { occupied, .. }) => occupied.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(asks(&state).as_deref(), Some("4 players on S2"));
+
+        // The last one leaves while it asks.
+        state.refresh(&sample());
+        assert_eq!(asks(&state), None);
+        assert_eq!(press(&mut state, &sample(), "w"), Action::Draw);
+        assert!(state.dialog.is_some(), "there is nothing to wait for");
+
+        state.refresh(&played());
+        let waits = Action::EnqueueWhenEmpty(operation, ServerId(2));
+        assert_eq!(press(&mut state, &played(), "w"), waits);
+        let at_once = Action::Enqueue(operation, ServerId(2));
+        let keys = format!("{key}y");
+        assert_eq!(press(&mut state, &played(), &keys), at_once);
+    }
+
+    let mut state = MonitorState::default();
+    assert_eq!(press(&mut state, &sample(), "r"), Action::Draw);
+    assert!(state.dialog.is_none(), "server 1 should be stopped");
+    assert!(state.message.is_some());
+}
+
+#[test]
+fn a_running_server_has_a_console_that_gets_all_keys() {
+    let mut state = MonitorState::default();
+    press(&mut state, &played(), "e");
+    assert_eq!(state.console, None, "server 1 does not run");
+    assert!(state.message.is_some());
+
+    let send = |command: &str| Action::Send(ServerId(2), command.to_owned());
+    assert_eq!(press(&mut state, &played(), "\t\tjeqs?\n"), send("qs?"));
+    assert_eq!(state.dialog, None);
+    assert_eq!(press(&mut state, &played(), "p\u{1b}"), Action::Reload);
+    assert_eq!(press(&mut state, &played(), "p"), Action::Pause(true));
+
+    // It is as it was left.
+    press(&mut state, &played(), "e");
+    assert_eq!(state.consoles[&ServerId(2)].input.text(), "p");
+    assert_eq!(state.key(&Key::Ctrl('c'), &played()), Action::Quit);
+}
+
 #[test]
 fn the_selected_job_comes_from_the_list_with_the_cursor() {
     let mut state = MonitorState::default();
@@ -224,11 +287,11 @@ fn the_selected_job_comes_from_the_list_with_the_cursor() {
 
 #[test]
 fn without_a_selection_keys_do_nothing() {
-    for keys in ["c", "s", "l", "j", "\t", "k\t\tj"] {
+    for keys in ["c", "s", "r", "e", "l", "j", "\t", "k\t\tj"] {
         let mut state = MonitorState::default();
         let action = press(&mut state, &Snapshot::default(), keys);
         assert!(matches!(action, Action::Draw | Action::Reload), "{keys:?}");
-        assert!(state.dialog.is_none() && state.log.is_none());
+        assert!(state.dialog.is_none() && state.log.is_none() && state.console.is_none());
     }
 }
 
