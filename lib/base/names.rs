@@ -98,6 +98,9 @@ row_id!(
 row_id!(BlueprintId, "blueprint");
 row_id!(TokenId, "token");
 row_id!(AlertId, "alert");
+row_id!(
+    /// `schedules.id`; also the instance of its timer.
+    ScheduleId, "schedule");
 
 /// Text in any script, in its [`normal`] form.
 macro_rules! free_text {

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod reason;
 pub mod retention;
 pub mod schedule;
+pub mod scheduled;
 pub mod server;
 pub mod status;
 pub mod steam;
