@@ -13,7 +13,7 @@ use crate::db::{changes, first, one, query, run, text, text_or_null};
 use crate::domain::condition::warning::Warnings;
 use crate::domain::condition::{AtDeadline, ConditionRequest};
 use crate::domain::job::JobState;
-use crate::domain::scheduled::ScheduledOperation;
+use crate::domain::scheduled::{ScheduleState, ScheduledOperation};
 
 /// A schedule, as `--json` and the API show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -308,6 +308,17 @@ pub fn count(connection: &Connection, owner: Option<UserId>) -> Result<(i64, i64
     let sql = "SELECT count(*), count(*) FILTER (WHERE owner_id = ?1) FROM schedules";
     one(connection, sql, [owner], |row| {
         Ok((row.get(0)?, row.get(1)?))
+    })
+}
+
+/// How many schedules stand how.
+pub fn states(connection: &Connection) -> Result<Vec<(ScheduleState, u64)>> {
+    let sql = "SELECT paused, timer_error IS NOT NULL OR last_error IS NOT NULL,
+                   next_at IS NOT NULL, count(*)
+               FROM schedules GROUP BY 1, 2, 3";
+    query(connection, sql, [], |row| {
+        let state = ScheduleState::of(row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok((state, row.get::<_, i64>(3)?.unsigned_abs()))
     })
 }
 

@@ -55,6 +55,31 @@ impl ScheduledOperation {
     }
 }
 
+words! {
+    /// How a schedule stands.
+    pub enum ScheduleState ("the state of a schedule") {
+        /// For its next run.
+        Waiting = "waiting",
+        Paused = "paused",
+        /// Its last run failed, or systemd has no timer for it.
+        Failed = "failed",
+        /// It never runs again.
+        Ended = "ended",
+    }
+}
+
+impl ScheduleState {
+    /// `has_error`: of its last run, or of its timer.
+    pub fn of(is_paused: bool, has_error: bool, has_next: bool) -> Self {
+        match (is_paused, has_error, has_next) {
+            (true, _, _) => Self::Paused,
+            (_, true, _) => Self::Failed,
+            (_, _, false) => Self::Ended,
+            (_, _, true) => Self::Waiting,
+        }
+    }
+}
+
 /// Which servers a schedule is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScheduleTargets {
