@@ -38,6 +38,7 @@ mod players;
 mod polls;
 mod queue;
 mod rows;
+mod schedules_web;
 mod security;
 mod site;
 mod spine;
@@ -103,6 +104,7 @@ stories! {
     walls_sandbox::no_unit_lets_a_program_out,
     walls_sandbox::a_taken_over_steamcmd_holds_neither_its_runner_nor_the_queue,
     web::an_evening_in_a_browser,
+    schedules_web::a_schedule_made_in_a_browser_is_a_timer_and_runs,
     field_servers::what_servers_do_to_an_admin_is_told_with_its_cause,
     field_web::what_people_met_in_their_browsers,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,

@@ -209,9 +209,6 @@ struct When {
 
 fn times(form: &Fields) -> Result<When, Wrong> {
     let mut wrong = Wrong::new();
-    let zone = form.get("zone").map(|text| text.trim().parse());
-    let zone = kept(&mut wrong, "zone", || zone.transpose());
-
     let field = if form.is_set("on") { "on" } else { "time" };
     let on = kept(&mut wrong, field, || match form.get("on") {
         Some(_) if form.is_set("time") || form.is_set("day") => Err(BadName::new(
@@ -220,6 +217,9 @@ fn times(form: &Fields) -> Result<When, Wrong> {
         Some(text) => Calendar::with_zone(text.trim()),
         None => at_time(form).map(|on| (on, None)),
     });
+
+    let zone = form.get("zone").map(|text| text.trim().parse());
+    let zone = kept(&mut wrong, "zone", || zone.transpose());
 
     match (on, zone) {
         (Some((_, Some(inner))), Some(Some(outer))) if inner != outer => {
@@ -387,7 +387,7 @@ mod tests {
         let fields = [("server", ""), ("time", "x"), ("until", "y"), ("zone", "z")];
         let wrong = reads(&fields).unwrap_err();
         let fields: Vec<&str> = wrong.iter().map(|(field, _)| *field).collect();
-        assert_eq!(fields, ["server", "zone", "time", "until"]);
+        assert_eq!(fields, ["server", "time", "zone", "until"]);
     }
 
     #[test]
