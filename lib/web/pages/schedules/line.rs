@@ -58,9 +58,13 @@ impl ScheduleLine {
         schedules: Vec<Schedule>,
         viewer: Option<UserId>,
     ) -> Result<Vec<Self>> {
-        let names = match schedules.is_empty() {
-            true => Vec::new(),
-            false => servers::names(db)?,
+        // Who was an admin may have schedules for servers of others, whose names are not shown.
+        let names = match viewer {
+            Some(user) => servers::of_user(db, user)?
+                .into_iter()
+                .map(|server| (server.id, server.name))
+                .collect(),
+            None => servers::names(db)?,
         };
         let line = |schedule: Schedule| {
             let job = match schedule.last_job_id {

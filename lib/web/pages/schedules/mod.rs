@@ -14,7 +14,7 @@ pub use form::ScheduleForm;
 pub use line::ScheduleLine;
 
 use self::form::{ServerChoice, Wrong};
-use super::extract::{Fields, FormFields, PathId, QueryFields};
+use super::extract::{Fields, FormFields, IsRefresh, PathId, QueryFields};
 use super::frame::{Frame, page_with};
 use crate::base::names::{ScheduleId, ServerId};
 use crate::base::{Exit, Result, clock};
@@ -75,28 +75,30 @@ struct Added {
 async fn list(
     SignedIn { app, viewer }: SignedIn,
     QueryFields(query): QueryFields,
+    IsRefresh(again): IsRefresh,
 ) -> std::result::Result<Response, Failure> {
-    show(&app, viewer, query, Wrong::new(), StatusCode::OK).await
+    let mut form = new_form(&viewer, query, Wrong::new());
+    if again {
+        form.zones.clear();
+    }
+    show(&app, viewer, form, StatusCode::OK).await
 }
 
 async fn show(
     app: &App,
     viewer: Viewer,
-    typed: Fields,
-    wrong: Wrong,
+    mut form: ScheduleForm,
     status: StatusCode,
 ) -> std::result::Result<Response, Failure> {
     let requester = viewer.clone();
-    let added: Option<ScheduleId> = typed.maybe("added");
     let loaded = app.store.read(move |db| {
         let visible = schedules::visible(db, &requester)?;
-        let added = visible
-            .iter()
-            .find(|one| Some(one.id) == added)
-            .map(added_now);
+        let added: Option<ScheduleId> = form.typed.maybe("added");
+        let added = visible.iter().find(|one| Some(one.id) == added);
+        let added = added.map(added_now);
         let lines = ScheduleLine::all(db, visible, requester.all_or_own())?;
-        let choices = choices(db, &requester, &typed)?;
-        Ok((lines, added, new_form(typed, wrong, &requester, choices)))
+        form.servers = choices(db, &requester, &form.typed)?;
+        Ok((lines, added, form))
     });
 
     let (lines, added, form) = loaded.await?;
@@ -116,16 +118,12 @@ fn added_now(schedule: &Schedule) -> Added {
     }
 }
 
-fn new_form(
-    typed: Fields,
-    wrong: Wrong,
-    viewer: &Viewer,
-    servers: Vec<ServerChoice>,
-) -> ScheduleForm {
+/// Without servers to choose from.
+fn new_form(viewer: &Viewer, typed: Fields, wrong: Wrong) -> ScheduleForm {
     ScheduleForm {
         typed,
         wrong,
-        servers,
+        servers: Vec::new(),
         server: None,
         is_admin: viewer.is_admin,
         zones: zones(),
@@ -175,7 +173,7 @@ pub fn of_server(db: &Connection, viewer: &Viewer, server: ServerId) -> Result<V
 pub fn form_of_server(viewer: &Viewer, server: ServerId) -> ScheduleForm {
     ScheduleForm {
         server: Some(server),
-        ..new_form(Fields::default(), Wrong::new(), viewer, Vec::new())
+        ..new_form(viewer, Fields::default(), Wrong::new())
     }
 }
 
@@ -187,7 +185,8 @@ async fn add(
     let request = match form::read(&form, clock::now_ms(), &clock::zone()) {
         Ok(request) => request,
         Err(wrong) => {
-            return show(&app, viewer, form, wrong, StatusCode::UNPROCESSABLE_ENTITY).await;
+            let form = new_form(&viewer, form, wrong);
+            return show(&app, viewer, form, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
 
@@ -205,14 +204,8 @@ async fn add(
         _ => return Err(error.into()),
     };
     let failure = Failure::from(error);
-    show(
-        &app,
-        viewer,
-        form,
-        vec![(field, failure.message)],
-        failure.status,
-    )
-    .await
+    let form = new_form(&viewer, form, vec![(field, failure.message)]);
+    show(&app, viewer, form, failure.status).await
 }
 
 async fn pause(
