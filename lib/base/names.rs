@@ -299,6 +299,19 @@ pub fn overlay_unit(instance: impl fmt::Display) -> String {
     format!("left4me-overlay@{instance}.service")
 }
 
+/// The timer of a schedule: `left4me-schedule@ID.timer`. It starts the service of the same name.
+pub fn schedule_timer(id: ScheduleId) -> String {
+    format!("left4me-schedule@{id}.timer")
+}
+
+/// The schedule in the name of a timer. None for other units.
+pub fn timer_schedule(unit: &str) -> Option<ScheduleId> {
+    unit.strip_prefix("left4me-schedule@")?
+        .strip_suffix(".timer")?
+        .parse()
+        .ok()
+}
+
 /// The instance in the name of an overlay's unit.
 pub fn overlay_instance(unit: &str) -> Option<&str> {
     unit.strip_prefix("left4me-overlay@")?

@@ -57,6 +57,9 @@ pub struct Schedule {
     pub next_at: Option<i64>,
     /// Why systemd has no timer for it.
     pub timer_error: Option<String>,
+    /// When it was added or resumed, unix ms.
+    #[serde(skip)]
+    pub since: i64,
 }
 
 impl Schedule {
@@ -164,7 +167,7 @@ macro_rules! select {
                  c.when_empty, c.until_asked, c.at_deadline, c.warn, c.warn_text,
                  c.owner_id, c.created_at, c.created_by, c.last_run_at, c.last_job_id,
                  (SELECT state FROM jobs WHERE id = c.last_job_id), c.last_error, c.next_at,
-                 c.timer_error
+                 c.timer_error, c.since
              FROM schedules c ",
             $tail
         )
@@ -193,6 +196,7 @@ fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
         last_error: text_or_null(row, 20)?,
         next_at: row.get::<_, Option<i64>>(21)?.filter(|_| !paused),
         timer_error: text_or_null(row, 22)?,
+        since: row.get(23)?,
     })
 }
 
@@ -215,8 +219,8 @@ pub fn insert(tx: &Connection, new: &NewSchedule<'_>, now: i64) -> Result<Schedu
     let before = serde_json::to_string(before.unwrap_or_default()).unwrap_or_default();
     let sql = "INSERT INTO schedules (operation, of_all, calendar, zone, persistent, rolling,
                    when_empty, until_asked, at_deadline, warn, warn_text, owner_id, created_at,
-                   created_by, next_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+                   created_by, next_at, since)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?13)";
     run(
         tx,
         sql,
@@ -323,10 +327,10 @@ pub fn states(connection: &Connection) -> Result<Vec<(ScheduleState, u64)>> {
 }
 
 /// Pauses or resumes a schedule. False when it was so already, or does not exist.
-pub fn set_paused(tx: &Connection, id: ScheduleId, paused: bool) -> Result<bool> {
-    let sql = "UPDATE schedules SET paused = ?2, timer_error = NULL
+pub fn set_paused(tx: &Connection, id: ScheduleId, paused: bool, now: i64) -> Result<bool> {
+    let sql = "UPDATE schedules SET paused = ?2, timer_error = NULL, since = ?3
                WHERE id = ?1 AND paused <> ?2";
-    changes(tx, sql, params![id, paused])
+    changes(tx, sql, params![id, paused, now])
 }
 
 /// Removes a schedule. False when it does not exist.
@@ -399,17 +403,27 @@ fn add_event(
     events::add(tx, now, &event)
 }
 
-/// Records a run: its job, or why it failed.
-pub fn record_run(
-    tx: &Connection,
-    id: ScheduleId,
-    now: i64,
-    job: Option<JobId>,
-    error: Option<&str>,
-) -> Result<()> {
-    let sql = "UPDATE schedules SET last_run_at = ?2, last_job_id = ?3, last_error = ?4
+/// How a run ended.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRun<'a> {
+    pub at: i64,
+    pub job: Option<JobId>,
+    /// Why it failed.
+    pub error: Option<&'a str>,
+    /// When the next one is, unix ms.
+    pub next_at: Option<i64>,
+}
+
+/// Records a run.
+pub fn record_run(tx: &Connection, id: ScheduleId, new: &NewRun<'_>) -> Result<()> {
+    let sql = "UPDATE schedules SET last_run_at = ?2, last_job_id = ?3, last_error = ?4,
+                   next_at = ?5
                WHERE id = ?1";
-    run(tx, sql, params![id, now, job, error])
+    run(
+        tx,
+        sql,
+        params![id, new.at, new.job, new.error, new.next_at],
+    )
 }
 
 /// Records what systemd says about a schedule's timer: when it elapses next, or why there is none.
@@ -423,6 +437,35 @@ pub fn record_timer(
     let sql = "UPDATE schedules SET next_at = ?2, timer_error = ?3
                WHERE id = ?1 AND (next_at IS NOT ?2 OR timer_error IS NOT ?3)";
     changes(tx, sql, params![id, next_at, error])
+}
+
+#[cfg(test)]
+impl Schedule {
+    /// An update, each day at five.
+    pub(crate) fn sample(id: i64) -> Self {
+        Self {
+            id: ScheduleId(id),
+            operation: ScheduledOperation::Update,
+            servers: Vec::new(),
+            all: false,
+            on: "*-*-* 05:00:00".to_owned(),
+            zone: None,
+            persistent: false,
+            paused: false,
+            rolling: None,
+            condition: None,
+            owner: None,
+            created_at: 1,
+            created_by: "anna".to_owned(),
+            last_run_at: None,
+            last_job_id: None,
+            last_job_state: None,
+            last_error: None,
+            next_at: None,
+            timer_error: None,
+            since: 1,
+        }
+    }
 }
 
 #[cfg(test)]

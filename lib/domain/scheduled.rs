@@ -183,6 +183,19 @@ impl ScheduleRequest {
     }
 }
 
+/// When a schedule runs, from `*-*-* 05:00`, or `*-*-* 05:00 Europe/Berlin`, and a zone beside it.
+///
+/// Fails if both have a zone, and these differ.
+pub fn when(on: &str, zone: Option<&ZoneName>) -> Result<(Calendar, Option<ZoneName>), BadName> {
+    let (calendar, own) = Calendar::with_zone(on)?;
+    match (own, zone) {
+        (Some(own), Some(zone)) if own != *zone => Err(BadName::new(format!(
+            "two time zones are given, {own} and {zone}: leave one out"
+        ))),
+        (own, zone) => Ok((calendar, own.or_else(|| zone.cloned()))),
+    }
+}
+
 /// What a job waits for that is accepted at `now`, for a schedule in this zone.
 ///
 /// Fails with what to change if the condition does not fit to the operation, or its parts not

@@ -6,9 +6,9 @@
 
 use rusqlite::Connection;
 
-use crate::base::names::{BadName, ScheduleId, ServerId, ServerRef, UserId};
+use crate::base::names::{BadName, JobId, ScheduleId, ServerId, ServerRef, UserId};
 use crate::base::{Error, Result, clock};
-use crate::db::schedules::{self, NewSchedule, Schedule};
+use crate::db::schedules::{self, NewRun, NewSchedule, Schedule};
 use crate::db::{Db, access, servers, users};
 use crate::domain::calendar::{Calendar, ZoneName};
 use crate::domain::operation::Operation;
@@ -136,7 +136,7 @@ pub fn set_paused(
 ) -> Result<Schedule> {
     db.write(|tx| {
         let schedule = find(tx, id, maker)?;
-        if !schedules::set_paused(tx, id, paused)? {
+        if !schedules::set_paused(tx, id, paused, now)? {
             return Ok(schedule);
         }
 
@@ -237,16 +237,42 @@ pub fn run(db: &mut Db, id: ScheduleId, now: i64) -> Result<Due> {
         if schedule.paused {
             return Ok(Due::Nothing("it is paused"));
         }
+        if !is_due(&schedule, now) {
+            return Ok(Due::Nothing(
+                "its time has not come since it was added or resumed",
+            ));
+        }
         check_owner(tx, &schedule)?;
         let Some(operation) = schedule.operation.operation() else {
             return Ok(Due::Backup(schedule));
         };
 
         let job = enqueue_job(tx, &schedule, operation, now)?;
-        schedules::record_run(tx, id, now, Some(job.job_id), None)?;
+        schedules::record_run(tx, id, &ended(&schedule, now, Some(job.job_id), None))?;
         Ok(Due::Job(job))
     });
     due.inspect_err(|error| record_failure(db, id, now, error))
+}
+
+/// Whether its time has come since it was added or resumed. A timer that makes up for what it has
+/// missed also elapses for a time before that: nobody asked for that run. When the clock was set
+/// back since, that cannot be known.
+fn is_due(schedule: &Schedule, now: i64) -> bool {
+    schedule.since > now || next_at(schedule, schedule.since).is_none_or(|first| first <= now)
+}
+
+fn ended<'a>(
+    schedule: &Schedule,
+    now: i64,
+    job: Option<JobId>,
+    error: Option<&'a str>,
+) -> NewRun<'a> {
+    NewRun {
+        at: now,
+        job,
+        error,
+        next_at: next_at(schedule, now),
+    }
 }
 
 /// Checks that the owner still may do this.
@@ -317,7 +343,10 @@ fn enqueue_job(
 /// Records how the backup of a schedule ended.
 pub fn record_backup(db: &mut Db, id: ScheduleId, now: i64, result: &Result<()>) -> Result<()> {
     match result {
-        Ok(()) => db.write(|tx| schedules::record_run(tx, id, now, None, None)),
+        Ok(()) => db.write(|tx| match schedules::get(tx, id)? {
+            Some(schedule) => schedules::record_run(tx, id, &ended(&schedule, now, None, None)),
+            None => Ok(()),
+        }),
         Err(error) => {
             record_failure(db, id, now, error);
             Ok(())
@@ -332,7 +361,7 @@ fn record_failure(db: &mut Db, id: ScheduleId, now: i64, error: &Error) {
             return Ok(());
         };
         let why = error.to_string();
-        schedules::record_run(tx, id, now, None, Some(&why))?;
+        schedules::record_run(tx, id, &ended(&schedule, now, None, Some(&why)))?;
         schedules::failed(tx, now, &schedule, &why)
     });
     if let Err(error) = recorded {

@@ -38,6 +38,7 @@ mod players;
 mod polls;
 mod queue;
 mod rows;
+mod schedules;
 mod schedules_web;
 mod security;
 mod site;
@@ -85,6 +86,7 @@ stories! {
     steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,
     field_steam::steamcmds_ways_are_survived_and_told,
     alerts::a_crash_loop_is_one_alert_and_a_summary,
+    schedules::what_is_scheduled_happens_at_its_time,
     crashes::a_death_leaves_no_process_an_honest_job_and_a_working_queue,
     cancel::what_was_cancelled_is_really_gone,
     cancel::what_cannot_be_killed_is_told_and_holds_nobody_else,

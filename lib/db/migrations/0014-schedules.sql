@@ -2,6 +2,7 @@
 
 -- calendar: systemd's canonical form, without zone. zone: a name, NULL for the host's own. What a job waits for is kept as it
 -- was asked for: a time of day belongs to the day of the run. owner_id: whose rights it has, NULL for the command line.
+-- since: when it was added, or resumed. What a timer makes up for from before that is not done.
 -- last_job_id is no foreign key: removing old jobs needs no search here. next_at and timer_error are what systemd said last.
 CREATE TABLE schedules (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -22,6 +23,7 @@ CREATE TABLE schedules (
     owner_id    INTEGER REFERENCES users (id) ON DELETE CASCADE,
     created_at  INTEGER NOT NULL,
     created_by  TEXT    NOT NULL,
+    since       INTEGER NOT NULL DEFAULT 0,
     last_run_at INTEGER,
     last_job_id INTEGER,
     last_error  TEXT,

@@ -77,18 +77,27 @@ fn a_user_sees_own_schedules_and_those_for_own_servers_only() {
 fn a_paused_schedule_has_no_next_run() {
     let db = with_servers(1);
     let id = add(&db, &[1], None).id;
-    assert!(set_paused(&db, id, true).unwrap());
-    assert!(!set_paused(&db, id, true).unwrap());
+    assert!(set_paused(&db, id, true, 8).unwrap());
+    assert!(!set_paused(&db, id, true, 8).unwrap());
     assert_eq!(find(&db, id).unwrap().next_at, None);
 
     assert!(record_timer(&db, id, Some(9), None).unwrap());
     assert!(!record_timer(&db, id, Some(9), None).unwrap());
-    assert!(set_paused(&db, id, false).unwrap());
+    assert!(set_paused(&db, id, false, 8).unwrap());
     assert_eq!(find(&db, id).unwrap().next_at, Some(9));
 
-    record_run(&db, id, 11, None, Some("no")).unwrap();
+    let run = NewRun {
+        at: 11,
+        job: None,
+        error: Some("no"),
+        next_at: Some(12),
+    };
+    record_run(&db, id, &run).unwrap();
     let schedule = find(&db, id).unwrap();
-    assert_eq!(schedule.last_run_at, Some(11));
+    assert_eq!(
+        (schedule.last_run_at, schedule.next_at, schedule.since),
+        (Some(11), Some(12), 8)
+    );
     assert_eq!(schedule.last_error.as_deref(), Some("no"));
     assert!(remove(&db, id).unwrap() && !remove(&db, id).unwrap());
 }

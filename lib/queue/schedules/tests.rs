@@ -1,7 +1,6 @@
 //! Tests of `queue::schedules`.
 
 use super::*;
-use crate::base::names::JobId;
 use crate::db::{events, jobs};
 use crate::domain::condition::ConditionRequest;
 use crate::domain::job::JobState;
@@ -9,6 +8,8 @@ use crate::domain::scheduled::ScheduledOperation;
 
 /// 2026-11-20 12:00 UTC.
 const NOW: i64 = 1_795_176_000_000;
+/// After 05:00 in Berlin and in Tokyo: 2026-11-21 05:00 UTC.
+const DUE: i64 = NOW + 17 * 3_600_000;
 const ANNA: Maker<'_> = Maker {
     name: "anna",
     user: Some((UserId(1), false)),
@@ -96,7 +97,7 @@ impl Scene {
     }
 
     fn run(&mut self, id: ScheduleId) -> Result<Due> {
-        run(&mut self.db, id, NOW + 1)
+        run(&mut self.db, id, DUE)
     }
 
     fn sql(&mut self, sql: &str) {
@@ -261,7 +262,8 @@ fn a_run_enqueues_one_job_that_names_the_schedule() {
     assert_eq!(second.job_id, first.job_id, "it has not ended");
 
     let schedule = schedules::find(scene.db.connection(), id).unwrap();
-    assert_eq!(schedule.last_run_at, Some(NOW + 1));
+    assert_eq!(schedule.last_run_at, Some(DUE));
+    assert_eq!(schedule.next_at, Some(NOW + 40 * 3_600_000));
     assert_eq!(schedule.last_job_state, Some(JobState::Queued));
 }
 
@@ -276,9 +278,9 @@ fn a_time_of_day_in_a_condition_is_that_of_the_schedules_zone() {
     let Due::Job(job) = scene.run(id).unwrap() else {
         panic!("a job was expected")
     };
-    // 21:00 in Tokyo: nine hours until six.
+    // 14:00 in Tokyo: sixteen hours until six.
     let until = scene.job(job.job_id).condition.unwrap().until;
-    assert_eq!(until, Some(NOW + 9 * 3_600_000));
+    assert_eq!(until, Some(DUE + 16 * 3_600_000));
 }
 
 #[test]
@@ -300,6 +302,29 @@ fn what_is_paused_or_removed_does_nothing_when_its_time_comes() {
         .unwrap()
         .is_empty()
     );
+}
+
+/// systemd's timer also makes up for what it missed before, as while the schedule was paused.
+#[test]
+fn a_time_before_it_was_added_or_resumed_does_not_count() {
+    let mut scene = scene();
+    let id = scene.add(&restart(&["1"]), &ROOT).unwrap().id;
+    let early = run(&mut scene.db, id, NOW + 1);
+    assert!(matches!(early, Ok(Due::Nothing(why)) if why.contains("has not come")));
+
+    for paused in [true, false] {
+        set_paused(&mut scene.db, id, paused, &ROOT, DUE).unwrap();
+    }
+    assert!(matches!(
+        run(&mut scene.db, id, DUE + 1),
+        Ok(Due::Nothing(_))
+    ));
+    let next = DUE + 24 * 3_600_000;
+    assert!(matches!(run(&mut scene.db, id, next), Ok(Due::Job(_))));
+
+    // The clock was years ahead when it was added.
+    scene.sql("UPDATE schedules SET since = 9000000000000");
+    assert!(matches!(run(&mut scene.db, id, next), Ok(Due::Job(_))));
 }
 
 #[test]
