@@ -70,6 +70,16 @@ pub(super) fn run(context: &Context, args: &BackupArgs) -> Result<()> {
     }
 }
 
+/// What left4me-backup.service does: a backup, and the removal of all but the seven newest.
+pub(super) fn nightly(context: &Context) -> Result<()> {
+    let args = BackupArgs {
+        file: None,
+        keep: Some(7),
+        to_output: false,
+    };
+    run(context, &args)
+}
+
 /// The backup by root of a database that belongs to `owner`. Root only opens the directory, creates
 /// an empty file in it and renames the file at the end, all by descriptor and without following
 /// links. A child process that runs as `owner` makes and checks the copy, and writes it to the one

@@ -1,5 +1,5 @@
-//! left4me: manages users, tokens, overlays, blueprints, servers, alerts and the database. One file per
-//! command family.
+//! left4me: manages users, tokens, overlays, blueprints, servers, alerts, schedules and the
+//! database. One file per command family.
 
 mod alert;
 mod backup;
@@ -10,6 +10,7 @@ mod overlay;
 mod owner;
 mod prune;
 mod restore;
+mod schedule;
 mod server;
 mod server_set;
 mod token;
@@ -22,8 +23,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{
-    CommandSockets, ConsoleSocket, Logging, NotifySocket, Paths, PortRange, Ports, WorkerSocket,
-    parse_lenient,
+    AlertsSocket, CommandSockets, ConsoleSocket, Logging, NotifySocket, Paths, PortRange, Ports,
+    SchedulesSocket, WorkerSocket, parse_lenient,
 };
 use crate::base::table::Table;
 use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
@@ -48,6 +49,10 @@ struct AdminCli {
     #[command(flatten)]
     notify: NotifySocket,
     #[command(flatten)]
+    alerts: AlertsSocket,
+    #[command(flatten)]
+    schedules: SchedulesSocket,
+    #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
     family: Family,
@@ -63,8 +68,8 @@ Examples:
   left4me-job enqueue start --server Friday --follow
   left4me doctor
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server, player, alert or
-token, 4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not \
+Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server, player, alert,
+schedule or token, 4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not \
 permitted.";
 
 #[derive(Subcommand)]
@@ -87,6 +92,9 @@ enum Family {
     /// Manage alerts: messages to Discord, ntfy, mail or a program when something happens
     #[command(subcommand)]
     Alert(alert::AlertVerb),
+    /// Manage schedules: what is done at set times
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleVerb),
     /// Upgrade the database to this version's schema
     Migrate,
     Backup(backup::BackupArgs),
@@ -102,6 +110,8 @@ struct Context {
     sockets: CommandSockets,
     console: ConsoleSocket,
     notify_socket: PathBuf,
+    alerts_socket: PathBuf,
+    schedules_socket: PathBuf,
     /// A file from the command line that only root can read.
     opened: Option<File>,
     actor: String,
@@ -137,6 +147,8 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         sockets: cli.sockets,
         console: cli.console,
         notify_socket: cli.notify.notify_socket,
+        alerts_socket: cli.alerts.alerts_socket,
+        schedules_socket: cli.schedules.schedules_socket,
         opened: match &cli.family {
             Family::Blueprint(verb) => verb.config_file().and_then(walk::open_root_owned),
             _ => None,
@@ -168,6 +180,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         Family::Blueprint(verb) => blueprint::run(&context, verb),
         Family::Server(verb) => server::run(&context, verb),
         Family::Alert(verb) => alert::run(&context, verb),
+        Family::Schedule(verb) => schedule::run(&context, verb),
         Family::Migrate => migrate(&context),
         Family::Backup(args) => backup::run(&context, &args),
         Family::Restore(args) => return restore::run(&context, &args),

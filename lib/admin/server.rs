@@ -18,7 +18,7 @@ use crate::base::names::{BlueprintId, BlueprintRef, ServerName, ServerRef, UserI
 use crate::base::table::{Table, Tone};
 use crate::base::{Error, Exit, Result, clock, output};
 use crate::db::servers::{self, NewServer, Server};
-use crate::db::{Db, blueprints, poll, samples, users};
+use crate::db::{Db, blueprints, poll, samples, schedules, users};
 use crate::domain::game::Responding;
 use crate::domain::history::peak;
 use crate::domain::server::{ActualState, DesiredState};
@@ -413,7 +413,7 @@ fn assign(context: &Context, args: &AssignArgs) -> Result<()> {
 
 fn remove(context: &Context, server: &ServerRef) -> Result<()> {
     let mut db = context.db()?;
-    let server = db.write(|tx| {
+    let (server, is_scheduled) = db.write(|tx| {
         let server = servers::find(tx, server)?;
         // The store does not know files that were written without the queue. A caller without
         // access to the directories relies on the queue.
@@ -430,8 +430,13 @@ fn remove(context: &Context, server: &ServerRef) -> Result<()> {
             }
         }
 
-        servers::remove(tx, context.now, &context.actor, server.id)
+        let is_scheduled = !schedules::of_server(tx, server.id)?.is_empty();
+        let server = servers::remove(tx, context.now, &context.actor, server.id)?;
+        Ok((server, is_scheduled))
     })?;
+    if is_scheduled {
+        super::schedule::wake(context);
+    }
 
     output::line(&format!(
         "server {} '{}' removed; port {} is free",

@@ -178,6 +178,11 @@ pub fn zone() -> jiff::tz::TimeZone {
         .unwrap_or(jiff::tz::TimeZone::UTC)
 }
 
+/// The zone of this name in the host's time zone database; upper and lower case are the same there.
+pub fn zone_named(name: &str) -> Option<jiff::tz::TimeZone> {
+    jiff::tz::TimeZone::get(name).ok()
+}
+
 /// A zone such as `CET-1CEST`, which names summer time without its dates. The C library uses the
 /// dates of the USA. So does left4me, or its times would differ from those of `date` and
 /// journalctl.

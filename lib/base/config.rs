@@ -89,6 +89,15 @@ pub struct CommandSockets {
     pub runner_socket: PathBuf,
 }
 
+/// The socket that makes systemd's timers follow the schedules.
+#[derive(clap::Args, Clone, Debug)]
+pub struct SchedulesSocket {
+    /// Datagram socket that makes systemd's timers follow the schedules
+    #[arg(long, global = true, env = "LEFT4ME_SCHEDULES_SOCKET", value_name = "LEFT4ME_SCHEDULES_SOCKET", value_parser = absolute,
+          default_value = "/run/left4me/schedules.sock", hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub schedules_socket: PathBuf,
+}
+
 /// The socket of the program that talks to running games.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ConsoleSocket {

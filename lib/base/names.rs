@@ -98,6 +98,9 @@ row_id!(
 row_id!(BlueprintId, "blueprint");
 row_id!(TokenId, "token");
 row_id!(AlertId, "alert");
+row_id!(
+    /// `schedules.id`; also the instance of its timer.
+    ScheduleId, "schedule");
 
 /// Text in any script, in its [`normal`] form.
 macro_rules! free_text {
@@ -294,6 +297,19 @@ pub fn purge_unit(instance: impl fmt::Display) -> String {
 /// The unit that mounts the layers of a server: `left4me-overlay@INSTANCE.service`.
 pub fn overlay_unit(instance: impl fmt::Display) -> String {
     format!("left4me-overlay@{instance}.service")
+}
+
+/// The timer of a schedule: `left4me-schedule@ID.timer`. It starts the service of the same name.
+pub fn schedule_timer(id: ScheduleId) -> String {
+    format!("left4me-schedule@{id}.timer")
+}
+
+/// The schedule in the name of a timer. None for other units.
+pub fn timer_schedule(unit: &str) -> Option<ScheduleId> {
+    unit.strip_prefix("left4me-schedule@")?
+        .strip_suffix(".timer")?
+        .parse()
+        .ok()
 }
 
 /// The instance in the name of an overlay's unit.

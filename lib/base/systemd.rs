@@ -6,6 +6,7 @@ pub const SYSTEMD: &str = "org.freedesktop.systemd1";
 pub const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 pub const SERVICE: &str = "org.freedesktop.systemd1.Service";
+pub const TIMER: &str = "org.freedesktop.systemd1.Timer";
 pub const PATH: &str = "/org/freedesktop/systemd1";
 
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";

@@ -3,8 +3,8 @@
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 use crate::base::names::{
-    AlertId, BlueprintId, CancellationId, JobId, OverlayId, ServerId, SessionId, TaskId, TokenId,
-    UserId,
+    AlertId, BlueprintId, CancellationId, JobId, OverlayId, ScheduleId, ServerId, SessionId,
+    TaskId, TokenId, UserId,
 };
 
 macro_rules! sql_value {
@@ -29,6 +29,7 @@ sql_value!(
     CancellationId,
     JobId,
     OverlayId,
+    ScheduleId,
     ServerId,
     SessionId,
     TaskId,

@@ -10,12 +10,13 @@ use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::db::game::{self, NamedGame};
 use crate::db::under_way::{self, UnderWay};
-use crate::db::{conditions, first, poll, query, queue, text};
+use crate::db::{conditions, first, poll, query, queue, schedules, text};
 use crate::domain::alert::OutboxState;
 use crate::domain::cancellation::Step;
 use crate::domain::drift::Drift;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
+use crate::domain::scheduled::ScheduleState;
 use crate::domain::server::ActualState;
 
 /// The label of an unknown operation. A row may hold any word, and each would become a series.
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub paused: bool,
     /// Jobs that wait for a condition, by what they wait for.
     pub waiting: BTreeMap<&'static str, u64>,
+    /// Schedules by how they stand.
+    pub schedules: BTreeMap<&'static str, u64>,
     /// When the oldest queued job was accepted, unix ms.
     pub oldest_queued: Option<i64>,
     /// The jobs that are running or being cancelled.
@@ -114,6 +117,9 @@ pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
     };
 
     count_live(connection, &mut snapshot)?;
+    for (state, count) in schedules::states(connection)? {
+        *snapshot.schedules.entry(state.as_str()).or_default() += count;
+    }
     count_servers(connection, &mut snapshot)?;
     add_sums(connection, &mut snapshot)?;
 
@@ -152,6 +158,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         queue_wait: none.clone(),
         paused: false,
         waiting: BTreeMap::new(),
+        schedules: ScheduleState::ALL.map(|state| (state.as_str(), 0)).into(),
         oldest_queued: None,
         under_way: Vec::new(),
         cancellation_requests: ["job", "task"].map(|scope| (scope, 0)).into(),

@@ -56,6 +56,7 @@ pub mod restore;
 pub mod retention;
 pub mod runners;
 pub mod samples;
+pub mod schedules;
 pub mod servers;
 pub mod sessions;
 mod space;

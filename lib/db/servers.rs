@@ -9,7 +9,8 @@ use crate::base::{Error, Result};
 use crate::db::drift::{Drifted, drifted};
 use crate::db::events::{self, NewEvent};
 use crate::db::{
-    blueprints, changes, conditions, exists, first, observations, ports, query, run, write_name,
+    blueprints, changes, conditions, exists, first, observations, ports, query, run, schedules,
+    write_name,
 };
 use crate::domain::blueprint::Spec;
 use crate::domain::game::Responding;
@@ -286,7 +287,7 @@ pub fn assign(
     Ok(server)
 }
 
-/// Deletes the row, and adds an event; the server's jobs and events stay. Its files stay too, so a
+/// Deletes the row with the schedules that are for no other server, and adds events; the server's jobs and events stay. Its files stay too, so a
 /// `delete` job has to remove them first.
 ///
 /// Fails with 3 when it does not exist; 4 with what to do while its desired state is running, it
@@ -329,6 +330,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
         return still(format!("may have files under instances/{id}: {first}"));
     }
 
+    schedules::remove_with_server(tx, now, actor, id)?;
     run(tx, "DELETE FROM servers WHERE id = ?1", [id])?;
 
     let detail = format!("'{}' on port {}", server.name, server.port);

@@ -7,6 +7,7 @@ use crate::domain::cancellation::{Progress, Step};
 use crate::domain::drift::Drift;
 use crate::domain::game::Responding;
 use crate::domain::job::JobState;
+use crate::domain::scheduled::ScheduledOperation;
 use crate::domain::server::{ActualState, DesiredState};
 use crate::domain::task::TaskState;
 
@@ -28,6 +29,7 @@ sql_word!(
     JobState,
     Progress,
     Responding,
+    ScheduledOperation,
     Step,
     TaskState
 );

@@ -44,7 +44,7 @@ const MAKE: &str = "systemd-sysusers left4me.conf";
 /// those that stop with the target.
 const STOP: &str = "systemctl stop left4me.target left4me-worker.service \
                     left4me-web.service left4me-poller.service left4me-console.service \
-                    left4me-alerts.service";
+                    left4me-alerts.service left4me-schedules.service 'left4me-schedule@*.service'";
 
 /// What is known about an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

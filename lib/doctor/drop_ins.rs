@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Finding;
 
 /// Units whose drop-ins can contain settings.
-pub(super) const WITH_SETTINGS: [&str; 12] = [
+pub(super) const WITH_SETTINGS: [&str; 14] = [
     "left4me-worker.service",
     "left4me-web.service",
     "left4me-poller.service",
@@ -16,6 +16,8 @@ pub(super) const WITH_SETTINGS: [&str; 12] = [
     "left4me-helper@.service",
     "left4me-notify@.service",
     "left4me-alerts.service",
+    "left4me-schedules.service",
+    "left4me-schedule@.service",
     "left4me-update.service",
     "left4me-backup.service",
     "left4me-prune.service",

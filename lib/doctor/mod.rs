@@ -17,6 +17,7 @@ mod game;
 mod overlay;
 mod proxy;
 mod queue;
+mod schedules;
 mod servers;
 mod services;
 mod settings;
@@ -95,6 +96,10 @@ pub fn on_host(paths: &DoctorPaths, now: i64) -> Vec<Finding> {
     findings.extend(queue::check(&paths.database, now));
     findings.extend(servers::check(&paths.database, &paths.looks.poll, now));
     findings.extend(alerts::check(&paths.database));
+    findings.extend(schedules::check(
+        &paths.database,
+        &paths.sockets.helper_socket,
+    ));
     findings.extend(content::check(&paths.database, &paths.root));
     findings.extend(sockets::check(
         &paths.worker_socket,

@@ -8,7 +8,7 @@ use crate::base::{Error, Result};
 use crate::process::systemctl;
 
 /// Units that must be active, and enabled if they can be.
-const ACTIVE: [&str; 10] = [
+const ACTIVE: [&str; 11] = [
     "left4me.target",
     "left4me-worker.socket",
     "left4me-helper.socket",
@@ -17,16 +17,18 @@ const ACTIVE: [&str; 10] = [
     "left4me-console.socket",
     "left4me-alerts.socket",
     "left4me-notify.socket",
+    "left4me-schedules.socket",
     "left4me-poller.timer",
     "left4me-prune.timer",
 ];
 
 /// Services that exit when idle and must not have failed, with the unit that starts each.
-const SERVICES: [(&str, &str); 7] = [
+const SERVICES: [(&str, &str); 8] = [
     ("left4me-worker.service", "left4me-worker.socket"),
     ("left4me-poller.service", "left4me-poller.timer"),
     ("left4me-web.service", "left4me-web.socket"),
     ("left4me-alerts.service", "left4me-alerts.socket"),
+    ("left4me-schedules.service", "left4me-schedules.socket"),
     ("left4me-prune.service", "left4me-prune.timer"),
     ("left4me-console.service", "left4me-console.socket"),
     (
@@ -36,7 +38,7 @@ const SERVICES: [(&str, &str); 7] = [
 ];
 
 /// The package's other units that servers and jobs need.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 15] = [
     "left4me-web-peers.socket",
     "left4me-console-network.socket",
     "left4me-helper@.service",
@@ -46,6 +48,7 @@ const OTHERS: [&str; 14] = [
     "left4me-server@.service",
     "left4me-purge@.service",
     "left4me-watch@.timer",
+    "left4me-schedule@.service",
     "left4me-changed.target",
     "left4me-reload.timer",
     "left4me-reload.service",

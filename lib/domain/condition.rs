@@ -205,6 +205,11 @@ impl FromStr for Until {
 }
 
 impl Until {
+    /// As it was asked for: `06:00`, `2h`.
+    pub fn asked(&self) -> &str {
+        &self.asked
+    }
+
     /// The first such time after `now`, unix ms. Where clocks show a time twice, each of them
     /// counts; where they skip it, the time that they show instead. None beyond the calendar.
     fn at(&self, now: i64, zone: &TimeZone) -> Option<i64> {

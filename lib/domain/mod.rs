@@ -3,6 +3,7 @@
 
 pub mod alert;
 pub mod blueprint;
+pub mod calendar;
 pub mod cancellation;
 pub mod completions;
 pub mod condition;
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod reason;
 pub mod retention;
 pub mod schedule;
+pub mod scheduled;
 pub mod server;
 pub mod status;
 pub mod steam;

@@ -11,6 +11,7 @@ mod calls;
 mod jobs;
 mod private_bus;
 mod symlinks;
+pub(super) mod timers;
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -352,6 +353,12 @@ impl Systemd {
             Err(failure) => return Err(failure),
         };
 
+        let verb = method.trim_end_matches("Unit").to_lowercase();
+        self.end_of(&reply, &verb, unit).await
+    }
+
+    /// Waits for the end of the job that a reply names.
+    async fn end_of(&self, reply: &zbus::Message, verb: &str, unit: &str) -> Done {
         let path: OwnedObjectPath = reply
             .body()
             .deserialize()
@@ -361,10 +368,9 @@ impl Systemd {
             SystemdFailure::of(69, why)
         })?;
 
-        if result == "done" || (method == "StopUnit" && result == "skipped") {
+        if result == "done" || (verb == "stop" && result == "skipped") {
             return Ok(());
         }
-        let verb = method.trim_end_matches("Unit").to_lowercase();
         let why = format!("the {verb} of {unit} {}", how(&result));
         Err(SystemdFailure::of(1, why))
     }

@@ -4,7 +4,7 @@
 //! root or left4me. Root runs a verb as a command: by hand, through sudo, or from
 //! left4me-overlay@.service and left4me-overlay-check.service. left4me-purge@.service runs
 //! `purge-files` as the server's user. All of them make the same checks. None takes a path, only
-//! names of instances.
+//! names of instances, numbers of schedules, and calendars, which are parsed.
 
 mod batch;
 mod causes;
@@ -24,11 +24,14 @@ mod mirror;
 mod mount;
 mod purge;
 mod purge_files;
+mod remove_timers;
 mod runtime;
+mod set_timers;
 mod settings;
 mod show;
 mod stack;
 mod standins;
+mod timers;
 mod umount;
 mod unfinished;
 mod upgrade;
@@ -300,5 +303,8 @@ fn dispatch(supervisor: &mut Supervisor, root: &Path, request: &HelperRequest) -
             }
         }
         HelperRequest::Purge { server } => purge::run(supervisor, root, server),
+        HelperRequest::Timers {} => timers::run(supervisor),
+        HelperRequest::SetTimers { timers } => set_timers::run(supervisor, timers),
+        HelperRequest::RemoveTimers { schedules } => remove_timers::run(supervisor, schedules),
     }
 }

@@ -12,6 +12,7 @@ pub mod operation;
 pub mod overlay;
 pub mod rcon_password;
 pub mod rendering;
+pub mod timers;
 pub mod units;
 
 pub use crate::domain::env_file;

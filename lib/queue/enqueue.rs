@@ -88,43 +88,50 @@ pub struct Accepted {
 /// Fails with 2 if operation and targets do not fit; 3 for an unknown server; 4 if the key belongs
 /// to another request, or too many jobs wait for a condition; 69 if the database cannot be written.
 pub fn enqueue(db: &mut Db, request: &JobRequest<'_>, now: i64) -> Result<Accepted> {
-    db.write(|tx| {
-        let targets = resolve(tx, request)?;
-        if let Some(job) = repeated(tx, &request.requester, now)? {
-            if job.operation != request.operation.as_str()
-                || job.servers != targets
-                || rolling_of(&job)
-                    != request
-                        .rolling
-                        .filter(|&n| usize::from(n.get()) < targets.len())
-                || job.retry_of.is_some()
-                || !jobs::is_same(
-                    conditions::of(tx, job.id)?.as_ref(),
-                    request.condition.as_ref(),
-                )
-            {
-                return Err(reused(&job));
-            }
-            return accepted(tx, job.id, false, now);
-        }
+    db.write(|tx| enqueue_in(tx, request, now))
+}
 
-        if request.unique
-            && let Some(job_id) =
-                jobs::find_live_twin(tx, request.operation, &targets, request.condition.as_ref())?
+/// The same, as a part of a transaction.
+pub(super) fn enqueue_in(
+    tx: &rusqlite::Connection,
+    request: &JobRequest<'_>,
+    now: i64,
+) -> Result<Accepted> {
+    let targets = resolve(tx, request)?;
+    if let Some(job) = repeated(tx, &request.requester, now)? {
+        if job.operation != request.operation.as_str()
+            || job.servers != targets
+            || rolling_of(&job)
+                != request
+                    .rolling
+                    .filter(|&n| usize::from(n.get()) < targets.len())
+            || job.retry_of.is_some()
+            || !jobs::is_same(
+                conditions::of(tx, job.id)?.as_ref(),
+                request.condition.as_ref(),
+            )
         {
-            return accepted(tx, job_id, false, now);
+            return Err(reused(&job));
         }
+        return accepted(tx, job.id, false, now);
+    }
 
-        let task = Accept {
-            operation: request.operation,
-            targets: &targets,
-            rolling: request.rolling,
-            condition: request.condition.as_ref(),
-            retry_of: None,
-        };
-        let id = accept(tx, &task, &request.requester, now)?;
-        accepted(tx, id, true, now)
-    })
+    if request.unique
+        && let Some(job_id) =
+            jobs::find_live_twin(tx, request.operation, &targets, request.condition.as_ref())?
+    {
+        return accepted(tx, job_id, false, now);
+    }
+
+    let task = Accept {
+        operation: request.operation,
+        targets: &targets,
+        rolling: request.rolling,
+        condition: request.condition.as_ref(),
+        retry_of: None,
+    };
+    let id = accept(tx, &task, &request.requester, now)?;
+    accepted(tx, id, true, now)
 }
 
 /// The job that was accepted with this key before.

@@ -7,7 +7,7 @@
 //! after a worker that died. [`log`] writes the lines of jobs. [`observe`] records the state of
 //! servers, for worker and poller. [`journal`] writes to the journal. [`clock_steps`] keeps ages
 //! correct when the host's clock is set. [`game`] sends commands to running games, [`moderation`]
-//! those that are about players.
+//! those that are about players. [`schedules`] keeps what is done at set times.
 
 pub mod active;
 pub mod claim;
@@ -23,6 +23,7 @@ pub mod moderation;
 pub mod observe;
 pub mod recover;
 pub mod run;
+pub mod schedules;
 pub mod slots;
 mod stay_up;
 pub mod tick;

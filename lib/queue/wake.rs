@@ -53,6 +53,26 @@ pub fn alerts(connection: &Connection, socket: &Path) {
     }
 }
 
+/// Tells left4me-schedules.service that schedules have changed; systemd starts it.
+///
+/// Fails if it cannot be started: the timers follow at the next change, or the next boot.
+pub fn schedules(socket: &Path) -> Result<()> {
+    let Err(error) = notify(socket) else {
+        return Ok(());
+    };
+
+    let path = socket.display();
+    Err(match error.kind() {
+        ErrorKind::PermissionDenied => Error::not_permitted(format!(
+            "this user may not write to {path}: only members of group left4me may"
+        )),
+        _ => Error::unavailable(format!(
+            "systemd's timers do not follow yet: nothing listens at {path} ({error}); \
+             `sudo systemctl start left4me-schedules.socket left4me-schedules.service` makes them"
+        )),
+    })
+}
+
 /// Sends one byte. A full socket is as good.
 fn notify(socket: &Path) -> std::io::Result<()> {
     let sent = UnixDatagram::unbound().and_then(|datagram| {

@@ -50,6 +50,8 @@ pub struct AppSettings {
     pub helper_socket: PathBuf,
     /// The runner's socket, for the doctor.
     pub runner_socket: PathBuf,
+    /// The socket that makes systemd's timers follow the schedules.
+    pub schedules_socket: PathBuf,
     /// The socket of left4me-console, which talks to running games.
     pub console_socket: PathBuf,
     /// Other paths that the doctor checks.
@@ -67,6 +69,14 @@ impl Shared {
     /// for it.
     pub fn wake_worker(&self) {
         if let Err(error) = wake::worker(&self.settings.worker_socket) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Makes systemd's timers follow the schedules, after a commit. A failure is logged; the next
+    /// change makes up for it, and the doctor finds it.
+    pub fn wake_schedules(&self) {
+        if let Err(error) = wake::schedules(&self.settings.schedules_socket) {
             tracing::warn!("{error}");
         }
     }

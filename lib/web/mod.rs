@@ -15,6 +15,7 @@
 //! | `api/` | the REST API for programs |
 //! | `app`, `store` | the shared state; the database |
 //! | `commands` | commands to running games |
+//! | `schedules` | what is done at set times |
 //! | `limiter` | permits for whatever many requests could exhaust |
 //! | `disk` | files other than the database, on a disk that may not answer |
 //! | `streams`, `live/` | SSE streams: who may open one, and their content |
@@ -42,6 +43,7 @@ mod passwords;
 mod peers;
 mod pieces;
 pub mod routes;
+mod schedules;
 mod scrape;
 mod serve;
 mod signed_in;
@@ -68,7 +70,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::config::{
-    CommandSockets, ConsoleSocket, Logging, Paths, Ports, WebSettings, WorkerSocket, parse,
+    CommandSockets, ConsoleSocket, Logging, Paths, Ports, SchedulesSocket, WebSettings,
+    WorkerSocket, parse,
 };
 use crate::base::shared_secret::Secret;
 use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
@@ -98,6 +101,8 @@ struct WebCli {
     worker: WorkerSocket,
     #[command(flatten)]
     sockets: CommandSockets,
+    #[command(flatten)]
+    schedules: SchedulesSocket,
     #[command(flatten)]
     console: ConsoleSocket,
     #[command(flatten)]
@@ -242,6 +247,7 @@ fn app(cli: &WebCli, store: Store) -> Result<App> {
             worker_socket: cli.worker.worker_socket.clone(),
             helper_socket: cli.sockets.helper_socket.clone(),
             runner_socket: cli.sockets.runner_socket.clone(),
+            schedules_socket: cli.schedules.schedules_socket.clone(),
             console_socket: cli.console.console_socket.clone(),
             doctor: cli.doctor.clone(),
             ports: cli.ports.port_range,

@@ -13,7 +13,7 @@ use crate::web::auth::{self, RouteAuth};
 /// A route, for tests and documentation.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// GET or POST.
+    /// GET, POST or DELETE.
     pub method: Method,
     /// The path, with parameters like `{id}`.
     pub path: &'static str,
@@ -56,6 +56,16 @@ impl Table {
         handler: H,
     ) -> Self {
         self.add(Method::POST, MethodFilter::POST, who, path, handler)
+    }
+
+    /// Adds a route that removes something.
+    pub fn delete<H: Handler<T, App>, T: 'static>(
+        self,
+        who: Access,
+        path: &'static str,
+        handler: H,
+    ) -> Self {
+        self.add(Method::DELETE, MethodFilter::DELETE, who, path, handler)
     }
 
     fn add<H, T>(

@@ -9,6 +9,7 @@ pub mod client;
 pub mod console;
 pub mod line;
 pub mod session;
+pub mod timers;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Moment;
 use crate::base::control_group::ControlGroup;
-use crate::base::names::{Cursor, InstanceName};
+use crate::base::names::{Cursor, InstanceName, ScheduleId};
 use batch::{BatchRequest, BatchVerb};
+use timers::Timer;
 
 /// The longest request or control line, in bytes without its line break.
 pub const REQUEST_LIMIT: usize = 4096;
@@ -79,6 +81,12 @@ pub enum HelperRequest {
     /// Runs `left4me-purge@SERVER`: empties the upper layer, and removes runtime/SERVER when
     /// instances/SERVER is gone.
     Purge { server: InstanceName },
+    /// The timers of schedules that systemd has, each as a [`timers::TimerState`] in a line of JSON.
+    Timers {},
+    /// Makes these timers, or makes them anew, and starts them.
+    SetTimers { timers: Vec<Timer> },
+    /// Stops the timers of these schedules, with which they are gone.
+    RemoveTimers { schedules: Vec<ScheduleId> },
 }
 
 /// One entry of a unit's journal, for a request with `entries`.
@@ -113,10 +121,14 @@ impl HelperRequest {
     /// that change something.
     pub fn grace(&self, grace: Duration) -> Duration {
         match self {
-            HelperRequest::Show { .. } | HelperRequest::Journal { .. } => grace.min(READING_GRACE),
+            HelperRequest::Show { .. }
+            | HelperRequest::Journal { .. }
+            | HelperRequest::Timers {} => grace.min(READING_GRACE),
             HelperRequest::Enable { .. }
             | HelperRequest::Disable { .. }
-            | HelperRequest::Purge { .. } => grace,
+            | HelperRequest::Purge { .. }
+            | HelperRequest::SetTimers { .. }
+            | HelperRequest::RemoveTimers { .. } => grace,
         }
     }
 
@@ -129,7 +141,11 @@ impl HelperRequest {
                 ..BatchRequest::one(BatchVerb::Disable, server)
             },
             HelperRequest::Show { server } => BatchRequest::one(BatchVerb::Show, server),
-            HelperRequest::Journal { .. } | HelperRequest::Purge { .. } => return None,
+            HelperRequest::Journal { .. }
+            | HelperRequest::Purge { .. }
+            | HelperRequest::Timers {}
+            | HelperRequest::SetTimers { .. }
+            | HelperRequest::RemoveTimers { .. } => return None,
         })
     }
 
@@ -141,6 +157,9 @@ impl HelperRequest {
             HelperRequest::Show { .. } => "show",
             HelperRequest::Journal { .. } => "journal",
             HelperRequest::Purge { .. } => "purge",
+            HelperRequest::Timers {} => "timers",
+            HelperRequest::SetTimers { .. } => "set-timers",
+            HelperRequest::RemoveTimers { .. } => "remove-timers",
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::lab::{Lab, deb, s, wait_for, wait_until};
 
-const SOCKETS: [&str; 10] = [
+const SOCKETS: [&str; 11] = [
     "left4me-web.socket",
     "left4me-worker.socket",
     "left4me-helper.socket",
@@ -12,6 +12,7 @@ const SOCKETS: [&str; 10] = [
     "left4me-console.socket",
     "left4me-alerts.socket",
     "left4me-notify.socket",
+    "left4me-schedules.socket",
     "left4me-poller.timer",
     "left4me-prune.timer",
     "left4me.target",

@@ -38,6 +38,8 @@ mod players;
 mod polls;
 mod queue;
 mod rows;
+mod schedules;
+mod schedules_web;
 mod security;
 mod site;
 mod spine;
@@ -85,6 +87,7 @@ stories! {
     steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,
     field_steam::steamcmds_ways_are_survived_and_told,
     alerts::a_crash_loop_is_one_alert_and_a_summary,
+    schedules::what_is_scheduled_happens_at_its_time,
     crashes::a_death_leaves_no_process_an_honest_job_and_a_working_queue,
     cancel::what_was_cancelled_is_really_gone,
     cancel::what_cannot_be_killed_is_told_and_holds_nobody_else,
@@ -105,6 +108,7 @@ stories! {
     walls_sandbox::a_taken_over_steamcmd_holds_neither_its_runner_nor_the_queue,
     web::an_evening_in_a_browser,
     web_console::commands_are_typed_in_a_browser,
+    schedules_web::a_schedule_made_in_a_browser_is_a_timer_and_runs,
     field_servers::what_servers_do_to_an_admin_is_told_with_its_cause,
     field_web::what_people_met_in_their_browsers,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,

@@ -157,7 +157,7 @@ fn it_survives_a_reboot(lab: &Lab) {
 }
 
 /// Writes a file that the stand-in obeys.
-fn control(lab: &Lab, file: &str, text: &str) {
+pub fn control(lab: &Lab, file: &str, text: &str) {
     let dir = game(1);
     lab.run_with(
         "root",
@@ -175,7 +175,7 @@ fn control(lab: &Lab, file: &str, text: &str) {
 }
 
 /// Friday's row once it is so.
-fn soon(lab: &Lab, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+pub fn soon(lab: &Lab, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     wait_for(what, s(30), || {
         lab.poll();
         let row = lab.server("Friday");

@@ -12,7 +12,7 @@ pub const SOON: Duration = s(2);
 pub const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
 
 /// What the package enables when it is installed for the first time, and after a purge.
-pub const ENABLED: [&str; 10] = [
+pub const ENABLED: [&str; 11] = [
     "left4me.target",
     "left4me-worker.socket",
     "left4me-helper.socket",
@@ -21,6 +21,7 @@ pub const ENABLED: [&str; 10] = [
     "left4me-console.socket",
     "left4me-alerts.socket",
     "left4me-notify.socket",
+    "left4me-schedules.socket",
     "left4me-poller.timer",
     "left4me-prune.timer",
 ];

@@ -10,6 +10,8 @@ const BARS: &[(&str, f64)] = &[
     ("left4me-backup.service", 0.3),
     ("left4me-prune.service", 0.3),
     ("left4me-alerts.service", 0.3),
+    ("left4me-schedules.service", 0.3),
+    ("left4me-schedule@1.service", 0.3),
     ("left4me-update.service", 0.3),
     ("left4me-console.service", 0.6),
     ("left4me-helper@1.service", 0.7),

@@ -61,6 +61,7 @@ const OURS: &[Unit] = &[
             "/run/left4me/helper.sock",
             "/run/left4me/runner.sock",
             "/run/left4me/alerts.sock",
+            "/run/left4me/schedules.sock",
             "/run/left4me/console.sock",
         ],
         seen: ALL_DATA,
@@ -74,6 +75,7 @@ const OURS: &[Unit] = &[
             "/run/left4me/helper.sock",
             "/run/left4me/runner.sock",
             "/run/left4me/alerts.sock",
+            "/run/left4me/schedules.sock",
             "/run/left4me/console.sock",
         ],
         seen: ALL_DATA,
@@ -87,6 +89,7 @@ const OURS: &[Unit] = &[
             "/run/left4me/helper.sock",
             "/run/left4me/runner.sock",
             "/run/left4me/alerts.sock",
+            "/run/left4me/schedules.sock",
             "/run/left4me/console.sock",
             "/run/dbus/system_bus_socket",
         ],
@@ -129,6 +132,21 @@ const OURS: &[Unit] = &[
         written: &[DB],
         connected: &["/run/left4me-notify/notify.sock"],
         seen: &["db"],
+    },
+    // Through the helper it makes the timers of schedules.
+    Unit {
+        name: "left4me-schedules.service",
+        through: &[],
+        written: &[DB],
+        connected: &["/run/left4me/helper.sock"],
+        seen: &["db"],
+    },
+    Unit {
+        name: "left4me-schedule@1.service",
+        through: &[],
+        written: &[DB, "/var/lib/left4me/backups/"],
+        connected: &["/run/left4me/worker.sock", "/run/left4me/alerts.sock"],
+        seen: ALL_DATA,
     },
     Unit {
         name: "left4me-update.service",
@@ -381,7 +399,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
     lab.sh(
         "systemctl stop left4me-worker.socket left4me-worker.service \
          left4me-web.socket left4me-web.service left4me-poller.timer left4me-prune.timer \
-         left4me-alerts.socket left4me-alerts.service left4me-poller.service left4me-console.service left4me-console-network.service \
+         left4me-alerts.socket left4me-alerts.service left4me-schedules.socket left4me-schedules.service left4me-poller.service left4me-console.service left4me-console-network.service \
          'left4me-overlay@*.service'",
     );
 
@@ -393,6 +411,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             | "left4me-console.service"
             | "left4me-console-network.service"
             | "left4me-alerts.service"
+            | "left4me-schedules.service"
             | "left4me-helper@walls.service"
             | "left4me-reload.service"
             | "left4me-overlay-check.service" => ("+", true),

@@ -15,7 +15,7 @@ use source::{File, imported_files, read_all};
 const LAYERS: &str = "
     base:
     domain:  base
-    wire:    base
+    wire:    base domain
     process: base wire
     db:      base domain wire
     host:    base domain wire process db

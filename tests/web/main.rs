@@ -15,6 +15,7 @@ mod game;
 mod limits;
 mod live;
 mod pages;
+mod schedules;
 mod subscribers;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::base::{Error, Result};
 
 /// The units in stop order: sockets and timers before the services they start.
-const UNITS: [&str; 16] = [
+const UNITS: [&str; 18] = [
     "left4me.target",
     "left4me-web.socket",
     "left4me-web-peers.socket",
@@ -13,12 +13,14 @@ const UNITS: [&str; 16] = [
     "left4me-helper.socket",
     "left4me-runner.socket",
     "left4me-alerts.socket",
+    "left4me-schedules.socket",
     "left4me-poller.timer",
     "left4me-prune.timer",
     "left4me-web.service",
     "left4me-worker.service",
     "left4me-poller.service",
     "left4me-alerts.service",
+    "left4me-schedules.service",
     "left4me-update.service",
     "left4me-backup.service",
     "left4me-prune.service",

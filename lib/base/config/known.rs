@@ -6,8 +6,8 @@ use clap::{Arg, Args, Command};
 
 use super::{
     AlertsSocket, CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging, NotifySettings,
-    NotifySocket, Paths, PollSeconds, Ports, RetentionSettings, SteamSettings, Steamcmd,
-    WebSettings, WorkerSettings, WorkerSocket,
+    NotifySocket, Paths, PollSeconds, Ports, RetentionSettings, SchedulesSocket, SteamSettings,
+    Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
 };
 
 pub struct KnownSetting {
@@ -24,6 +24,7 @@ pub fn settings() -> Vec<KnownSetting> {
         of::<WorkerSocket>("left4me, left4me-job, left4me-worker, left4me-poller and left4me-web"),
         of::<AlertsSocket>("left4me, left4me-worker and left4me-poller"),
         of::<NotifySocket>("left4me"),
+        of::<SchedulesSocket>("left4me and left4me-web"),
         of::<NotifySettings>("left4me-notify"),
         of::<CommandSockets>("left4me, left4me-worker, left4me-poller and left4me-web"),
         of::<ConsoleSocket>(

@@ -123,6 +123,8 @@ fn what_happened_before_the_sums_were_kept_is_in_them() {
         .unwrap();
     old.execute_batch(include_str!("../migrations/0012-alerts.sql"))
         .unwrap();
+    old.execute_batch(include_str!("../migrations/0014-schedules.sql"))
+        .unwrap();
     old.execute_batch(
         "ALTER TABLE jobs ADD COLUMN on_hold INTEGER NOT NULL DEFAULT 0;
          CREATE TABLE job_conditions (job_id INTEGER, when_empty INTEGER, until_at INTEGER,

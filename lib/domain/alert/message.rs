@@ -85,6 +85,7 @@ impl Happening {
                 let (what, id) = job();
                 format!("{what} succeeded{id}")
             }
+            "schedule.failed" => "a schedule failed".to_owned(),
             "disk.low" => "the disk is almost full".to_owned(),
             "disk.ok" => "the disk has space again".to_owned(),
             kind => format!("{kind} on {server}"),

@@ -84,6 +84,7 @@ pub fn candidate(kind: &str) -> Option<Candidate> {
         "server.drifted" | "server.unresponsive" | "server.drift_ended" => Some(Candidate::Drift),
         "job.failed" => Some(Candidate::Job { failed: true }),
         "job.succeeded" => Some(Candidate::Job { failed: false }),
+        "schedule.failed" => Some(Candidate::Of(AlertClass::JobFailed)),
         "disk.low" | "disk.ok" => Some(Candidate::Of(AlertClass::Disk)),
         _ => None,
     }

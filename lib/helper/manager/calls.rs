@@ -173,17 +173,26 @@ impl SystemdFailure {
     pub(super) fn is_not_loaded(&self) -> bool {
         self.code == Self::NOT_LOADED
     }
+
+    /// The code for a unit that is there already.
+    const EXISTS: i32 = 4;
+
+    pub(super) fn exists(&self) -> bool {
+        self.code == Self::EXISTS
+    }
 }
 
 impl From<&zbus::Error> for SystemdFailure {
     fn from(error: &zbus::Error) -> Self {
-        let is_not_loaded = match error {
-            zbus::Error::MethodError(name, ..) => {
-                name.as_str() == "org.freedesktop.systemd1.NoSuchUnit"
-            }
-            _ => false,
+        let name = match error {
+            zbus::Error::MethodError(name, ..) => name.as_str(),
+            _ => "",
         };
-        let code = if is_not_loaded { Self::NOT_LOADED } else { 1 };
+        let code = match name {
+            "org.freedesktop.systemd1.NoSuchUnit" => Self::NOT_LOADED,
+            "org.freedesktop.systemd1.UnitExists" => Self::EXISTS,
+            _ => 1,
+        };
         Self::of(code, message(error))
     }
 }

@@ -3,6 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::Method;
 use utoipa::OpenApi;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::Operation;
@@ -14,7 +15,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Ref, RefOr, Required};
 
 use super::extract::Nothing;
-use super::{cancel, game, health, jobs, servers};
+use super::{cancel, game, health, jobs, schedules, servers};
 use crate::web::app::App;
 use crate::web::auth::session;
 use crate::web::failure::FailureBody;
@@ -32,19 +33,27 @@ use crate::web::failure::FailureBody;
     paths(
         health::show, show, jobs::list, jobs::enqueue, jobs::show, cancel::job, cancel::status, cancel::task,
         cancel::list, servers::list, servers::show, game::players, game::command,
+        schedules::list, schedules::add, schedules::show, schedules::remove, schedules::pause, schedules::resume,
     ),
     components(schemas(FailureBody)),
     tags(
         (name = "jobs", description = "Work that is queued, running or done."),
         (name = "cancel", description = "Cancelling jobs and tasks."),
         (name = "servers", description = "Servers with their desired and actual state."),
+        (name = "schedules", description = "What is done at set times."),
         (name = "health", description = "The health check, and this document."),
     ),
 )]
 struct Document;
 
 /// The schemas of request bodies. All others are ours, and always have all their fields.
-const SENT: [&str; 4] = ["NewJob", "CancelJob", "CancelTask", "GameCommand"];
+const SENT: [&str; 5] = [
+    "NewJob",
+    "NewSchedule",
+    "CancelJob",
+    "CancelTask",
+    "GameCommand",
+];
 
 /// Get this API's description
 #[utoipa::path(get, path = "/api/openapi.json", operation_id = "describe", tag = "health", responses(
@@ -61,9 +70,13 @@ pub async fn show(
 fn document(https: bool) -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
     for (path, item) in &mut document.paths.paths {
-        for (changes, operation) in [(false, &mut item.get), (true, &mut item.post)] {
+        for (method, operation) in [
+            (Method::GET, &mut item.get),
+            (Method::POST, &mut item.post),
+            (Method::DELETE, &mut item.delete),
+        ] {
             if let Some(operation) = operation {
-                complete(path, changes, operation);
+                complete(path, &method, operation);
             }
         }
     }
@@ -112,7 +125,8 @@ fn document(https: bool) -> utoipa::openapi::OpenApi {
 }
 
 /// Adds what follows from a route's path and method: its authentication and its errors.
-fn complete(path: &str, changes: bool, operation: &mut Operation) {
+fn complete(path: &str, method: &Method, operation: &mut Operation) {
+    let changes = *method != Method::GET;
     let mut failures = vec![
         (503, "The database does not answer, or it took too long."),
         (421, "The Host is unknown."),
@@ -163,11 +177,11 @@ fn complete(path: &str, changes: bool, operation: &mut Operation) {
                 "Admins only; or, with a session, the request was not sent by a page of left4me.",
             ),
             (413, "The body is longer than 64 KiB."),
-            (
-                415,
-                "The body is not JSON (Content-Type: application/json).",
-            ),
         ]);
+        if *method == Method::POST {
+            let description = "The body is not JSON (Content-Type: application/json).";
+            failures.push((415, description));
+        }
     }
 
     for (status, description) in failures {
@@ -241,8 +255,12 @@ mod tests {
                 wanted.push(404);
             }
 
+            if route.method != Method::GET {
+                wanted.extend([403, 413]);
+            }
+
             if route.method == Method::POST {
-                wanted.extend([403, 413, 415]);
+                wanted.push(415);
             }
 
             if route.path.ends_with("/cancel") {

@@ -1,6 +1,5 @@
 //! Listing, showing and enqueuing jobs.
 
-use std::fmt;
 use std::num::NonZeroU16;
 
 use axum::Json;
@@ -8,17 +7,15 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use rusqlite::Connection;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, Visitor};
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
-use utoipa::{IntoParams, PartialSchema, ToSchema};
+use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{self, Body, Id, Limit, Nothing, Offset, Query};
 use super::list::List;
-use crate::base::names::{BadName, JobId, ServerId, ServerRef};
+use super::target::{MOST_SERVERS, Target};
+use crate::base::names::{JobId, ServerId, ServerRef};
 use crate::base::{Error, Result, clock};
 use crate::db::jobs::{self, Filter, Job};
-use crate::db::{access, lists, servers};
+use crate::db::{lists, servers};
 use crate::domain::condition::warning::Warnings;
 use crate::domain::condition::{AtDeadline, Condition, ConditionRequest, Until};
 use crate::domain::job::JobState;
@@ -28,9 +25,6 @@ use crate::web::failure::{Failure, FailureBody};
 use crate::web::json;
 use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
-
-/// More servers than any host has: each needs a port of its own.
-const MOST_SERVERS: usize = 1000;
 
 /// Filters for jobs.
 #[derive(Deserialize, IntoParams)]
@@ -144,61 +138,6 @@ pub struct NewJob {
     warn: Option<Warnings>,
 }
 
-/// A server by id or name.
-struct Target(ServerRef);
-
-impl<'de> Deserialize<'de> for Target {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        struct Either;
-        impl Visitor<'_> for Either {
-            type Value = Target;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a server's id or name")
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, id: u64) -> std::result::Result<Target, E> {
-                self.visit_str(&id.to_string())
-            }
-
-            fn visit_i64<E: serde::de::Error>(self, id: i64) -> std::result::Result<Target, E> {
-                Err(E::custom(format!(
-                    "{id} is not a server id: a positive number is needed"
-                )))
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Target, E> {
-                text.parse()
-                    .map(Target)
-                    .map_err(|bad: BadName| E::custom(bad))
-            }
-        }
-
-        from.deserialize_any(Either).map_err(D::Error::custom)
-    }
-}
-
-impl PartialSchema for Target {
-    fn schema() -> RefOr<Schema> {
-        let id = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .minimum(Some(1))
-            .description(Some("Its id."));
-        let name = ObjectBuilder::new()
-            .schema_type(Type::String)
-            .min_length(Some(1))
-            .max_length(Some(64));
-        let name = name.description(Some("Its name, or its id as text."));
-        OneOfBuilder::new()
-            .item(id)
-            .item(name)
-            .description(Some("A server."))
-            .into()
-    }
-}
-
-impl ToSchema for Target {}
-
 impl NewJob {
     /// Checks that need no database.
     fn check(&self, viewer: &Viewer) -> std::result::Result<(), Failure> {
@@ -272,18 +211,8 @@ impl NewJob {
             ));
         }
 
-        let find = |Target(server): &Target| match server {
-            ServerRef::Id(id) => viewer.server(connection, *id).map(|server| server.id),
-            ServerRef::Name(_) if viewer.is_admin => servers::find_id(connection, server),
-            ServerRef::Name(name) => access::own_server(connection, viewer.id, name)?
-                .ok_or_else(|| Error::not_found(format!("there is no server '{name}'"))),
-        };
-
-        let ids = self
-            .servers
-            .iter()
-            .map(|server| find(server).map(ServerRef::Id));
-
+        let ids = self.servers.iter();
+        let ids = ids.map(|server| server.find(connection, viewer).map(ServerRef::Id));
         Ok(Targets::Named(ids.collect::<Result<_>>()?))
     }
 }

@@ -4,7 +4,8 @@
 //! | file | what |
 //! |---|---|
 //! | `extract` | extractors: ids, queries, JSON bodies |
-//! | `jobs`, `cancel`, `servers`, `game` | the routes |
+//! | `jobs`, `cancel`, `schedules`, `servers`, `game` | the routes |
+//! | `target` | a server in a request's body |
 //! | `health` | the health check |
 //! | `document` | the OpenAPI document, generated from them |
 //! | `schemas` | what the document says of types in domain/ |
@@ -16,13 +17,23 @@ mod game;
 mod health;
 mod jobs;
 mod list;
+mod schedules;
 mod schemas;
 mod servers;
+mod target;
 
 use crate::web::access::Access;
 use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
+    let table = table
+        .get(Access::Api, "/api/schedules", schedules::list)
+        .post(Access::Api, "/api/schedules", schedules::add)
+        .get(Access::Api, "/api/schedules/{id}", schedules::show)
+        .delete(Access::Api, "/api/schedules/{id}", schedules::remove)
+        .post(Access::Api, "/api/schedules/{id}/pause", schedules::pause)
+        .post(Access::Api, "/api/schedules/{id}/resume", schedules::resume);
+
     table
         .get(Access::Anyone, "/health", health::show)
         .get(Access::Api, "/api/openapi.json", document::show)

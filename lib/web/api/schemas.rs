@@ -12,6 +12,7 @@ use crate::domain::game::Responding;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::outcome::{Outcome, ServerOutcome};
+use crate::domain::scheduled::ScheduledOperation;
 use crate::domain::server::{ActualState, DesiredState};
 use crate::domain::task::TaskState;
 
@@ -36,6 +37,7 @@ macro_rules! schemas {
 
 schemas! {
     AtDeadline: "What a job does when its time has come and its servers are not empty.",
+    ScheduledOperation: "What a schedule does.",
     JobState: "The states of a job. Terminal states are final: no transition leaves them.",
     TaskState: "The states of a task.",
     Operation: "An operation on no, one or many servers.",

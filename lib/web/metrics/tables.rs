@@ -75,6 +75,15 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
                 .map(|(condition, n)| gauge(&[("condition", condition)], *n as f64)),
         ),
         family(
+            "left4me_schedules",
+            "Schedules by state; failed: the last run, or systemd's timer.",
+            MetricType::GAUGE,
+            tables
+                .schedules
+                .iter()
+                .map(|(state, &n)| gauge(&[("state", state)], number(n))),
+        ),
+        family(
             "left4me_jobs_overdue",
             "Jobs that run longer than expected, by operation.",
             MetricType::GAUGE,

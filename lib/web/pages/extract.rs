@@ -50,6 +50,14 @@ impl Fields {
             .map_or("", |(_, text)| text)
     }
 
+    /// The texts of a field that may be repeated, without blank ones.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let fields = self.0.iter().filter(move |(other, _)| other == name);
+        fields
+            .map(|(_, text)| text.trim())
+            .filter(|text| !text.is_empty())
+    }
+
     /// Whether a box is ticked.
     pub fn is_set(&self, name: &str) -> bool {
         self.get(name).is_some()
@@ -67,6 +75,13 @@ impl Fields {
 
     pub fn required<T: FromStr<Err = BadName>>(&self, name: &str) -> Result<T, Failure> {
         Ok(self.raw(name).trim().parse()?)
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
+        let owned = |(name, text): (&str, &str)| (name.to_owned(), text.to_owned());
+        Self(pairs.into_iter().map(owned).collect())
     }
 }
 
@@ -129,6 +144,7 @@ mod tests {
             fields.required::<ServerId>("b").is_err() && fields.required::<ServerId>("c").is_err()
         );
         assert!(matches!(fields.optional::<ServerId>("c"), Ok(None)));
+        assert_eq!(fields.all("a").collect::<Vec<_>>(), ["7", "8"]);
         assert!(id::<ServerId>("0x7").is_err());
     }
 }

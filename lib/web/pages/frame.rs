@@ -13,7 +13,8 @@ use crate::web::viewer::Viewer;
 pub struct Frame {
     pub viewer: Option<Viewer>,
     pub title: String,
-    /// The section of the main navigation: `servers`, `blueprints`, `admin`, `account`, or empty.
+    /// The section of the main navigation: `servers`, `blueprints`, `schedules`, `admin`,
+    /// `account`, or empty.
     pub section: &'static str,
     /// When the page was made, unix ms. Relative times count from here.
     pub now: i64,

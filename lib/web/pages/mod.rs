@@ -16,6 +16,7 @@ pub mod parts;
 mod player;
 pub mod power;
 mod render;
+mod schedules;
 pub mod sentence;
 mod server;
 mod server_acts;
@@ -30,5 +31,6 @@ pub(super) fn routes(table: Table) -> Table {
         .get(Access::Anyone, "/login", login::show)
         .post(Access::Anyone, "/login", login::sign_in)
         .post(Access::User, "/logout", login::sign_out);
-    admin::routes(blueprints::routes(player::routes(table)))
+    let table = schedules::routes(player::routes(table));
+    admin::routes(blueprints::routes(table))
 }

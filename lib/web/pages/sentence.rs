@@ -92,6 +92,11 @@ const SENTENCES: &[(&str, &str)] = &[
         "alert.unmuted",
         "{who} ended the mute of the alert {detail}",
     ),
+    ("schedule.added", "{who} added {detail}"),
+    ("schedule.paused", "{who} paused {detail}"),
+    ("schedule.resumed", "{who} resumed {detail}"),
+    ("schedule.removed", "{who} removed {detail}"),
+    ("schedule.failed", "A run{on} failed{: detail}"),
     ("disk.low", "The disk is almost full{: detail}"),
     ("disk.ok", "The disk has space again{: detail}"),
     ("blueprint.created", "{who} created the blueprint {detail}"),
@@ -379,6 +384,7 @@ mod tests {
                 let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
                 if text.contains("NewEvent")
                     || text.contains("events::add(")
+                    || text.contains("schedules::event(")
                     || text.contains("fn kind(&self)")
                 {
                     let text = text

@@ -14,6 +14,7 @@ use super::frame::{Frame, page};
 use super::graph::{self, Graph};
 use super::parts::{self, JobLine, Pager, counted};
 use super::power::{self, Power};
+use super::schedules::{self, ScheduleForm, ScheduleLine};
 use crate::base::clock;
 use crate::base::names::ServerId;
 use crate::base::{Result, secret};
@@ -53,6 +54,9 @@ struct ServerPage {
     players: Vec<PlayerLine>,
     /// How many played yesterday.
     peak: Option<String>,
+    schedules: Vec<ScheduleLine>,
+    /// Left out when app.js reloads the page.
+    schedule_form: Option<ScheduleForm>,
     events: Vec<EventRow>,
     jobs: Vec<JobLine>,
     /// How many it has, if that is more than the page shows.
@@ -105,6 +109,7 @@ struct Loaded {
     month: Vec<Sample>,
     players: Vec<PlayerRow>,
     peak: Option<u32>,
+    schedules: Vec<ScheduleLine>,
     events: Vec<EventRow>,
     jobs: Vec<job_rows::JobRow>,
     total: i64,
@@ -159,6 +164,7 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
             .into_iter()
             .next(),
         notices: blueprints::notices(db, server.blueprint_id)?,
+        schedules: schedules::of_server(db, viewer, id)?,
         events,
         jobs,
         total,
@@ -206,6 +212,7 @@ pub async fn show(
 
     let takes_commands = game_commands::may_run(loaded.server.actual_state);
     let up = loaded.server.actual_state == ActualState::Running;
+    let schedule_form = (!again).then(|| schedules::form_of_server(&viewer, id));
     page(&ServerPage {
         frame: Frame::of(viewer, loaded.server.name.clone()).within("servers"),
         can_wait: up,
@@ -216,6 +223,8 @@ pub async fn show(
         up_since: loaded.server.actual_since.filter(|_| up),
         jobs: JobLine::all(loaded.jobs, now),
         total: total(loaded.total),
+        schedules: loaded.schedules,
+        schedule_form,
         events: loaded.events,
         blueprints: loaded.blueprints,
         refused: loaded.refused,

@@ -6,6 +6,7 @@ mod big;
 mod cancel;
 mod docs;
 mod fuzz;
+mod schedules;
 mod waiting;
 use left4me::base::names::{BlueprintName, UserName};
 use left4me::db::users::Role;
