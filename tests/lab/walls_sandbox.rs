@@ -130,6 +130,14 @@ const OURS: &[Unit] = &[
         connected: &["/run/left4me-notify/notify.sock"],
         seen: &["db"],
     },
+    // It has the network, and nothing of left4me's.
+    Unit {
+        name: "left4me-notify@walls.service",
+        through: &["AF_INET", "AF_INET6"],
+        written: &[],
+        connected: &[],
+        seen: &[],
+    },
     Unit {
         name: "left4me-update.service",
         through: &[],
@@ -393,6 +401,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             | "left4me-console.service"
             | "left4me-console-network.service"
             | "left4me-alerts.service"
+            | "left4me-notify@walls.service"
             | "left4me-helper@walls.service"
             | "left4me-reload.service"
             | "left4me-overlay-check.service" => ("+", true),
