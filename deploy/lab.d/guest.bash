@@ -196,7 +196,9 @@ boot() (
     echo "$BASHPID" >"$2/cgroup.procs"
     nspawn=(systemd-nspawn --quiet --settings=no --directory="$dir/rootfs" --machine="$(host_name "$name")"
         --hostname="$name"
-        --register=no --keep-unit --boot --console=pipe --link-journal=no --timezone=off)
+        --register=no --keep-unit --boot --console=pipe --link-journal=no --timezone=off
+        # For IPAddressDeny= and RestrictNetworkInterfaces= of units, which systemd ignores where it lacks them.
+        --capability=CAP_BPF --system-call-filter=bpf)
     case $(<"$dir/network") in
         private) nspawn+=(--private-network --resolv-conf=off) ;;
         host) nspawn+=(--resolv-conf=replace-host) ;;

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::base::names::{BadName, shown};
-use chain::Chain;
+use chain::{Chain, Field};
 pub use zone::ZoneName;
 
 mod chain;
@@ -55,19 +55,42 @@ impl Calendar {
         }
     }
 
+    /// The same times with an end in each repetition: `03..23/4` for `03/4`. Timers are given this
+    /// form, because systemd searches in vain for a repetition without end in some nights in which
+    /// clocks are changed; their timer would stand still.
+    #[must_use]
+    pub fn bounded(&self) -> Self {
+        let day = if self.from_end {
+            Field::DAY_FROM_END
+        } else {
+            Field::DAY
+        };
+        Self {
+            weekdays: self.weekdays,
+            years: self.years.bounded(Field::YEAR),
+            months: self.months.bounded(Field::MONTH),
+            days: self.days.bounded(day),
+            from_end: self.from_end,
+            hours: self.hours.bounded(Field::HOUR),
+            minutes: self.minutes.bounded(Field::MINUTE),
+            seconds: self.seconds.bounded(Field::SECOND),
+        }
+    }
+
     /// The first time after `at` that the expression names, as clocks in `zone` show it; both in
     /// unix ms. None if there is none until the year 2199.
     pub fn next_after(&self, at: i64, zone: &TimeZone) -> Option<i64> {
-        search::next(self, at, zone)
+        search::next(&self.bounded(), at, zone)
     }
 
     /// The shortest time between two runs after `from`, in ms: among the next 1000, and within four
     /// years. None if there are not two.
     pub fn shortest_gap(&self, from: i64, zone: &TimeZone) -> Option<i64> {
+        let bounded = self.bounded();
         let mut shortest: Option<i64> = None;
-        let mut earlier = self.next_after(from, zone)?;
+        let mut earlier = search::next(&bounded, from, zone)?;
         for _ in 0..TIMES {
-            let Some(later) = self.next_after(earlier, zone) else {
+            let Some(later) = search::next(&bounded, earlier, zone) else {
                 break;
             };
             let gap = later - earlier;

@@ -9,6 +9,7 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use crate::base::names::{BadName, shown};
 use crate::base::words::words;
+use crate::domain::duration;
 use crate::domain::operation::Operation;
 use warning::Warnings;
 
@@ -184,7 +185,9 @@ impl FromStr for Until {
         let asked = text.trim().to_owned();
         let when = match asked.split_once(':') {
             Some((hour, minute)) => time_of_day(hour, minute),
-            None => duration(&asked).map(When::After),
+            None => duration::parse(&asked)
+                .filter(|ms| *ms <= LONGEST)
+                .map(When::After),
         };
 
         let when = when.ok_or_else(|| {
@@ -247,28 +250,6 @@ fn time_of_day(hour: &str, minute: &str) -> Option<When> {
 
     let (hour, minute) = (hour.parse().ok()?, minute.parse().ok()?);
     (hour < 24 && minute < 60).then_some(When::TimeOfDay(hour, minute))
-}
-
-/// A duration such as `90s`, `30m`, `1h30m` or `2d`, in ms, at most 30 days. Each unit at most
-/// once, the larger ones first.
-fn duration(text: &str) -> Option<i64> {
-    const UNITS: [(char, i64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
-
-    let (mut rest, mut units, mut seconds) = (text, UNITS.iter(), 0_i64);
-    while !rest.is_empty() || seconds == 0 && rest.len() == text.len() {
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: i64 = rest
-            .get(..end)
-            .filter(|digits| digits.len() <= 9)?
-            .parse()
-            .ok()?;
-        let unit = rest[end..].chars().next()?;
-        let (_, factor) = units.find(|(letter, _)| *letter == unit)?;
-        seconds += number * factor;
-        rest = &rest[end + 1..];
-    }
-
-    Some(seconds * 1000).filter(|ms| *ms <= LONGEST)
 }
 
 /// Whether a job of `done` that has succeeded for a server makes one of `held` for the same server

@@ -10,6 +10,7 @@ pub mod condition;
 pub mod console;
 pub mod disk;
 pub mod drift;
+pub mod duration;
 pub mod env_file;
 pub mod game;
 pub mod game_command;

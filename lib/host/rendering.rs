@@ -15,9 +15,14 @@ const HEADER: &str = "// left4me writes this file from the server's blueprint wh
                      starts.\n\
                       // What is changed here is lost: change the blueprint.\n";
 
-/// The comments before and after the overlays' own files.
+/// The game writes the bans that are for ever into this file, but does not read it by itself, and
+/// forgets what it did not read when it writes the file again. First, so that nothing in it wins
+/// over other lines.
+const BANS: &str = "\n// The bans that the game has written.\nexec banned_user.cfg\n";
+
+/// The comments before the overlays' own files, and before the blueprint's lines.
 const FIRST: &str = "\n// The overlays' own server.cfg files, the lowest overlay first.\n";
-const THEN: &str = "\n// The blueprint's lines. They win over the overlays' files.\n";
+const THEN: &str = "\n// The blueprint's lines. They win over the lines above.\n";
 
 /// The end of a server.cfg. What sets the password runs last, so that nothing replaces it.
 const LAST: &str = "\n// The password by which left4me reaches the game's console.\nexec ";
@@ -49,14 +54,14 @@ impl Rendering {
 ///
 /// Fails with 1 when arguments or layers together are longer than the kernel's limit.
 pub fn render(spec: &Spec, layers: &[String], brought: &[ConfigFile]) -> Result<Rendering> {
-    let mut server_cfg = HEADER.to_owned();
+    let mut server_cfg = format!("{HEADER}{BANS}");
     if !brought.is_empty() {
         server_cfg.push_str(FIRST);
         for file in brought {
             server_cfg.push_str(&format!("exec {}\n", file.name));
         }
-        server_cfg.push_str(THEN);
     }
+    server_cfg.push_str(THEN);
 
     for line in &spec.config {
         server_cfg.push_str(line.as_str());
@@ -317,7 +322,11 @@ mod tests {
                 .filter(|line| !line.starts_with("//") && !line.is_empty())
                 .collect();
             let (first, last) = (
-                &["exec server_maps.cfg", "exec server_mods.cfg"][..],
+                &[
+                    "exec banned_user.cfg",
+                    "exec server_maps.cfg",
+                    "exec server_mods.cfg",
+                ][..],
                 &["exec left4me_rcon.cfg"][..],
             );
             assert_eq!(commands, [first, lines, last].concat());

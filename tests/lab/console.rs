@@ -1,7 +1,7 @@
 //! left4me-console as the package installs it: it answers for a running game, lets nobody in who
 //! should not be, reaches nothing but this host, and leaves when nobody asks.
 
-use crate::lab::{Lab, Output, s, wait_for, wait_until};
+use crate::lab::{Lab, Output, s, standin, wait_for, wait_until};
 
 const CONSOLE: &str = "left4me-console.service";
 const NETWORK: &str = "left4me-console-network.service";
@@ -44,6 +44,7 @@ pub fn the_console_talks_to_games_and_to_nothing_else(lab: &Lab) {
     only_who_administers_left4me_may_ask(lab);
     it_sees_only_what_it_needs(lab);
     no_other_host_can_be_reached(lab);
+    a_socket_that_was_handed_over_stays_on_this_host(lab);
     it_exits_when_nobody_asks_and_comes_back(lab);
 }
 
@@ -152,6 +153,61 @@ fn no_other_host_can_be_reached(lab: &Lab) {
     assert!(!reached.contains(" to "), "{reached}");
     assert!(!reached.is_empty());
     lab.sh(&format!("rm {drop_in}; systemctl daemon-reload"));
+    let answer = ask(lab, "root", "info").ends_with(0).stdout;
+    assert!(answer.contains(r#""info":"#), "{answer}");
+}
+
+/// The rules are those of the unit that opened the socket, for as long as the socket is there: its
+/// own binding to loopback does not hold for a packet that names another interface.
+fn a_socket_that_was_handed_over_stays_on_this_host(lab: &Lab) {
+    const INTRUDER: &str = "/usr/local/lib/left4me-standin/intruder";
+    const ADDRESS: &str = "10.77.0.2";
+    lab.push(&standin("standin-intruder"), INTRUDER);
+    // Another host, of which only this test knows the address.
+    lab.sh(
+        "ip netns add other; ip link add other0 type veth peer name eth0 netns other
+         ip addr add 10.77.0.1/24 dev other0; ip link set other0 up
+         ip -n other addr add 10.77.0.2/24 dev eth0; ip -n other link set eth0 up",
+    );
+    // Nothing listens there, and each packet is counted.
+    let arrived = || -> u32 {
+        let counts = "ip netns exec other awk '/^Udp: [0-9]/ { print $3 }' /proc/net/snmp";
+        lab.sh(counts).parse().expect("a number")
+    };
+    wait_until("another program reaches it", s(30), || {
+        lab.sh(&format!("echo x >/dev/udp/{ADDRESS}/9"));
+        arrived() > 0
+    });
+
+    let before = arrived();
+    lab.sh(&format!("systemctl stop {NETWORK} {CONSOLE}"));
+    let drop_in = format!("/run/systemd/system/{CONSOLE}.d/handed.conf");
+    lab.write(
+        &drop_in,
+        &format!(
+            "[Service]\nType=exec\nRestart=no\nWatchdogSec=0\nExecStart=\nExecStart={INTRUDER} handed {ADDRESS}\n\
+             BindReadOnlyPaths={INTRUDER}\nExecPaths=+{INTRUDER}\nStandardOutput=truncate:/root/handed\n"
+        ),
+    );
+    lab.sh(&format!(
+        "systemctl daemon-reload; systemctl start {CONSOLE}"
+    ));
+    let said = |word: &str| lab.is(&format!("grep -qx {word} /root/handed"));
+    wait_until("it has tried", s(30), || said("waiting"));
+    lab.sh(&format!("systemctl stop {NETWORK}"));
+    wait_until("it has tried without the giver", s(30), || said("done"));
+
+    let tried = lab.ok(&["cat", "/root/handed"]);
+    let through: Vec<&str> = tried
+        .lines()
+        .filter(|line| line.ends_with("THROUGH"))
+        .collect();
+    assert_eq!(through, ["this host: GOT THROUGH"], "{tried}");
+    assert!(tried.matches(": denied").count() > 70, "{tried}");
+    assert_eq!(arrived(), before, "{tried}");
+    lab.sh(&format!(
+        "rm {drop_in}; systemctl daemon-reload; ip link del other0; ip netns del other; rm {INTRUDER}"
+    ));
     let answer = ask(lab, "root", "info").ends_with(0).stdout;
     assert!(answer.contains(r#""info":"#), "{answer}");
 }

@@ -16,6 +16,7 @@
 
 mod alerts;
 mod browser;
+mod calendar;
 mod cancel;
 mod cascade;
 mod console;
@@ -92,6 +93,7 @@ stories! {
     cancel::what_was_cancelled_is_really_gone,
     cancel::what_cannot_be_killed_is_told_and_holds_nobody_else,
     cancel::who_may_not_and_what_makes_no_sense_changes_nothing,
+    calendar::calendar_expressions_mean_what_they_mean_to_systemd,
     cascade::an_update_over_twenty_servers_is_cancelled_task_by_task,
     states::a_row_tells_what_systemd_knows_within_two_seconds,
     states::a_reboot_leaves_states_that_are_true,

@@ -25,6 +25,7 @@ pub fn who_plays_is_known_and_can_be_spoken_to(lab: &Lab) {
     a_game_that_hangs_is_told(lab);
     a_silent_game_delays_nobody(lab);
     the_password_is_each_servers_own(lab);
+    a_ban_lasts_over_restarts(lab);
 }
 
 pub fn a_restart_waits_until_nobody_plays(lab: &Lab) {
@@ -363,4 +364,31 @@ fn the_password_is_each_servers_own(lab: &Lab) {
         "the journal has an RCON password"
     );
     lab.sh(&format!("! grep -rqa {first} /var/lib/left4me/db"));
+}
+
+/// Until it is taken back; and the next ban does not make the game forget it.
+fn a_ban_lasts_over_restarts(lab: &Lab) {
+    let ban = |act: &str, who: &str| lab.ok(&["left4me", "server", act, "Friday", who]);
+    let restart = || {
+        lab.job(&["restart", "--server", "1"]);
+        lab.answers("Friday");
+    };
+    ban("ban", "STEAM_1:0:33");
+    restart();
+    ban("ban", "STEAM_1:0:44");
+    restart();
+
+    control(
+        lab,
+        "join",
+        "Anna\tSTEAM_1:0:11\nOdd\tSTEAM_1:0:33\nEve\tSTEAM_1:0:44\n",
+    );
+    soon(lab, "who is not banned plays", |row| row["players"] == 1);
+    assert_eq!(names(lab), ["Anna"]);
+
+    ban("unban", "STEAM_1:0:33");
+    restart();
+    control(lab, "join", "Odd\tSTEAM_1:0:33\nEve\tSTEAM_1:0:44\n");
+    soon(lab, "one is banned no longer", |row| row["players"] == 1);
+    assert_eq!(names(lab), ["Odd"]);
 }

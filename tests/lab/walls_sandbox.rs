@@ -148,6 +148,14 @@ const OURS: &[Unit] = &[
         connected: &["/run/left4me/worker.sock", "/run/left4me/alerts.sock"],
         seen: ALL_DATA,
     },
+    // It has the network, and nothing of left4me's.
+    Unit {
+        name: "left4me-notify@walls.service",
+        through: &["AF_INET", "AF_INET6"],
+        written: &[],
+        connected: &[],
+        seen: &[],
+    },
     Unit {
         name: "left4me-update.service",
         through: &[],
@@ -412,6 +420,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             | "left4me-console-network.service"
             | "left4me-alerts.service"
             | "left4me-schedules.service"
+            | "left4me-notify@walls.service"
             | "left4me-helper@walls.service"
             | "left4me-reload.service"
             | "left4me-overlay-check.service" => ("+", true),

@@ -1,5 +1,7 @@
 //! Alerts from an event to its destination: the real programs, against stand-ins of the services.
 
+mod mail;
+
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
 use std::sync::atomic::Ordering;
@@ -12,7 +14,7 @@ use left4me::db::{Db, deliveries};
 use left4me::queue::wake;
 use serde_json::{Value, json};
 
-use crate::support::destinations::{Destination, MailServer, NO_CONTENT, OK, Reaction, authority};
+use crate::support::destinations::{Destination, NO_CONTENT, OK, Reaction, authority};
 use crate::support::host::TestHost;
 use crate::support::{
     Conversation, Finished, LEFT4ME, NOTIFY, PATIENCE, POLLER, SocketUnit, WORKER, accept, ended,
@@ -419,52 +421,6 @@ fn https_needs_a_certificate_that_this_host_trusts() {
     let words = ["TLS with localhost failed", "certificate"];
     alerting.alert(&["test", "a"]).refused(69, &words);
     assert_eq!(server.requests().len(), 1);
-}
-
-#[test]
-fn mail_is_handed_to_the_mail_server_of_the_settings() {
-    let server = MailServer::start(None);
-    let url = format!("smtp://{}", server.address);
-    let alerting = Alerting::with(&[
-        ("LEFT4ME_SMTP_URL", &url),
-        ("LEFT4ME_MAIL_FROM", "l4d@example.org"),
-    ]);
-    alerting.add("a", "mail", "anna@example.org");
-    alerting.happen("disk.low", None, "0.1 GiB of 40.0 GiB are free", 1);
-    alerting.deliver();
-    assert_eq!(alerting.states(), json!({"sent": 1}));
-
-    let lines = until("the end of the conversation", || {
-        server.conversations().first().cloned()
-    });
-    assert!(lines[0].starts_with("EHLO "));
-    assert_eq!(lines[1], "MAIL FROM:<l4d@example.org>");
-    assert_eq!(lines[2], "RCPT TO:<anna@example.org>");
-    let subject = lines.iter().find(|line| line.starts_with("Subject: "));
-    assert!(subject.unwrap().ends_with("the disk is almost full"));
-    assert!(lines.contains(&"Auto-Submitted: auto-generated".to_owned()));
-}
-
-#[test]
-fn a_mail_server_that_refuses_is_quoted_and_gets_a_password_only_from_a_file() {
-    let server = MailServer::start(Some("550 5.1.1 no such user"));
-    let url = format!("smtp://{}", server.address);
-    let host = TestHost::new();
-    let file = host.root.write("password", format!("{SECRET}\n"));
-    let alerting = Alerting::with(&[
-        ("LEFT4ME_SMTP_URL", &url),
-        ("LEFT4ME_SMTP_USER", "anna"),
-        ("LEFT4ME_SMTP_PASSWORD_FILE", file.to_str().unwrap()),
-    ]);
-    alerting.add("a", "mail", "nobody@example.org");
-    let words = ["n…@example.org", "550 5.1.1 no such user"];
-    alerting.alert(&["test", "a"]).refused(1, &words);
-
-    let lines = until("the end of the conversation", || {
-        server.conversations().first().cloned()
-    });
-    let login = left4me::domain::alert::mime::base64(format!("\0anna\0{SECRET}").as_bytes());
-    assert_eq!(lines[1], format!("AUTH PLAIN {login}"));
 }
 
 #[test]

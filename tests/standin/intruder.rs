@@ -7,6 +7,7 @@
 //! | `walk` | lists what it can write, which sockets it can connect to, and what of left4me's data is there: `can write PATH`, `can connect PATH`, `can see NAME` |
 //! | `takeover` | the same as `walls`, against the runner that it was started by |
 //! | `stop-runner` | SIGSTOP to that |
+//! | `handed ADDRESS` | tries to reach another host through a socket of left4me-console-network ([`handed`]) |
 //! | `ok` | nothing |
 //! | `program32 PATH` | writes a program of 32 bits there and runs it: `program32: exit CODE` |
 //!
@@ -20,6 +21,8 @@
 
 #[path = "intruder/attacks.rs"]
 mod attacks;
+#[path = "intruder/handed.rs"]
+mod handed;
 #[path = "intruder/program32.rs"]
 mod program32;
 #[path = "intruder/walk.rs"]
@@ -52,13 +55,14 @@ fn main() -> ExitCode {
             .for_each(|(name, attack)| report(name, *attack)),
         ["takeover"] => takeover(),
         ["walk"] => walk::all(),
+        ["handed", address] => handed::all(address),
         ["stop-runner"] => drop(nix::sys::signal::kill(
             runner(),
             nix::sys::signal::Signal::SIGSTOP,
         )),
         ["program32", path] => program32::run(path),
         _ => {
-            eprintln!("intruder walls|walk|takeover|stop-runner|program32 PATH");
+            eprintln!("intruder walls|walk|handed ADDRESS|takeover|stop-runner|program32 PATH");
             return ExitCode::from(2);
         }
     }

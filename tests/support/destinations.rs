@@ -73,12 +73,10 @@ impl Destination {
     /// The same with TLS, and the certificate of `tests/support/tls`.
     pub fn with_tls(answer: &str) -> Self {
         let answer = answer.to_owned();
-        let config = Arc::new(tls_config());
-        let wrap = move |stream| -> Box<dyn Stream> {
-            let connection = ServerConnection::new(Arc::clone(&config)).expect("TLS");
-            Box::new(StreamOwned::new(connection, stream))
-        };
-        Self::over(wrap, move |_| Reaction::Answer(answer.clone()))
+        Self::over(
+            |stream| encrypted(stream, "localhost"),
+            move |_| Reaction::Answer(answer.clone()),
+        )
     }
 
     fn over(
@@ -191,29 +189,53 @@ fn tls_file(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn tls_config() -> ServerConfig {
-    let certificates = CertificateDer::pem_file_iter(tls_file("localhost.pem")).expect("a file");
+/// The server's side of TLS, with one of the certificates of `tests/support/tls`.
+fn encrypted(stream: TcpStream, certificate: &str) -> Box<dyn Stream> {
+    let pem = tls_file(&format!("{certificate}.pem"));
+    let certificates = CertificateDer::pem_file_iter(pem).expect("a file");
     let certificates = certificates.map(|read| read.expect("PEM")).collect();
-    let key = PrivateKeyDer::from_pem_file(tls_file("localhost.key")).expect("a key");
+    let key = tls_file(&format!("{certificate}.key"));
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
         .with_single_cert(certificates, key)
-        .expect("a certificate")
+        .expect("a certificate");
+    let connection = ServerConnection::new(Arc::new(config)).expect("TLS");
+    Box::new(StreamOwned::new(connection, stream))
 }
 
-/// A mail server on 127.0.0.1 that takes every mail; the second word of each command is kept.
+/// How a mail server encrypts, with the certificate of this name.
+#[derive(Clone, Copy)]
+pub enum Encryption {
+    None,
+    /// It offers STARTTLS, and sends a line too much before TLS begins.
+    StartTls(&'static str),
+    /// It offers STARTTLS and refuses it.
+    Broken,
+    FromStart(&'static str),
+}
+
+/// A mail server that takes every mail.
 pub struct MailServer {
     pub address: SocketAddr,
     conversations: Arc<Mutex<Vec<Vec<String>>>>,
 }
 
 impl MailServer {
-    /// `refusal` is its answer to RCPT.
+    /// One without encryption on 127.0.0.1. `refusal` is its answer to RCPT.
     pub fn start(refusal: Option<&'static str>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::listen("127.0.0.1", Encryption::None, refusal)
+    }
+
+    pub fn encrypting(address: &str, encryption: Encryption) -> Self {
+        Self::listen(address, encryption, None)
+    }
+
+    fn listen(address: &str, encryption: Encryption, refusal: Option<&'static str>) -> Self {
+        let listener = TcpListener::bind((address, 0)).expect("a port");
         let server = Self {
             address: listener.local_addr().expect("an address"),
             conversations: Arc::default(),
@@ -221,49 +243,78 @@ impl MailServer {
         let conversations = Arc::clone(&server.conversations);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let lines = converse(stream.expect("a connection"), refusal);
+                let lines = converse(&stream.expect("a connection"), encryption, refusal);
                 conversations.lock().expect("no panic").push(lines);
             }
         });
         server
     }
 
-    /// The lines of the conversations that have ended.
+    /// The lines of the conversations that have ended; `TLS` where encryption began.
     pub fn conversations(&self) -> Vec<Vec<String>> {
         self.conversations.lock().expect("no panic").clone()
     }
 }
 
-fn converse(mut stream: TcpStream, refusal: Option<&str>) -> Vec<String> {
-    let mut reader = BufReader::new(stream.try_clone().expect("a clone"));
+fn converse(tcp: &TcpStream, encryption: Encryption, refusal: Option<&str>) -> Vec<String> {
+    let tcp = || tcp.try_clone().expect("a clone");
     let mut lines = Vec::new();
+    let mut stream: BufReader<Box<dyn Stream>> = BufReader::new(Box::new(tcp()));
+    let begin_tls = |lines: &mut Vec<String>, certificate: &str| {
+        lines.push("TLS".to_owned());
+        BufReader::new(encrypted(tcp(), certificate))
+    };
+    if let Encryption::FromStart(certificate) = encryption {
+        stream = begin_tls(&mut lines, certificate);
+    }
+
     let mut is_data = false;
-    stream.write_all(b"220 mail.example ESMTP\r\n").ok();
+    say(&mut stream, "220 mail.example ESMTP");
     loop {
         let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+        if stream.read_line(&mut line).unwrap_or(0) == 0 {
             return lines;
         }
         let line = line.trim_end().to_owned();
-        let answer = match line.split(' ').next().unwrap_or_default() {
-            "." if is_data => {
-                is_data = false;
-                "250 2.0.0 queued as 42"
-            }
-            _ if is_data => "",
-            "EHLO" => "250-mail.example\r\n250-SIZE 1000000\r\n250 AUTH PLAIN",
-            "AUTH" => "235 2.7.0 accepted",
-            "RCPT" => refusal.unwrap_or("250 2.1.5 ok"),
-            "DATA" => {
-                is_data = true;
-                "354 go ahead"
-            }
-            "QUIT" => "221 bye",
-            _ => "250 ok",
-        };
+        let word = line.split(' ').next().unwrap_or_default().to_owned();
         lines.push(line);
-        if !answer.is_empty() {
-            stream.write_all(format!("{answer}\r\n").as_bytes()).ok();
+        match (word.as_str(), encryption) {
+            (".", _) if is_data => {
+                is_data = false;
+                say(&mut stream, "250 2.0.0 queued as 42");
+            }
+            _ if is_data => {}
+            ("EHLO", Encryption::StartTls(_) | Encryption::Broken) => {
+                say(
+                    &mut stream,
+                    "250-mail.example\r\n250-STARTTLS\r\n250 AUTH PLAIN",
+                );
+            }
+            ("EHLO", _) => {
+                say(
+                    &mut stream,
+                    "250-mail.example\r\n250-SIZE 1000000\r\n250 AUTH PLAIN",
+                );
+            }
+            ("STARTTLS", Encryption::StartTls(certificate)) => {
+                say(&mut stream, "220 go ahead\r\n550 injected");
+                stream = begin_tls(&mut lines, certificate);
+            }
+            ("STARTTLS", _) => say(&mut stream, "454 4.7.0 TLS not available"),
+            ("AUTH", _) => say(&mut stream, "235 2.7.0 accepted"),
+            ("RCPT", _) => say(&mut stream, refusal.unwrap_or("250 2.1.5 ok")),
+            ("DATA", _) => {
+                is_data = true;
+                say(&mut stream, "354 go ahead");
+            }
+            ("QUIT", _) => say(&mut stream, "221 bye"),
+            _ => say(&mut stream, "250 ok"),
         }
     }
+}
+
+fn say(stream: &mut BufReader<Box<dyn Stream>>, answer: &str) {
+    let stream = stream.get_mut();
+    stream.write_all(format!("{answer}\r\n").as_bytes()).ok();
+    stream.flush().ok();
 }

@@ -68,6 +68,9 @@ impl Chain {
         let mut parts: Vec<Component> = parts.collect::<Result<_, _>>()?;
         parts.sort_unstable();
         parts.dedup();
+        if field == Field::DAY_FROM_END {
+            check_days_from_end(&parts)?;
+        }
 
         let every_second = Component {
             start: 0,
@@ -78,6 +81,15 @@ impl Chain {
             return Ok(Self::ANY);
         }
         Ok(Self(parts))
+    }
+
+    /// The same values, with an end in each repetition.
+    pub(super) fn bounded(&self, field: Field) -> Self {
+        let parts = self.0.iter().map(|part| part.bounded(field));
+        let mut parts: Vec<Component> = parts.collect();
+        parts.sort_unstable();
+        parts.dedup();
+        Self(parts)
     }
 
     /// The lowest of the values that is at least `value`. It can be beyond the field's highest.
@@ -167,6 +179,17 @@ impl Component {
         })
     }
 
+    fn bounded(self, field: Field) -> Self {
+        if self.repeat == 0 || self.stop.is_some() {
+            return self;
+        }
+        if field == Field::DAY_FROM_END {
+            let first = field.lowest + (self.start - field.lowest) % self.repeat;
+            return Self::range(first, self.start, self.repeat);
+        }
+        Self::range(self.start, field.highest, self.repeat)
+    }
+
     fn at_least(self, value: i32) -> Option<i32> {
         if self.start >= value {
             return Some(self.start);
@@ -179,6 +202,22 @@ impl Component {
         let next = value + (self.repeat - beyond) % self.repeat;
         self.stop.is_none_or(|stop| next <= stop).then_some(next)
     }
+}
+
+/// In a list of such days, systemd takes three fewer of them for each part than for the one before.
+fn check_days_from_end(parts: &[Component]) -> Result<(), String> {
+    let mut highest = Field::DAY_FROM_END.highest;
+    for part in parts {
+        let day = part.stop.unwrap_or(part.start);
+        if day > highest {
+            return Err(format!(
+                "systemd takes no day {day} from the end of the month in such a list; \
+                 make its parts fewer"
+            ));
+        }
+        highest -= 3;
+    }
+    Ok(())
 }
 
 fn number(text: &str, field: Field) -> Result<i32, String> {

@@ -32,7 +32,7 @@ pub(super) fn next(calendar: &Calendar, at: i64, zone: &TimeZone) -> Option<i64>
         zone,
         offset: zone.to_offset(begin),
     };
-    let mut fields = fields_of(clock.offset.to_datetime(begin));
+    let mut fields = fields_of(zone.to_datetime(begin));
 
     // The second that has begun is over.
     let mut is_over = true;
@@ -132,7 +132,7 @@ impl Clock<'_> {
     /// The time that clocks show for fields that may be too large or skipped.
     fn shown(&mut self, fields: Fields) -> Option<Fields> {
         let instant = self.instant(fields)?;
-        Some(fields_of(self.offset.to_datetime(instant)))
+        Some(fields_of(self.zone.to_datetime(instant)))
     }
 
     fn instant(&mut self, fields: Fields) -> Option<Timestamp> {
@@ -140,10 +140,8 @@ impl Clock<'_> {
         let offset = match self.zone.to_ambiguous_timestamp(local).offset() {
             AmbiguousOffset::Unambiguous { offset } => offset,
             AmbiguousOffset::Gap { before, .. } => before,
-            AmbiguousOffset::Fold { before, after } => match self.offset {
-                offset if offset == after => after,
-                _ => before,
-            },
+            AmbiguousOffset::Fold { after, .. } if self.offset == after => after,
+            AmbiguousOffset::Fold { before, .. } => before,
         };
         let instant = offset.to_timestamp(local).ok()?;
         self.offset = self.zone.to_offset(instant);

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use crate::base::names::{BadName, shown};
 use crate::base::visible::visible;
-use crate::domain::condition::duration;
+use crate::domain::duration;
 use crate::domain::operation::Operation;
 
 /// The most warnings of a job.
@@ -112,7 +112,7 @@ impl FromStr for Warnings {
 
         let mut before = Vec::new();
         for one in list.split(',') {
-            let ms = duration(one.trim()).filter(|ms| (1..=EARLIEST).contains(ms));
+            let ms = duration::parse(one.trim()).filter(|ms| (1..=EARLIEST).contains(ms));
             before.push(ms.ok_or_else(|| {
                 BadName::new(format!(
                     "'{}' is no time before the deadline: durations up to a day are needed, \
