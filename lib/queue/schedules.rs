@@ -222,7 +222,7 @@ pub enum Due {
     /// This job, which is recorded with the schedule.
     Job(Accepted),
     /// A backup, which the caller makes and then records with [`record_backup`].
-    Backup(Schedule),
+    Backup,
 }
 
 /// Does what a schedule is for, with the rights that its owner has now. A job that does the same,
@@ -244,7 +244,7 @@ pub fn run(db: &mut Db, id: ScheduleId, now: i64) -> Result<Due> {
         }
         check_owner(tx, &schedule)?;
         let Some(operation) = schedule.operation.operation() else {
-            return Ok(Due::Backup(schedule));
+            return Ok(Due::Backup);
         };
 
         let job = enqueue_job(tx, &schedule, operation, now)?;

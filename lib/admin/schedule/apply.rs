@@ -37,10 +37,10 @@ pub(super) fn run(context: &Context) -> Result<()> {
         failed.extend(failures.into_iter().map(|one| (one.schedule, one.why)));
     }
 
-    let is_changed = !plan.remove.is_empty() || !plan.set.is_empty();
-    let after = match is_changed {
-        true => host::timers::list(helper, TIMEOUT)?,
-        false => before,
+    // Of the timers that stay, all is known.
+    let after = match plan.set.is_empty() {
+        true => before,
+        false => host::timers::list(helper, TIMEOUT)?,
     };
     record(&mut db, &rows, &after, &failed)?;
     tracing::info!(

@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, id: ScheduleId) -> Result<()> {
             tracing::info!("schedule {id}: job {} is {}", job.job_id, job.state);
             wake::worker(&context.worker_socket)
         }
-        Due::Backup(_) => {
+        Due::Backup => {
             // Not beside this connection: closing the file there would drop this one's locks.
             drop(db);
             let result = backup::nightly(context);
