@@ -1,5 +1,7 @@
 //! Schedules on the pages: who may add which, what the table and the form say, and what is refused.
 
+use std::os::unix::net::UnixDatagram;
+
 use left4me::base::clock;
 use left4me::base::names::{ScheduleId, ServerId, ServerRef};
 use left4me::db::schedules;
@@ -8,6 +10,7 @@ use left4me::domain::condition::ConditionRequest;
 use left4me::domain::scheduled::{ScheduleRequest, ScheduleTargets, ScheduledOperation};
 use left4me::queue::schedules::{Maker, add};
 
+use crate::support::PATIENCE;
 use crate::support::host::{TestHost, password_hash};
 use crate::support::http::{Answer, Client, Web};
 use crate::support::page::Page;
@@ -165,6 +168,21 @@ fn an_owner_adds_a_schedule_and_pauses_resumes_and_removes_it() {
     for words in ["added", "paused", "resumed", "removed"] {
         let sentence = format!("alice {words} schedule 1");
         assert!(activity.contains(&sentence), "{sentence}: {activity}");
+    }
+}
+
+#[test]
+fn each_change_makes_systemds_timers_follow() {
+    let site = Site::new();
+    let socket = UnixDatagram::bind(site.host.root.join("schedules.sock")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut alice = site.web.signed_in("alice");
+    assert_eq!(adds(&mut alice, &[("server", "1")]).status, 303);
+    socket.recv(&mut [0]).expect("added");
+    for act in ["pause", "resume", "remove"] {
+        let answer = alice.post(&format!("/schedules/1/{act}"), &[]);
+        assert_eq!(answer.status, 303, "{act}");
+        socket.recv(&mut [0]).expect(act);
     }
 }
 

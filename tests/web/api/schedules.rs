@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Site, ids, refused};
+use super::{LEFT4ME, Site, ids, refused};
 
 const NIGHTLY: &str = "*-*-* 05:00 Europe/Berlin";
 
@@ -31,6 +31,14 @@ fn a_schedule_is_added_shown_paused_resumed_and_removed() {
     let again = site.ask(&site.anna, "POST", "/api/schedules", Some(&body));
     assert_eq!((again.status, again.json()), (200, schedule.clone()));
     assert_eq!(site.get(&site.anna, "/api/schedules/1"), schedule);
+
+    // The command line tells the same.
+    let shown = site.json_output(LEFT4ME, &["schedule", "show", "1", "--json"]);
+    assert_eq!(shown, schedule);
+    assert_eq!(
+        site.json_output(LEFT4ME, &["schedule", "list", "--json"]),
+        site.get(&site.boss, "/api/schedules")["items"]
+    );
 
     let ask = |act: &str| {
         let answer = site.ask(&site.anna, "POST", &format!("/api/schedules/1/{act}"), None);
