@@ -25,6 +25,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0011-players.sql"),
     include_str!("migrations/0012-alerts.sql"),
     include_str!("migrations/0013-conditions.sql"),
+    include_str!("migrations/0015-builds.sql"),
 ];
 
 /// The step after whose SQL the blueprints' launch arguments are converted.

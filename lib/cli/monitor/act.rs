@@ -25,6 +25,7 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
                 targets: Targets::Named(vec![ServerRef::Id(*server)]),
                 unique: true,
                 rolling: None,
+                validate: false,
                 condition: None,
                 requester: Requester::local(&caller),
             };

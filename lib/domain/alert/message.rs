@@ -85,6 +85,7 @@ impl Happening {
                 let (what, id) = job();
                 format!("{what} succeeded{id}")
             }
+            "update.available" => "a new build of the game is available".to_owned(),
             "disk.low" => "the disk is almost full".to_owned(),
             "disk.ok" => "the disk has space again".to_owned(),
             kind => format!("{kind} on {server}"),
@@ -94,7 +95,7 @@ impl Happening {
     fn is_bad(&self) -> bool {
         !matches!(
             self.kind.as_str(),
-            "server.drift_ended" | "job.succeeded" | "disk.ok"
+            "server.drift_ended" | "job.succeeded" | "update.available" | "disk.ok"
         )
     }
 

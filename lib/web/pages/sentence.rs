@@ -92,6 +92,7 @@ const SENTENCES: &[(&str, &str)] = &[
         "alert.unmuted",
         "{who} ended the mute of the alert {detail}",
     ),
+    ("update.available", "{job} found an update{: detail}"),
     ("disk.low", "The disk is almost full{: detail}"),
     ("disk.ok", "The disk has space again{: detail}"),
     ("blueprint.created", "{who} created the blueprint {detail}"),
