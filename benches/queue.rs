@@ -224,6 +224,7 @@ fn accepting(c: &mut Criterion) {
                 targets: Targets::Named(names.clone()),
                 unique: false,
                 rolling: None,
+                validate: false,
                 condition: None,
                 requester: Requester::local("x"),
             },

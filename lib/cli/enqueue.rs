@@ -10,7 +10,7 @@ use crate::cli::{Context, follow, wait};
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 
-/// Queue a job: install, update, initialize, start, stop, restart, reset or delete
+/// Queue a job: install, update, check, initialize, start, stop, restart, reset or delete
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -18,11 +18,13 @@ Examples:
   left4me-job enqueue start --server 1 --server Friday --wait
   left4me-job enqueue restart --all --rolling 5 --follow
   left4me-job enqueue restart --server Friday --when-empty --until 06:00 --then go --warn 10m,5m,1m
+  left4me-job enqueue check --follow         says which build is installed and which is published
   left4me-job enqueue update --unique        for timers: no second job while one is unfinished
+  left4me-job enqueue update --validate      repairs the game's files, also when no build is new
 
 Prints the job's id. Ctrl-C stops waiting; the job keeps running.")]
 pub struct EnqueueArgs {
-    /// install and update take no server; the others take --server or --all
+    /// install, update and check take no server; the others take --server or --all
     operation: Operation,
     /// A server's id or name; repeatable
     #[arg(
@@ -39,6 +41,9 @@ pub struct EnqueueArgs {
     /// wait for it are left as they are
     #[arg(long, value_name = "N")]
     rolling: Option<NonZeroU16>,
+    /// For update: download and verify all files, also when Steam has no new build
+    #[arg(long)]
+    validate: bool,
     /// If the same job, with the same condition, is queued or running, return that job instead of
     /// adding one
     #[arg(long)]
@@ -69,6 +74,7 @@ pub fn run(context: &mut Context, args: &EnqueueArgs) -> Result<ExitCode> {
         targets,
         unique: args.unique,
         rolling: args.rolling,
+        validate: args.validate,
         condition: args.condition.resolve(args.operation, now)?,
         requester: Requester::local(&requested_by),
     };

@@ -88,6 +88,7 @@ fn print(full: &FullJob) -> Result<()> {
 
     facts.extend(job.exit_code.map(|code| ("exit code", code.to_string())));
     facts.extend(job.error.clone().map(|error| ("error", error)));
+    facts.extend(job.result.clone().map(|result| ("result", result)));
     for (name, value) in facts {
         output::line(&format!("{name:<12} {}", output::printable(&value)))?;
     }

@@ -24,7 +24,10 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
 
     Ok(Candidate {
         id: row.get(0)?,
-        exclusive: operation.is_ok_and(Operation::is_exclusive),
+        exclusive: operation
+            .as_ref()
+            .is_ok_and(|operation| operation.is_exclusive()),
+        asks: operation == Ok(Operation::Check),
         servers,
     })
 }
@@ -73,8 +76,9 @@ pub fn get(connection: &Connection, id: JobId) -> Result<Option<Candidate>> {
     first(connection, &sql, [id], candidate)
 }
 
-/// For the rest of a long queue: the first exclusive job after `after`, and each server's first
-/// queued job after it. No other job can start before one of these. One look-up per server.
+/// For the rest of a long queue: the first exclusive job and the first check after `after`, and each
+/// server's first queued job after it. No other job can start before one of these. One look-up per
+/// server.
 pub fn queue_heads(
     connection: &Connection,
     after: JobId,
@@ -87,6 +91,13 @@ pub fn queue_heads(
          ORDER BY j.id LIMIT 1"
     );
     let mut heads = query(connection, &sql, [after], candidate)?;
+
+    let sql = format!(
+        "SELECT {CANDIDATE} FROM jobs j
+         WHERE j.state = 'queued' AND j.on_hold = 0 AND j.operation = 'check' AND j.id > ?1
+         ORDER BY j.id LIMIT 1"
+    );
+    heads.extend(first(connection, &sql, [after], candidate)?);
 
     let sql = format!(
         "SELECT {CANDIDATE} FROM job_targets h CROSS JOIN jobs j ON j.id = h.job_id

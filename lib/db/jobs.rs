@@ -49,6 +49,8 @@ pub struct Job {
     pub exit_code: Option<i64>,
     /// Why it failed.
     pub error: Option<String>,
+    /// What it found, if that is all that it had to do: `build 5 is current: nothing to do`.
+    pub result: Option<String>,
     /// Its plan, with states.
     pub tasks: Vec<Task>,
     /// The outcome, or the progress, for each server of its plan.
@@ -106,12 +108,14 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
 
 /// The oldest queued or running job with the same operation on exactly the same targets, and with
 /// the same condition: a job that waits until its servers are empty does not do what is wanted now.
-/// A job that is being cancelled does not count: it will not do the work.
+/// A job that is being cancelled does not count: it will not do the work. With `validate`, neither
+/// does an update that asks first whether there is a new build.
 pub fn find_live_twin(
     connection: &Connection,
     operation: Operation,
     targets: &[ServerId],
     condition: Option<&Condition>,
+    validate: bool,
 ) -> Result<Option<JobId>> {
     // The second half repeats the partial index's states literally, or SQLite would not use it.
     let sql = "SELECT id FROM jobs WHERE state = 'queued' AND operation = ?1 UNION ALL SELECT id
@@ -126,6 +130,7 @@ pub fn find_live_twin(
         let id = JobId(id);
         if self::targets(connection, id)? == wanted
             && is_same(conditions::of(connection, id)?.as_ref(), condition)
+            && !(validate && tasks::has_check(connection, id)?)
         {
             return Ok(Some(id));
         }
@@ -149,7 +154,7 @@ pub fn targets(connection: &Connection, id: JobId) -> Result<Vec<ServerId>> {
 }
 
 const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at, started_at,
-                       finished_at, exit_code, error, on_hold";
+                       finished_at, exit_code, error, on_hold, result";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
@@ -168,6 +173,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         finished_at: row.get(7)?,
         exit_code: row.get(8)?,
         error: text_or_null(row, 9)?,
+        result: text_or_null(row, 11)?,
         tasks: Vec::new(),
         server_outcomes: Vec::new(),
         on_hold: row.get(10)?,
@@ -310,6 +316,12 @@ pub fn any_ready(connection: &Connection) -> Result<bool> {
 pub fn release(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
     let sql = "UPDATE jobs SET on_hold = 0, updated_at = ?2 WHERE id = ?1 AND on_hold = 1";
     changes(tx, sql, params![id, now])
+}
+
+/// Records what a running job found.
+pub fn set_result(tx: &Connection, id: JobId, result: &str, now: i64) -> Result<()> {
+    let sql = "UPDATE jobs SET result = ?2, updated_at = ?3 WHERE id = ?1 AND state = 'running'";
+    run(tx, sql, params![id, result, now])
 }
 
 /// queued -> running, for `worker`. False when it is no longer queued, or waits for a condition.

@@ -18,6 +18,7 @@ pub mod activity;
 pub mod alerts;
 pub mod blueprint_change;
 pub mod blueprints;
+pub mod builds;
 pub mod cancellations;
 pub mod candidates;
 pub mod change_feed;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::{AlertId, JobId, ServerId};
-use crate::db::{first, query, run, text, text_or_null};
+use crate::db::{exists, first, query, run, text, text_or_null};
 use crate::domain::alert::{self, AlertClass, Candidate, Subscription};
 use crate::domain::drift::Drift;
 use crate::domain::operation::Operation;
@@ -34,6 +34,8 @@ pub(super) fn fill(tx: &Connection, now: i64, about: About<'_>) -> Result<()> {
     let classes = match candidate {
         Candidate::Of(class) => vec![class],
         Candidate::Drift => alert::of_drift(drift(tx, about.server)?),
+        // A nightly update that had nothing to do is no news.
+        Candidate::Job { failed: false } if has_result(tx, about.job)? => Vec::new(),
         Candidate::Job { failed } => alert::of_job(operation(tx, about.job)?, failed),
     };
     if classes.is_empty() {
@@ -110,6 +112,12 @@ fn operation(tx: &Connection, job: Option<JobId>) -> Result<Option<Operation>> {
     let sql = "SELECT operation FROM jobs WHERE id = ?1";
     let word = first(tx, sql, [job], |row| text(row, 0))?;
     Ok(word.and_then(|word| Operation::parse(&word)))
+}
+
+/// Whether a job only found something out.
+fn has_result(tx: &Connection, job: Option<JobId>) -> Result<bool> {
+    let sql = "SELECT 1 FROM jobs WHERE id = ?1 AND result IS NOT NULL";
+    exists(tx, sql, [job])
 }
 
 fn targets(tx: &Connection, job: Option<JobId>) -> Result<Vec<ServerId>> {
@@ -221,6 +229,19 @@ mod tests {
             ["all update", "of 2 job-failed"]
         );
         assert_eq!(told(&db, "job.succeeded", None, Some(3)), ["all update"]);
+
+        db.execute_batch("UPDATE jobs SET result = 'build 5 is current' WHERE id = 3")
+            .unwrap();
+        assert!(told(&db, "job.succeeded", None, Some(3)).is_empty());
+        assert_eq!(
+            told(&db, "job.failed", None, Some(3)),
+            ["all update", "of 2 job-failed"]
+        );
+        assert_eq!(
+            told(&db, "update.available", None, Some(3)),
+            ["all update"],
+            "once per build, whichever job finds it"
+        );
     }
 
     #[test]

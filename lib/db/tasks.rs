@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
-use crate::db::{changes, first, query, run, text, text_or_null};
+use crate::db::{changes, exists, first, query, run, text, text_or_null};
 use crate::domain::outcome::{self, Facts, ServerOutcome};
 use crate::domain::plan::Plan;
 use crate::domain::task::{Needs, TaskState};
@@ -165,6 +165,12 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
     }
 
     Ok(all)
+}
+
+/// Whether a task of the job asks Steam which build is published.
+pub fn has_check(connection: &Connection, job: JobId) -> Result<bool> {
+    let sql = "SELECT 1 FROM tasks WHERE job_id = ?1 AND kind = 'check-build'";
+    exists(connection, sql, [job])
 }
 
 /// The job of a task, if the task exists.

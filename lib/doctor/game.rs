@@ -159,6 +159,11 @@ fn installation(root: &Path) -> Finding {
     )
 }
 
+/// The build that is installed; none unless the installation is whole.
+pub(super) fn build(root: &Path) -> Option<u64> {
+    whole(&root.join("installation")).ok()
+}
+
 /// The build that is installed. The error has no text if there is no manifest.
 fn whole(dir: &Path) -> Result<u64, Option<String>> {
     let [_, manifest] = MANIFEST;

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod alerts;
+mod build;
 mod causes;
 mod content;
 mod database;
@@ -94,6 +95,7 @@ pub fn on_host(paths: &DoctorPaths, now: i64) -> Vec<Finding> {
     }
 
     findings.extend(queue::check(&paths.database, now));
+    findings.extend(build::check(&paths.database, &paths.root));
     findings.extend(servers::check(&paths.database, &paths.looks.poll, now));
     findings.extend(alerts::check(&paths.database));
     findings.extend(schedules::check(
@@ -160,6 +162,7 @@ pub fn in_sandbox(paths: &DoctorPaths, now: i64) -> Report {
     ];
 
     let mut findings = queue::check(&paths.database, now);
+    findings.extend(build::check(&paths.database, &paths.root));
     findings.extend(servers::check(&paths.database, &paths.looks.poll, now));
 
     match database::whole(&paths.root, &paths.database) {

@@ -187,12 +187,15 @@ mod tests {
     use super::*;
     use crate::base::names::ServerId;
     use crate::domain::operation::Operation;
-    use crate::domain::plan::plan;
+    use crate::domain::plan::{Plan, plan};
     use proptest::prelude::*;
 
     fn update(servers: i64, states: &[TaskState]) -> Vec<Known> {
         let running: Vec<ServerId> = (1..=servers).map(ServerId).collect();
-        let plan = plan(Operation::Update, &[], &running);
+        known(&plan(Operation::Update, &[], &running), states)
+    }
+
+    fn known(plan: &Plan, states: &[TaskState]) -> Vec<Known> {
         let states = states
             .iter()
             .copied()
@@ -219,54 +222,66 @@ mod tests {
     #[test]
     fn a_cancelled_stop_takes_the_install_and_its_own_start_and_the_others_come_back() {
         use TaskState::{Cancelled, Running, Skipped, Succeeded};
-        // Tasks: stop 0 1 2, install 3, start 4 5 6.
-        let tasks = update(3, &[Succeeded, Running, Running]);
+        // Tasks: check 0, stop 1 2 3, install 4, start 5 6 7.
+        let tasks = update(3, &[Succeeded, Succeeded, Running, Running]);
         let outcomes = outcomes(
             &tasks,
             Scope::Task {
-                at: 1,
+                at: 2,
                 cascade: true,
             },
         );
 
         assert_eq!(
             ends(&outcomes),
-            [(1, Cancelled), (3, Skipped), (5, Skipped)]
+            [(2, Cancelled), (4, Skipped), (6, Skipped)]
         );
         assert!(
             outcomes[1..]
                 .iter()
-                .all(|outcome| outcome.caused_by == Some(1))
+                .all(|outcome| outcome.caused_by == Some(2))
         );
+    }
+
+    #[test]
+    fn a_cancelled_check_takes_the_whole_update_and_without_cascade_nothing() {
+        use TaskState::{Cancelled, Running, Skipped};
+        let tasks = update(1, &[Running]);
+        let ended = |cascade| ends(&outcomes(&tasks, Scope::Task { at: 0, cascade }));
+        assert_eq!(
+            ended(true),
+            [(0, Cancelled), (1, Skipped), (2, Skipped), (3, Skipped)]
+        );
+        assert_eq!(ended(false), [(0, Cancelled)]);
     }
 
     #[test]
     fn a_cancelled_install_takes_the_starts_and_without_cascade_none() {
         use TaskState::{Cancelled, Running, Skipped, Succeeded};
 
-        let tasks = update(2, &[Succeeded, Succeeded, Running]);
+        let tasks = update(2, &[Succeeded, Succeeded, Succeeded, Running]);
         let all = outcomes(
             &tasks,
             Scope::Task {
-                at: 2,
+                at: 3,
                 cascade: true,
             },
         );
 
-        assert_eq!(ends(&all), [(2, Cancelled), (3, Skipped), (4, Skipped)]);
+        assert_eq!(ends(&all), [(3, Cancelled), (4, Skipped), (5, Skipped)]);
 
         let one = outcomes(
             &tasks,
             Scope::Task {
-                at: 2,
+                at: 3,
                 cascade: false,
             },
         );
 
-        assert_eq!(ends(&one), [(2, Cancelled)]);
+        assert_eq!(ends(&one), [(3, Cancelled)]);
         assert_eq!(
             ends(&outcomes(&tasks, Scope::Job)),
-            [(2, Cancelled), (3, Cancelled), (4, Cancelled)]
+            [(3, Cancelled), (4, Cancelled), (5, Cancelled)]
         );
 
         assert_eq!(

@@ -3,6 +3,7 @@
 
 pub mod alert;
 pub mod blueprint;
+pub mod build;
 pub mod calendar;
 pub mod cancellation;
 pub mod completions;

@@ -8,8 +8,10 @@ words! {
     pub enum Operation ("an operation") {
         /// Installs the game's files; refused while any overlay is mounted.
         Install = "install",
-        /// Stops the running servers, installs, and starts them again.
+        /// Stops the running servers, installs, and starts them again, if Steam has another build.
         Update = "update",
+        /// Asks Steam which build of the game is published.
+        Check = "check",
         /// Writes a server's settings and configuration layer.
         Initialize = "initialize",
         /// Initializes, then enables and starts.
@@ -27,16 +29,22 @@ words! {
 
 impl Operation {
     /// Whether the operation changes the game files, which all servers share. Such an operation
-    /// takes no server and runs alone.
+    /// runs alone.
     pub fn is_exclusive(self) -> bool {
         matches!(self, Operation::Install | Operation::Update)
+    }
+
+    /// Whether the operation is about the game files, which all servers share: it takes no server,
+    /// and only an admin may request it.
+    pub fn is_shared(self) -> bool {
+        self.is_exclusive() || self == Operation::Check
     }
 
     /// Whether the operation ends the game of players, so that its job can wait for them.
     pub fn takes_condition(self) -> bool {
         !matches!(
             self,
-            Operation::Install | Operation::Initialize | Operation::Start
+            Operation::Install | Operation::Check | Operation::Initialize | Operation::Start
         )
     }
 

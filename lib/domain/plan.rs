@@ -62,7 +62,13 @@ pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) ->
         Operation::Install => {
             plan.push(TaskKind::InstallRuntime, None, Vec::new());
         }
-        Operation::Update => return update(running),
+        Operation::Check => {
+            plan.push(TaskKind::CheckBuild, None, Vec::new());
+        }
+        Operation::Update => {
+            let check = plan.push(TaskKind::CheckBuild, None, Vec::new());
+            update(&mut plan, running, Some(check));
+        }
         _ => {
             for &server in targets {
                 plan.chain(server, of_server(operation), None);
@@ -99,7 +105,7 @@ fn of_server(operation: Operation) -> &'static [TaskKind] {
     use TaskKind::{Initialize, PurgeInstance, PurgeUpper, Start, StartIfRan, Stop};
 
     match operation {
-        Operation::Install | Operation::Update => &[],
+        Operation::Install | Operation::Update | Operation::Check => &[],
         Operation::Initialize => &[Initialize],
         // Each start initializes first, so that a blueprint's changes apply.
         Operation::Start => &[Initialize, Start],
@@ -110,27 +116,46 @@ fn of_server(operation: Operation) -> &'static [TaskKind] {
     }
 }
 
+/// The plan of an update that downloads and verifies everything, whatever Steam publishes: a repair.
+pub fn validate(running: &[ServerId]) -> Plan {
+    let mut plan = Plan::default();
+    update(&mut plan, running, None);
+    plan
+}
+
 /// Stops in parallel, then installs, then starts again. The starts need the install's end, not its
 /// success: if Steam is down at night, the servers must not stay down until the morning. Each start
 /// also needs its own server's stop, which records whether the server ran.
-fn update(running: &[ServerId]) -> Plan {
-    let mut plan = Plan::default();
+///
+/// No server is stopped unless the `check` has succeeded and found something to do; see
+/// [`goes_on_after_check`].
+fn update(plan: &mut Plan, running: &[ServerId], check: Option<usize>) {
+    let after_check = |needs| check.map(|check| (check, needs));
     let stops: Vec<usize> = running
         .iter()
-        .map(|&server| plan.push(TaskKind::Stop, Some(server), Vec::new()))
+        .map(|&server| {
+            let after = after_check(Needs::Success).into_iter().collect();
+            plan.push(TaskKind::Stop, Some(server), after)
+        })
         .collect();
-    let after_stops = stops.iter().map(|&stop| (stop, Needs::Success)).collect();
 
-    let install = plan.push(TaskKind::InstallRuntime, None, after_stops);
+    let after_stops = stops.iter().map(|&stop| (stop, Needs::Success));
+    let before_install = after_check(Needs::Success).into_iter().chain(after_stops);
+    let install = plan.push(TaskKind::InstallRuntime, None, before_install.collect());
+
     for (&server, &stop) in running.iter().zip(&stops) {
-        plan.push(
-            TaskKind::StartIfRan,
-            Some(server),
-            vec![(stop, Needs::End), (install, Needs::End)],
-        );
+        let before_start = after_check(Needs::End)
+            .into_iter()
+            .chain([(stop, Needs::End), (install, Needs::End)]);
+        plan.push(TaskKind::StartIfRan, Some(server), before_start.collect());
     }
+}
 
-    plan
+/// Whether a task of an update goes on although the check failed or found nothing to do. That is the
+/// start of a server that should be running and is down, as an update that was interrupted leaves
+/// it.
+pub fn goes_on_after_check(kind: TaskKind, is_down: bool) -> bool {
+    kind == TaskKind::StartIfRan && is_down
 }
 
 #[cfg(test)]
@@ -140,8 +165,10 @@ mod tests {
 
     fn shape(operation: Operation, targets: &[i64], running: &[i64]) -> Vec<String> {
         let ids = |ids: &[i64]| ids.iter().map(|&id| ServerId(id)).collect::<Vec<_>>();
-        let plan = plan(operation, &ids(targets), &ids(running));
+        words(&plan(operation, &ids(targets), &ids(running)))
+    }
 
+    fn words(plan: &Plan) -> Vec<String> {
         plan.tasks
             .iter()
             .map(|task| {
@@ -161,6 +188,7 @@ mod tests {
     #[test]
     fn each_operation_has_the_tasks_of_the_rules() {
         assert_eq!(shape(Operation::Install, &[], &[7]), ["install-runtime<"]);
+        assert_eq!(shape(Operation::Check, &[], &[7]), ["check-build<"]);
         assert_eq!(
             shape(Operation::Start, &[1], &[]),
             ["initialize(1)<", "start(1)<0"]
@@ -197,6 +225,38 @@ mod tests {
         assert_eq!(
             shape(Operation::Update, &[], &[1, 2]),
             [
+                "check-build<",
+                "stop(1)<0",
+                "stop(2)<0",
+                "install-runtime<0,1,2",
+                "start-if-ran(1)<0,1,3",
+                "start-if-ran(2)<0,2,3"
+            ]
+        );
+
+        let plan = plan(Operation::Update, &[], &[ServerId(1)]);
+        let needs = |task: usize, wanted: Needs| {
+            let after = &plan.tasks[task].after;
+            after.iter().all(|&(_, needs)| needs == wanted)
+        };
+        assert!(
+            needs(1, Needs::Success),
+            "no stop unless the check succeeds"
+        );
+        assert!(needs(2, Needs::Success));
+        assert!(needs(3, Needs::End));
+
+        assert_eq!(
+            shape(Operation::Update, &[], &[]),
+            ["check-build<", "install-runtime<0"]
+        );
+    }
+
+    #[test]
+    fn a_repair_asks_nothing_first() {
+        assert_eq!(
+            words(&validate(&[ServerId(1), ServerId(2)])),
+            [
                 "stop(1)<",
                 "stop(2)<",
                 "install-runtime<0,1",
@@ -204,16 +264,18 @@ mod tests {
                 "start-if-ran(2)<1,2"
             ]
         );
+        assert_eq!(words(&validate(&[])), ["install-runtime<"]);
+    }
 
-        let plan = plan(Operation::Update, &[], &[ServerId(1)]);
-        assert!(
-            plan.tasks[2]
-                .after
-                .iter()
-                .all(|&(_, needs)| needs == Needs::End)
-        );
-
-        assert_eq!(shape(Operation::Update, &[], &[]), ["install-runtime<"]);
+    #[test]
+    fn after_a_check_that_ends_an_update_only_what_is_down_is_started() {
+        for kind in TaskKind::ALL {
+            assert!(!goes_on_after_check(kind, false), "{kind}");
+            assert_eq!(
+                goes_on_after_check(kind, true),
+                kind == TaskKind::StartIfRan
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Decides which queued jobs may start, oldest first. A job may start when neither a running job
-//! nor an older queued job conflicts with it. Two jobs conflict when either is exclusive or when
-//! they share a server. So there is one job per server at a time, different servers run in
-//! parallel, and an exclusive job runs alone. No job may overtake an older one that it would delay:
+//! nor an older queued job conflicts with it. Two jobs conflict when either is exclusive, when they
+//! share a server, or when both only ask Steam. So there is one job per server at a time, different servers run in
+//! parallel, an exclusive job runs alone, and no two jobs run steamcmd at once. No job may overtake an older one that it would delay:
 //! newer server jobs cannot starve an old install.
 
 use std::collections::HashSet;
@@ -15,6 +15,8 @@ pub struct Candidate {
     pub id: JobId,
     /// Whether it runs alone.
     pub exclusive: bool,
+    /// Whether it asks Steam, beside jobs of servers.
+    pub asks: bool,
     pub servers: Vec<ServerId>,
 }
 
@@ -25,6 +27,8 @@ pub struct Schedule {
     taken: HashSet<ServerId>,
     /// A running or older job is exclusive, so no other job may start.
     closed: bool,
+    /// A running or older job asks Steam.
+    asking: bool,
     /// Whether any job is running or older.
     anybody: bool,
 }
@@ -52,6 +56,7 @@ impl Schedule {
     pub fn has_room_for(&self, job: &Candidate) -> bool {
         let conflicts = self.closed
             || (job.exclusive && self.anybody)
+            || (job.asks && self.asking)
             || job.servers.iter().any(|server| self.taken.contains(server));
         !conflicts
     }
@@ -69,6 +74,7 @@ impl Schedule {
     fn take(&mut self, job: &Candidate) {
         self.anybody = true;
         self.closed |= job.exclusive;
+        self.asking |= job.asks;
         self.taken.extend(job.servers.iter().copied());
     }
 }
@@ -82,12 +88,37 @@ mod tests {
         Candidate {
             id: JobId(id),
             exclusive: servers.is_empty(),
+            asks: false,
             servers: servers.iter().map(|&s| ServerId(s)).collect(),
         }
     }
 
+    fn check(id: i64) -> Candidate {
+        Candidate {
+            exclusive: false,
+            asks: true,
+            ..job(id, &[])
+        }
+    }
+
+    #[test]
+    fn a_check_runs_beside_jobs_of_servers_but_not_beside_another_steamcmd() {
+        let mut schedule = Schedule::with_running(&[job(1, &[1])]);
+        assert!(schedule.consider(&check(2)));
+        assert!(schedule.consider(&job(3, &[2])));
+        assert!(!schedule.consider(&check(4)), "one after the other");
+        assert!(!schedule.consider(&job(5, &[])), "an install waits for it");
+        assert!(!schedule.consider(&check(6)) && !schedule.consider(&job(7, &[3])));
+
+        let mut installing = Schedule::with_running(&[job(1, &[])]);
+        assert!(!installing.consider(&check(2)));
+    }
+
     fn conflict(a: &Candidate, b: &Candidate) -> bool {
-        a.exclusive || b.exclusive || a.servers.iter().any(|server| b.servers.contains(server))
+        a.exclusive
+            || b.exclusive
+            || (a.asks && b.asks)
+            || a.servers.iter().any(|server| b.servers.contains(server))
     }
 
     #[test]
@@ -113,12 +144,16 @@ mod tests {
     }
 
     fn jobs() -> impl Strategy<Value = Vec<Candidate>> {
-        // An empty set of servers stands for an exclusive job: about one in eight.
-        proptest::collection::vec(proptest::collection::btree_set(1_i64..8, 0..4), 1..40).prop_map(
+        // An empty set of servers stands for an exclusive job: about one in eight; server 8 for a
+        // check.
+        proptest::collection::vec(proptest::collection::btree_set(1_i64..9, 0..4), 1..40).prop_map(
             |all| {
                 all.into_iter()
                     .zip(1..)
-                    .map(|(servers, id)| job(id, &servers.into_iter().collect::<Vec<_>>()))
+                    .map(|(servers, id)| match servers.contains(&8) {
+                        true => check(id),
+                        false => job(id, &servers.into_iter().collect::<Vec<_>>()),
+                    })
                     .collect()
             },
         )

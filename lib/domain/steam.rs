@@ -3,7 +3,9 @@
 //!
 //! Valve publishes neither exit codes nor state words; both come from operators' issue trackers.
 
+mod app_info;
 mod cause;
+mod keyvalues;
 mod manifest;
 mod verdict;
 
@@ -11,8 +13,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+pub use app_info::{AppInfo, Published, question};
 pub use cause::{Cause, Retry};
-pub use manifest::{LINUX_DEPOT, MANIFEST_LIMIT, SHARED_DEPOT, prove};
+pub use manifest::{LINUX_DEPOT, MANIFEST_LIMIT, SHARED_DEPOT, is_of_windows, prove};
 pub use verdict::{Failure, Heard, Success, Verdict, after};
 
 /// The Steam app id of Left 4 Dead 2's dedicated server.
@@ -23,6 +26,9 @@ pub const MANIFEST: [&str; 2] = ["steamapps", "appmanifest_222860.acf"];
 
 /// How many attempts an installation has.
 pub const ATTEMPTS: u32 = 5;
+
+/// How many attempts the question for the app info has. Other jobs may wait for it.
+pub const QUESTION_ATTEMPTS: u32 = 3;
 
 /// A marker file in the installation's directory while Windows files may be in it. No server starts
 /// while it exists.
@@ -74,8 +80,7 @@ impl Pass {
     }
 
     /// steamcmd's arguments to install into `directory`, as `account` or anonymously.
-    /// `+force_install_dir` has to come before `+login`. No password is passed: steamcmd uses the
-    /// credentials cached by a manual login, and does not prompt without them.
+    /// `+force_install_dir` has to come before `+login`.
     pub fn arguments(self, directory: &Path, account: Option<&str>) -> Vec<OsString> {
         let app = APP.to_string();
         let mut arguments: Vec<OsString> = Vec::new();
@@ -99,11 +104,7 @@ impl Pass {
             arguments.push(directory.into());
         }
 
-        if account.is_some() {
-            arguments.extend(["+@NoPromptForPassword", "1"].map(OsString::from));
-        }
-
-        arguments.extend(["+login", account.unwrap_or("anonymous")].map(OsString::from));
+        arguments.extend(login(account));
         if platform.is_some() {
             arguments.extend(["+app_update", &app, "validate"].map(OsString::from));
         }
@@ -111,6 +112,17 @@ impl Pass {
         arguments.push("+quit".into());
         arguments
     }
+}
+
+/// The arguments of a login. No password is passed: steamcmd uses the credentials cached by a manual
+/// login, and does not prompt without them.
+fn login(account: Option<&str>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    if account.is_some() {
+        arguments.extend(["+@NoPromptForPassword", "1"].map(OsString::from));
+    }
+    arguments.extend(["+login", account.unwrap_or("anonymous")].map(OsString::from));
+    arguments
 }
 
 /// Parses a setting as the name of a Steam account.

@@ -5,6 +5,8 @@ use crate::base::words::words;
 words! {
     /// What a task does: one host operation.
     pub enum TaskKind ("a task kind") {
+        /// Asks Steam which build is published, through the runner.
+        CheckBuild = "check-build",
         /// Runs steamcmd through the runner.
         InstallRuntime = "install-runtime",
         /// Writes a server's settings and layer.
@@ -25,7 +27,10 @@ words! {
 impl TaskKind {
     /// Whether the task can change the state of the server's unit.
     pub fn changes_unit(self) -> bool {
-        !matches!(self, TaskKind::InstallRuntime | TaskKind::Initialize)
+        !matches!(
+            self,
+            TaskKind::CheckBuild | TaskKind::InstallRuntime | TaskKind::Initialize
+        )
     }
 
     /// Whether the helper does it for many servers over one connection. It bounds how many it works

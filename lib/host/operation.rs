@@ -12,7 +12,7 @@ use crate::host::units::{Kept, Observed, why_failed};
 use crate::host::{installation, instance};
 use crate::process::overlay_mounts;
 use crate::wire::client::CommandEnd;
-use crate::wire::{EndedBy, HelperRequest, Request, RunnerRequest, Tree};
+use crate::wire::{Builds, EndedBy, HelperRequest, Request, RunnerRequest, Tree};
 
 /// The paths that operations use.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Reply {
     pub kept: Option<Kept>,
     /// What systemd reported of the unit after the command: only for a request with `observe`.
     pub observed: Option<Observed>,
+    /// The builds of the game: only for `check`.
+    pub builds: Option<Builds>,
 }
 
 /// Carries out requests for an operation: a task of the worker, or a command of l4d2ctl.
@@ -69,7 +71,7 @@ pub trait OperationContext {
     fn lines(&self, request: HelperRequest) -> Result<Kept> {
         let mut reply = Reply {
             kept: Some(Kept::default()),
-            observed: None,
+            ..Reply::default()
         };
         self.send(&Request::Helper(request), &mut reply)?;
         Ok(reply.kept.unwrap_or_default())
@@ -114,6 +116,15 @@ pub fn install<L: Display>(
 
     let request = Request::Runner(RunnerRequest::Install {});
     context.send(&request, &mut Reply::default())
+}
+
+/// Asks Steam which build of the game is published, and reads which one is installed.
+pub fn check(context: &impl OperationContext) -> Result<Builds> {
+    let mut reply = Reply::default();
+    context.send(&Request::Runner(RunnerRequest::Check {}), &mut reply)?;
+    reply
+        .builds
+        .ok_or_else(|| Error::failed("check: the runner did not say which build is published"))
 }
 
 /// How far a start came, also when it failed.

@@ -91,6 +91,7 @@ fn restart(db: &mut Db, now: i64) -> Result<bool> {
             targets: Targets::Named(vec![ServerRef::Id(id)]),
             unique: true,
             rolling: None,
+            validate: false,
             condition: None,
             requester: Requester {
                 reason: &reason,

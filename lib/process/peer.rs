@@ -10,7 +10,7 @@ use nix::sys::socket::MsgFlags;
 use crate::base::names::InstanceName;
 use crate::wire::batch::BatchLine;
 use crate::wire::line::{Batch, Filled, LineReader};
-use crate::wire::{Answer, Cancel, Control, Observation, Started, Stream, parse};
+use crate::wire::{Answer, Builds, Cancel, Control, Observation, Started, Stream, parse};
 
 /// How many bytes may wait for a slow reader before the command's output is not read any more.
 const FULL: usize = 256 * 1024;
@@ -157,6 +157,16 @@ impl Peer {
     pub fn observed(&mut self, observation: Observation) {
         if let (Side::Wire { .. }, false) = (&self.side, self.gone) {
             self.out.answer(&Answer::observed(observation));
+        }
+    }
+
+    /// Reports the builds of the game, to a client only.
+    pub fn builds(&mut self, builds: Builds) {
+        if let (Side::Wire { .. }, false) = (&self.side, self.gone) {
+            self.out.answer(&Answer {
+                builds: Some(builds),
+                ..Answer::default()
+            });
         }
     }
 

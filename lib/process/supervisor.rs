@@ -23,7 +23,7 @@ use crate::base::names::InstanceName;
 use crate::base::{Error, Exit, Result};
 use crate::wire::batch::BatchLine;
 use crate::wire::line::timeout;
-use crate::wire::{Answer, Cancel, Observation, REFUSED, Started, Stream};
+use crate::wire::{Answer, Builds, Cancel, Observation, REFUSED, Started, Stream};
 
 /// How much of one output is read before the others get their share, in bytes.
 const SHARE: usize = 64 * 1024;
@@ -253,6 +253,11 @@ impl Supervisor {
     /// Sends the peer what systemd reported of the unit.
     pub fn observed(&mut self, observation: Observation) {
         self.peer.observed(observation);
+    }
+
+    /// Sends the peer the builds of the game.
+    pub fn builds(&mut self, builds: Builds) {
+        self.peer.builds(builds);
     }
 
     /// Lets bytes on `wake` end [`Supervisor::wait_in_batch`]. Their reader is the caller.

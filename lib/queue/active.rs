@@ -237,7 +237,8 @@ impl ActiveJob {
             |task: &&ActiveTask| matches!(task.cancel, CancelPhase::Abandoned { .. });
         let works_on = |task: &ActiveTask| Candidate {
             id: self.id,
-            exclusive: task.server.is_none(),
+            exclusive: task.server.is_none() && task.kind != Ok(TaskKind::CheckBuild),
+            asks: task.kind == Ok(TaskKind::CheckBuild),
             servers: task.server.into_iter().collect(),
         };
 

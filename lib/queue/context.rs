@@ -254,6 +254,7 @@ impl TaskContext<'_> {
                 self.context.log.runner_started(token, served);
             }
             Output::Observed(observation) => reply.observed = Some(observation.into()),
+            Output::Builds(builds) => reply.builds = Some(builds),
             Output::Lines(lines) => {
                 let lines = printable_lines(lines);
                 let is_error = |(stream, line): &&(Stream, String)| {

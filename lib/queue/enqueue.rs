@@ -9,11 +9,13 @@ use crate::base::names::{JobId, RequestKey, ServerId, ServerRef, UserId};
 use crate::base::{Error, Result, clock};
 use crate::db::events::{self, NewEvent};
 use crate::db::jobs::{self, Job, NewJob};
+use crate::db::tasks::Task;
 use crate::db::{Db, conditions, request_keys, servers};
 use crate::domain::condition::{AtDeadline, Condition};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::plan::{self, Plan};
+use crate::domain::task::TaskKind;
 
 /// Which servers a job is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct JobRequest<'a> {
     pub unique: bool,
     /// At most so many servers at a time; all at once by default.
     pub rolling: Option<NonZeroU16>,
+    /// Only for an update: download and verify everything, also when nothing is new.
+    pub validate: bool,
     /// What it waits for.
     pub condition: Option<Condition>,
     pub requester: Requester<'a>,
@@ -105,6 +109,7 @@ pub(super) fn enqueue_in(
                 != request
                     .rolling
                     .filter(|&n| usize::from(n.get()) < targets.len())
+            || validates(&job) != request.validate
             || job.retry_of.is_some()
             || !jobs::is_same(
                 conditions::of(tx, job.id)?.as_ref(),
@@ -117,8 +122,13 @@ pub(super) fn enqueue_in(
     }
 
     if request.unique
-        && let Some(job_id) =
-            jobs::find_live_twin(tx, request.operation, &targets, request.condition.as_ref())?
+        && let Some(job_id) = jobs::find_live_twin(
+            tx,
+            request.operation,
+            &targets,
+            request.condition.as_ref(),
+            request.validate,
+        )?
     {
         return accepted(tx, job_id, false, now);
     }
@@ -127,6 +137,7 @@ pub(super) fn enqueue_in(
         operation: request.operation,
         targets: &targets,
         rolling: request.rolling,
+        validate: request.validate,
         condition: request.condition.as_ref(),
         retry_of: None,
     };
@@ -197,6 +208,7 @@ pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Res
             operation,
             targets: &job.servers,
             rolling: rolling_of(&job),
+            validate: validates(&job),
             condition: condition.as_ref(),
             retry_of: Some(id),
         };
@@ -255,15 +267,21 @@ pub fn players_of(
     request: &JobRequest<'_>,
 ) -> Result<Option<Vec<ServerId>>> {
     let targets = resolve(connection, request)?;
-    Ok((!request.operation.is_exclusive()).then_some(targets))
+    Ok((!request.operation.is_shared()).then_some(targets))
 }
 
 /// The ids of the servers, ascending and without duplicates.
 fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<ServerId>> {
     let operation = request.operation;
-    if request.rolling.is_some() && operation.is_exclusive() {
+    if request.rolling.is_some() && operation.is_shared() {
         return Err(Error::usage(format!(
             "{operation} cannot be rolling: it is for the game files that all servers share"
+        )));
+    }
+
+    if request.validate && operation != Operation::Update {
+        return Err(Error::usage(format!(
+            "{operation} cannot validate: only update does; install always downloads and verifies"
         )));
     }
 
@@ -275,13 +293,13 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
     }
 
     let mut ids: Vec<ServerId> = match &request.targets {
-        Targets::None if operation.is_exclusive() => return Ok(Vec::new()),
+        Targets::None if operation.is_shared() => return Ok(Vec::new()),
         Targets::None => {
             return Err(Error::usage(format!(
                 "{operation} needs servers: pass --server or --all"
             )));
         }
-        _ if operation.is_exclusive() => {
+        _ if operation.is_shared() => {
             return Err(Error::usage(format!(
                 "{operation} is for the game files that all servers share: \
                  it takes no --server and no --all"
@@ -321,11 +339,18 @@ fn rolling_of(job: &Job) -> Option<NonZeroU16> {
     })
 }
 
+/// Whether a job is an update that does not ask first whether there is a new build.
+pub(super) fn validates(job: &Job) -> bool {
+    let asks = |task: &Task| task.kind == TaskKind::CheckBuild.as_str();
+    job.operation == Operation::Update.as_str() && !job.tasks.iter().any(asks)
+}
+
 /// What a new job is to do.
 struct Accept<'a> {
     operation: Operation,
     targets: &'a [ServerId],
     rolling: Option<NonZeroU16>,
+    validate: bool,
     condition: Option<&'a Condition>,
     retry_of: Option<JobId>,
 }
@@ -340,13 +365,14 @@ fn accept(
         operation,
         targets,
         rolling,
+        validate,
         condition,
         retry_of,
     } = task;
 
     let plan = match rolling {
         Some(at_once) => plan::rolling(operation, targets, at_once.get().into()),
-        None => plan_now(tx, operation, targets)?,
+        None => plan_now(tx, operation, targets, validate)?,
     };
     let new = NewJob {
         operation,
@@ -391,12 +417,16 @@ pub(super) fn plan_now(
     tx: &rusqlite::Connection,
     operation: Operation,
     targets: &[ServerId],
+    validate: bool,
 ) -> Result<Plan> {
     let running = match operation {
         Operation::Update => servers::all_that_should_run(tx)?,
         _ => Vec::new(),
     };
-    Ok(plan::plan(operation, targets, &running))
+    Ok(match operation {
+        Operation::Update if validate => plan::validate(&running),
+        _ => plan::plan(operation, targets, &running),
+    })
 }
 
 /// Sets the desired state that the operation gives its servers. A job that waits for a condition

@@ -151,7 +151,7 @@ fn verdict(job: &ActiveJob, done: bool, stopping: bool) -> JobEnd {
     if !done {
         return failed(1, STOPPED.to_owned());
     }
-    if job.servers.is_empty() && !operation.is_exclusive() {
+    if job.servers.is_empty() && !operation.is_shared() {
         return failed(1, "a server operation without a server".to_owned());
     }
     if job.tasks.is_empty() {

@@ -10,6 +10,7 @@
 //! those that are about players. [`schedules`] keeps what is done at set times.
 
 pub mod active;
+mod build;
 pub mod claim;
 pub mod clock_steps;
 pub mod conditions;

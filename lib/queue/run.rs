@@ -4,8 +4,9 @@
 //! and its result is an [`Ended`].
 
 use crate::base::names::{InstanceName, ServerId, shown};
-use crate::base::{Error, Exit, Result, failpoint};
+use crate::base::{Error, Exit, Result, clock, failpoint};
 use crate::domain::blueprint::Spec;
+use crate::domain::build::Builds;
 use crate::domain::notices;
 use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
@@ -69,6 +70,7 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
         .server
         .ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {
+        TaskKind::CheckBuild => check(context, ended),
         TaskKind::InstallRuntime => install(context, work),
         TaskKind::Initialize => initialize(context, work, server?),
         TaskKind::StartIfRan if work.was_running == Some(false) => {
@@ -84,6 +86,22 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
         TaskKind::PurgeUpper => context.purge(&server?.into()),
         TaskKind::PurgeInstance => purge_instance(context, server?),
     }
+}
+
+fn check(context: &TaskContext<'_>, ended: &mut Ended) -> Result<()> {
+    let found = operation::check(context)?;
+    let found = Builds {
+        available: found.published,
+        published_at: found
+            .published_at
+            .map(|seconds| seconds.saturating_mul(1000)),
+        installed: found.installed,
+        flaw: found.flaw,
+    };
+
+    context.note(found.message(clock::local));
+    ended.builds = Some(found);
+    Ok(())
 }
 
 fn install(context: &TaskContext<'_>, work: &Work) -> Result<()> {

@@ -329,6 +329,7 @@ fn enqueue_job(
         },
         unique: true,
         rolling: schedule.rolling,
+        validate: false,
         condition,
         requester: Requester {
             name: &name,

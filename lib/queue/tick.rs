@@ -10,11 +10,13 @@ use rusqlite::Connection;
 
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Exit, Result};
-use crate::db::{events, queue, servers, tasks};
+use crate::db::events::NewEvent;
+use crate::db::{queue, servers, tasks};
 use crate::domain::operation::Operation;
 use crate::domain::schedule::{Candidate, Schedule};
 use crate::domain::task::{Readiness, TaskKind, TaskState};
 use crate::queue::active::ActiveJob;
+use crate::queue::build;
 use crate::queue::claim;
 use crate::queue::finish::{fail_unreadable, finish_jobs};
 use crate::queue::journal::Started;
@@ -197,7 +199,8 @@ impl Engine {
 /// Loads a job that was just claimed, with its tasks.
 fn load(tick: &Tick<'_>, id: JobId) -> Result<ActiveJob> {
     let job = ActiveJob::load(tick.tx, id)?;
-    tick.add_event(&job.event("job.started", None, job.operation_name()))?;
+    let event: NewEvent<'_> = job.event("job.started", None, job.operation_name());
+    tick.add_event(&event)?;
     Ok(job)
 }
 
@@ -211,9 +214,10 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
     };
 
     let written = tasks::finish(tx, ended.task, &finish, now)?;
-    let Some(job) = tick.jobs.iter_mut().find(|job| job.id == ended.job) else {
+    let Some(number) = tick.jobs.iter().position(|job| job.id == ended.job) else {
         return Ok(());
     };
+    let job = &mut tick.jobs[number];
     if let Some((server, observed)) = &ended.observed {
         let cause = Cause::Job(job.id, &job.requested_by);
         let report = observe::record(tx, *server, observed, &cause)?;
@@ -235,43 +239,33 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
     task.exit_code = ended.exit_code;
     task.error.clone_from(&ended.error);
     task.was_running = ended.was_running;
+    let (server, is_check) = (task.server, task.kind == Ok(TaskKind::CheckBuild));
 
     if written {
-        if let Some(server) = task.server {
+        if let Some(server) = server {
             servers::set_last_error(tx, server, ended.error.as_deref(), now)?;
         }
-        add_end_event(tx, job, at, now)?;
+        tick.add_end_event(&tick.jobs[number], at)?;
+        if is_check {
+            build::settle(tick, number, ended)?;
+        }
     }
 
     Ok(())
 }
 
-/// Adds the event for the end of a task.
-fn add_end_event(tx: &Connection, job: &ActiveJob, at: usize, now: i64) -> Result<()> {
-    let task = &job.tasks[at];
-    let kind = format!("task.{}", task.state);
-    let detail = match &task.error {
-        Some(error) => format!("{}: {error}", task.kind_name()),
-        None => task.kind_name().to_owned(),
-    };
-    events::add(tx, now, &job.event(&kind, Some(task), &detail))
-}
-
 /// Skips tasks whose dependencies can no longer succeed. In the order of the plan, that also skips
 /// the tasks that depend on them.
 fn skip_unreachable(tick: &mut Tick<'_>) -> Result<()> {
-    for job in &mut tick.jobs {
-        for at in 0..job.tasks.len() {
-            if job.readiness(at) != Some(Readiness::Skip) {
+    for job in 0..tick.jobs.len() {
+        for at in 0..tick.jobs[job].tasks.len() {
+            if tick.jobs[job].readiness(at) != Some(Readiness::Skip) {
                 continue;
             }
 
-            let task = &mut job.tasks[at];
             let why = "a task that it depends on did not succeed";
-            tasks::skip(tick.tx, task.id, why, tick.now)?;
-            task.state = TaskState::Skipped;
-            task.error = Some(why.to_owned());
-            add_end_event(tick.tx, job, at, tick.now)?;
+            tasks::skip(tick.tx, tick.jobs[job].tasks[at].id, why, tick.now)?;
+            tick.skipped(job, at, why)?;
         }
     }
 

@@ -7,6 +7,7 @@ use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
 use crate::db::events::{self, NewEvent};
 use crate::db::{observations, servers};
+use crate::domain::task::TaskState;
 use crate::queue::active::ActiveJob;
 use crate::queue::journal::{Finished, Started};
 use crate::queue::observe::{self, Cause, StateReport};
@@ -41,6 +42,25 @@ impl Tick<'_> {
     /// Adds an event in this transaction.
     pub fn add_event(&self, event: &NewEvent<'_>) -> Result<()> {
         events::add(self.tx, self.now, event)
+    }
+
+    /// Records that a task was skipped.
+    pub fn skipped(&mut self, job: usize, task: usize, why: &str) -> Result<()> {
+        let skipped = &mut self.jobs[job].tasks[task];
+        skipped.state = TaskState::Skipped;
+        skipped.error = Some(why.to_owned());
+        self.add_end_event(&self.jobs[job], task)
+    }
+
+    /// Adds the event for the end of a task.
+    pub fn add_end_event(&self, job: &ActiveJob, at: usize) -> Result<()> {
+        let task = &job.tasks[at];
+        let kind = format!("task.{}", task.state);
+        let detail = match &task.error {
+            Some(error) => format!("{}: {error}", task.kind_name()),
+            None => task.kind_name().to_owned(),
+        };
+        self.add_event(&job.event(&kind, Some(task), &detail))
     }
 
     /// Judges the servers of a job again after its end.

@@ -3,6 +3,7 @@
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
 use crate::domain::blueprint::Spec;
+use crate::domain::build::Builds;
 use crate::domain::operation::Operation;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::units::Observed;
@@ -40,6 +41,8 @@ pub struct Ended {
     pub was_running: Option<bool>,
     /// The state of the server, if it was read.
     pub observed: Option<(ServerId, Observed)>,
+    /// The builds of the game, as a check found them.
+    pub builds: Option<Builds>,
 }
 
 impl Ended {
@@ -53,6 +56,7 @@ impl Ended {
             error: None,
             was_running: None,
             observed: None,
+            builds: None,
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::base::{Result, untrusted_file};
-use crate::domain::steam::{MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
+use crate::domain::steam::{MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, is_of_windows, prove};
 
 /// How many files are checked for a change at most; the game has some thousands.
 const WALK_LIMIT: u32 = 100_000;
@@ -29,10 +29,15 @@ impl Installation {
         self.directory.join(MANIFEST.iter().collect::<PathBuf>())
     }
 
-    /// Whether steamcmd has installed here before: only the first installation needs the windows
-    /// pass.
+    /// Whether steamcmd has installed here before.
     pub(super) fn is_begun(&self) -> bool {
         self.manifest().symlink_metadata().is_ok()
+    }
+
+    /// Whether the last successful run of steamcmd was a windows pass. A manifest that cannot be
+    /// read says nothing about that.
+    pub(super) fn is_of_windows(&self) -> bool {
+        read_manifest(&self.directory).is_ok_and(|text| is_of_windows(&text))
     }
 
     pub(super) fn stamp(&self) -> Stamp {

@@ -1,13 +1,15 @@
 //! `left4me-runner`: runs steamcmd for one connection, in the unit's own control group.
 //!
 //! systemd accepts on /run/left4me/runner.sock and starts an instance per connection (Accept=yes).
-//! The request is a verb of `RunnerRequest` (so far only `install`); no verb takes a command line.
+//! The request is a verb of `RunnerRequest`; no verb takes a command line.
 
 mod account;
+mod check;
 mod client_library;
 mod install;
 mod installation;
 mod retry;
+mod steamcmd;
 
 use std::process::ExitCode;
 
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
     start_watchdog();
     let result = match request {
         RunnerRequest::Install {} => install::run(&mut supervisor, &settings),
+        RunnerRequest::Check {} => check::run(&mut supervisor, &settings),
     };
 
     // A failure of steamcmd is a line of the log with steamcmd's own code; any other is an error.

@@ -20,8 +20,8 @@ use serde::Serialize;
 
 use super::line::{Filled, LineReader, timeout};
 use super::{
-    ANSWER_LIMIT, Answer, Cancel, Control, EndedBy, LINE_LIMIT, Observation, STARTED_LIMIT, Stream,
-    Tree,
+    ANSWER_LIMIT, Answer, Builds, Cancel, Control, EndedBy, LINE_LIMIT, Observation, STARTED_LIMIT,
+    Stream, Tree,
 };
 use crate::base::{Error, Result};
 
@@ -42,6 +42,8 @@ pub enum Output {
     Lines(Vec<(Stream, String)>),
     /// What systemd reported of the unit: only for a request with `observe`.
     Observed(Observation),
+    /// The builds of the game: only for `check`.
+    Builds(Builds),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +181,8 @@ impl Connection {
                 lines.push((Stream::Stderr, text.into_owned()));
             } else if let Some(observation) = answer.observed {
                 each(Output::Observed(observation))?;
+            } else if let Some(builds) = answer.builds {
+                each(Output::Builds(builds))?;
             } else if let Some(error) = answer.error {
                 refused = Some(error.chars().take(LINE_LIMIT).collect());
             } else if let Some(started) = answer.started {

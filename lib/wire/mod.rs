@@ -5,6 +5,7 @@
 //! A request is a closed enum that refuses unknown fields, so that no other request is possible.
 
 pub mod batch;
+mod builds;
 pub mod client;
 pub mod console;
 pub mod line;
@@ -20,6 +21,7 @@ use crate::base::clock::Moment;
 use crate::base::control_group::ControlGroup;
 use crate::base::names::{Cursor, InstanceName, ScheduleId};
 use batch::{BatchRequest, BatchVerb};
+pub use builds::Builds;
 use timers::Timer;
 
 /// The longest request or control line, in bytes without its line break.
@@ -171,6 +173,8 @@ pub enum RunnerRequest {
     /// Installs or updates the game with steamcmd: both platform passes, retries, and the
     /// verification of the manifest.
     Install {},
+    /// Asks Steam which build is published. Changes nothing.
+    Check {},
 }
 
 /// A request to either of the two.
@@ -187,6 +191,7 @@ impl Request {
         match self {
             Request::Helper(request) => request.verb(),
             Request::Runner(RunnerRequest::Install {}) => "install",
+            Request::Runner(RunnerRequest::Check {}) => "check",
         }
     }
 }
@@ -271,8 +276,8 @@ pub struct Observation {
     pub properties: Vec<String>,
 }
 
-/// One answer line. Exactly one of `started`, `stdout`, `stderr`, `observed`, `error` and `exit` is
-/// set; `ended_by` and `tree` go with `exit`. It is a struct of options, not an untagged enum, so
+/// One answer line. Exactly one of `started`, `stdout`, `stderr`, `observed`, `builds`, `error` and
+/// `exit` is set; `ended_by` and `tree` go with `exit`. It is a struct of options, not an untagged enum, so
 /// that it parses in one pass, at the rate of log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer<'a> {
@@ -301,6 +306,9 @@ pub struct Answer<'a> {
     /// What systemd reported of the unit; only for a request with `observe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Observation>,
+    /// Only for `check`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builds: Option<Builds>,
     /// Why the request was refused or could not be carried out.
     #[serde(
         borrow,
@@ -404,6 +412,7 @@ impl<'a> Answer<'a> {
         let others = [
             self.started.is_some(),
             self.observed.is_some(),
+            self.builds.is_some(),
             self.exit.is_some(),
         ];
 

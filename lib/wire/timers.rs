@@ -22,11 +22,13 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// The value of `OnCalendar=`.
+    /// The value of `OnCalendar=`. Without open repetitions: in some nights in which clocks are
+    /// changed, systemd finds no next time for them, and such a timer would stand still.
     pub fn on_calendar(&self) -> String {
+        let calendar = self.calendar.bounded();
         match &self.zone {
-            Some(zone) => format!("{} {zone}", self.calendar),
-            None => self.calendar.to_string(),
+            Some(zone) => format!("{calendar} {zone}"),
+            None => calendar.to_string(),
         }
     }
 }
@@ -48,7 +50,7 @@ impl TimerState {
     /// Whether it is what was asked for.
     pub fn is(&self, timer: &Timer) -> bool {
         let is_same = |(calendar, zone): (Calendar, Option<ZoneName>)| {
-            calendar == timer.calendar && zone == timer.zone
+            calendar == timer.calendar.bounded() && zone == timer.zone
         };
         self.active
             && self.persistent == timer.persistent
@@ -135,6 +137,20 @@ mod tests {
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn an_open_repetition_gets_an_end_for_systemd() {
+        let asked = timer(3, "3/4:00 Europe/Berlin");
+        assert_eq!(asked.on_calendar(), "*-*-* 03..23/4:00:00 Europe/Berlin");
+        let state = TimerState {
+            schedule: ScheduleId(3),
+            active: true,
+            calendar: asked.on_calendar(),
+            persistent: false,
+            next_at: None,
+        };
+        assert!(state.is(&asked), "it is not made anew at each look");
     }
 
     #[test]

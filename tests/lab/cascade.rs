@@ -93,6 +93,7 @@ fn tasks_then_the_job_are_cancelled_and_untouched_servers_still_run(lab: &Lab) {
     assert_eq!(
         lab.tasks(job),
         of([
+            ("check-build", &one("succeeded")),
             ("stop", &stop),
             ("install-runtime", &one("pending")),
             ("start-if-ran", &start)
@@ -130,6 +131,7 @@ fn tasks_then_the_job_are_cancelled_and_untouched_servers_still_run(lab: &Lab) {
     assert_eq!(
         lab.tasks(job),
         of([
+            ("check-build", &one("succeeded")),
             ("stop", &stop),
             ("install-runtime", &one("skipped")),
             ("start-if-ran", &start)
@@ -161,6 +163,7 @@ fn tasks_then_the_job_are_cancelled_and_untouched_servers_still_run(lab: &Lab) {
     assert_eq!(
         lab.tasks(job),
         of([
+            ("check-build", &one("succeeded")),
             ("stop", &stop),
             ("install-runtime", &one("skipped")),
             ("start-if-ran", &start)
@@ -293,7 +296,7 @@ fn one(state: &str) -> States {
     BTreeMap::from([(0, state.to_owned())])
 }
 
-fn of(kinds: [(&str, &States); 3]) -> BTreeMap<String, States> {
+fn of(kinds: [(&str, &States); 4]) -> BTreeMap<String, States> {
     kinds
         .into_iter()
         .map(|(kind, states)| (kind.to_owned(), states.clone()))

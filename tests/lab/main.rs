@@ -46,6 +46,7 @@ mod site;
 mod spine;
 mod states;
 mod steam;
+mod updates;
 mod upgrade;
 mod walls_launch;
 mod walls_people;
@@ -85,6 +86,7 @@ macro_rules! stories {
 stories! {
     spine::a_queued_start_becomes_a_server_that_outlives_a_reboot,
     queue::an_update_starts_again_what_ran_and_nothing_of_ours_stays_when_idle,
+    updates::an_update_asks_first_and_stops_nothing_for_nothing,
     steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,
     field_steam::steamcmds_ways_are_survived_and_told,
     alerts::a_crash_loop_is_one_alert_and_a_summary,

@@ -16,6 +16,7 @@
 //! | `Hold`, `look`, `Answer`, `Expire` | `look`, `ask`, `answered` of queue/conditions.rs, worker/holds.rs; `candidates::confirmed`; domain/condition/hold.rs |
 //! | `Poll`, `can_act` | `needs_worker` of queue/conditions.rs, which `wake_worker` of poller/mod.rs calls |
 //! | `advance`, `conclude`, `Report` | `Tracked::begin` of cancel/tracked.rs, `terminate`, `finish` of cancel/conclude.rs; cancel/cleaner.rs |
+//! | `FindsNothing` | `settle` of queue/build.rs, in the same tick |
 //! | `Connect`, `EndsByItself`, `EndsOnSignal` | a task's thread: `TaskContext::send` and `Connections::keep` of queue/context.rs, then `Log::ended` |
 //! | `Batch`, `BatchCloses`, `BatchEnds`, `HelperDies` | `Sessions` of wire/session.rs, which tasks of all jobs share; helper/batch.rs |
 //! | `Row`, `Trace` | `runner_began`, `runner_started`, `runner_ended` of queue/log.rs |
@@ -60,6 +61,7 @@ use steps::busy;
 const NO_LOST_WAKE_UP: &str = "no wake-up is lost";
 const NO_ENDLESS_WAIT: &str = "no job waits for what has happened";
 const THROWS_NOBODY_OUT: &str = "no player is thrown out before the time";
+const DOES_NOTHING_FOR_NOTHING: &str = "no update goes on that has nothing to do";
 const NO_JOB_LEFT_BEHIND: &str = "no job is left behind";
 const NO_DOUBLE_RUN: &str = "no command runs twice";
 const NO_CONFLICT: &str = "no conflicting jobs run at once";
@@ -112,6 +114,7 @@ fn promises() -> Vec<Property<World>> {
             !each(s.waiting()).any(|job| s.due || may_go(job)) || !world.is_quiet(s)
         }),
         always(THROWS_NOBODY_OUT, |_, s| !s.violations.threw_out),
+        always(DOES_NOTHING_FOR_NOTHING, |_, s| !s.violations.went_on),
         always(NO_JOB_LEFT_BEHIND, |world, s| {
             let is_served =
                 |job: usize| s.jobs[job].command == Command::Running && s.owner(job).is_some();
@@ -212,6 +215,12 @@ fn witnesses() -> Vec<Property<World>> {
         some("somebody came after the poll", |_, s| {
             s.jobs[0].hold == Hold::Asking && s.playing
         }),
+        some("an update ends after its check", |_, s| {
+            s.jobs[0].is(Succeeded) && s.jobs[0].begun == 0b1
+        }),
+        some("an update goes on after its check", |_, s| {
+            s.jobs[0].is(Succeeded) && s.jobs[0].begun == 0b11
+        }),
         some("paused with a queue", |world, s| {
             s.paused && s.queued() != 0 && world.is_quiet(s)
         }),
@@ -221,27 +230,46 @@ fn witnesses() -> Vec<Property<World>> {
 const ONE: Spec = Spec {
     servers: &[1],
     tasks: 1,
+    asks: false,
+    checks: false,
     waits: false,
 };
 const ONE_TWICE: Spec = Spec {
     servers: &[1],
     tasks: 2,
+    asks: false,
+    checks: false,
     waits: false,
 };
 const WAITS: Spec = Spec {
     servers: &[1],
     tasks: 1,
+    asks: false,
+    checks: false,
     waits: true,
 };
 const TWO: Spec = Spec {
     servers: &[2],
     tasks: 1,
+    asks: false,
+    checks: false,
     waits: false,
 };
 const ALONE: Spec = Spec {
     servers: &[],
     tasks: 1,
+    asks: false,
+    checks: false,
     waits: false,
+};
+const UPDATE: Spec = Spec {
+    tasks: 2,
+    checks: true,
+    ..ALONE
+};
+const CHECK: Spec = Spec {
+    asks: true,
+    ..ALONE
 };
 const NOTHING_GOES_WRONG: Budget = Budget {
     cancels: 0,
@@ -417,6 +445,41 @@ fn paused() -> World {
     )
 }
 
+/// An update that may find nothing to do, and a job of a server.
+fn update() -> World {
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        deaths: 1,
+        ..NOTHING_GOES_WRONG
+    };
+
+    let witnesses = &[
+        "all ends well",
+        "an update ends after its check",
+        "an update goes on after its check",
+        "cancelled while it runs",
+    ];
+
+    World::new(&[UPDATE, ONE], 2, budget, witnesses)
+}
+
+/// Two checks, and a job of a server beside them.
+fn checks() -> World {
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        ..NOTHING_GOES_WRONG
+    };
+
+    World::new(
+        &[CHECK, CHECK, ONE],
+        2,
+        budget,
+        &["all ends well", "two at once", "cancelled while it runs"],
+    )
+}
+
 /// Explores all states.
 fn holds(name: &str, world: &World) {
     let begin = Instant::now();
@@ -531,6 +594,16 @@ fn giving_up_keeps_all_promises() {
 }
 
 #[test]
+fn an_update_keeps_all_promises() {
+    holds("update", &update());
+}
+
+#[test]
+fn checks_keep_all_promises() {
+    holds("checks", &checks());
+}
+
+#[test]
 fn a_pause_keeps_all_promises() {
     holds("paused", &paused());
 }
@@ -614,6 +687,7 @@ rules_that_matter! {
     claim_is_guarded_by_queued in three_jobs keeps NEVER_STARTS;
     claim_asks_the_schedule in three_jobs keeps NO_CONFLICT;
     unkillable_processes_hold_their_target in unkillable keeps NO_CONFLICT;
+    a_check_skips_the_rest in update keeps DOES_NOTHING_FOR_NOTHING;
     finish_is_guarded_by_running in one_slot keeps AGREES;
     cancelled_jobs_start_nothing in one_slot keeps NOTHING_LEFT;
     cancel_waits_for_the_ends in one_slot keeps NOTHING_LEFT;

@@ -42,6 +42,8 @@ pub enum Action {
     Connect(usize),
     Trace(usize),
     EndsByItself(usize),
+    /// The check of an update ends, and nothing is left to do.
+    FindsNothing(usize),
     EndsOnSignal(usize),
     OrphanEnds(usize),
     Survives(usize),
@@ -159,6 +161,11 @@ impl World {
             );
 
             when(job.command == Command::Running, A::EndsByItself(at));
+            let is_check = self.specs[at].checks && job.ended == 0;
+            when(
+                is_check && job.command == Command::Running,
+                A::FindsNothing(at),
+            );
             let is_ending = matches!(job.command, Command::Ending | Command::Orphan);
             when(
                 is_ending && job.row == Row::Open && s.left.unkillable > 0,

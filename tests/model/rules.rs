@@ -33,6 +33,8 @@ pub struct Rules {
     pub unkillable_processes_hold_their_target: bool,
     pub finish_is_guarded_by_running: bool,
     pub cancelled_jobs_start_nothing: bool,
+    // queue/build.rs
+    pub a_check_skips_the_rest: bool,
     // queue/conditions.rs, worker/holds.rs, poller/mod.rs
     pub asks_before_it_starts: bool,
     pub confirmations_expire: bool,
@@ -76,6 +78,7 @@ impl Rules {
         unkillable_processes_hold_their_target: true,
         finish_is_guarded_by_running: true,
         cancelled_jobs_start_nothing: true,
+        a_check_skips_the_rest: true,
         asks_before_it_starts: true,
         confirmations_expire: true,
         an_answer_wakes_the_worker: true,
@@ -94,14 +97,24 @@ impl Rules {
     };
 }
 
-/// A job of a world: its servers (none: it runs alone), and the number of its tasks, which run one
-/// after the other.
+/// A job of a world: its servers (none: it runs alone, unless it only asks Steam), and the number of
+/// its tasks, which run one after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     pub servers: &'static [i64],
     pub tasks: u8,
+    /// Whether it only asks Steam.
+    pub asks: bool,
+    /// Whether its first task may find that nothing is left to do.
+    pub checks: bool,
     /// Whether it waits until nobody plays.
     pub waits: bool,
+}
+
+impl Spec {
+    fn is_exclusive(&self) -> bool {
+        self.servers.is_empty() && !self.asks
+    }
 }
 
 /// A setting to explore: rules, jobs, slots, and how often something may go wrong.
@@ -131,7 +144,8 @@ impl World {
     ) -> Self {
         let candidate = |at: usize| Candidate {
             id: JobId(at as i64 + 1),
-            exclusive: specs[at].servers.is_empty(),
+            exclusive: specs[at].is_exclusive(),
+            asks: specs[at].asks,
             servers: specs[at].servers.iter().map(|&id| ServerId(id)).collect(),
         };
 
@@ -186,7 +200,8 @@ impl World {
     }
 
     pub fn conflict(&self, one: usize, other: usize) -> bool {
-        let (one, other) = (self.specs[one].servers, self.specs[other].servers);
-        one.is_empty() || other.is_empty() || one.iter().any(|server| other.contains(server))
+        let (one, other) = (&self.specs[one], &self.specs[other]);
+        let share = one.servers.iter().any(|id| other.servers.contains(id));
+        one.is_exclusive() || other.is_exclusive() || one.asks && other.asks || share
     }
 }

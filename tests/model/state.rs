@@ -100,6 +100,8 @@ pub struct Job {
     /// Tasks that have ended, and whether one of them failed.
     pub ended: u8,
     pub failed: bool,
+    /// Its check found nothing to do.
+    pub found_nothing: bool,
     pub command: Command,
     pub row: Row,
     /// A process of it is unkillable.
@@ -201,6 +203,8 @@ pub struct Violations {
     pub ended_by_another: bool,
     /// A job that waits for players began while somebody played.
     pub threw_out: bool,
+    /// An update went on although its check found nothing to do.
+    pub went_on: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -261,6 +265,7 @@ impl State {
             hold: Hold::None,
             ended: 0,
             failed: false,
+            found_nothing: false,
             command: Command::None,
             row: Row::None,
             unkillable: false,

@@ -137,6 +137,10 @@ impl World {
             A::Connect(job) => self.connect(s, job),
             A::Trace(job) => s.jobs[job].row = Row::Open,
             A::EndsByItself(job) => ended(s, job, true, Row::None),
+            A::FindsNothing(job) => {
+                s.jobs[job].found_nothing = true;
+                ended(s, job, true, Row::None);
+            }
             A::EndsOnSignal(job) => self.ends_on_signal(s, job),
             A::BatchCloses => s.batch = Batch::Closing,
             A::BatchEnds => s.batch = Batch::None,
@@ -211,6 +215,7 @@ impl World {
         let stopping = s.owner(job).is_some_and(|at| s.workers[at].stopping);
         let job = &mut s.jobs[job];
         let bit = 1 << job.ended;
+        s.violations.went_on |= job.found_nothing && job.ended > 0;
         s.violations.ran_twice |= job.begun & bit != 0;
         s.violations.started_after_its_end |=
             job.is_terminal() || job.record == Record::BeforeExecution;
@@ -426,11 +431,14 @@ impl World {
             }
         }
 
-        for job in each(jobs) {
-            let job = &mut s.jobs[job];
+        for id in each(jobs) {
+            let job = &mut s.jobs[id];
             if let Command::Ended { ok } = job.command {
-                (job.ended, job.failed, job.command) =
-                    (job.ended + 1, job.failed || !ok, Command::None);
+                let ended = match job.found_nothing && self.rules.a_check_skips_the_rest {
+                    true => self.specs[id].tasks,
+                    false => job.ended + 1,
+                };
+                (job.ended, job.failed, job.command) = (ended, job.failed || !ok, Command::None);
             }
         }
 

@@ -133,7 +133,7 @@ fn cancel_task_works_with_and_without_cascade() {
     ];
 
     for (option, states) in cases {
-        let id = host.enqueue(&["update"]);
+        let id = host.enqueue(&["update", "--validate"]);
         until("the stop of server 1 runs", || {
             let job = host.show(id);
             let asked = job["runners"]

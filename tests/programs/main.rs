@@ -18,6 +18,7 @@ mod monitor;
 mod poller;
 mod prune;
 mod runner;
+mod runner_check;
 mod runner_steam;
 mod schedules;
 mod standin;

@@ -125,6 +125,7 @@ fn request(server: i64) -> JobRequest<'static> {
         targets: Targets::Named(vec![format!("S{server}").parse().unwrap()]),
         unique: false,
         rolling: None,
+        validate: false,
         condition: None,
         requester: Requester::local("x"),
     }

@@ -12,4 +12,5 @@ mod growth;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;
+mod updates;
 mod worker;

@@ -86,6 +86,7 @@ fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
             targets: Targets::None,
             unique: false,
             rolling: None,
+            validate: false,
             condition: None,
             requester,
         };

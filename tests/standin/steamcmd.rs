@@ -25,6 +25,12 @@
 //! | `self_update=1` | updates itself first, once: CR progress, then starts again as exit 42 makes its script do |
 //! | `silent_work=N` | N s without a word, in which the download grows |
 //! | `buildid=N` | the build it installs |
+//! | `available=N` | the build that app info names; by default the one it installs if that is set, else a newer one each time |
+//! | `info=old` | the first answer of app info is an old one; by default it is empty |
+//! | `info=lone`, `info=broken`, `info=nothing` | the second answer does not come, breaks off; neither comes |
+//! | `info=no_branch` | app info without the public branch |
+//! | `info=long` | app info of almost a megabyte |
+//! | `info=hang` | app info never comes |
 //! | `exit=N` | exits with N whatever happened |
 //! | `children=N` | N children while it works |
 //! | `respawn=1` | each of them starts another in its place about once a second, and ends: always N, never the same |
@@ -40,7 +46,7 @@
 //! | `prompt=1` | sits at its prompt until its input ends |
 //! | `record=1` | appends every line it prints to `standin-printed.log` |
 //!
-//! How it fails in words is told in `steamcmd_words.rs`. A login with a name needs what a login by
+//! App info comes among other lines, in colours. How it fails in words is told in `steamcmd_words.rs`. A login with a name needs what a login by
 //! hand has left in `$HOME/Steam/config/config.vdf`; without that it asks for the password.
 //!
 //! What it has to remember (`standin.primed`, `standin.updated`, `standin.failures`) and the record
@@ -48,6 +54,8 @@
 //! one.
 #![forbid(unsafe_code)]
 
+#[path = "steamcmd_info.rs"]
+mod info;
 #[path = "steamcmd_words.rs"]
 mod words;
 
@@ -69,6 +77,9 @@ const TOTAL_BYTES: u64 = 8_618_418_181;
 const STALL: Duration = Duration::from_secs(2);
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 const INSTALL_FAILED: u8 = 8;
+
+/// The build that it installs if nothing else is set.
+const BUILD: u64 = 14_245_183;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -109,6 +120,8 @@ struct Order {
     login: Option<String>,
     no_prompt: bool,
     update: bool,
+    /// How often app info is asked for.
+    info: u32,
 }
 
 impl Order {
@@ -126,6 +139,7 @@ impl Order {
                     order.no_prompt = value.is_some_and(|value| value == "1")
                 }
                 "+app_update" => order.update = value.is_some_and(|app| app == APP),
+                "+app_info_print" if value.is_some_and(|app| app == APP) => order.info += 1,
                 _ => {}
             }
         }
@@ -136,6 +150,7 @@ impl Order {
     /// As the key `pass` names it.
     fn pass(&self) -> &'static str {
         match (self.update, self.windows) {
+            (false, _) if self.info > 0 => "info",
             (false, _) => "prime",
             (true, true) => "windows",
             (true, false) => "linux",
@@ -271,6 +286,12 @@ fn run(conf: &Conf, order: &Order, out: &mut Printer) -> u8 {
             .is_ok_and(|read| read > 0)
         {}
         out.line("");
+    }
+
+    if !order.update && order.info > 0 {
+        let code = info::print(conf, order, way.as_ref(), out);
+        out.line("Unloading Steam API...OK");
+        return code;
     }
 
     if !order.update {
@@ -604,7 +625,7 @@ fn manifest(conf: &Conf, windows: bool) -> String {
         (4, TOTAL_BYTES)
     };
 
-    let buildid = conf.number("buildid").unwrap_or(14_245_183);
+    let buildid = conf.number("buildid").unwrap_or(BUILD);
     let values = [
         ("appid", APP.to_owned()),
         ("universe", "1".to_owned()),

@@ -16,7 +16,7 @@
 //! | `state=0x602` | `Error! App '222860' state is 0x602 after update job.`, 8 | every game's trackers |
 //!
 //! `times=N` (or `state_times=N`) makes it fail in the first N runs only that could, `pass=linux`
-//! (`windows`, `prime`) in runs of that pass only. Without them it always does.
+//! (`windows`, `prime`, `info`) in runs of that pass only. Without them it always does.
 
 use std::fs;
 use std::io;
@@ -58,7 +58,12 @@ pub fn chosen(conf: &Conf, order: &Order) -> Option<Way> {
     });
 
     let way = KEYS.into_iter().find_map(named).or(old).or(refused)?;
-    if !order.update && ["appinfo", "refuse", "state"].contains(&way.key) {
+    let only_there = match way.key {
+        "appinfo" => order.update || order.info > 0,
+        "refuse" | "state" => order.update,
+        _ => true,
+    };
+    if !only_there {
         return None;
     }
     let counter = conf.beside("standin.failures");

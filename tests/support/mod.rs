@@ -445,6 +445,9 @@ impl Conversation {
             received
                 .observed
                 .extend(properties.filter_map(|line| line.as_str().map(str::to_owned)));
+            if answer["builds"].is_object() {
+                received.builds.push(answer["builds"].clone());
+            }
             received.started += usize::from(self.is_start(&answer));
             if answer["exit"].is_number() {
                 received.last = Some(answer);
@@ -474,6 +477,8 @@ pub struct Received {
     pub errors: Vec<String>,
     /// The properties of the unit, for a request with `observe`.
     pub observed: Vec<String>,
+    /// The builds of the game, for a check.
+    pub builds: Vec<Value>,
     /// Number of commands that were started.
     pub started: usize,
     pub last: Option<Value>,

@@ -4,10 +4,30 @@ use super::{Conversation, Envs, RUNNER, Received, Root};
 
 pub const INSTALL: &str = r#"{"verb":"install"}"#;
 
+pub const CHECK: &str = r#"{"verb":"check"}"#;
+
 /// Installs a steamcmd whose three runs are the given shell code. `laid` is a successful Windows
 /// pass, `whole` a successful Linux pass.
 pub fn steamcmd(root: &Root, prime: &str, windows: &str, linux: &str) {
-    let text = format!(
+    root.script(
+        "steam/steamcmd.sh",
+        &script(prime, windows, linux, "asked 42"),
+    );
+}
+
+/// Installs a steamcmd that installs build 42 and runs this shell code when it is asked for app
+/// info. `asked BUILD` answers twice, the first time with an old build; `block BUILD` answers once.
+pub fn steamcmd_that_answers(root: &Root, info: &str) {
+    root.script("steam/steamcmd.sh", &answers(info));
+}
+
+/// The same, as a script.
+pub fn answers(info: &str) -> String {
+    script(":", "laid", "whole", info)
+}
+
+fn script(prime: &str, windows: &str, linux: &str, info: &str) -> String {
+    format!(
         r#"#!/bin/sh
 cd "$(dirname "$0")" || exit 99
 echo "$*" >> ../tmp/calls
@@ -28,19 +48,26 @@ laid() {{ rm -f ../installation/srcds_linux; manifest 4 9 222862; success; }}
 whole() {{ game; manifest 4 9; success; }}
 fail() {{ echo "Error! App '222860' state is $1 after update job."; exit 8; }}
 refuse() {{ echo "ERROR! Failed to install app '222860' ($1)"; exit 8; }}
+block() {{
+    echo 'AppID : 222860, change number : 26574431/0'
+    printf '"222860"\n{{\n\t"common"\n\t{{\n\t\t"name"\t\t"a game"\n\t}}\n\t"depots"\n\t{{\n\t\t"branches"\n'
+    printf '\t\t{{\n\t\t\t"%s"\n\t\t\t{{\n\t\t\t\t"buildid"\t\t"%s"\n' "${{2:-public}}" "$1"
+    printf '\t\t\t\t"timeupdated"\t\t"1763543534"\n\t\t\t}}\n\t\t}}\n\t}}\n}}\n'
+}}
+asked() {{ block 1; echo 'something else'; block "$1"; }}
 first() {{ if [ -e "../tmp/$1" ]; then return 1; fi; touch "../tmp/$1"; }}
 case "$*" in
 *"Type linux"*) {linux}
 ;;
 *"Type windows"*) {windows}
 ;;
+*app_info_print*) {info}
+;;
 *) {prime}
 ;;
 esac
 "#
-    );
-
-    root.script("steam/steamcmd.sh", &text);
+    )
 }
 
 /// Installs the game once, successfully.
@@ -50,14 +77,28 @@ pub fn installed(root: &Root) {
     std::fs::remove_file(root.join("tmp/calls")).unwrap();
 }
 
+/// Asks which build is published.
+pub fn check(root: &Root) -> Received {
+    check_with(root, &[])
+}
+
+/// Asks with additional settings.
+pub fn check_with(root: &Root, settings: &[(&str, &str)]) -> Received {
+    request(root, CHECK, settings)
+}
+
 pub fn install(root: &Root) -> Received {
     install_with(root, &[])
 }
 
 /// Installs with additional settings.
 pub fn install_with(root: &Root, settings: &[(&str, &str)]) -> Received {
+    request(root, INSTALL, settings)
+}
+
+fn request(root: &Root, line: &str, settings: &[(&str, &str)]) -> Received {
     let mut talk = Conversation::start(&[RUNNER], &envs(root, settings));
-    talk.send_line(INSTALL);
+    talk.send_line(line);
     let received = talk.rest();
     assert_eq!(talk.end().0, 0, "{received:?}");
     received
@@ -69,6 +110,7 @@ pub fn calls(root: &Root) -> Vec<&'static str> {
     let word = |line: &str| match line {
         line if line.contains("windows") => "windows",
         line if line.contains("linux") => "linux",
+        line if line.contains("app_info_print") => "info",
         _ => "prime",
     };
     text.lines().map(word).collect()

@@ -518,7 +518,9 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
 
     let up = anna.get("/admin");
     assert!(
-        !up.page().has_form("/admin/install") && up.page().has_form("/admin/update"),
+        !up.page().has_form("/admin/install")
+            && up.page().has_form("/admin/update")
+            && up.page().has_form("/admin/check"),
         "{}",
         up.body
     );
@@ -551,6 +553,25 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
     assert_eq!(page.text("#game .badge.is-queued"), "queued");
     assert!(page.has_link("/jobs/2"));
 
+    // Two buttons more: a check, and an update that repairs.
+    leads(&anna.post("/admin/check", &[]), "/jobs/3");
+    leads(&anna.post("/admin/check", &[]), "/jobs/3");
+    leads(
+        &anna.post("/admin/update", &[("validate", "yes")]),
+        "/jobs/4",
+    );
+    let tasks = |id| {
+        let job = jobs::get(host.db().connection(), JobId(id)).unwrap();
+        job.tasks[0].kind.clone()
+    };
+    assert_eq!(
+        [tasks(2), tasks(3), tasks(4)],
+        ["check-build", "check-build", "install-runtime"]
+    );
+    for id in ["2", "3", "4"] {
+        assert_eq!(host.job(&["cancel", id, "--no-wait"]).0, 0);
+    }
+
     host.root.write(
         "installation/steamapps/appmanifest_222860.acf",
         "\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"4\" \"buildid\" \"8490279\" \
@@ -577,6 +598,22 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
     assert!(
         !page.has_form("/admin/install") && !page.has_form("/admin/update"),
         "one is under way"
+    );
+
+    let found = left4me::domain::build::Builds {
+        available: 8_490_280,
+        published_at: Some(1),
+        installed: Some(8_490_279),
+        flaw: None,
+    };
+    host.db()
+        .write(|tx| left4me::db::builds::record(tx, &found, 9))
+        .unwrap();
+    let page = says(&anna.get("/admin"), 200, &["build 8490280, known"]);
+    assert!(
+        page.text("#game").contains("Published"),
+        "{}",
+        page.text("#game")
     );
 
     let listed = says(&anna.get("/admin/jobs?state=live"), 200, &["1–1 of 1"]);

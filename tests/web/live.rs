@@ -69,6 +69,7 @@ impl Site {
             targets,
             unique: false,
             rolling: None,
+            validate: false,
             condition: None,
             requester: Requester::local("test"),
         };

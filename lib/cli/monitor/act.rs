@@ -77,6 +77,7 @@ fn queue_job(
         targets: Targets::Named(vec![ServerRef::Id(server)]),
         unique: true,
         rolling: None,
+        validate: false,
         condition,
         requester: Requester::local(&caller),
     };

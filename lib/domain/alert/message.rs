@@ -86,6 +86,7 @@ impl Happening {
                 format!("{what} succeeded{id}")
             }
             "schedule.failed" => "a schedule failed".to_owned(),
+            "update.available" => "a new build of the game is available".to_owned(),
             "disk.low" => "the disk is almost full".to_owned(),
             "disk.ok" => "the disk has space again".to_owned(),
             kind => format!("{kind} on {server}"),
@@ -95,7 +96,7 @@ impl Happening {
     fn is_bad(&self) -> bool {
         !matches!(
             self.kind.as_str(),
-            "server.drift_ended" | "job.succeeded" | "disk.ok"
+            "server.drift_ended" | "job.succeeded" | "update.available" | "disk.ok"
         )
     }
 

@@ -32,7 +32,7 @@ words! {
         Unresponsive = "unresponsive",
         /// A job failed.
         JobFailed = "job-failed",
-        /// An update of the game ended.
+        /// Steam has a new build of the game, or an update ended.
         Update = "update",
         /// The disk is almost full, or no longer is.
         Disk = "disk",
@@ -85,6 +85,7 @@ pub fn candidate(kind: &str) -> Option<Candidate> {
         "job.failed" => Some(Candidate::Job { failed: true }),
         "job.succeeded" => Some(Candidate::Job { failed: false }),
         "schedule.failed" => Some(Candidate::Of(AlertClass::JobFailed)),
+        "update.available" => Some(Candidate::Of(AlertClass::Update)),
         "disk.low" | "disk.ok" => Some(Candidate::Of(AlertClass::Disk)),
         _ => None,
     }

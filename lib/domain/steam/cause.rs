@@ -28,6 +28,10 @@ pub enum Cause {
     Silent,
     /// steamcmd has no configuration of this app yet.
     MissingConfiguration,
+    /// Steam sent no app info of the game, or none that can be read.
+    NoAppInfo,
+    /// The app info has no build of the branch that players have.
+    NoBranch,
     /// The files of the other platform have to be installed first.
     InvalidPlatform,
     /// State 0x402 or 0x602.
@@ -120,6 +124,9 @@ const WORDS: &[(&str, Cause)] = &[
     ("timeout", Cause::TimedOut),
     ("time out", Cause::TimedOut),
     ("missing configuration", Cause::MissingConfiguration),
+    ("no such branch", Cause::NoBranch),
+    ("invalid branch", Cause::NoBranch),
+    ("beta branch not found", Cause::NoBranch),
     ("invalid platform", Cause::InvalidPlatform),
     ("missing file permissions", Cause::Permissions),
     ("read-only file system", Cause::Permissions),
@@ -183,12 +190,14 @@ impl Cause {
             | Cause::SteamGuard
             | Cause::AccountRefused
             | Cause::Libraries
+            | Cause::NoBranch
             | Cause::Permissions => Retry::Never,
             Cause::RateLimit => Retry::AfterTheLimit,
             Cause::Network | Cause::TimedOut | Cause::LoggedInElsewhere | Cause::Silent => {
                 Retry::BackOff
             }
             Cause::MissingConfiguration
+            | Cause::NoAppInfo
             | Cause::InvalidPlatform
             | Cause::Incomplete
             | Cause::NotWritten
@@ -226,6 +235,8 @@ impl Cause {
             }
             Cause::Silent => "steamcmd hung and was ended",
             Cause::MissingConfiguration => "Steam sent no configuration of the game",
+            Cause::NoAppInfo => "Steam did not say which build of the game is published",
+            Cause::NoBranch => "Steam's app info has no build of the game's public branch",
             Cause::InvalidPlatform => "Steam refuses the Linux files (invalid platform)",
             Cause::Incomplete => "the update is not complete",
             Cause::NotWritten => "files could not be written",
@@ -242,7 +253,7 @@ impl Cause {
     /// What an admin can do about it; `named` when a Steam account is set.
     pub fn advice(self, named: bool) -> &'static str {
         match self {
-            Cause::DiskFull => "make room there, then install again",
+            Cause::DiskFull => "make room there, then try again",
             Cause::NoSubscription | Cause::MissingConfiguration | Cause::InvalidPlatform
                 if !named =>
             {
@@ -254,28 +265,32 @@ impl Cause {
             }
             Cause::Credentials | Cause::SteamGuard => {
                 "log in once by hand as left4me-steam (README, \
-                 \"A Steam account\"), then install again"
+                 \"A Steam account\"), then try again"
             }
             Cause::AccountRefused => {
                 "log in with Steam itself to see why, or use another LEFT4ME_STEAM_ACCOUNT"
             }
-            Cause::RateLimit => "wait half an hour without any login, then install again",
+            Cause::RateLimit => "wait half an hour without any login, then try again",
             Cause::Libraries => "`sudo left4me doctor` names it and says how to get it",
             Cause::Permissions => "`sudo left4me doctor` names wrong owners and modes",
             Cause::Network | Cause::TimedOut => {
-                "check this host's network, DNS and firewall and Steam's status, then install again"
+                "check this host's network, DNS and firewall and Steam's status, then try again"
             }
             Cause::LoggedInElsewhere => {
                 "end the other login, or use an account for this host alone"
             }
             Cause::Silent => {
                 "see its last lines in the job's log; \
-                 install again, and check the network if it repeats"
+                 try again, and check the network if it repeats"
             }
-            Cause::MissingConfiguration | Cause::InvalidPlatform => "install again later",
+            Cause::MissingConfiguration | Cause::InvalidPlatform => "try again later",
+            Cause::NoAppInfo | Cause::NoBranch => {
+                "try again later, or download without the question: \
+                 `left4me-job enqueue update --validate`"
+            }
             Cause::NotWritten => {
                 "check the disk's health and free space (`sudo left4me doctor`, \
-                 `dmesg`), then install again"
+                 `dmesg`), then try again"
             }
             Cause::Fatal | Cause::Killed => {
                 "see its last lines in the job's log; \
@@ -286,7 +301,7 @@ impl Cause {
             | Cause::Corrupt
             | Cause::NoSuccess
             | Cause::NoProof
-            | Cause::Other => "see its last lines in the job's log, then install again",
+            | Cause::Other => "see its last lines in the job's log, then try again",
         }
     }
 }

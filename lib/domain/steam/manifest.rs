@@ -1,7 +1,7 @@
-//! Reads an installation's manifest, in Valve's KeyValues format, and checks that the game is
-//! complete.
+//! Reads an installation's manifest and checks that the game is complete.
 
 use super::APP;
+use super::keyvalues::{self, Defect, Item};
 
 /// How many bytes of a manifest are read; a real one has a few kilobytes.
 pub const MANIFEST_LIMIT: usize = 1024 * 1024;
@@ -11,9 +11,6 @@ pub const SHARED_DEPOT: &str = "222861";
 
 /// The depot of the Linux server. Without it an installation contains Windows files.
 pub const LINUX_DEPOT: &str = "222863";
-
-/// How deep a manifest's braces may nest; a real one has three levels.
-const DEPTH_LIMIT: u32 = 32;
 
 /// The parsed entries of a manifest.
 #[derive(Debug, Default)]
@@ -81,60 +78,30 @@ pub fn prove(manifest: &str) -> Result<u64, String> {
     Ok(build)
 }
 
-fn entries(text: &str) -> Result<Entries, String> {
-    if text.len() > MANIFEST_LIMIT {
-        return Err(format!("it is longer than {MANIFEST_LIMIT} bytes"));
-    }
-
-    let (mut found, mut key, mut blocks) =
-        (Entries::default(), None::<String>, Vec::<String>::new());
-    let mut rest = text.trim_start();
-    while let Some(first) = rest.chars().next() {
-        match first {
-            '"' => {
-                let (word, after) = quoted(&rest[1..])?;
-                rest = after;
-                match key.take() {
-                    None => key = Some(word),
-                    Some(name) if blocks.len() == 1 => found.values.push((name, word)),
-                    Some(_) => {}
-                }
-            }
-            '{' if blocks.len() < DEPTH_LIMIT as usize => {
-                let name = key.take().ok_or("it is not a manifest")?;
-                if blocks.len() == 2 && blocks[1].eq_ignore_ascii_case("InstalledDepots") {
-                    found.depots.push(name.clone());
-                }
-                blocks.push(name);
-                rest = &rest[1..];
-            }
-            '}' if key.is_none() && blocks.pop().is_some() => rest = &rest[1..],
-            _ => return Err("it is not a manifest".to_owned()),
-        }
-
-        rest = rest.trim_start();
-    }
-
-    if !blocks.is_empty() || key.is_some() {
-        return Err("it ends in the middle".to_owned());
-    }
-
-    Ok(found)
+/// Whether the manifest says something and lists no depot of the Linux server: the last successful
+/// run of steamcmd was a windows pass.
+pub fn is_of_windows(manifest: &str) -> bool {
+    entries(manifest).is_ok_and(|entries| {
+        !entries.values.is_empty() && !entries.depots.iter().any(|depot| depot == LINUX_DEPOT)
+    })
 }
 
-/// The text up to the closing quote, and the rest after it.
-fn quoted(text: &str) -> Result<(String, &str), String> {
-    let mut word = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Ok((word, &text[at + 1..])),
-            '\\' => word.extend(chars.next().map(|(_, escaped)| escaped)),
-            _ => word.push(c),
+fn entries(text: &str) -> Result<Entries, String> {
+    let mut found = Entries::default();
+    let read = keyvalues::read(text, MANIFEST_LIMIT, |blocks, item| match (blocks, item) {
+        ([_], Item::Value(key, value)) => found.values.push((key.to_owned(), value.to_owned())),
+        ([_, depots], Item::Block(name)) if depots.eq_ignore_ascii_case("InstalledDepots") => {
+            found.depots.push(name.to_owned());
         }
-    }
+        _ => {}
+    });
 
-    Err("it ends in the middle".to_owned())
+    match read {
+        Ok(()) => Ok(found),
+        Err(Defect::TooLong) => Err(format!("it is longer than {MANIFEST_LIMIT} bytes")),
+        Err(Defect::Malformed) => Err("it is not a manifest".to_owned()),
+        Err(Defect::Truncated) => Err("it ends in the middle".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +173,16 @@ mod tests {
 
         let deep = "\"a\"{".repeat(100_000);
         assert!(prove(&deep).is_err());
+    }
+
+    #[test]
+    fn a_manifest_without_the_linux_depot_is_that_of_a_windows_pass() {
+        assert!(!is_of_windows(WHOLE));
+        assert!(is_of_windows(&WHOLE.replace("222863", "222862")));
+        assert!(is_of_windows("\"AppState\" { \"StateFlags\" \"1026\" }"));
+        for unknown in ["", "x", "\"AppState\" { }", &WHOLE[..WHOLE.len() / 2]] {
+            assert!(!is_of_windows(unknown), "{unknown}");
+        }
     }
 
     proptest! {

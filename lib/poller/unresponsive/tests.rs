@@ -125,6 +125,7 @@ fn hold_restart(db: &mut Db) -> JobId {
         targets: Targets::Named(vec![ServerRef::Id(SERVER)]),
         unique: false,
         rolling: None,
+        validate: false,
         condition: Some(Condition {
             when_empty: true,
             deadline: None,

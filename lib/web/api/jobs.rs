@@ -101,8 +101,8 @@ pub async fn show(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
-    /// The operation. `install` and `update` concern the game files of all servers, and are for
-    /// admins only.
+    /// The operation. `install`, `update` and `check` concern the game files of all servers, and are
+    /// for admins only.
     #[serde(deserialize_with = "extract::parsed")]
     operation: Operation,
     /// The servers it is for.
@@ -121,6 +121,9 @@ pub struct NewJob {
     #[serde(default)]
     #[schema(value_type = Option<u16>, minimum = 1, nullable = false)]
     rolling: Option<NonZeroU16>,
+    /// For `update`: download and verify all files, also when Steam has no new build.
+    #[serde(default)]
+    validate: bool,
     /// Wait until nobody plays on any of the servers. For restart, stop, reset, delete and update.
     #[serde(default)]
     when_empty: bool,
@@ -142,7 +145,12 @@ impl NewJob {
     /// Checks that need no database.
     fn check(&self, viewer: &Viewer) -> std::result::Result<(), Failure> {
         let operation = self.operation;
-        if operation.is_exclusive() {
+        if self.validate && operation != Operation::Update {
+            let message = format!("validate: only update validates, not {operation}");
+            return Err(Failure::unprocessable(message));
+        }
+
+        if operation.is_shared() {
             if !viewer.is_admin {
                 return Err(Failure::forbidden(format!("only an admin may {operation}")));
             }
@@ -191,7 +199,7 @@ impl NewJob {
 
     /// The servers. Those of other users do not exist for a user.
     fn targets(&self, connection: &Connection, viewer: &Viewer) -> Result<Targets> {
-        if self.operation.is_exclusive() {
+        if self.operation.is_shared() {
             return Ok(Targets::None);
         }
 
@@ -254,6 +262,7 @@ pub async fn enqueue(
             targets,
             unique: new.unique,
             rolling: new.rolling,
+            validate: new.validate,
             condition,
             requester: viewer.requester(&name, key.as_ref()),
         };

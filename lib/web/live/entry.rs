@@ -16,7 +16,7 @@ pub fn read(
     let end = connection.run(|output| {
         let lines = match output {
             Output::Lines(lines) => lines,
-            Output::Started { .. } | Output::Observed(_) => Vec::new(),
+            Output::Started { .. } | Output::Observed(_) | Output::Builds(_) => Vec::new(),
         };
 
         let mut entries = Vec::with_capacity(lines.len());

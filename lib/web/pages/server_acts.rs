@@ -45,6 +45,7 @@ pub(super) async fn press(
     let key: Option<RequestKey> = form.optional("key")?;
     let now = clock::now_ms();
     let condition = waiting::condition(&form, operation, now)?;
+    let validate = operation == Operation::Update && form.raw("validate") == "yes";
 
     let requester = viewer.clone();
     let playing = app.store.read(move |db| {
@@ -55,7 +56,7 @@ pub(super) async fn press(
         waiting::playing(db, &form, operation, server, now)
     });
     if let Some(playing) = playing.await? {
-        return waiting::ask(viewer, playing, operation, server);
+        return waiting::ask(viewer, playing, operation, server, validate);
     }
 
     let accepted = app.store.with(move |db| {
@@ -73,6 +74,7 @@ pub(super) async fn press(
             targets,
             unique: server.is_none(),
             rolling: None,
+            validate,
             condition,
             requester: viewer.requester(&actor, key.as_ref()),
         };

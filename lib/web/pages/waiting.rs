@@ -69,6 +69,8 @@ struct PlayersOn {
     action: String,
     back: String,
     key: String,
+    /// For an update: it downloads and verifies everything.
+    validate: bool,
 }
 
 /// The page that asks.
@@ -77,6 +79,7 @@ pub(super) fn ask(
     playing: String,
     operation: Operation,
     server: Option<ServerId>,
+    validate: bool,
 ) -> std::result::Result<Response, Failure> {
     let (action, back) = match server {
         Some(id) => (
@@ -92,5 +95,6 @@ pub(super) fn ask(
         action,
         back,
         key: secret::random()?,
+        validate,
     })
 }

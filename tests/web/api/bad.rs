@@ -103,6 +103,12 @@ fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
         ),
         (json!({"operation": "install", "all": true}), "install"),
         (json!({"operation": "update", "servers": [1]}), "update"),
+        (json!({"operation": "check", "all": true}), "check"),
+        (
+            json!({"operation": "install", "validate": true}),
+            "validate",
+        ),
+        (json!({"operation": "update", "validate": 1}), "validate"),
         (json!(["stop", [1]]), "object"),
         (json!("stop"), "object"),
     ] {

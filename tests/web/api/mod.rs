@@ -415,7 +415,7 @@ fn what_is_anothers_does_not_exist() {
         json!([1, 2, 3])
     );
 
-    for operation in ["install", "update"] {
+    for operation in ["install", "update", "check"] {
         let body = json!({"operation": operation});
         refused(
             &site.ask(&site.anna, "POST", "/api/jobs", Some(&body)),

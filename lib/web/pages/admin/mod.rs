@@ -16,6 +16,7 @@ pub(super) fn routes(table: Table) -> Table {
         .get(Access::Admin, "/admin", overview::show)
         .post(Access::Admin, "/admin/install", steam::install)
         .post(Access::Admin, "/admin/update", steam::update)
+        .post(Access::Admin, "/admin/check", steam::check)
         .post(Access::Admin, "/admin/pause", overview::pause)
         .get(Access::Admin, "/admin/jobs", jobs::list)
         .get(Access::Admin, "/admin/users", users::list)

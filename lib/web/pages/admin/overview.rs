@@ -10,10 +10,11 @@ use super::super::parts::JobLine;
 use super::steam;
 use crate::base::visible::visible;
 use crate::base::{clock, secret};
+use crate::db::builds::Available;
 use crate::db::overview::{self, Servers, Shared};
 use crate::db::poll::{self, Orphan, Poll};
 use crate::db::queue::{self, Pause};
-use crate::db::{job_rows, jobs};
+use crate::db::{builds, job_rows, jobs};
 use crate::domain::job::JobState;
 use crate::web::disk;
 use crate::web::failure::Failure;
@@ -33,6 +34,8 @@ struct OverviewPage {
     key: String,
     found: Overview,
     build: Result<u64, String>,
+    /// Whether the build that Steam publishes is another one.
+    is_new: bool,
     install: steam::InstallOptions,
 }
 
@@ -46,6 +49,7 @@ struct Overview {
     orphans: Vec<Orphan>,
     shared: Option<(Shared, Option<(String, String)>)>,
     recent: Vec<JobLine>,
+    available: Option<Available>,
 }
 
 pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
@@ -71,6 +75,7 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
             poll: poll::last(db)?,
             orphans: poll::orphans(db)?,
             shared,
+            available: builds::available(db)?,
             recent: JobLine::all(job_rows::recent(db, None, RECENT)?, now),
         })
     });
@@ -93,6 +98,10 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
         mounted: found.servers.has_mounted(),
     };
 
+    let is_new = found
+        .available
+        .is_some_and(|available| build.as_ref() != Ok(&available.build));
+
     let frame = Frame::of(viewer, "Admin").within("admin");
 
     page(&OverviewPage {
@@ -101,6 +110,7 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
         key: secret::random()?,
         found,
         build,
+        is_new,
         install,
     })
 }

@@ -39,6 +39,11 @@ impl InstallOptions {
         self.nothing.is_none() && !self.mounted
     }
 
+    /// Whether Steam can be asked.
+    pub fn can_check(&self) -> bool {
+        self.nothing.is_none()
+    }
+
     /// Whether an update can work, and differs from an install.
     pub fn can_update(&self, installed: bool) -> bool {
         self.nothing.is_none() && (installed || self.mounted)
@@ -78,6 +83,10 @@ pub(super) async fn install(signed_in: SignedIn, form: FormFields) -> Result<Res
 
 pub(super) async fn update(signed_in: SignedIn, form: FormFields) -> Result<Response, Failure> {
     press(signed_in, form, Operation::Update, None).await
+}
+
+pub(super) async fn check(signed_in: SignedIn, form: FormFields) -> Result<Response, Failure> {
+    press(signed_in, form, Operation::Check, None).await
 }
 
 #[cfg(test)]

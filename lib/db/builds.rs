@@ -1,0 +1,89 @@
+//! The build of the game that Steam publishes, as the last check found it.
+
+use rusqlite::{Connection, params};
+
+use crate::base::Result;
+use crate::db::{changes, first, run};
+use crate::domain::build::Builds;
+
+/// The published build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Available {
+    pub build: u64,
+    /// When Steam published it, unix ms, if Steam says so.
+    pub published_at: Option<i64>,
+    /// When left4me first found it, unix ms.
+    pub known_since: i64,
+    /// When Steam was last asked, unix ms.
+    pub checked_at: i64,
+}
+
+/// What the last check found; none if there was none.
+pub fn available(connection: &Connection) -> Result<Option<Available>> {
+    let sql = "SELECT build, published_at, known_since, checked_at FROM available_build";
+    first(connection, sql, [], |row| {
+        Ok(Available {
+            build: row.get::<_, i64>(0)?.unsigned_abs(),
+            published_at: row.get(1)?,
+            known_since: row.get(2)?,
+            checked_at: row.get(3)?,
+        })
+    })
+}
+
+/// Records what a check found. True once for each build that is not the installed one: an event is
+/// due.
+pub fn record(tx: &Connection, found: &Builds, now: i64) -> Result<bool> {
+    // It was read as a number that fits.
+    let build = found.available.cast_signed();
+    let sql = "INSERT INTO available_build (id, build, published_at, known_since, checked_at)
+               VALUES (1, ?1, ?2, ?3, ?3) ON CONFLICT (id) DO UPDATE SET
+               known_since = CASE build WHEN ?1 THEN known_since ELSE ?3 END,
+               build = ?1, published_at = ?2, checked_at = ?3";
+    run(tx, sql, params![build, found.published_at, now])?;
+
+    if found.installed.is_none() || found.is_current() {
+        return Ok(false);
+    }
+    let sql = "UPDATE available_build SET announced = build WHERE announced IS NOT build";
+    changes(tx, sql, [])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::with_servers;
+
+    #[test]
+    fn a_build_is_new_once_and_known_since_then() {
+        let db = with_servers(1);
+        assert_eq!(available(&db).unwrap(), None);
+        let found = |available, installed| Builds {
+            available,
+            published_at: Some(7),
+            installed,
+            flaw: None,
+        };
+
+        for (available, installed, now, is_news) in [
+            (5, None, 10, false),
+            (5, Some(5), 20, false),
+            (6, Some(5), 30, true),
+            (6, Some(5), 40, false),
+            (6, Some(6), 50, false),
+            (7, Some(6), 60, true),
+        ] {
+            let found = found(available, installed);
+            assert_eq!(record(&db, &found, now).unwrap(), is_news, "{found:?}");
+        }
+
+        record(&db, &found(7, Some(6)), 70).unwrap();
+        let expected = Available {
+            build: 7,
+            published_at: Some(7),
+            known_since: 60,
+            checked_at: 70,
+        };
+        assert_eq!(available(&db).unwrap(), Some(expected));
+    }
+}

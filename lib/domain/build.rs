@@ -1,0 +1,92 @@
+//! Which build of the game Steam publishes, and which one is installed.
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Builds {
+    pub available: u64,
+    /// When Steam published it, unix ms, if Steam says so.
+    pub published_at: Option<i64>,
+    /// The installed build; none unless the installation is proved to be whole.
+    pub installed: Option<u64>,
+    /// What an installation that is not whole lacks.
+    pub flaw: Option<String>,
+}
+
+impl Builds {
+    /// Whether an update would change nothing. A lower number than the installed one is news too:
+    /// Valve has taken a build back.
+    pub fn is_current(&self) -> bool {
+        self.installed == Some(self.available)
+    }
+
+    /// `build 5 is current`, or what an update would install. `local` writes a time.
+    pub fn message(&self, local: impl Fn(i64) -> String) -> String {
+        let build = self.available;
+        let published = self
+            .published_at
+            .map_or_else(String::new, |at| format!(", published {}", local(at)));
+
+        match (self.installed, &self.flaw) {
+            (Some(installed), _) if installed == build => {
+                format!("build {build} is current{published}")
+            }
+            (Some(installed), _) => {
+                format!("build {build} is available (installed: {installed}){published}")
+            }
+            (None, Some(flaw)) => format!(
+                "build {build} is available (the installation is not whole: {flaw}){published}"
+            ),
+            (None, None) => {
+                format!("build {build} is available (nothing is installed){published}")
+            }
+        }
+    }
+
+    /// What an update says that has nothing to do.
+    pub fn nothing_to_do(&self) -> String {
+        format!("build {} is current: nothing to do", self.available)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builds(installed: Option<u64>, flaw: Option<&str>) -> Builds {
+        Builds {
+            available: 6,
+            published_at: None,
+            installed,
+            flaw: flaw.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn only_the_published_build_in_a_whole_installation_is_current() {
+        for (found, message) in [
+            (builds(Some(6), None), "build 6 is current"),
+            (builds(Some(5), None), "build 6 is available (installed: 5)"),
+            (builds(Some(7), None), "build 6 is available (installed: 7)"),
+            (
+                builds(None, None),
+                "build 6 is available (nothing is installed)",
+            ),
+            (
+                builds(None, Some("it has no buildid")),
+                "build 6 is available (the installation is not whole: it has no buildid)",
+            ),
+        ] {
+            assert_eq!(found.message(|_| String::new()), message);
+            assert_eq!(found.is_current(), message.ends_with("current"));
+        }
+
+        let dated = Builds {
+            published_at: Some(5),
+            ..builds(Some(6), None)
+        };
+        assert_eq!(
+            dated.message(|at| format!("at {at}")),
+            "build 6 is current, published at 5"
+        );
+    }
+}
