@@ -221,7 +221,7 @@ fn bad_input_is_refused_with_what_to_do() {
         (2, &["--on", "2020-01-01 05:00"], "never comes"),
         (2, &["--on", "*-02-30 05:00"], "02-30"),
         (2, &["--on", "every night"], "is not a calendar expression"),
-        (2, &["--on", ""], "--on"),
+        (2, &["--on", ""], "it is empty"),
         (2, &["--on", "05:00\nUnit=x.service"], "Unit=x.service"),
         (2, &["--on", "25:00"], "25:00"),
         (
