@@ -247,7 +247,11 @@ pub fn run(db: &mut Db, id: ScheduleId, now: i64) -> Result<Due> {
             return Ok(Due::Backup);
         };
 
-        let job = enqueue_job(tx, &schedule, operation, now)?;
+        let Some(targets) = targets_now(tx, &schedule, operation)? else {
+            schedules::record_run(tx, id, &ended(&schedule, now, None, None))?;
+            return Ok(Due::Nothing("none of its servers should be running"));
+        };
+        let job = enqueue_job(tx, &schedule, operation, targets, now)?;
         schedules::record_run(tx, id, &ended(&schedule, now, Some(job.job_id), None))?;
         Ok(Due::Job(job))
     });
@@ -298,10 +302,33 @@ fn check_owner(tx: &Connection, schedule: &Schedule) -> Result<()> {
     may.map_err(Error::not_permitted)
 }
 
+/// The servers that a run is for. A restart is for those that should be running: a server that
+/// somebody stopped stays stopped. None if there is nothing to do.
+fn targets_now(
+    tx: &Connection,
+    schedule: &Schedule,
+    operation: Operation,
+) -> Result<Option<Targets>> {
+    let named = |ids: Vec<ServerId>| Targets::Named(ids.into_iter().map(ServerRef::Id).collect());
+    if operation == Operation::Restart {
+        let mut ids = servers::all_that_should_run(tx)?;
+        ids.retain(|id| schedule.all || schedule.servers.contains(id));
+        return Ok((!ids.is_empty()).then(|| named(ids)));
+    }
+    Ok(Some(
+        match (schedule.operation.takes_servers(), schedule.all) {
+            (false, _) => Targets::None,
+            (true, true) => Targets::All,
+            (true, false) => named(schedule.servers.clone()),
+        },
+    ))
+}
+
 fn enqueue_job(
     tx: &Connection,
     schedule: &Schedule,
     operation: Operation,
+    targets: Targets,
     now: i64,
 ) -> Result<Accepted> {
     let condition = match &schedule.condition {
@@ -311,22 +338,10 @@ fn enqueue_job(
         }
         None => None,
     };
-    let named = || {
-        schedule
-            .servers
-            .iter()
-            .copied()
-            .map(ServerRef::Id)
-            .collect()
-    };
     let name = format!("schedule {}", schedule.id);
     let request = JobRequest {
         operation,
-        targets: match (schedule.operation.takes_servers(), schedule.all) {
-            (false, _) => Targets::None,
-            (true, true) => Targets::All,
-            (true, false) => Targets::Named(named()),
-        },
+        targets,
         unique: true,
         rolling: schedule.rolling,
         validate: false,

@@ -421,7 +421,10 @@ fn a_run_enqueues_a_job_that_names_the_schedule() {
 
     scheduling.schedule(&["run", "1"]).done();
     assert!(!is_notified(), "its time has not come since it was added");
-    scheduling.sql("UPDATE schedules SET since = since - 200000000");
+    scheduling.sql(
+        "UPDATE schedules SET since = since - 200000000;
+         UPDATE servers SET desired_state = 'running'",
+    );
     scheduling.schedule(&["run", "1"]).done();
     assert!(is_notified());
 

@@ -58,7 +58,8 @@ pub(super) enum ScheduleVerb {
 #[derive(Args)]
 pub(super) struct AddArgs {
     /// What it does: restart, stop, start, initialize and reset take servers; update and backup are
-    /// for the whole host. A backup is kept until there are seven newer ones
+    /// for the whole host. A restart leaves out servers that somebody has stopped. A backup is kept
+    /// until there are seven newer ones
     operation: ScheduledOperation,
     /// A server's id or name; repeatable
     #[arg(

@@ -44,7 +44,8 @@ fn scene() -> Scene {
              VALUES (1, 'plain', 1, 1), (2, 'plain', 1, 1);
              INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
              VALUES (1, 'Friday', 27015, 1, 1, 1), (1, 'Sunday', 27016, 1, 1, 1),
-                 (2, 'Friday', 27017, 2, 1, 1);",
+                 (2, 'Friday', 27017, 2, 1, 1);
+             UPDATE servers SET desired_state = 'running';",
         )?;
         Ok(())
     })
@@ -265,6 +266,32 @@ fn a_run_enqueues_one_job_that_names_the_schedule() {
     assert_eq!(schedule.last_run_at, Some(DUE));
     assert_eq!(schedule.next_at, Some(NOW + 40 * 3_600_000));
     assert_eq!(schedule.last_job_state, Some(JobState::Queued));
+}
+
+#[test]
+fn a_restart_leaves_stopped_servers_stopped() {
+    let mut scene = scene();
+    let all = scene.add(&restart(&["--all"]), &ROOT).unwrap().id;
+    let own = scene
+        .add(&restart(&["Friday", "Sunday"]), &ANNA)
+        .unwrap()
+        .id;
+    scene.sql("UPDATE servers SET desired_state = 'stopped' WHERE id <> 2");
+    for id in [all, own] {
+        let Ok(Due::Job(job)) = scene.run(id) else {
+            panic!("no job")
+        };
+        assert_eq!(scene.job(job.job_id).servers, [ServerId(2)]);
+    }
+
+    scene.sql("UPDATE servers SET desired_state = 'stopped'");
+    let none = scene.run(all);
+    assert!(matches!(none, Ok(Due::Nothing(why)) if why.contains("should be running")));
+    let schedule = schedules::find(scene.db.connection(), all).unwrap();
+    assert_eq!(
+        (schedule.last_run_at, schedule.last_error),
+        (Some(DUE), None)
+    );
 }
 
 #[test]
