@@ -45,12 +45,6 @@ const RELOAD: &str = "left4me-reload.timer";
 /// Where drop-ins are that left4me itself writes and removes.
 const DROP_INS: &str = "/run/systemd/system/";
 
-/// How long a stop waits for others: until none has begun for so long, at most so many times. The
-/// servers of one job come within some tenths of a second, longer on a busy host, and each reload
-/// takes PID 1 as long.
-const SHARE: Duration = Duration::from_millis(50);
-const MOST_SHARES: usize = 8;
-
 /// How long PID 1 may take for the last request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -208,8 +202,6 @@ struct Systemd {
     stops: Semaphore,
     links: Symlinks,
     unlinks: Symlinks,
-    /// How many stops have begun that need a reload.
-    unlinking: AtomicU64,
     /// One reload for starts at a time, and how many have begun.
     reloading: zruntime::lock::Mutex<()>,
     reloads: AtomicU64,
@@ -235,7 +227,6 @@ impl Systemd {
             stops: Semaphore::new(STOPS),
             links: Symlinks::new(Direction::Link),
             unlinks: Symlinks::new(Direction::Unlink),
-            unlinking: AtomicU64::new(0),
             reloading: zruntime::lock::Mutex::default(),
             reloads: AtomicU64::new(0),
             changed: AtomicBool::new(false),
@@ -310,25 +301,9 @@ impl Systemd {
     /// Removes the symlink. Unless the server is started again, PID 1 reads that at once: of a unit
     /// that it has loaded, `systemctl show` would still say that it starts at boot.
     async fn unlink(&self, unit: &str, again: bool) -> Done {
-        if !again {
-            self.share_the_reload().await;
-        }
         let change = self.unlinks.change(&self.bus, unit, again).await?;
         self.note(&change);
         Ok(())
-    }
-
-    /// Waits until no other stop has begun for a moment.
-    async fn share_the_reload(&self) {
-        let mut last = self.unlinking.fetch_add(1, Ordering::Relaxed) + 1;
-        for _ in 0..MOST_SHARES {
-            self.bus.runtime.sleep(SHARE).await;
-            let begun = self.unlinking.load(Ordering::Relaxed);
-            if begun == last {
-                break;
-            }
-            last = begun;
-        }
     }
 
     fn note(&self, change: &Change) {
