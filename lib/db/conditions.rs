@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Error, Result};
-use crate::db::{changes, exists, first, one, poll, query, run, text, text_or_null};
+use crate::db::{changes, exists, first, one, poll, query, run, tasks, text, text_or_null};
 use crate::domain::condition::hold::{self, Done, Doubt, Hold, Occupancy, ServerSeen};
 use crate::domain::condition::warning::Warnings;
 use crate::domain::condition::{AtDeadline, Condition, Deadline};
@@ -231,7 +231,10 @@ fn one_waiting(connection: &Connection, job: JobId, fresh_since: i64) -> Result<
         false => servers_of(connection, job)?,
     };
     let void = match operation {
-        Some(operation) => hold::void(operation, &later(connection, job, operation, &servers)?),
+        Some(operation) => {
+            let ids: Vec<ServerId> = servers.iter().map(|server| server.id).collect();
+            hold::void(operation, &later(connection, job, operation, &ids)?)
+        }
         None => None,
     };
 
@@ -309,7 +312,7 @@ fn later(
     connection: &Connection,
     job: JobId,
     operation: Operation,
-    servers: &[WaitingServer],
+    servers: &[ServerId],
 ) -> Result<Vec<Vec<Done>>> {
     let done = |row: &Row<'_>| {
         let operation = Operation::parse(&text(row, 1)?);
@@ -323,24 +326,49 @@ fn later(
     };
 
     if operation.is_exclusive() {
+        // An update that asks first may have had nothing to do. It replaces none that repairs files.
         let sql = "SELECT id, operation FROM jobs
-                   WHERE id > ?1 AND state = 'succeeded' AND operation = ?2 LIMIT 1";
-        let rows = query(connection, sql, params![job, operation.as_str()], done)?;
+                   WHERE id > ?1 AND state = 'succeeded' AND operation = ?2
+                     AND (?3 OR NOT EXISTS
+                         (SELECT 1 FROM tasks WHERE job_id = jobs.id AND kind = 'check-build'))
+                   LIMIT 1";
+        let asks = tasks::has_check(connection, job)?;
+        let rows = query(
+            connection,
+            sql,
+            params![job, operation.as_str(), asks],
+            done,
+        )?;
         return Ok(vec![known(rows)]);
     }
 
     let sql = "SELECT j.id, j.operation FROM job_targets t CROSS JOIN jobs j ON j.id = t.job_id
                WHERE t.server_id = ?1 AND t.job_id > ?2 AND j.state = 'succeeded'
                ORDER BY t.job_id";
-    let of_server = |server: &WaitingServer| {
-        Ok(known(query(
-            connection,
-            sql,
-            params![server.id, job],
-            done,
-        )?))
+    let of_server = |&server: &ServerId| {
+        let rows = query(connection, sql, params![server, job], done)?;
+        Ok(known(rows))
     };
     servers.iter().map(of_server).collect()
+}
+
+/// The servers of a job that waited for which it is pointless, and why: since it was accepted, they
+/// were stopped, for instance.
+pub fn served(
+    connection: &Connection,
+    job: JobId,
+    operation: Operation,
+    servers: &[ServerId],
+) -> Result<Vec<(ServerId, String)>> {
+    if operation.is_exclusive() {
+        return Ok(Vec::new());
+    }
+    let later = later(connection, job, operation, servers)?;
+    let both = servers.iter().zip(&later);
+    let reason = |(&server, later): (&ServerId, &Vec<Done>)| {
+        hold::served(operation, later).map(|why| (server, why))
+    };
+    Ok(both.filter_map(reason).collect())
 }
 
 /// Who plays on these servers, or on all; none if nobody is known to.

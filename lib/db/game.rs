@@ -82,6 +82,15 @@ pub fn askable(connection: &Connection) -> Result<Vec<Askable>> {
     })
 }
 
+/// Whether the last question to the game of each running server was asked at `time` (unix ms) or
+/// later. A game that was never asked counts as asked.
+pub fn asked_since(connection: &Connection, time: i64) -> Result<bool> {
+    let sql = "SELECT 1 FROM servers s JOIN server_game g ON g.server_id = s.id
+               WHERE s.actual_state = 'running' AND g.asked_at < ?1 LIMIT 1";
+    let earlier: Option<i64> = first(connection, sql, [time], |row| row.get(0))?;
+    Ok(earlier.is_none())
+}
+
 /// What is known of the game of a server's present run.
 pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Game>> {
     let sql = format!("SELECT {COLUMNS} FROM server_game g WHERE g.server_id = ?1");

@@ -105,8 +105,12 @@ fn reason(text: &str) -> Option<String> {
         of_it.filter_map(|entry| Some((entry.from.as_str(), entry.message.as_str()?)))
     };
 
+    // systemd opens an Internet socket in a child, whose line has the reason; its own says only that
+    // the child could not.
+    let is_of_child = |line: &str| line.contains("Failed to create listening socket (");
+    let is_second_hand = |line: &str| line.contains("Failed to receive listening socket (");
     let mut told = lines()
-        .filter(|(from, line)| is_one(from, line))
+        .filter(|(from, line)| (is_one(from, line) || is_of_child(line)) && !is_second_hand(line))
         .map(|(from, line)| bare(line, &[unit, from]));
     let by_status = |line: &str| {
         STATUSES
@@ -245,6 +249,31 @@ mod tests {
             reason(&journal[0]).unwrap(),
             "request refused: not a request"
         );
+    }
+
+    #[test]
+    fn the_child_that_opens_a_socket_has_the_reason() {
+        let unit = "left4me-web.socket";
+        let journal = [
+            entry(
+                "(sd-listen)",
+                unit,
+                "left4me-web.socket: Failed to create listening socket (127.0.0.1:8000): Address already in use",
+            ),
+            entry(
+                "systemd",
+                unit,
+                "left4me-web.socket: Failed to receive listening socket (127.0.0.1:8000): Input/output error",
+            ),
+            entry("systemd", unit, "left4me-web.socket: Failed with result 'resources'."),
+        ]
+        .join("\n");
+        let cause = reason(&journal).unwrap();
+        assert!(
+            cause.ends_with("(127.0.0.1:8000): Address already in use"),
+            "{cause}"
+        );
+        assert_eq!(in_use(&cause), Some(8000));
     }
 
     #[test]

@@ -102,7 +102,10 @@ fn of_timers(rows: &[Schedule], timers: &[TimerState]) -> Finding {
 /// Whether two expressions mean the same.
 fn is_same(one: &str, other: &str) -> bool {
     match (Calendar::with_zone(one), Calendar::with_zone(other)) {
-        (Ok(one), Ok(other)) => one == other,
+        // systemd has open repetitions with an end.
+        (Ok((one, zone)), Ok((other, others))) => {
+            one.bounded() == other.bounded() && zone == others
+        }
         _ => false,
     }
 }

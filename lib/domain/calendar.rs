@@ -21,7 +21,7 @@ mod search;
 mod zone;
 
 /// The longest expression, in bytes.
-const LONGEST: usize = 200;
+pub const LONGEST: usize = 200;
 
 /// How many times [`Calendar::shortest_gap`] looks at, and over how many ms: four years.
 const TIMES: usize = 1000;

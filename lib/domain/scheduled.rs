@@ -5,9 +5,9 @@ use std::num::NonZeroU16;
 use jiff::tz::TimeZone;
 
 use crate::base::clock;
-use crate::base::names::{BadName, ServerRef};
+use crate::base::names::{BadName, ServerRef, shown};
 use crate::base::words::words;
-use crate::domain::calendar::{Calendar, ZoneName};
+use crate::domain::calendar::{Calendar, LONGEST, ZoneName};
 use crate::domain::condition::{Condition, ConditionRequest};
 use crate::domain::operation::Operation;
 
@@ -164,6 +164,16 @@ impl ScheduleRequest {
         option: fn(&str) -> String,
     ) -> Result<i64, BadName> {
         let on = option("on");
+        // It is stored, and given to systemd, as it is written here, with its zone.
+        let zone_length = self.zone.as_ref().map_or(0, |zone| zone.as_str().len() + 1);
+        if self.on.bounded().to_string().len() + zone_length > LONGEST {
+            return Err(BadName::new(format!(
+                "{on} '{}' is too long: with its time zone it has more than {LONGEST} bytes; \
+                 make two schedules of it",
+                shown(&self.on.to_string())
+            )));
+        }
+
         let first = self.on.next_after(now, zone).ok_or_else(|| {
             BadName::new(format!(
                 "{on} '{}' never comes: it is in the past, or there is no such date",

@@ -15,7 +15,7 @@ const HEADER: &str = "// left4me writes this file from the server's blueprint wh
                      starts.\n\
                       // What is changed here is lost: change the blueprint.\n";
 
-/// The game writes the bans that are for ever into this file, but does not read it by itself, and
+/// The game writes the permanent bans into this file, but does not read it by itself, and
 /// forgets what it did not read when it writes the file again. First, so that nothing in it wins
 /// over other lines.
 const BANS: &str = "\n// The bans that the game has written.\nexec banned_user.cfg\n";

@@ -24,6 +24,10 @@ use crate::wire::console::{ConsoleResult, ConsoleVerb, Failure, GameInfo, Player
 /// left4me-console gives up a game after 1.5 s.
 const PATIENCE: Duration = Duration::from_millis(1_800);
 
+/// After so long, ms, without a whole wait for a game, it is waited for although another poll is
+/// requested: else a game that hangs would never be found while servers start and end all the time.
+const LONGEST_CUT: i64 = 90_000;
+
 /// The most players of a server that are recorded.
 const MOST_PLAYERS: usize = 128;
 
@@ -48,7 +52,8 @@ pub(super) fn look(
 ) -> Result<Vec<ServerId>> {
     let asked = game::askable(db.connection())?;
     let at = clock::now_ms();
-    let answers = ask(console, &asked, is_requested);
+    let may_cut = game::asked_since(db.connection(), at - LONGEST_CUT)?;
+    let answers = ask(console, &asked, || may_cut && is_requested());
 
     let (silent, reports) = db.write(|tx| {
         let (mut silent, mut reports, mut seen) = (Vec::new(), Vec::new(), HashMap::new());

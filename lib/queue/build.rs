@@ -6,7 +6,7 @@ use crate::db::{builds, jobs, servers, tasks};
 use crate::domain::build::Builds;
 use crate::domain::operation::Operation;
 use crate::domain::plan::goes_on_after_check;
-use crate::domain::server::ActualState;
+use crate::domain::server::{ActualState, DesiredState};
 use crate::domain::task::{TaskKind, TaskState};
 use crate::queue::active::ActiveJob;
 use crate::queue::tick_state::Tick;
@@ -55,11 +55,15 @@ fn skip_the_rest(tick: &mut Tick<'_>, at: usize, why: &str) -> Result<()> {
             continue;
         }
 
-        let actual = match found.server {
-            Some(server) => servers::get(tick.tx, server)?.map(|server| server.actual_state),
+        let server = match found.server {
+            Some(server) => servers::get(tick.tx, server)?,
             None => None,
         };
-        let is_down = actual == Some(ActualState::Stopped);
+        // A stop may have been accepted since.
+        let is_down = server.is_some_and(|server| {
+            server.actual_state == ActualState::Stopped
+                && server.desired_state == DesiredState::Running
+        });
         let kind = found.kind.as_ref().ok().copied();
         if !kind.is_some_and(|kind: TaskKind| goes_on_after_check(kind, is_down)) {
             tasks::skip(tick.tx, found.id, why, tick.now)?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::base::journal::info_or_warn;
-use crate::base::names::{InstanceName, JobId};
+use crate::base::names::{InstanceName, JobId, ServerId};
 use crate::base::{Result, clock};
 use crate::db::conditions::{self, Waiting, WaitingServer};
 use crate::db::events::{self, NewEvent};
@@ -257,7 +257,16 @@ pub fn release(tx: &Connection, id: JobId, message: &str, now: i64) -> Result<bo
 
     let job = jobs::get(tx, id)?;
     if let Ok(operation) = job.operation.parse::<Operation>() {
-        set_desired(tx, operation, &job.servers, now)?;
+        // A restart does not start a server that was stopped while it waited for the others.
+        let served = conditions::served(tx, id, operation, &job.servers)?;
+        for (server, why) in &served {
+            for task in job.tasks.iter().filter(|task| task.server == Some(*server)) {
+                tasks::skip(tx, task.id, why, now)?;
+            }
+        }
+        let is_left = |id: &ServerId| !served.iter().any(|(server, _)| server == id);
+        let left: Vec<ServerId> = job.servers.iter().copied().filter(is_left).collect();
+        set_desired(tx, operation, &left, now)?;
         // Servers were started and stopped while it waited. A plan that somebody has changed stays.
         let is_whole = job
             .tasks

@@ -1,7 +1,7 @@
 //! Schedules: adds, pauses, resumes and removes them, and does what they are for when their time
 //! comes. Who may do that is decided here, once for the command line, the pages and the API.
 //!
-//! Whoever changed a schedule calls [`crate::queue::wake::schedules`], so that systemd's timers
+//! After a change, the caller calls [`crate::queue::wake::schedules`], so that systemd's timers
 //! follow.
 
 use rusqlite::Connection;
@@ -378,7 +378,11 @@ fn record_failure(db: &mut Db, id: ScheduleId, now: i64, error: &Error) {
         };
         let why = error.to_string();
         schedules::record_run(tx, id, &ended(&schedule, now, None, Some(&why)))?;
-        schedules::failed(tx, now, &schedule, &why)
+        // Once for each reason: a schedule of an account that is disabled fails at each run.
+        match schedule.last_error.as_deref() == Some(&*why) {
+            true => Ok(()),
+            false => schedules::failed(tx, now, &schedule, &why),
+        }
     });
     if let Err(error) = recorded {
         tracing::error!("the failure of schedule {id} cannot be recorded: {error}");

@@ -51,15 +51,17 @@ enum Asked {
 fn ask(steam: &mut Steamcmd<'_>, mut policy: RetryPolicy) -> Result<Asked> {
     let arguments = question(steam.account.as_deref());
     let silence = steam.silence.min(SILENCE);
-    let mut info = AppInfo::default();
+    let (mut info, mut has_failed) = (AppInfo::default(), false);
 
     loop {
+        info.begin(has_failed);
         let run = steam.run(&arguments, silence, &|_| 0, &mut |line| info.line(line));
         let (outcome, heard) = match run? {
             (outcome, _) if ended(outcome) => return Ok(Asked::Cancelled(outcome)),
             result => result,
         };
         info.end();
+        has_failed = heard.has_failed();
 
         let (cause, detail) = match info.published(outcome.code, &heard) {
             Ok(published) => return Ok(Asked::Published(published)),

@@ -178,7 +178,10 @@ fn run(cli: &WebCli) -> Result<()> {
         };
 
         let waiting = Arc::clone(&app);
-        let busy = move || waiting.throttle.is_needed(waiting.throttle.now());
+        // A command goes on after its request was answered.
+        let busy = move || {
+            waiting.throttle.is_needed(waiting.throttle.now()) || waiting.commands.is_used()
+        };
         let (counting, hub) = (Arc::clone(&app), app.hub.clone());
         let refused = move || counting.metrics.refused("connections");
         let reason = serve::serve(

@@ -292,13 +292,15 @@ fn ask_until(
         // The other side may stop reading until its answers are read, so nothing here blocks.
         call.send(&stream).map_err(|why| broken(socket, &why))?;
 
-        let now = Instant::now();
-        if now >= look_up {
-            look_up = now + OVER_INTERVAL;
+        if Instant::now() >= look_up {
             if is_over() {
                 break;
             }
+            // After the question: it may have taken a while.
+            look_up = Instant::now() + OVER_INTERVAL;
         }
+
+        let now = Instant::now();
 
         let left = deadline.saturating_duration_since(now);
         if left.is_zero() {

@@ -85,7 +85,7 @@ pub enum HelperRequest {
     Purge { server: InstanceName },
     /// The timers of schedules that systemd has, each as a [`timers::TimerState`] in a line of JSON.
     Timers {},
-    /// Makes these timers, or makes them anew, and starts them.
+    /// Makes these timers, also in place of those that there are, and starts them.
     SetTimers { timers: Vec<Timer> },
     /// Stops the timers of these schedules, with which they are gone.
     RemoveTimers { schedules: Vec<ScheduleId> },

@@ -6,7 +6,7 @@ use super::{HelperRequest, REQUEST_LIMIT};
 use crate::base::names::ScheduleId;
 use crate::domain::calendar::{Calendar, ZoneName};
 
-/// A timer. Its texts are parsed where they arrive: what systemd gets is written anew from the
+/// A timer. Its texts are parsed where they arrive: what systemd gets is written from the
 /// parsed values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,7 +150,7 @@ mod tests {
             persistent: false,
             next_at: None,
         };
-        assert!(state.is(&asked), "it is not made anew at each look");
+        assert!(state.is(&asked), "it is not made again each time");
     }
 
     #[test]

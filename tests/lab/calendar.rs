@@ -39,7 +39,8 @@ const REFUSED: &str = "
     05:00 Europe/Nowhere; 05:00 ../etc/passwd; 05:00 europe//berlin; 99999999999999999999:00
     5:00 Mon; 05:00 /UTC; *-*-*-* 5:00";
 
-/// Zones, with the time of a change of their clocks; one has none.
+/// Zones, with the time of a change of their clocks; one has none. Only zones of which no new rule is
+/// to be expected: the lab's copy of the time zone database may be older than the one here.
 const CHANGES: [(&str, &str); 12] = [
     ("Europe/Berlin", "2026-03-29T01:00:00Z"),
     ("Europe/Berlin", "2026-10-25T01:00:00Z"),
@@ -47,9 +48,9 @@ const CHANGES: [(&str, &str); 12] = [
     ("America/New_York", "2027-11-07T06:00:00Z"),
     ("Australia/Lord_Howe", "2026-04-04T15:00:00Z"),
     ("Australia/Lord_Howe", "2026-10-03T15:30:00Z"),
-    ("America/Havana", "2026-03-08T05:00:00Z"),
-    ("America/Havana", "2026-11-01T05:00:00Z"),
-    ("America/Santiago", "2026-09-06T04:00:00Z"),
+    ("Atlantic/Azores", "2026-03-29T01:00:00Z"),
+    ("Atlantic/Azores", "2026-10-25T01:00:00Z"),
+    ("America/Halifax", "2026-11-01T05:00:00Z"),
     ("Pacific/Apia", "2011-12-30T10:00:00Z"),
     ("Asia/Kolkata", "2026-11-29T18:30:00Z"),
     ("UTC", "2028-02-29T00:00:00Z"),

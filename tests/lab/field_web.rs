@@ -98,13 +98,13 @@ fn what_would_fail_is_not_offered(lab: &Lab, anna: &Browser) {
     };
 
     anna.go("/admin");
-    assert_eq!(offers(), "/admin/install /admin/update");
+    assert_eq!(offers(), "/admin/install /admin/check /admin/update");
     lab.steamcmd("");
     lab.job(&["start", "--server", "1"]);
     anna.go("/admin");
     assert_eq!(
         offers(),
-        "/admin/update",
+        "/admin/check /admin/update",
         "an install is refused while a server is up"
     );
 

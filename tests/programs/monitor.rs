@@ -628,8 +628,9 @@ fn the_whole_log_is_searched_and_followed() {
     terminal.press(&["L"]);
     terminal.sees("following");
 
-    let lines = host.lines(id);
-    assert_eq!(lines.len(), 202, "{lines:?}");
+    until("the whole log is written", || {
+        (host.lines(id).len() == 202).then_some(())
+    });
 
     terminal.press(&["g"]);
     let screen = terminal.sees("lines 1-21 of 202");

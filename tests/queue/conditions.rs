@@ -406,6 +406,40 @@ fn a_job_is_void_when_another_has_served_its_purpose() {
 }
 
 #[test]
+fn a_restart_of_several_leaves_those_stopped_that_were_stopped_while_it_waited() {
+    let scene = Scene::new();
+    scene.players(1, 3);
+    scene.players(2, 3);
+    let waits = scene.enqueue("restart --all --when-empty");
+    scene.enqueue("stop --server 1 --yes");
+    scene.host.drain();
+    assert_eq!(scene.waiting(waits), "3 players on S2");
+
+    scene.players(2, 0);
+    scene.sql("UPDATE servers SET actual_state = 'stopped' WHERE id = 1");
+    scene.host.drain();
+    scene.host.drain();
+    // No game comes up here, so the restart of the other one fails; but it was tried.
+    assert_eq!(scene.host.state(waits), JobState::Failed);
+    let server = scene
+        .host
+        .left4me(&["server", "show", "1", "--json"])
+        .json();
+    assert_eq!(server["desired_state"], "stopped");
+    let tasks = scene.host.show(waits)["tasks"].clone();
+    let of_first = tasks
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|task| task["server"] == 1);
+    for task in of_first {
+        assert_eq!(task["state"], "skipped", "{task:#}");
+        let why = task["error"].as_str().unwrap();
+        assert!(why.contains("(stop) has succeeded meanwhile"), "{why}");
+    }
+}
+
+#[test]
 fn an_update_stops_and_starts_what_runs_when_it_begins() {
     let scene = Scene::new();
     scene.players(1, 3);

@@ -236,3 +236,24 @@ fn an_update_that_validates_is_no_ordinary_one() {
         "{code} {words}"
     );
 }
+
+/// It would leave the files damaged.
+#[test]
+fn an_update_that_had_nothing_to_do_replaces_no_waiting_repair() {
+    let (host, _runner) = host("asked 42");
+    host.db()
+        .connection()
+        .execute_batch("UPDATE servers SET actual_state = 'running'")
+        .unwrap();
+    let repair = host.enqueue(&["update", "--validate", "--when-empty"]);
+    let asks = host.enqueue(&["update", "--when-empty"]);
+    let job = run(&host, &["update"]);
+    assert_eq!(job["state"], "succeeded", "{job}");
+    host.drain();
+    assert_eq!(host.state(repair), JobState::Queued, "nobody has made it");
+    assert_eq!(
+        host.state(asks),
+        JobState::Cancelled,
+        "nothing is left of it"
+    );
+}

@@ -26,6 +26,9 @@ const UNITS: [&str; 18] = [
     "left4me-prune.service",
 ];
 
+/// Runs of schedules, which end by themselves and are not started again.
+const RUNS: &str = "left4me-schedule@*.service";
+
 /// The units to start again.
 pub(super) struct StoppedUnits(Vec<&'static str>);
 
@@ -46,7 +49,9 @@ impl StoppedUnits {
             .filter(|(name, state)| *state == "active" && comes_back(name));
         let units = Self(active.map(|(name, _)| name).collect());
 
-        match systemctl("stop", &UNITS)? {
+        let mut stopped = UNITS.to_vec();
+        stopped.push(RUNS);
+        match systemctl("stop", &stopped)? {
             (0, _) => Ok(units),
             (_, text) => {
                 let failed =

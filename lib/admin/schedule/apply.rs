@@ -1,5 +1,5 @@
 //! Makes systemd's timers equal to the schedules, through the helper. The rows count: a timer
-//! without one is removed, and one that differs is made anew.
+//! without one is removed, and one that differs is replaced.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;

@@ -25,7 +25,7 @@ Examples:
   left4me schedule add restart --server Friday --on '*-*-* 05:00' --when-empty
   left4me schedule add restart --all --rolling 5 --on 'Mon..Fri 05:00' --zone Europe/Berlin
   left4me schedule add start --server Friday --on 'Fri 18:00'
-  left4me schedule add update --on 'Tue 04:30' --when-empty --until 06:00 --then go --warn 10m,1m
+  left4me schedule add update --on 'Tue 04:30' --when-empty --until 06:00 --then go
   left4me schedule add backup --on '*-*-* 03:30' --persistent
 
 --on takes what systemd takes: see \"Calendar Events\" in systemd.time(7), and try an expression with

@@ -7,6 +7,8 @@ pub enum Key {
     Char(char),
     /// Ctrl with a letter.
     Ctrl(char),
+    /// Alt with a character, or Escape and quickly after it that character.
+    Alt(char),
     /// Pasted text; none of it is a command.
     Paste(String),
     Enter,
@@ -128,7 +130,7 @@ fn escape(bytes: &[u8]) -> Next {
             None => Next::Incomplete,
             Some(&last) => Next::Complete(cursor_key(last), 3),
         },
-        // Escape quickly followed by another key, or Alt with it, which has no meaning here.
+        Some(&key @ 0x20..=0x7e) => Next::Complete(Some(Key::Alt(key.into())), 2),
         Some(_) => Next::Complete(Some(Key::Escape), 1),
     }
 }
@@ -207,7 +209,7 @@ mod tests {
     #[test]
     fn terminal_sequences_become_keys() {
         use Key::{
-            BackTab, Backspace, Char, Ctrl, Delete, Down, End, Enter, Escape, Home, PageDown,
+            Alt, BackTab, Backspace, Char, Ctrl, Delete, Down, End, Enter, Escape, Home, PageDown,
             PageUp, Tab, Up,
         };
 
@@ -226,7 +228,7 @@ mod tests {
             [Home, Delete, End, BackTab]
         );
         assert_eq!(keys("ü🦀".as_bytes()), [Char('ü'), Char('🦀')]);
-        assert_eq!(keys(b"\x1bq"), [Escape, Char('q')]);
+        assert_eq!(keys(b"\x1bq\x1b\x1bp"), [Alt('q'), Escape, Alt('p')]);
         assert_eq!(
             keys(b"\x1b[?1;2c\xff\x00x"),
             [Char('x')],

@@ -120,6 +120,8 @@ pub fn run(context: &mut Context, args: &MonitorArgs) -> Result<ExitCode> {
             }
         }
         if let Some(exit) = monitor.handle(events, context, &commands, &mut screen, &wake)? {
+            drop(screen);
+            commands.finish(&mut context.db);
             return Ok(exit);
         }
     }

@@ -177,6 +177,16 @@ impl MonitorState {
             Key::Ctrl('c') => return Action::Quit,
             Key::Ctrl('z') => return Action::Suspend,
             Key::Ctrl('l') => return Action::Repaint,
+            // Where a line may be edited, Alt with a letter is a habit and does nothing: it must
+            // neither close the line nor act on what is behind it.
+            Key::Alt(_) if self.dialog.is_some() || self.console.is_some() => return Action::Draw,
+            Key::Alt(letter) => {
+                let first = self.key(&Key::Escape, snapshot);
+                return match self.key(&Key::Char(*letter), snapshot) {
+                    Action::Draw => first,
+                    then => then,
+                };
+            }
             _ => {}
         }
 

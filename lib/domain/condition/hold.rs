@@ -210,14 +210,16 @@ pub struct Done {
 /// succeeded: something has served its purpose on each of them. A job for the game files has one
 /// such list.
 pub fn void(held: Operation, later: &[Vec<Done>]) -> Option<String> {
-    let mut served = later
-        .iter()
-        .map(|done| done.iter().find(|done| serves(held, done.operation)));
-    let first = served.next()??;
-    served.all(|done| done.is_some()).then(|| {
-        format!(
-            "no longer needed: job {} ({}) has succeeded meanwhile",
-            first.id, first.operation
-        )
-    })
+    let mut reasons = later.iter().map(|done| served(held, done));
+    let first = reasons.next()??;
+    reasons.all(|reason| reason.is_some()).then_some(first)
+}
+
+/// Why a waiting job is pointless for one server, given the later jobs that have succeeded for it.
+pub fn served(held: Operation, later: &[Done]) -> Option<String> {
+    let done = later.iter().find(|done| serves(held, done.operation))?;
+    Some(format!(
+        "no longer needed: job {} ({}) has succeeded meanwhile",
+        done.id, done.operation
+    ))
 }

@@ -50,6 +50,8 @@ pub struct AppInfo {
     /// The answer that is being printed.
     block: Option<Block>,
     answers: u32,
+    /// How many of them the present session had.
+    own: u32,
     /// What the last answer says.
     last: Option<Result<Published, Cause>>,
 }
@@ -126,7 +128,17 @@ impl AppInfo {
 
     fn answer(&mut self, answer: Result<Published, Cause>) {
         self.answers = self.answers.saturating_add(1);
+        self.own = self.own.saturating_add(1);
         self.last = Some(answer);
+    }
+
+    /// Begins a session. After one that `failed`, what was remembered is forgotten: steamcmd printed
+    /// it without asking.
+    pub fn begin(&mut self, failed: bool) {
+        match failed {
+            true => *self = Self::default(),
+            false => self.own = 0,
+        }
     }
 
     /// What the answers say, after a session that printed `heard` beside them and ended with `code`.
@@ -145,10 +157,10 @@ impl AppInfo {
         }
 
         match (self.answers, self.last) {
-            (2.., Some(Ok(published))) => Ok(published),
-            (2.., Some(Err(cause))) => failed(cause, ""),
+            (2.., Some(Ok(published))) if self.own > 0 => Ok(published),
+            (2.., Some(Err(cause))) if self.own > 0 => failed(cause, ""),
             // A lone answer may be an old one.
-            (1, _) => failed(Cause::NoAppInfo, "it answered once"),
+            (1, _) if self.own > 0 => failed(Cause::NoAppInfo, "it answered once"),
             _ => match (heard.why(), code) {
                 (Some((cause, words)), _) => failed(cause, words),
                 (None, 0) => failed(Cause::NoAppInfo, ""),

@@ -83,7 +83,7 @@ impl Heard {
     }
 
     /// Whether a line reported a failure, and none reported a success after it.
-    pub(super) fn has_failed(&self) -> bool {
+    pub fn has_failed(&self) -> bool {
         self.failure.is_some()
     }
 

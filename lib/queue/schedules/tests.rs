@@ -417,6 +417,7 @@ fn a_backup_is_left_to_the_caller_and_recorded() {
 #[test]
 fn a_removed_server_takes_the_schedules_with_it_that_have_no_other() {
     let mut scene = scene();
+    scene.sql("UPDATE servers SET desired_state = 'stopped'");
     let only = scene.add(&restart(&["1"]), &ANNA).unwrap().id;
     let both = scene.add(&restart(&["1", "2"]), &ANNA).unwrap().id;
     scene.sql("UPDATE servers SET actual_state = 'stopped'");

@@ -117,7 +117,11 @@
         });
         const told = await answer.json().catch(() => ({}));
         if (answer.status === 401 || answer.status === 403) throw new Error(STOPPED);
-        if (!answer.ok) throw new Error(told.message ?? `status ${answer.status}`);
+        if (!answer.ok) {
+            const problem = new Error(told.message ?? `status ${answer.status}`);
+            problem.wasSent = answer.status === 502;
+            throw problem;
+        }
         return told;
     }
 
@@ -139,10 +143,13 @@
             if (cut) log.add("mark", { line: "[the reply was longer: this is its beginning]" });
             state.textContent = lines.length === 0 ? "sent; the game replied nothing" : "";
         } catch (error) {
-            const why = error instanceof TypeError ? "left4me does not answer; the command may have been carried out" : error.message;
+            const isLost = error instanceof TypeError;
+            const why = isLost ? "left4me does not answer; the command may have been carried out" : error.message;
             log.add("stderr", { line: why });
-            state.textContent = "that did not work";
-            if (input.value === "") input.value = command;
+            // A command that may have been sent is not offered again: one more Enter would send it twice.
+            const wasSent = isLost || error.wasSent;
+            state.textContent = wasSent ? "no reply" : "that did not work";
+            if (!wasSent && input.value === "") input.value = command;
         }
         button.disabled = false;
     });

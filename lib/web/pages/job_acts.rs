@@ -102,7 +102,7 @@ pub async fn retry(
             && before
                 .operation
                 .parse::<Operation>()
-                .is_ok_and(Operation::is_exclusive)
+                .is_ok_and(Operation::is_shared)
         {
             return Err(Error::not_permitted(format!(
                 "only an admin may {}",

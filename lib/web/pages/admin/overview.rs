@@ -100,7 +100,12 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
 
     let is_new = found
         .available
-        .is_some_and(|available| build.as_ref() != Ok(&available.build));
+        // An older one: a newer one was installed without a check.
+        .is_some_and(|available| {
+            build
+                .as_ref()
+                .map_or(true, |build| *build < available.build)
+        });
 
     let frame = Frame::of(viewer, "Admin").within("admin");
 
