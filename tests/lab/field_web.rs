@@ -431,8 +431,9 @@ fn nothing_is_squeezed_in_a_narrow_window(anna: &Browser) {
             return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size;
         };
         const text = (label) => label.querySelector('span') ?? label;
-        const labels = [...document.querySelectorAll('.bar label')].filter((label) => \
-        lines(text(label)) > 1).map((label) => label.textContent);
+        const seen = [...document.querySelectorAll('.bar label')].filter((label) => \
+        !label.closest('details:not([open])'));
+        const labels = seen.filter((label) => lines(text(label)) > 1).map((label) => label.textContent);
         const cells = [...document.querySelectorAll('tbody th, [data-label=What]')]
             .filter((cell) => cell.getBoundingClientRect().width < 130).map((cell) => \
             cell.textContent.trim());
