@@ -1,6 +1,6 @@
 //! systemd's names on D-Bus, and the properties of its objects, over any connection to it.
 
-use zbus::{Connection, OwnedVariant, Variant};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant};
 
 pub const SYSTEMD: &str = "org.freedesktop.systemd1";
 pub const MANAGER: &str = "org.freedesktop.systemd1.Manager";
@@ -10,6 +10,21 @@ pub const TIMER: &str = "org.freedesktop.systemd1.Timer";
 pub const PATH: &str = "/org/freedesktop/systemd1";
 
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// An entry of ListUnitsByPatterns: name, description, load, active, sub, following, path, job's
+/// id, type and path.
+pub type ListedUnit = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
 
 /// One property of the object at `path`.
 pub async fn get(

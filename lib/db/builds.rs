@@ -18,6 +18,14 @@ pub struct Available {
     pub checked_at: i64,
 }
 
+impl Available {
+    /// Whether it is another build than the installed one. An older one is not: a newer one was
+    /// installed since, without a check.
+    pub fn is_new(&self, installed: u64) -> bool {
+        self.build > installed
+    }
+}
+
 /// What the last check found; none if there was none.
 pub fn available(connection: &Connection) -> Result<Option<Available>> {
     let sql = "SELECT build, published_at, known_since, checked_at FROM available_build";
@@ -76,6 +84,10 @@ mod tests {
             let found = found(available, installed);
             assert_eq!(record(&db, &found, now).unwrap(), is_news, "{found:?}");
         }
+
+        let known = available(&db).unwrap().unwrap();
+        let is_new = [6, 7, 8].map(|installed| known.is_new(installed));
+        assert_eq!(is_new, [true, false, false], "build 7 is known");
 
         record(&db, &found(7, Some(6)), 70).unwrap();
         let expected = Available {

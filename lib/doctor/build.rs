@@ -20,8 +20,7 @@ pub(super) fn check(database: &Path, root: &Path) -> Option<Finding> {
 fn judge(available: &Available, installed: u64) -> Finding {
     let (check, build) = ("game build", available.build);
     let checked = format!("Steam was asked {}", clock::local(available.checked_at));
-    // A newer one was installed without a check.
-    if build <= installed {
+    if !available.is_new(installed) {
         return Finding::ok(check, format!("build {installed} is current; {checked}"));
     }
 

@@ -198,11 +198,24 @@ impl ScheduleRequest {
 /// Fails if both have a zone, and these differ.
 pub fn when(on: &str, zone: Option<&ZoneName>) -> Result<(Calendar, Option<ZoneName>), BadName> {
     let (calendar, own) = Calendar::with_zone(on)?;
-    match (own, zone) {
-        (Some(own), Some(zone)) if own != *zone => Err(BadName::new(format!(
+    let zone = one_zone(own.as_ref(), zone).map_err(|(own, zone)| {
+        BadName::new(format!(
             "two time zones are given, {own} and {zone}: leave one out"
-        ))),
-        (own, zone) => Ok((calendar, own.or_else(|| zone.cloned()))),
+        ))
+    })?;
+    Ok((calendar, zone.cloned()))
+}
+
+/// The zone of an expression that may end with its `own`, and of one `beside` it.
+///
+/// Fails with both if they differ.
+pub fn one_zone<'a>(
+    own: Option<&'a ZoneName>,
+    beside: Option<&'a ZoneName>,
+) -> Result<Option<&'a ZoneName>, (&'a ZoneName, &'a ZoneName)> {
+    match (own, beside) {
+        (Some(own), Some(beside)) if own != beside => Err((own, beside)),
+        (own, beside) => Ok(own.or(beside)),
     }
 }
 

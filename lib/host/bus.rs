@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use zbus::{Connection, OwnedObjectPath, Variant, fdo};
+use zbus::{Connection, Variant, fdo};
 use zruntime::SharedRuntime;
 
 use crate::base::clock::Moment;
 use crate::base::names::{overlay_instance, server_instance};
-use crate::base::systemd::{MANAGER, PATH, SERVICE, SYSTEMD, UNIT, get, text};
+use crate::base::systemd::{ListedUnit, MANAGER, PATH, SERVICE, SYSTEMD, UNIT, get, text};
 use crate::base::{Error, Result};
 use crate::domain::server::ActualState;
 use crate::domain::unit::Unit;
@@ -62,21 +62,6 @@ pub struct Units {
     /// Whether left4me-server@.service is installed.
     pub has_template: bool,
 }
-
-/// An entry of ListUnitsByPatterns: name, description, load, active, sub, following, path, job's
-/// id, type and path.
-type ListedUnit = (
-    String,
-    String,
-    String,
-    String,
-    String,
-    String,
-    OwnedObjectPath,
-    u32,
-    String,
-    OwnedObjectPath,
-);
 
 /// Reads all units of servers that systemd has loaded.
 ///

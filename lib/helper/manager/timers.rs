@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use zbus::{OwnedObjectPath, OwnedVariant, Variant};
+use zbus::{OwnedVariant, Variant};
 use zruntime::SharedRuntime;
 
 use super::{Bus, Done, Systemd, SystemdFailure};
 use crate::base::Error;
 use crate::base::names::{ScheduleId, schedule_timer, timer_schedule};
-use crate::base::systemd::TIMER;
+use crate::base::systemd::{ListedUnit, TIMER};
 use crate::wire::timers::{Timer, TimerState};
 
 /// How long PID 1 may take for a request. While it reloads, it answers nobody.
@@ -55,7 +55,7 @@ impl Timers {
         let bus = &self.0.bus;
         let body = (Vec::<&str>::new(), vec!["left4me-schedule@*.timer"]);
         let reply = bus.call("ListUnitsByPatterns", &body).await?;
-        let units: Vec<Listed> = reply
+        let units: Vec<ListedUnit> = reply
             .body()
             .deserialize()
             .map_err(|error| SystemdFailure::of(1, error))?;
@@ -97,21 +97,6 @@ impl Timers {
         Ok(())
     }
 }
-
-/// Name, description, load state, active state, sub-state, the unit that it follows, path, and the
-/// job with its type and path.
-type Listed = (
-    String,
-    String,
-    String,
-    String,
-    String,
-    String,
-    OwnedObjectPath,
-    u32,
-    String,
-    OwnedObjectPath,
-);
 
 async fn state(bus: &Bus, schedule: ScheduleId, unit: &str, active: bool) -> Done<TimerState> {
     let get = async |property| -> Done<OwnedVariant> {

@@ -18,7 +18,7 @@ use crate::db::schedules::Schedule;
 use crate::domain::calendar::{Calendar, ZoneName};
 use crate::domain::condition::warning::Warnings;
 use crate::domain::condition::{AtDeadline, ConditionRequest, Until};
-use crate::domain::scheduled::{ScheduleRequest, ScheduleTargets, ScheduledOperation};
+use crate::domain::scheduled::{ScheduleRequest, ScheduleTargets, ScheduledOperation, one_zone};
 use crate::web::failure::{Failure, FailureBody};
 use crate::web::schedules;
 use crate::web::signed_in::SignedIn;
@@ -162,13 +162,9 @@ impl NewSchedule {
             )));
         }
 
-        let zone = match (&self.zone, &self.on.zone) {
-            (Some(one), Some(other)) if one != other => {
-                let message = format!("zone: the expression ends with another one, {other}");
-                return Err(Failure::unprocessable(message));
-            }
-            (one, other) => one.as_ref().or(other.as_ref()).cloned(),
-        };
+        let zone = one_zone(self.on.zone.as_ref(), self.zone.as_ref()).map_err(|(own, _)| {
+            Failure::unprocessable(format!("zone: the expression ends with another one, {own}"))
+        })?;
         let request = ScheduleRequest {
             operation: self.operation,
             targets: match (self.all, self.servers.len()) {
@@ -177,7 +173,7 @@ impl NewSchedule {
                 (false, _) => ScheduleTargets::Named(self.named()),
             },
             on: self.on.calendar.clone(),
-            zone,
+            zone: zone.cloned(),
             persistent: self.persistent,
             rolling: self.rolling,
             condition: ConditionRequest {

@@ -98,14 +98,11 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
         mounted: found.servers.has_mounted(),
     };
 
-    let is_new = found
-        .available
-        // An older one: a newer one was installed without a check.
-        .is_some_and(|available| {
-            build
-                .as_ref()
-                .map_or(true, |build| *build < available.build)
-        });
+    let is_new = found.available.is_some_and(|available| {
+        build
+            .as_ref()
+            .map_or(true, |&build| available.is_new(build))
+    });
 
     let frame = Frame::of(viewer, "Admin").within("admin");
 

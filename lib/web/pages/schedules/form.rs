@@ -8,7 +8,9 @@ use super::words::DAYS;
 use crate::base::names::{BadName, ServerId, ServerRef, shown};
 use crate::domain::calendar::{Calendar, ZoneName};
 use crate::domain::condition::ConditionRequest;
-use crate::domain::scheduled::{self, ScheduleRequest, ScheduleTargets, ScheduledOperation};
+use crate::domain::scheduled::{
+    self, ScheduleRequest, ScheduleTargets, ScheduledOperation, one_zone,
+};
 
 /// What is wrong: fields, and one line each. `form` is all of it.
 pub type Wrong = Vec<(&'static str, String)>;
@@ -221,17 +223,19 @@ fn times(form: &Fields) -> Result<When, Wrong> {
     let zone = form.get("zone").map(|text| text.trim().parse());
     let zone = kept(&mut wrong, "zone", || zone.transpose());
 
-    match (on, zone) {
-        (Some((_, Some(inner))), Some(Some(outer))) if inner != outer => {
-            let words = format!("the expression ends with another zone, {inner}: give one of them");
-            Err(vec![("zone", words)])
-        }
-        (Some((on, inner)), Some(zone)) => Ok(When {
+    let (Some((on, own)), Some(zone)) = (on, zone) else {
+        return Err(wrong);
+    };
+    match one_zone(own.as_ref(), zone.as_ref()) {
+        Ok(zone) => Ok(When {
             on,
-            zone: zone.or(inner),
+            zone: zone.cloned(),
             field,
         }),
-        _ => Err(wrong),
+        Err((own, _)) => {
+            let words = format!("the expression ends with another zone, {own}: give one of them");
+            Err(vec![("zone", words)])
+        }
     }
 }
 
