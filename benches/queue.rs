@@ -224,7 +224,7 @@ fn accepting(c: &mut Criterion) {
                 targets: Targets::Named(names.clone()),
                 unique: false,
                 rolling: None,
-                validate: false,
+                update: left4me::domain::update::UpdateOptions::default(),
                 condition: None,
                 requester: Requester::local("x"),
             },

@@ -101,6 +101,7 @@ fn as_owner(
         flag("worker-socket", &places.worker_socket),
         flag("helper-socket", &places.sockets.helper_socket),
         flag("runner-socket", &places.sockets.runner_socket),
+        flag("publisher-socket", &places.sockets.publisher_socket),
     ];
 
     arguments.extend(["doctor", "--json", "--part"].map(OsString::from));

@@ -17,7 +17,9 @@ use tracing::level_filters::LevelFilter;
 pub use alerts::{AlertsSocket, MailServer, NotifySettings, NotifySocket};
 pub use env_file::{Assignment, EnvFile, Fault};
 pub use known::{KnownSetting, settings};
-pub use programs::{SteamSettings, Steamcmd, WebSettings, WorkerSettings};
+pub use programs::{
+    BuildMode, BuildSettings, SteamSettings, Steamcmd, WebSettings, WorkerSettings,
+};
 pub use retention::RetentionSettings;
 
 use super::{Error, Exit};
@@ -76,7 +78,7 @@ pub struct WorkerSocket {
     pub worker_socket: PathBuf,
 }
 
-/// The two sockets behind which foreign and privileged commands run.
+/// The sockets behind which foreign and privileged commands run.
 #[derive(clap::Args, Clone, Debug)]
 pub struct CommandSockets {
     /// Socket of the privileged helper
@@ -87,6 +89,10 @@ pub struct CommandSockets {
     #[arg(long, global = true, env = "LEFT4ME_RUNNER_SOCKET", value_name = "LEFT4ME_RUNNER_SOCKET", value_parser = absolute,
           default_value = "/run/left4me/runner.sock", hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
     pub runner_socket: PathBuf,
+    /// Socket of the publisher, which copies the game's builds
+    #[arg(long, global = true, env = "LEFT4ME_PUBLISHER_SOCKET", value_name = "LEFT4ME_PUBLISHER_SOCKET", value_parser = absolute,
+          default_value = "/run/left4me/publisher.sock", hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub publisher_socket: PathBuf,
 }
 
 /// The socket that makes systemd's timers follow the schedules.

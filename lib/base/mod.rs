@@ -2,6 +2,7 @@
 //! library.
 
 pub mod accounts;
+pub mod builds;
 pub mod caller;
 pub mod clock;
 pub mod config;

@@ -8,6 +8,7 @@ use crate::base::{Result, caller, clock, output};
 use crate::cli::condition::ConditionArgs;
 use crate::cli::{Context, follow, wait};
 use crate::domain::operation::Operation;
+use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 
 /// Queue a job: install, update, check, initialize, start, stop, restart, reset or delete
@@ -74,7 +75,10 @@ pub fn run(context: &mut Context, args: &EnqueueArgs) -> Result<ExitCode> {
         targets,
         unique: args.unique,
         rolling: args.rolling,
-        validate: args.validate,
+        update: UpdateOptions {
+            validate: args.validate,
+            ..UpdateOptions::default()
+        },
         condition: args.condition.resolve(args.operation, now)?,
         requester: Requester::local(&requested_by),
     };

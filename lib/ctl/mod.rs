@@ -136,6 +136,7 @@ fn run(cli: CtlCli) -> Result<()> {
             root: cli.paths.root,
             helper: cli.sockets.helper_socket,
             runner: cli.sockets.runner_socket,
+            publisher: cli.sockets.publisher_socket,
         },
     };
 

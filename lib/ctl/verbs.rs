@@ -34,7 +34,7 @@ impl CtlContext {
     }
 
     pub(super) fn initialize(&self, name: &InstanceName, spec: &Spec) -> Result<()> {
-        match instance::initialize(&self.paths.root, name, spec, || Ok(()))? {
+        match instance::initialize(&self.paths.root, name, spec, None, || Ok(()))? {
             Initialized::Written => line(&format!(
                 "instance {name}: settings and configuration written"
             )),

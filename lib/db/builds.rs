@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::base::Result;
-use crate::db::{changes, first, run};
+use crate::db::{changes, first, query, run, text};
 use crate::domain::build::Builds;
 
 /// The published build.
@@ -55,6 +55,43 @@ pub fn record(tx: &Connection, found: &Builds, now: i64) -> Result<bool> {
     }
     let sql = "UPDATE available_build SET announced = build WHERE announced IS NOT build";
     changes(tx, sql, [])
+}
+
+/// A build that updates leave alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub build: u64,
+    /// Unix ms.
+    pub at: i64,
+    /// Who went back from it.
+    pub actor: String,
+    pub why: String,
+}
+
+/// The builds that updates leave alone, the newest first.
+pub fn rejected(connection: &Connection) -> Result<Vec<Rejected>> {
+    let sql = "SELECT build, at, actor, why FROM rejected_builds ORDER BY build DESC";
+    query(connection, sql, [], |row| {
+        Ok(Rejected {
+            build: row.get::<_, i64>(0)?.unsigned_abs(),
+            at: row.get(1)?,
+            actor: text(row, 2)?,
+            why: text(row, 3)?,
+        })
+    })
+}
+
+/// Makes updates leave a build alone; the first reason stays.
+pub fn reject(tx: &Connection, build: u64, actor: &str, why: &str, now: i64) -> Result<()> {
+    let sql = "INSERT INTO rejected_builds (build, at, actor, why) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT DO NOTHING";
+    run(tx, sql, params![build.cast_signed(), now, actor, why])
+}
+
+/// Lets updates take a build again.
+pub fn accept(tx: &Connection, build: u64) -> Result<()> {
+    let sql = "DELETE FROM rejected_builds WHERE build = ?1";
+    run(tx, sql, [build.cast_signed()])
 }
 
 #[cfg(test)]

@@ -86,8 +86,8 @@ pub fn queue_heads(
 ) -> Result<Vec<Candidate>> {
     let sql = format!(
         "SELECT {CANDIDATE} FROM jobs j
-         WHERE j.state = 'queued' AND j.on_hold = 0 AND j.operation IN ('install', 'update')
-         AND j.id > ?1
+         WHERE j.state = 'queued' AND j.on_hold = 0
+         AND j.operation IN ('install', 'update', 'rollback') AND j.id > ?1
          ORDER BY j.id LIMIT 1"
     );
     let mut heads = query(connection, &sql, [after], candidate)?;

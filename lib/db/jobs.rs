@@ -15,6 +15,7 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::outcome::ServerOutcome;
 use crate::domain::plan::Plan;
+use crate::domain::update::UpdateOptions;
 
 /// A job, as `--json` shows it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -58,6 +59,12 @@ pub struct Job {
     /// Whether it is queued and waits for its condition.
     #[serde(skip)]
     pub on_hold: bool,
+    /// What was asked of an update or rollback.
+    #[serde(skip)]
+    pub options: UpdateOptions,
+    /// The update or rollback for which this restart waited.
+    #[serde(skip)]
+    pub roll_of: Option<JobId>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +76,8 @@ pub struct NewJob<'a> {
     pub user: Option<UserId>,
     /// The job that this one repeats.
     pub retry_of: Option<JobId>,
+    /// Of an update or rollback.
+    pub options: &'a UpdateOptions,
     /// Whether it waits for a condition.
     pub on_hold: bool,
 }
@@ -80,9 +89,10 @@ pub struct NewJob<'a> {
 pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Result<JobId> {
     let sql =
         "INSERT INTO jobs (operation, requested_by, user_id, retry_of, created_at, updated_at,
-             on_hold)
+             on_hold, options)
          VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs
-         WHERE state = 'queued' ORDER BY id DESC LIMIT 1), 0)), ?5, ?6)";
+         WHERE state = 'queued' ORDER BY id DESC LIMIT 1), 0)), ?5, ?6, ?7)";
+    let options = (*job.options != UpdateOptions::default()).then(|| json(job.options));
     run(
         tx,
         sql,
@@ -92,7 +102,8 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
             job.user,
             job.retry_of,
             now,
-            job.on_hold
+            job.on_hold,
+            options.transpose()?
         ],
     )?;
 
@@ -108,14 +119,14 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
 
 /// The oldest queued or running job with the same operation on exactly the same targets, and with
 /// the same condition: a job that waits until its servers are empty does not do what is wanted now.
-/// A job that is being cancelled does not count: it will not do the work. With `validate`, neither
-/// does an update that asks first whether there is a new build.
+/// A job that is being cancelled does not count: it will not do the work. An update that verifies
+/// everything counts for one that does not.
 pub fn find_live_twin(
     connection: &Connection,
     operation: Operation,
     targets: &[ServerId],
     condition: Option<&Condition>,
-    validate: bool,
+    options: &UpdateOptions,
 ) -> Result<Option<JobId>> {
     // The second half repeats the partial index's states literally, or SQLite would not use it.
     let sql = "SELECT id FROM jobs WHERE state = 'queued' AND operation = ?1 UNION ALL SELECT id
@@ -130,13 +141,40 @@ pub fn find_live_twin(
         let id = JobId(id);
         if self::targets(connection, id)? == wanted
             && is_same(conditions::of(connection, id)?.as_ref(), condition)
-            && !(validate && tasks::has_check(connection, id)?)
+            && does_as_much(&self::options(connection, id)?, options)
         {
             return Ok(Some(id));
         }
     }
 
     Ok(None)
+}
+
+/// Whether a job with the options `one` also does what the options `other` ask for.
+fn does_as_much(one: &UpdateOptions, other: &UpdateOptions) -> bool {
+    let validate = one.validate && !other.validate;
+    one == other
+        || validate
+            && *other
+                == UpdateOptions {
+                    validate: false,
+                    ..one.clone()
+                }
+}
+
+fn json(options: &UpdateOptions) -> Result<String> {
+    serde_json::to_string(options).map_err(|error| Error::failed(error.to_string()))
+}
+
+/// What was asked of an update or rollback. Options of a newer version are left out.
+pub fn options(connection: &Connection, id: JobId) -> Result<UpdateOptions> {
+    let sql = "SELECT options FROM jobs WHERE id = ?1";
+    let text: Option<Option<String>> = first(connection, sql, [id], |row| row.get(0))?;
+    Ok(text.flatten().map_or_else(UpdateOptions::default, parse))
+}
+
+fn parse(text: String) -> UpdateOptions {
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// Whether two conditions, or none, were asked for in the same words.
@@ -154,7 +192,7 @@ pub fn targets(connection: &Connection, id: JobId) -> Result<Vec<ServerId>> {
 }
 
 const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at, started_at,
-                       finished_at, exit_code, error, on_hold, result";
+                       finished_at, exit_code, error, on_hold, result, options, roll_of";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
@@ -177,6 +215,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         tasks: Vec::new(),
         server_outcomes: Vec::new(),
         on_hold: row.get(10)?,
+        options: text_or_null(row, 12)?.map_or_else(UpdateOptions::default, parse),
+        roll_of: row.get(13)?,
     })
 }
 

@@ -27,6 +27,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0013-conditions.sql"),
     include_str!("migrations/0014-schedules.sql"),
     include_str!("migrations/0015-builds.sql"),
+    include_str!("migrations/0016-updates.sql"),
 ];
 
 /// The step after whose SQL the blueprints' launch arguments are converted.

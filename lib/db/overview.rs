@@ -67,21 +67,23 @@ pub fn jobs_since(connection: &Connection, since: i64) -> Result<Vec<(JobState, 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {
     pub id: JobId,
-    /// install or update.
+    /// install, update or rollback.
     pub operation: String,
     /// Queued, running or cancelling.
     pub state: JobState,
 }
 
-/// The running install or update; otherwise the first queued one that does not wait for a condition.
+/// The running install, update or rollback; otherwise the first queued one that does not wait for a condition.
 pub fn shared_job(connection: &Connection) -> Result<Option<Shared>> {
     // The states and operations repeat those of the partial indexes literally; otherwise SQLite
     // would not use them.
     let sql = "SELECT * FROM (SELECT id, operation, state FROM jobs
-               WHERE state IN ('running', 'cancelling') AND operation IN ('install', 'update')
+               WHERE state IN ('running', 'cancelling')
+               AND operation IN ('install', 'update', 'rollback')
                ORDER BY id LIMIT 1)
                UNION ALL SELECT * FROM (SELECT id, operation, state FROM jobs
-               WHERE state = 'queued' AND on_hold = 0 AND operation IN ('install', 'update')
+               WHERE state = 'queued' AND on_hold = 0
+               AND operation IN ('install', 'update', 'rollback')
                ORDER BY id LIMIT 1) LIMIT 1";
 
     first(connection, sql, [], |row| {

@@ -68,6 +68,10 @@ pub struct Server {
     pub answered_at: Option<i64>,
     /// Whether the poller restarts it when its game no longer answers.
     pub restart_unresponsive: bool,
+    /// The build of the game on which it last came up; null before its first start on one.
+    pub build: Option<u64>,
+    /// Since when it has run that build, unix ms.
+    pub build_since: Option<i64>,
     /// Grows when an observed value changes.
     pub version: i64,
     /// Its owner.
@@ -113,7 +117,8 @@ macro_rules! select {
              s.desired_state, s.actual_state, s.actual_sub_state, s.actual_state_updated_at,
              s.last_error, s.enabled, s.user_id, s.blueprint_id, s.actual_since, s.restarts,
              s.last_end, s.drift, s.drift_since, s.drift_why, s.version, s.restart_unresponsive,
-             g.responding, g.players, g.bots, g.max_players, g.map, g.response_ms, g.answered_at
+             g.responding, g.players, g.bots, g.max_players, g.map, g.response_ms, g.answered_at,
+             s.build, s.build_since
              FROM servers s LEFT JOIN users u ON u.id = s.user_id
              LEFT JOIN blueprints b ON b.id = s.blueprint_id
              LEFT JOIN server_game g ON g.server_id = s.id ",
@@ -363,6 +368,14 @@ pub fn set_last_error(
     run(tx, sql, params![id, last_error, now])
 }
 
+/// Records that the server came up on a build; none for the installation itself. Gives whether it
+/// ran another one before.
+pub fn set_build(tx: &Connection, id: ServerId, build: Option<u64>, now: i64) -> Result<bool> {
+    let sql = "UPDATE servers SET version = version + 1, build = ?2, build_since = ?3,
+               updated_at = ?3 WHERE id = ?1 AND build IS NOT ?2";
+    changes(tx, sql, params![id, build.map(u64::cast_signed), now])
+}
+
 /// The input for the server's files, with the current content of its blueprint.
 ///
 /// Fails with 3 when the server does not exist; 1 with the blueprint's name when its row is
@@ -434,6 +447,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         map: row.get(25)?,
         response_ms: row.get(26)?,
         answered_at: row.get(27)?,
+        build: row.get::<_, Option<i64>>(28)?.map(i64::unsigned_abs),
+        build_since: row.get(29)?,
     })
 }
 

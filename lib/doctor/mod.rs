@@ -198,6 +198,7 @@ mod tests {
             sockets: CommandSockets {
                 helper_socket: root.join("helper.sock"),
                 runner_socket: root.join("runner.sock"),
+                publisher_socket: root.join("publisher.sock"),
             },
             looks: DoctorSettings {
                 place: Steamcmd { steamcmd: None },

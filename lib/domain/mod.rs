@@ -32,3 +32,4 @@ pub mod status;
 pub mod steam;
 pub mod task;
 pub mod unit;
+pub mod update;

@@ -8,8 +8,11 @@ words! {
     pub enum Operation ("an operation") {
         /// Installs the game's files; refused while any overlay is mounted.
         Install = "install",
-        /// Stops the running servers, installs, and starts them again, if Steam has another build.
+        /// Downloads and publishes another build if Steam has one, while servers run, and restarts
+        /// those that run an older one.
         Update = "update",
+        /// Makes a kept build the current one again, and restarts the servers that run another one.
+        Rollback = "rollback",
         /// Asks Steam which build of the game is published.
         Check = "check",
         /// Writes a server's settings and configuration layer.
@@ -31,13 +34,21 @@ impl Operation {
     /// Whether the operation changes the game files, which all servers share. Such an operation
     /// runs alone.
     pub fn is_exclusive(self) -> bool {
-        matches!(self, Operation::Install | Operation::Update)
+        matches!(
+            self,
+            Operation::Install | Operation::Update | Operation::Rollback
+        )
     }
 
     /// Whether the operation is about the game files, which all servers share: it takes no server,
     /// and only an admin may request it.
     pub fn is_shared(self) -> bool {
         self.is_exclusive() || self == Operation::Check
+    }
+
+    /// Whether the operation brings another build to the servers.
+    pub fn rolls_out(self) -> bool {
+        matches!(self, Operation::Update | Operation::Rollback)
     }
 
     /// Whether the operation ends the game of players, so that its job can wait for them.

@@ -65,6 +65,9 @@ pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) ->
         Operation::Check => {
             plan.push(TaskKind::CheckBuild, None, Vec::new());
         }
+        Operation::Rollback => {
+            plan.push(TaskKind::UseBuild, None, Vec::new());
+        }
         Operation::Update => {
             let check = plan.push(TaskKind::CheckBuild, None, Vec::new());
             update(&mut plan, running, Some(check));
@@ -105,7 +108,7 @@ fn of_server(operation: Operation) -> &'static [TaskKind] {
     use TaskKind::{Initialize, PurgeInstance, PurgeUpper, Start, StartIfRan, Stop};
 
     match operation {
-        Operation::Install | Operation::Update | Operation::Check => &[],
+        Operation::Install | Operation::Update | Operation::Rollback | Operation::Check => &[],
         Operation::Initialize => &[Initialize],
         // Each start initializes first, so that a blueprint's changes apply.
         Operation::Start => &[Initialize, Start],

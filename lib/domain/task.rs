@@ -9,6 +9,12 @@ words! {
         CheckBuild = "check-build",
         /// Runs steamcmd through the runner.
         InstallRuntime = "install-runtime",
+        /// Makes what is installed a build that servers can take, through the publisher.
+        PublishBuild = "publish-build",
+        /// Makes a kept build the current one, through the publisher.
+        UseBuild = "use-build",
+        /// Removes the builds that nobody needs, through the publisher.
+        RemoveBuilds = "remove-builds",
         /// Writes a server's settings and layer.
         Initialize = "initialize",
         /// Enables and starts a server's unit.
@@ -27,9 +33,12 @@ words! {
 impl TaskKind {
     /// Whether the task can change the state of the server's unit.
     pub fn changes_unit(self) -> bool {
+        use TaskKind::{
+            CheckBuild, Initialize, InstallRuntime, PublishBuild, RemoveBuilds, UseBuild,
+        };
         !matches!(
             self,
-            TaskKind::CheckBuild | TaskKind::InstallRuntime | TaskKind::Initialize
+            CheckBuild | InstallRuntime | PublishBuild | UseBuild | RemoveBuilds | Initialize
         )
     }
 

@@ -13,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User};
 
+use crate::base::builds::GameFiles;
 use crate::base::names::OverlayRef;
 use crate::base::visible::visible;
 use crate::base::{Result, users};
@@ -92,7 +93,7 @@ pub fn inspect(
     let mut layers = subjects.clone();
 
     layers.extend(located(others));
-    layers.push(root.join("installation"));
+    layers.push(GameFiles::current(&root)?.directory(&root));
 
     let shared = users::ids(users::GAME).ok().map(|ids| ids.1);
     let mut scan = Scan {
@@ -117,7 +118,7 @@ struct Scan {
     root: PathBuf,
     /// The path of a server's merged tree; ID stands for any server's.
     merged: PathBuf,
-    /// Where links may lead, topmost first.
+    /// Where links may lead, topmost first; the game files are the last.
     layers: Vec<PathBuf>,
     /// The group of all servers.
     shared: Option<Gid>,
@@ -254,8 +255,9 @@ impl Scan {
     }
 
     fn is_the_games(&self, inner: &Path) -> bool {
-        self.root
-            .join("installation")
+        self.layers
+            .last()
+            .unwrap_or(&self.root)
             .join(inner)
             .metadata()
             .is_ok_and(|found| found.is_dir() && self.may(&found, 0o5))

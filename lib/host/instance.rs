@@ -4,14 +4,17 @@
 //! They are written only when they differ, and never while the instance's overlay is mounted: the
 //! kernel's documentation calls changing a lower layer under a mount undefined.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::base::builds::GameFiles;
 use crate::base::names::InstanceName;
 use crate::base::rcon_password::RconPassword;
 use crate::base::{Error, Result};
 use crate::domain::blueprint::Spec;
+use crate::domain::env_file;
 use crate::host::configs::{self, ConfigFile};
 use crate::host::layer::{self, Node};
 use crate::host::rendering::{self, Rendering};
@@ -32,8 +35,9 @@ pub enum Initialized {
     InUse,
 }
 
-/// Brings the instance's files to the state that `spec` describes. ROOT/instances must exist.
-/// `may_write` is called last, after the wait for the lock, which may take long.
+/// Brings the instance's files to the state that `spec` describes, over `game`, or over the current
+/// game files. ROOT/instances must exist. `may_write` is called last, after the wait for the lock,
+/// which may take long.
 ///
 /// Fails with 1 with the overlay when one cannot be used; 1 or 77 when the files cannot be written;
 /// the error of `may_write`.
@@ -41,10 +45,12 @@ pub fn initialize(
     root: &Path,
     instance: &InstanceName,
     spec: &Spec,
+    game: Option<GameFiles>,
     may_write: impl FnOnce() -> Result<()>,
 ) -> Result<Initialized> {
     let root = fs_err::canonicalize(root)?;
-    let wanted = Files::of(&root, instance, spec)?;
+    let game = game.map_or_else(|| current(&root), Ok)?;
+    let wanted = Files::of(&root, instance, spec, game)?;
     if rcon_password::current(&wanted.dir).is_some_and(|password| wanted.are_there(&password)) {
         return Ok(Initialized::Unchanged);
     }
@@ -69,18 +75,56 @@ pub fn initialize(
 /// every layer exists and is usable, and the text can be rendered.
 pub fn check(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<()> {
     let root = fs_err::canonicalize(root)?;
-    Files::of(&root, instance, spec)?;
+    let game = current(&root)?;
+    Files::of(&root, instance, spec, game)?;
 
-    let installation = root.join("installation");
-    if !installation.is_dir() {
+    let directory = game.directory(&root);
+    if !directory.is_dir() {
         return Err(Error::failed(format!(
             "the game is not installed: there is no {}; \
              enqueue update, which installs and starts again",
-            installation.display()
+            directory.display()
         )));
     }
 
     Ok(())
+}
+
+/// The game files that servers take at their next start.
+fn current(root: &Path) -> Result<GameFiles> {
+    GameFiles::current(root)
+        .map_err(|error| Error::failed(format!("{error}: `sudo left4me doctor` says what to do")))
+}
+
+/// The game files that the instance was initialized with: what is mounted while it runs, and at the
+/// next start of its unit. None if it was not initialized.
+pub fn game_files(root: &Path, instance: &InstanceName) -> Option<GameFiles> {
+    let file = root
+        .join("instances")
+        .join(instance.as_str())
+        .join("instance.env");
+    let text = fs_err::read_to_string(file).ok()?;
+    let layers = env_file::value(&text, "LEFT4ME_LOWERDIRS")?;
+    let lowest = layers.rsplit(':').next()?;
+    let canonical = fs_err::canonicalize(root).ok();
+    [Some(root), canonical.as_deref()]
+        .into_iter()
+        .flatten()
+        .find_map(|root| GameFiles::at(root, Path::new(lowest)))
+}
+
+/// The game files of every instance that was initialized.
+pub fn all_game_files(root: &Path) -> Result<BTreeMap<InstanceName, GameFiles>> {
+    let mut all = BTreeMap::new();
+    for entry in fs_err::read_dir(root.join("instances"))? {
+        let name = entry?.file_name();
+        if let Some(instance) = name.to_str().and_then(|name| name.parse().ok())
+            && let Some(game) = game_files(root, &instance)
+        {
+            all.insert(instance, game);
+        }
+    }
+    Ok(all)
 }
 
 /// Removes the instance's files; missing ones are no error. Does not follow links. `may_remove` is
@@ -163,8 +207,8 @@ struct Files {
 }
 
 impl Files {
-    fn of(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Self> {
-        let layers = overlay::lower_layers(root, instance, &spec.overlays)?;
+    fn of(root: &Path, instance: &InstanceName, spec: &Spec, game: GameFiles) -> Result<Self> {
+        let layers = overlay::lower_layers(root, instance, &spec.overlays, game)?;
         let brought = configs::find(overlay::with_paths(&spec.overlays, &layers), &layers);
         let text = rendering::render(spec, &layers, &brought)?;
         Ok(Self {

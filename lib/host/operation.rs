@@ -21,6 +21,7 @@ pub struct HostPaths {
     pub root: PathBuf,
     pub helper: PathBuf,
     pub runner: PathBuf,
+    pub publisher: PathBuf,
 }
 
 impl HostPaths {
@@ -29,6 +30,7 @@ impl HostPaths {
         match request {
             Request::Helper(_) => &self.helper,
             Request::Runner(_) => &self.runner,
+            Request::Publisher(_) => &self.publisher,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::builds::GameFiles;
 use crate::base::names::{InstanceName, OverlayRef, shown};
 use crate::base::{Error, Result};
 
@@ -16,6 +17,7 @@ pub(super) fn lower_layers(
     root: &Path,
     instance: &InstanceName,
     overlays: &[OverlayRef],
+    game: GameFiles,
 ) -> Result<Vec<String>> {
     let layer = root.join("instances").join(instance.as_str()).join("layer");
     let mut layers =
@@ -47,8 +49,7 @@ pub(super) fn lower_layers(
     }
 
     layers.push(
-        mountable(&root.join("installation"))
-            .map_err(|why| Error::failed(format!("the root {why}")))?,
+        mountable(&game.directory(root)).map_err(|why| Error::failed(format!("the root {why}")))?,
     );
 
     if layers.len() > MAX_LAYERS {
@@ -172,7 +173,12 @@ mod tests {
             .iter()
             .map(|overlay| overlay.parse().unwrap())
             .collect();
-        lower_layers(root, &"7".parse().unwrap(), &overlays)
+        lower_layers(
+            root,
+            &"7".parse().unwrap(),
+            &overlays,
+            GameFiles::Installation,
+        )
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::base::Result;
+use crate::base::builds::GameFiles;
 use crate::base::names::{InstanceName, OverlayRef};
 use crate::domain::blueprint::Spec;
 use crate::domain::{launch, notices};
@@ -120,7 +121,8 @@ pub struct Preview {
 /// Fails with 1 or 77 when the root itself cannot be used, or the texts are too long.
 pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Preview> {
     let root = fs_err::canonicalize(root)?;
-    let (found, trouble) = match overlay::lower_layers(&root, instance, &spec.overlays) {
+    let game = GameFiles::current(&root)?;
+    let (found, trouble) = match overlay::lower_layers(&root, instance, &spec.overlays, game) {
         Ok(found) => (found, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
@@ -143,12 +145,12 @@ pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Prev
         });
     }
 
-    let installation = root.join("installation");
-    let is_there = installation.is_dir();
+    let directory = game.directory(&root);
+    let is_there = directory.is_dir();
 
     layers.push(Layer {
         trouble: (!is_there).then(|| "it is not there: install the game first".to_owned()),
-        ..layer(installation, None)
+        ..layer(directory, None)
     });
 
     let usable = if trouble.is_none() {
@@ -263,7 +265,7 @@ mod tests {
             );
 
             assert_eq!(
-                initialize(&root, &name(), &spec, || Ok(())).unwrap(),
+                initialize(&root, &name(), &spec, None, || Ok(())).unwrap(),
                 Initialized::Written
             );
 
@@ -311,7 +313,7 @@ mod tests {
         for lines in [&["hostname \"mine\""][..], &[]] {
             let spec = spec(&["mods", "maps"], &[], lines);
             let shown = preview(&root, &name(), &spec).unwrap();
-            initialize(&root, &name(), &spec, || Ok(())).unwrap();
+            initialize(&root, &name(), &spec, None, || Ok(())).unwrap();
 
             let cfg = root.join("instances/7/layer/left4dead2/cfg");
             let text = std::fs::read_to_string(cfg.join("server.cfg")).unwrap();
@@ -348,7 +350,7 @@ mod tests {
         let (_dir, root) = root();
         let spec = spec(&["maps", "gone", "mods"], &["+map", "x"], &["a"]);
         let shown = preview(&root, &name(), &spec).unwrap();
-        let refused = initialize(&root, &name(), &spec, || Ok(()))
+        let refused = initialize(&root, &name(), &spec, None, || Ok(()))
             .unwrap_err()
             .to_string();
         assert_eq!(shown.trouble.as_deref(), Some(refused.as_str()));

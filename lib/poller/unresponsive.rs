@@ -11,6 +11,7 @@ use crate::db::game::{self, ToRestart};
 use crate::db::{Db, observations};
 use crate::domain::game::{may_restart, no_map_load};
 use crate::domain::operation::Operation;
+use crate::domain::update::UpdateOptions;
 use crate::host::units;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use crate::queue::observe::{self, StateReport};
@@ -91,7 +92,7 @@ fn restart(db: &mut Db, now: i64) -> Result<bool> {
             targets: Targets::Named(vec![ServerRef::Id(id)]),
             unique: true,
             rolling: None,
-            validate: false,
+            update: UpdateOptions::default(),
             condition: None,
             requester: Requester {
                 reason: &reason,

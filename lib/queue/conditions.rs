@@ -24,7 +24,7 @@ use crate::domain::operation::Operation;
 use crate::domain::schedule::Schedule;
 use crate::domain::server::ActualState;
 use crate::domain::task::TaskState;
-use crate::queue::enqueue::{plan_now, set_desired, validates};
+use crate::queue::enqueue::{plan_now, set_desired};
 use crate::queue::finish::{WORKER, abandon};
 use crate::queue::observe::{self, Cause};
 use crate::wire::Stream;
@@ -273,7 +273,7 @@ pub fn release(tx: &Connection, id: JobId, message: &str, now: i64) -> Result<bo
             .iter()
             .all(|task| task.state == TaskState::Pending);
         if operation == Operation::Update && is_whole {
-            let plan = plan_now(tx, operation, &job.servers, validates(&job))?;
+            let plan = plan_now(tx, operation, &job.servers, &job.options)?;
             tasks::replace_plan(tx, id, &plan)?;
         }
     }

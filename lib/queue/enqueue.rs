@@ -9,13 +9,12 @@ use crate::base::names::{JobId, RequestKey, ServerId, ServerRef, UserId};
 use crate::base::{Error, Result, clock};
 use crate::db::events::{self, NewEvent};
 use crate::db::jobs::{self, Job, NewJob};
-use crate::db::tasks::Task;
 use crate::db::{Db, conditions, request_keys, servers};
 use crate::domain::condition::{AtDeadline, Condition};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::plan::{self, Plan};
-use crate::domain::task::TaskKind;
+use crate::domain::update::UpdateOptions;
 
 /// Which servers a job is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +36,10 @@ pub struct JobRequest<'a> {
     pub unique: bool,
     /// At most so many servers at a time; all at once by default.
     pub rolling: Option<NonZeroU16>,
-    /// Only for an update: download and verify everything, also when nothing is new.
-    pub validate: bool,
-    /// What it waits for.
+    /// Only for an update or rollback.
+    pub update: UpdateOptions,
+    /// What it waits for; of an update or rollback beside running servers, what its restarts wait
+    /// for.
     pub condition: Option<Condition>,
     pub requester: Requester<'a>,
 }
@@ -55,6 +55,19 @@ pub struct Requester<'a> {
     pub key: Option<&'a RequestKey>,
     /// Why, for the job's first event; empty if nobody said so.
     pub reason: &'a str,
+}
+
+impl JobRequest<'_> {
+    /// The options that the job is stored with.
+    fn options(&self) -> UpdateOptions {
+        match self.operation.rolls_out() {
+            true => UpdateOptions {
+                rolling: self.rolling,
+                ..self.update.clone()
+            },
+            false => self.update.clone(),
+        }
+    }
 }
 
 impl<'a> Requester<'a> {
@@ -109,7 +122,7 @@ pub(super) fn enqueue_in(
                 != request
                     .rolling
                     .filter(|&n| usize::from(n.get()) < targets.len())
-            || validates(&job) != request.validate
+            || job.options != request.options()
             || job.retry_of.is_some()
             || !jobs::is_same(
                 conditions::of(tx, job.id)?.as_ref(),
@@ -127,7 +140,7 @@ pub(super) fn enqueue_in(
             request.operation,
             &targets,
             request.condition.as_ref(),
-            request.validate,
+            &request.options(),
         )?
     {
         return accepted(tx, job_id, false, now);
@@ -137,7 +150,7 @@ pub(super) fn enqueue_in(
         operation: request.operation,
         targets: &targets,
         rolling: request.rolling,
-        validate: request.validate,
+        options: &request.options(),
         condition: request.condition.as_ref(),
         retry_of: None,
     };
@@ -208,7 +221,7 @@ pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Res
             operation,
             targets: &job.servers,
             rolling: rolling_of(&job),
-            validate: validates(&job),
+            options: &job.options,
             condition: condition.as_ref(),
             retry_of: Some(id),
         };
@@ -279,11 +292,10 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
         )));
     }
 
-    if request.validate && operation != Operation::Update {
-        return Err(Error::usage(format!(
-            "{operation} cannot validate: only update does; install always downloads and verifies"
-        )));
-    }
+    request
+        .options()
+        .check(operation, request.condition.is_some())
+        .map_err(|error| Error::usage(error.to_string()))?;
 
     if request.rolling.is_some() && request.condition.is_some() {
         return Err(Error::usage(
@@ -339,18 +351,12 @@ fn rolling_of(job: &Job) -> Option<NonZeroU16> {
     })
 }
 
-/// Whether a job is an update that does not ask first whether there is a new build.
-pub(super) fn validates(job: &Job) -> bool {
-    let asks = |task: &Task| task.kind == TaskKind::CheckBuild.as_str();
-    job.operation == Operation::Update.as_str() && !job.tasks.iter().any(asks)
-}
-
 /// What a new job is to do.
 struct Accept<'a> {
     operation: Operation,
     targets: &'a [ServerId],
     rolling: Option<NonZeroU16>,
-    validate: bool,
+    options: &'a UpdateOptions,
     condition: Option<&'a Condition>,
     retry_of: Option<JobId>,
 }
@@ -365,14 +371,14 @@ fn accept(
         operation,
         targets,
         rolling,
-        validate,
+        options,
         condition,
         retry_of,
     } = task;
 
     let plan = match rolling {
         Some(at_once) => plan::rolling(operation, targets, at_once.get().into()),
-        None => plan_now(tx, operation, targets, validate)?,
+        None => plan_now(tx, operation, targets, options)?,
     };
     let new = NewJob {
         operation,
@@ -380,6 +386,7 @@ fn accept(
         requested_by: requester.name,
         user: requester.user,
         retry_of,
+        options,
         on_hold: condition.is_some(),
     };
 
@@ -417,14 +424,14 @@ pub(super) fn plan_now(
     tx: &rusqlite::Connection,
     operation: Operation,
     targets: &[ServerId],
-    validate: bool,
+    options: &UpdateOptions,
 ) -> Result<Plan> {
     let running = match operation {
         Operation::Update => servers::all_that_should_run(tx)?,
         _ => Vec::new(),
     };
     Ok(match operation {
-        Operation::Update if validate => plan::validate(&running),
+        Operation::Update if options.validate => plan::validate(&running),
         _ => plan::plan(operation, targets, &running),
     })
 }

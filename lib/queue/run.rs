@@ -72,6 +72,9 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
     match kind {
         TaskKind::CheckBuild => check(context, ended),
         TaskKind::InstallRuntime => install(context, work),
+        TaskKind::PublishBuild | TaskKind::UseBuild | TaskKind::RemoveBuilds => {
+            Err(Error::failed(format!("{kind} is not built yet")))
+        }
         TaskKind::Initialize => initialize(context, work, server?),
         TaskKind::StartIfRan if work.was_running == Some(false) => {
             context.note(format!(
@@ -120,7 +123,7 @@ fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Resul
         None => return Err(Error::failed("the blueprint of the server was not read")),
     };
 
-    match instance::initialize(&context.paths().root, &server.into(), &spec, || {
+    match instance::initialize(&context.paths().root, &server.into(), &spec, None, || {
         context.may_continue()
     })? {
         Initialized::Written => context.note(format!(

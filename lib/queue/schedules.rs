@@ -15,6 +15,7 @@ use crate::domain::operation::Operation;
 use crate::domain::scheduled::{
     self, MOST, MOST_OF_USER, Rights, ScheduleRequest, ScheduleTargets,
 };
+use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{Accepted, JobRequest, Requester, Targets, enqueue_in};
 
 /// Who adds or changes a schedule.
@@ -344,7 +345,7 @@ fn enqueue_job(
         targets,
         unique: true,
         rolling: schedule.rolling,
-        validate: false,
+        update: UpdateOptions::default(),
         condition,
         requester: Requester {
             name: &name,

@@ -50,6 +50,7 @@ pub struct AppSettings {
     pub helper_socket: PathBuf,
     /// The runner's socket, for the doctor.
     pub runner_socket: PathBuf,
+    pub publisher_socket: PathBuf,
     /// The socket that makes systemd's timers follow the schedules.
     pub schedules_socket: PathBuf,
     /// The socket of left4me-console, which talks to running games.

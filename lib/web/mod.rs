@@ -250,6 +250,7 @@ fn app(cli: &WebCli, store: Store) -> Result<App> {
             worker_socket: cli.worker.worker_socket.clone(),
             helper_socket: cli.sockets.helper_socket.clone(),
             runner_socket: cli.sockets.runner_socket.clone(),
+            publisher_socket: cli.sockets.publisher_socket.clone(),
             schedules_socket: cli.schedules.schedules_socket.clone(),
             console_socket: cli.console.console_socket.clone(),
             doctor: cli.doctor.clone(),

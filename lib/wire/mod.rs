@@ -177,12 +177,39 @@ pub enum RunnerRequest {
     Check {},
 }
 
-/// A request to either of the two.
+/// The requests that the publisher accepts over its socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum PublisherRequest {
+    /// Copies the current build to an installation/ that is empty, so that steamcmd has something
+    /// to start from. Nothing to do if there is an installation.
+    Seed {},
+    /// Copies installation/ to builds/, and makes it the current build. Nothing is copied if that
+    /// build is there already.
+    Publish {
+        /// The job that asks for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<i64>,
+        /// Copy every file: a repair may have changed files of which nothing else shows that.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fresh: bool,
+    },
+    /// Makes a published build the current one.
+    Use { build: u64 },
+    /// Moves the files of the current build back to an installation/ that is empty; then no build
+    /// is current. For LEFT4ME_BUILDS=in-place; nothing may be mounted.
+    Unpublish {},
+    /// Removes a build that is not the current one. The caller knows that no server uses it.
+    Remove { build: u64 },
+}
+
+/// A request to one of the three.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Request {
     Helper(HelperRequest),
     Runner(RunnerRequest),
+    Publisher(PublisherRequest),
 }
 
 impl Request {
@@ -192,6 +219,13 @@ impl Request {
             Request::Helper(request) => request.verb(),
             Request::Runner(RunnerRequest::Install {}) => "install",
             Request::Runner(RunnerRequest::Check {}) => "check",
+            Request::Publisher(request) => match request {
+                PublisherRequest::Seed {} => "seed",
+                PublisherRequest::Publish { .. } => "publish",
+                PublisherRequest::Use { .. } => "use",
+                PublisherRequest::Unpublish {} => "unpublish",
+                PublisherRequest::Remove { .. } => "remove",
+            },
         }
     }
 }

@@ -61,6 +61,7 @@ impl WorkerCli {
             root: self.paths.root.clone(),
             helper: self.sockets.helper_socket.clone(),
             runner: self.sockets.runner_socket.clone(),
+            publisher: self.sockets.publisher_socket.clone(),
         }
     }
 }

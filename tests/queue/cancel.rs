@@ -1207,7 +1207,7 @@ fn enqueue(db: &mut Db, server: left4me::base::names::ServerId) -> JobId {
         targets: Targets::Named(vec![name]),
         unique: false,
         rolling: None,
-        validate: false,
+        update: left4me::domain::update::UpdateOptions::default(),
         condition: None,
         requester: Requester::local("racer"),
     };

@@ -21,6 +21,7 @@ use left4me::domain::operation::Operation;
 use left4me::domain::retention::{DAY, Limits, Retention};
 use left4me::domain::task::TaskState;
 use left4me::domain::unit::Unit;
+use left4me::domain::update::UpdateOptions;
 use left4me::host::units::Observed;
 use left4me::queue::claim::claim;
 use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
@@ -125,7 +126,7 @@ fn request(server: i64) -> JobRequest<'static> {
         targets: Targets::Named(vec![format!("S{server}").parse().unwrap()]),
         unique: false,
         rolling: None,
-        validate: false,
+        update: UpdateOptions::default(),
         condition: None,
         requester: Requester::local("x"),
     }

@@ -8,6 +8,7 @@ use left4me::base::names::{JobId, ServerId, TaskId};
 use left4me::db::watch::Watch;
 use left4me::db::{Db, jobs, logs, migrate};
 use left4me::domain::operation::Operation;
+use left4me::domain::update::UpdateOptions;
 use left4me::queue::claim::claim;
 use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use left4me::queue::log;
@@ -86,7 +87,7 @@ fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
             targets: Targets::None,
             unique: false,
             rolling: None,
-            validate: false,
+            update: UpdateOptions::default(),
             condition: None,
             requester,
         };
@@ -674,6 +675,7 @@ fn created_at_never_goes_back_when_the_clock_does() {
         requested_by: "x",
         user: None,
         retry_of: None,
+        options: &UpdateOptions::default(),
         on_hold: false,
     };
 

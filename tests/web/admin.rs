@@ -330,7 +330,10 @@ fn the_preview_is_what_initializing_writes() {
         .unwrap();
 
     let spec = servers::spec(host.db().connection(), ServerId(1)).unwrap();
-    initialize(&host.root.path(), &ServerId(1).into(), &spec, || Ok(())).unwrap();
+    initialize(&host.root.path(), &ServerId(1).into(), &spec, None, || {
+        Ok(())
+    })
+    .unwrap();
 
     let page = web.signed_in("anna").get(&format!("/blueprints/{id}"));
     let text = page.page().verbatim("#preview");

@@ -15,6 +15,7 @@ use left4me::base::names::{JobId, ServerId, ServerRef, UserId};
 use left4me::db::{Db, jobs, logs, queue, users};
 use left4me::domain::job::JobState;
 use left4me::domain::operation::Operation;
+use left4me::domain::update::UpdateOptions;
 use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use left4me::web::live::{Hub, LiveSettings, Reader, Viewer};
 use left4me::wire::Stream;
@@ -69,7 +70,7 @@ impl Site {
             targets,
             unique: false,
             rolling: None,
-            validate: false,
+            update: UpdateOptions::default(),
             condition: None,
             requester: Requester::local("test"),
         };

@@ -5,9 +5,9 @@ use clap::builder::Resettable;
 use clap::{Arg, Args, Command};
 
 use super::{
-    AlertsSocket, CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging, NotifySettings,
-    NotifySocket, Paths, PollSeconds, Ports, RetentionSettings, SchedulesSocket, SteamSettings,
-    Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
+    AlertsSocket, BuildSettings, CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging,
+    NotifySettings, NotifySocket, Paths, PollSeconds, Ports, RetentionSettings, SchedulesSocket,
+    SteamSettings, Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
 };
 
 pub struct KnownSetting {
@@ -34,6 +34,7 @@ pub fn settings() -> Vec<KnownSetting> {
         of::<Grace>("left4me-worker, left4me-helper and left4me-runner"),
         of::<CleanRetry>("left4me-worker"),
         of::<WorkerSettings>("left4me-worker"),
+        of::<BuildSettings>("left4me, left4me-job, left4me-worker, left4me-runner and left4me-web"),
         of::<Steamcmd>("left4me-runner and left4me-web"),
         of::<SteamSettings>("left4me-runner"),
         of::<PollSeconds>("left4me-poller.timer"),
@@ -111,6 +112,8 @@ mod tests {
             ("LEFT4ME_ROOT", "var/lib", "absolute"),
             ("LEFT4ME_STEAMCMD", "steamcmd", "absolute"),
             ("LEFT4ME_WEB_ORIGIN", "l4d.example.org", "https://HOST"),
+            ("LEFT4ME_BUILDS", "inplace", "beside or in-place"),
+            ("LEFT4ME_KEEP_BUILDS", "0", "from 1 to 100"),
             ("LEFT4ME_WEB_PROXIES", "proxy.lan", "IP addresses"),
             ("LEFT4ME_PORT_RANGE", "27000", "FIRST-LAST"),
             ("LEFT4ME_ALERT_PRIVATE", "yes", "0 or 1"),

@@ -34,6 +34,37 @@ impl WorkerSettings {
     }
 }
 
+/// How builds of the game are kept.
+#[derive(clap::Args, Clone, Debug)]
+pub struct BuildSettings {
+    /// How updates are made: beside, in a copy, while servers run, or in-place, while all are
+    /// stopped, for a disk that cannot hold two copies
+    #[arg(long, global = true, env = "LEFT4ME_BUILDS", value_name = "LEFT4ME_BUILDS", default_value = "beside",
+          value_parser = mode, hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub builds: BuildMode,
+    /// How many builds are kept, the newest, besides those that servers use
+    #[arg(long, global = true, env = "LEFT4ME_KEEP_BUILDS", value_name = "LEFT4ME_KEEP_BUILDS", default_value = "2",
+          value_parser = whole(1..=100), hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub keep_builds: u32,
+}
+
+/// How updates are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuildMode {
+    /// In a copy, while servers run.
+    Beside,
+    /// In the files that servers use, while all are stopped.
+    InPlace,
+}
+
+fn mode(text: &str) -> Result<BuildMode, String> {
+    match text {
+        "beside" => Ok(BuildMode::Beside),
+        "in-place" => Ok(BuildMode::InPlace),
+        _ => Err("beside or in-place is needed".to_owned()),
+    }
+}
+
 /// Where steamcmd is.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Steamcmd {

@@ -10,6 +10,7 @@ use crate::db::{jobs, queue};
 use crate::domain::condition::Condition;
 use crate::domain::condition::warning::Warnings;
 use crate::domain::operation::Operation;
+use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use crate::queue::wake;
 
@@ -77,7 +78,7 @@ fn queue_job(
         targets: Targets::Named(vec![ServerRef::Id(server)]),
         unique: true,
         rolling: None,
-        validate: false,
+        update: UpdateOptions::default(),
         condition,
         requester: Requester::local(&caller),
     };

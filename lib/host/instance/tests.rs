@@ -36,7 +36,7 @@ fn name() -> InstanceName {
 fn initializing_writes_settings_and_layer_and_a_second_time_touches_nothing() {
     let (_dir, root) = root();
     assert_eq!(
-        initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
+        initialize(&root, &name(), &spec(), None, || Ok(())).unwrap(),
         Initialized::Written
     );
 
@@ -71,7 +71,7 @@ fn initializing_writes_settings_and_layer_and_a_second_time_touches_nothing() {
 
     let before = (seen("instance.env"), seen("layer"), seen("."));
     assert_eq!(
-        initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
+        initialize(&root, &name(), &spec(), None, || Ok(())).unwrap(),
         Initialized::Unchanged
     );
 
@@ -81,7 +81,7 @@ fn initializing_writes_settings_and_layer_and_a_second_time_touches_nothing() {
 #[test]
 fn a_change_is_written_and_nothing_is_left_beside_it() {
     let (_dir, root) = root();
-    initialize(&root, &name(), &spec(), || Ok(())).unwrap();
+    initialize(&root, &name(), &spec(), None, || Ok(())).unwrap();
     let changed = Spec {
         port: 27001,
         config: Vec::new(),
@@ -89,7 +89,7 @@ fn a_change_is_written_and_nothing_is_left_beside_it() {
     };
 
     assert_eq!(
-        initialize(&root, &name(), &changed, || Ok(())).unwrap(),
+        initialize(&root, &name(), &changed, None, || Ok(())).unwrap(),
         Initialized::Written
     );
 
@@ -100,7 +100,7 @@ fn a_change_is_written_and_nothing_is_left_beside_it() {
     .unwrap();
 
     assert_eq!(
-        initialize(&root, &name(), &changed, || Ok(())).unwrap(),
+        initialize(&root, &name(), &changed, None, || Ok(())).unwrap(),
         Initialized::Written
     );
 
@@ -127,7 +127,7 @@ fn modes_do_not_depend_on_what_was_there() {
     // As the previous version left it.
     std::fs::create_dir(instances.join("7")).unwrap();
     std::fs::set_permissions(instances.join("7"), std::fs::Permissions::from_mode(0o2750)).unwrap();
-    initialize(&root, &name(), &spec(), || Ok(())).unwrap();
+    initialize(&root, &name(), &spec(), None, || Ok(())).unwrap();
     assert_eq!(
         [mode("7"), mode("7/layer"), mode("7/layer/left4dead2/cfg")],
         [0o711, 0o750, 0o750]
@@ -149,7 +149,7 @@ fn removing_is_idempotent_and_follows_no_link() {
     let (_dir, root) = root();
 
     remove(&root, &name(), || Ok(())).unwrap();
-    initialize(&root, &name(), &spec(), || Ok(())).unwrap();
+    initialize(&root, &name(), &spec(), None, || Ok(())).unwrap();
     remove(&root, &name(), || Ok(())).unwrap();
     assert!(!root.join("instances/7").exists());
     symlink(root.join("overlays"), root.join("instances/7")).unwrap();
@@ -161,12 +161,12 @@ fn removing_is_idempotent_and_follows_no_link() {
 fn nothing_is_written_through_a_link_or_without_the_instances_directory() {
     let (_dir, root) = root();
     symlink(root.join("overlays"), root.join("instances/7")).unwrap();
-    assert!(initialize(&root, &name(), &spec(), || Ok(())).is_err());
+    assert!(initialize(&root, &name(), &spec(), None, || Ok(())).is_err());
     assert!(!root.join("overlays/instance.env").exists());
     std::fs::remove_file(root.join("instances/7")).unwrap();
     std::fs::remove_dir(root.join("instances")).unwrap();
     assert!(
-        initialize(&root, &name(), &spec(), || Ok(()))
+        initialize(&root, &name(), &spec(), None, || Ok(()))
             .unwrap_err()
             .to_string()
             .contains("tmpfiles")
@@ -180,7 +180,7 @@ fn a_leftover_of_a_broken_off_initialize_is_no_obstacle() {
     std::fs::write(root.join("instances/7/instance.new"), "x").unwrap();
     std::fs::write(root.join("instances/7/rcon_password.new"), "x").unwrap();
     assert_eq!(
-        initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
+        initialize(&root, &name(), &spec(), None, || Ok(())).unwrap(),
         Initialized::Written
     );
 
@@ -217,7 +217,7 @@ fn read(root: &Path, below: &str) -> String {
 }
 
 fn init(root: &Path, spec: &Spec) -> Initialized {
-    initialize(root, &name(), spec, || Ok(())).unwrap()
+    initialize(root, &name(), spec, None, || Ok(())).unwrap()
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn the_rcon_password_stays_until_a_rotation_and_wins_over_the_blueprints() {
 
     // Another server has another one.
     let other = "8".parse().unwrap();
-    initialize(&root, &other, &spec(), || Ok(())).unwrap();
+    initialize(&root, &other, &spec(), None, || Ok(())).unwrap();
     let other = std::fs::read_to_string(root.join("instances/8").join(FILE)).unwrap();
     assert_ne!(other.trim_end(), second);
 }

@@ -125,7 +125,7 @@ fn hold_restart(db: &mut Db) -> JobId {
         targets: Targets::Named(vec![ServerRef::Id(SERVER)]),
         unique: false,
         rolling: None,
-        validate: false,
+        update: UpdateOptions::default(),
         condition: Some(Condition {
             when_empty: true,
             deadline: None,

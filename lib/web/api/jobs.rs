@@ -20,6 +20,7 @@ use crate::domain::condition::warning::Warnings;
 use crate::domain::condition::{AtDeadline, Condition, ConditionRequest, Until};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
+use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{self, Accepted, JobRequest, Targets};
 use crate::web::failure::{Failure, FailureBody};
 use crate::web::json;
@@ -262,7 +263,10 @@ pub async fn enqueue(
             targets,
             unique: new.unique,
             rolling: new.rolling,
-            validate: new.validate,
+            update: UpdateOptions {
+                validate: new.validate,
+                ..UpdateOptions::default()
+            },
             condition,
             requester: viewer.requester(&name, key.as_ref()),
         };

@@ -8,6 +8,7 @@ use crate::base::names::{BlueprintId, RequestKey, ServerId, ServerRef};
 use crate::base::{Error, clock};
 use crate::db::{blueprints, game, servers};
 use crate::domain::operation::Operation;
+use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{JobRequest, Targets, enqueue};
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
@@ -74,7 +75,10 @@ pub(super) async fn press(
             targets,
             unique: server.is_none(),
             rolling: None,
-            validate,
+            update: UpdateOptions {
+                validate,
+                ..UpdateOptions::default()
+            },
             condition,
             requester: viewer.requester(&actor, key.as_ref()),
         };

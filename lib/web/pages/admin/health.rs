@@ -42,6 +42,7 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
         sockets: CommandSockets {
             helper_socket: settings.helper_socket.clone(),
             runner_socket: settings.runner_socket.clone(),
+            publisher_socket: settings.publisher_socket.clone(),
         },
         looks: settings.doctor.clone(),
     };

@@ -51,7 +51,7 @@ impl JobsPage {
         JobState::ALL
     }
 
-    fn operations() -> [Operation; 9] {
+    fn operations() -> [Operation; 10] {
         Operation::ALL
     }
 }
