@@ -16,7 +16,7 @@ const LAYERS: &str = "
     base:
     domain:  base
     wire:    base domain
-    process: base wire
+    process: base domain wire
     db:      base domain wire
     host:    base domain wire process db
     queue:   base domain wire process db host
