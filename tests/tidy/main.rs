@@ -24,6 +24,7 @@ const LAYERS: &str = "
     doctor:  base domain wire process db host queue
     runner:  base domain wire process
     helper:  base domain wire process
+    publisher: base domain wire process
     console: base domain wire process
     notify:  base domain wire
     worker:  base domain wire process db host queue cancel
