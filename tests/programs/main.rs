@@ -13,6 +13,7 @@ mod deploy;
 mod examples;
 mod game;
 mod helper;
+mod helper_builds;
 mod install;
 mod monitor;
 mod poller;
