@@ -29,7 +29,7 @@ struct Status<'a> {
 
 impl CtlContext {
     pub(super) fn install(&self) -> Result<()> {
-        operation::install(self, |name| format!("instance {name}"))?;
+        let _build = operation::install(self, |name| format!("instance {name}"))?;
         line("the game is installed")
     }
 

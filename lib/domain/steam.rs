@@ -47,6 +47,12 @@ pub const PROGRAMS: [&[&str]; 3] = [
 /// there).
 pub const HOMES: [&str; 3] = [".local/share/Steam/steamcmd", ".steam/steamcmd", "Steam"];
 
+/// Steam's client library, which a server loads from its `$HOME/.steam/sdk32`.
+pub const LIBRARY: &str = "steamclient.so";
+
+/// Where servers' copy of it is, relative to the home of steamcmd's user.
+pub const CLIENT: &str = "client";
+
 /// One run of steamcmd. On many hosts a linux pass fails with "Invalid platform" unless a windows
 /// pass came before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,7 +42,7 @@ pub struct Reply {
     pub kept: Option<Kept>,
     /// What systemd reported of the unit after the command: only for a request with `observe`.
     pub observed: Option<Observed>,
-    /// The builds of the game: only for `check`.
+    /// The builds of the game: only for `check` and `install`.
     pub builds: Option<Builds>,
 }
 
@@ -101,11 +101,12 @@ pub trait OperationContext {
 }
 
 /// Installs or updates the game. Nothing may be mounted, because the kernel leaves changes to a
-/// lower layer under a mount undefined. `label` names an instance for the message.
+/// lower layer under a mount undefined. `label` names an instance for the message. Returns the build
+/// that is installed now, if the runner says so.
 pub fn install<L: Display>(
     context: &impl OperationContext,
     label: impl Fn(&InstanceName) -> L,
-) -> Result<()> {
+) -> Result<Option<Builds>> {
     let mounted = overlay_mounts::mounted(&context.paths().root)?;
     if !mounted.is_empty() {
         let names: Vec<String> = mounted.iter().map(|name| label(name).to_string()).collect();
@@ -116,20 +117,25 @@ pub fn install<L: Display>(
         )));
     }
 
-    let request = Request::Runner(RunnerRequest::Install {});
-    context.send(&request, &mut Reply::default())
+    let mut reply = Reply::default();
+    context.send(&Request::Runner(RunnerRequest::Install {}), &mut reply)?;
+    Ok(reply.builds.filter(fits))
 }
 
 /// Asks Steam which build of the game is published, and reads which one is installed.
 pub fn check(context: &impl OperationContext) -> Result<Builds> {
     let mut reply = Reply::default();
     context.send(&Request::Runner(RunnerRequest::Check {}), &mut reply)?;
-    // The runner runs foreign code: what does not fit into the database stops here.
-    let fits = |build: &u64| i64::try_from(*build).is_ok_and(|build| build > 0);
     reply
         .builds
-        .filter(|found| fits(&found.published) && found.installed.as_ref().is_none_or(fits))
+        .filter(fits)
         .ok_or_else(|| Error::failed("check: the runner did not say which build is published"))
+}
+
+/// Whether the database can hold it. The runner runs foreign code, so it is asked here.
+fn fits(found: &Builds) -> bool {
+    let fits = |build: &u64| i64::try_from(*build).is_ok_and(|build| build > 0);
+    fits(&found.available) && found.installed.as_ref().is_none_or(fits)
 }
 
 /// How far a start came, also when it failed.

@@ -6,7 +6,6 @@
 use crate::base::names::{InstanceName, ServerId, shown};
 use crate::base::{Error, Exit, Result, clock, failpoint};
 use crate::domain::blueprint::Spec;
-use crate::domain::build::Builds;
 use crate::domain::notices;
 use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
@@ -71,7 +70,7 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
         .ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {
         TaskKind::CheckBuild => check(context, ended),
-        TaskKind::InstallRuntime => install(context, work),
+        TaskKind::InstallRuntime => install(context, work, ended),
         TaskKind::PublishBuild | TaskKind::UseBuild | TaskKind::RemoveBuilds => {
             Err(Error::failed(format!("{kind} is not built yet")))
         }
@@ -93,28 +92,20 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
 
 fn check(context: &TaskContext<'_>, ended: &mut Ended) -> Result<()> {
     let found = operation::check(context)?;
-    let found = Builds {
-        available: found.published,
-        published_at: found
-            .published_at
-            .map(|seconds| seconds.saturating_mul(1000)),
-        installed: found.installed,
-        flaw: found.flaw,
-    };
-
     context.note(found.message(clock::local));
     ended.builds = Some(found);
     Ok(())
 }
 
-fn install(context: &TaskContext<'_>, work: &Work) -> Result<()> {
-    operation::install(context, |instance| {
+fn install(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
+    ended.builds = operation::install(context, |instance| {
         let mut names = work.names.iter();
         match names.find(|(id, _)| InstanceName::from(*id) == *instance) {
             Some((id, name)) => format!("server {id} ({name})"),
             None => format!("server {instance}"),
         }
-    })
+    })?;
+    Ok(())
 }
 
 fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Result<()> {

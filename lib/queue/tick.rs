@@ -239,15 +239,17 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
     task.exit_code = ended.exit_code;
     task.error.clone_from(&ended.error);
     task.was_running = ended.was_running;
-    let (server, is_check) = (task.server, task.kind == Ok(TaskKind::CheckBuild));
+    let (server, kind) = (task.server, task.kind.as_ref().ok().copied());
 
     if written {
         if let Some(server) = server {
             servers::set_last_error(tx, server, ended.error.as_deref(), now)?;
         }
         tick.add_end_event(&tick.jobs[number], at)?;
-        if is_check {
-            build::settle(tick, number, ended)?;
+        match kind {
+            Some(TaskKind::CheckBuild) => build::settle(tick, number, ended)?,
+            Some(TaskKind::InstallRuntime) => build::installed(tick, ended)?,
+            _ => {}
         }
     }
 

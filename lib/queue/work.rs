@@ -41,7 +41,7 @@ pub struct Ended {
     pub was_running: Option<bool>,
     /// The state of the server, if it was read.
     pub observed: Option<(ServerId, Observed)>,
-    /// The builds of the game, as a check found them.
+    /// The builds of the game, as a check found them or an installation left them.
     pub builds: Option<Builds>,
 }
 

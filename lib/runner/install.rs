@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use fs_err as fs;
 
+use super::RunnerSettings;
+use super::client_library::Needed;
 use super::installation::Installation;
 use super::retry::RetryPolicy;
 use super::steamcmd::{Opened, Steamcmd, ended, open};
-use super::{RunnerSettings, client_library};
 use crate::base::names::InstanceName;
 use crate::base::overlay_check::Checked;
 use crate::base::{Error, Result, filesystem};
 use crate::domain::steam::{Cause, Failure, Heard, Pass, Success, Verdict, after};
 use crate::process::{Outcome, Supervisor, overlay_mounts};
-use crate::wire::Stream;
+use crate::wire::{Builds, Stream};
 
 struct Install<'a> {
     steam: Steamcmd<'a>,
@@ -49,8 +50,12 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Res
     let mut install = Install { steam };
     let outcome = install.retry(RetryPolicy::of_installation(base, limit));
 
-    // A windows pass that changed nothing has left the Linux server intact.
     let steam = &mut install.steam;
+    if outcome.is_err() {
+        steam.provide_library(Needed::Later)?;
+    }
+
+    // A windows pass that changed nothing has left the Linux server intact.
     if steam.installation.is_unfinished() {
         if steam.installation.verify().is_ok() {
             steam.installation.mark_finished()?;
@@ -142,11 +147,12 @@ impl Install<'_> {
     fn finish(&mut self, build: u64) -> Result<Outcome> {
         let steam = &mut self.steam;
         steam.installation.mark_finished()?;
-        client_library::link(steam.supervisor, &steam.root.join("steam"), &steam.program)?;
+        steam.provide_library(Needed::Now)?;
 
         let directory = steam.installation.directory.display();
         let message = format!("installed: build {build} in {directory}");
         steam.say(&message);
+        steam.supervisor.builds(Builds::installed(build));
         Ok(Outcome::exit(0))
     }
 
