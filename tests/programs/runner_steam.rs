@@ -161,6 +161,27 @@ const CAUSES: &[(&str, i32, &str, &str, usize)] = &[
         5,
     ),
     (
+        "ERROR! Failed to install app '222860' (Manifest unavailable)",
+        8,
+        "do not give out the files of this build",
+        "try again in an hour",
+        5,
+    ),
+    (
+        "ERROR! Failed to install app '222860' (Access Denied)",
+        8,
+        "no subscription",
+        "LEFT4ME_STEAM_ACCOUNT",
+        1,
+    ),
+    (
+        "ERROR! Failed to install app '222860' (Content servers unreachable)",
+        8,
+        "Steam cannot be reached",
+        "network, DNS and firewall",
+        5,
+    ),
+    (
         "steamcmd.sh: line 37: linux32/steamcmd: No such file or directory",
         127,
         "32-bit library",
