@@ -16,6 +16,18 @@ pub struct Builds {
     /// What an installation that is not whole lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flaw: Option<String>,
+    /// What the available build takes, if Steam says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+}
+
+/// What a build takes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Its files, once they are installed.
+    pub files: u64,
+    /// The download of all of them; an update downloads less.
+    pub download: u64,
 }
 
 impl Builds {

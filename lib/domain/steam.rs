@@ -7,6 +7,7 @@ mod app_info;
 mod cause;
 mod keyvalues;
 mod manifest;
+mod room;
 mod verdict;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use std::path::Path;
 pub use app_info::{AppInfo, Published, question};
 pub use cause::{Cause, Retry};
 pub use manifest::{LINUX_DEPOT, MANIFEST_LIMIT, SHARED_DEPOT, is_of_windows, prove};
+pub use room::{Known, Room, Storage, judge};
 pub use verdict::{Failure, Heard, Success, Verdict, after};
 
 /// The Steam app id of Left 4 Dead 2's dedicated server.

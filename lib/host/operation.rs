@@ -134,8 +134,11 @@ pub fn check(context: &impl OperationContext) -> Result<Builds> {
 
 /// Whether the database can hold it. The runner runs foreign code, so it is asked here.
 fn fits(found: &Builds) -> bool {
-    let fits = |build: &u64| i64::try_from(*build).is_ok_and(|build| build > 0);
-    fits(&found.available) && found.installed.as_ref().is_none_or(fits)
+    let fits = |number: u64| i64::try_from(number).is_ok_and(|number| number > 0);
+    let size = found.size;
+    fits(found.available)
+        && found.installed.is_none_or(fits)
+        && size.is_none_or(|size| fits(size.files) && fits(size.download))
 }
 
 /// How far a start came, also when it failed.

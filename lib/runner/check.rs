@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::RunnerSettings;
 use super::client_library::Needed;
 use super::retry::RetryPolicy;
 use super::steamcmd::{Opened, Steamcmd, ended, open};
+use super::{RunnerSettings, room};
 use crate::base::Result;
 use crate::domain::steam::{AppInfo, Published, question};
 use crate::process::{Outcome, Supervisor};
@@ -35,6 +35,7 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Res
         Asked::Cancelled(outcome) => return Ok(outcome),
     };
 
+    room::remember(steam.root, published.build, published.size)?;
     let (installed, flaw) = match installed(&steam) {
         Ok(build) => (Some(build), None),
         Err(flaw) => (None, flaw),
@@ -44,6 +45,7 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Res
         published_at: published.at.map(|seconds| seconds.saturating_mul(1000)),
         installed,
         flaw,
+        size: published.size,
     });
     Ok(Outcome::exit(0))
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use fs_err as fs;
 
-use super::RunnerSettings;
 use super::client_library::Needed;
 use super::installation::Installation;
 use super::retry::RetryPolicy;
 use super::steamcmd::{Opened, Steamcmd, ended, open};
+use super::{RunnerSettings, room};
 use crate::base::names::InstanceName;
 use crate::base::overlay_check::Checked;
 use crate::base::{Error, Result, filesystem};
@@ -37,13 +37,14 @@ enum Attempt {
 /// Fails if steamcmd is missing, an overlay is mounted, another steamcmd runs, or every attempt
 /// failed; the last one has steamcmd's own exit code, or 1.
 pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Result<Outcome> {
-    let steam = match open(supervisor, settings)? {
+    let mut steam = match open(supervisor, settings)? {
         Opened::Ready(steam) => steam,
         Opened::Cancelled(outcome) => return Ok(outcome),
     };
 
     refuse_while_mounted(steam.root)?;
     refuse_without_overlays(steam.supervisor, steam.root)?;
+    room::ask(&mut steam, settings)?;
 
     let base = Duration::from_secs(settings.steam.steam_retry_seconds.into());
     let limit = Duration::from_secs(settings.steam.steam_rate_limit_seconds.into());

@@ -9,6 +9,7 @@ mod client_library;
 mod install;
 mod installation;
 mod retry;
+mod room;
 mod steamcmd;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ struct RunnerSettings {
     place: config::Steamcmd,
     #[command(flatten)]
     steam: config::SteamSettings,
+    #[command(flatten)]
+    builds: config::BuildSettings,
 }
 
 /// Serves the connection that was passed to this process. Exits with 0 when the request was

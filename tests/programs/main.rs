@@ -19,6 +19,7 @@ mod poller;
 mod prune;
 mod runner;
 mod runner_check;
+mod runner_room;
 mod runner_steam;
 mod schedules;
 mod standin;
