@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Finding;
 use super::finding::Advice;
 use super::game;
-use crate::base::clock;
+use crate::base::{builds as base_builds, clock};
 use crate::db::Db;
 use crate::db::builds::{self, Available};
 
@@ -13,7 +13,9 @@ use crate::db::builds::{self, Available};
 /// not installed: those are findings of other checks.
 pub(super) fn check(database: &Path, root: &Path) -> Option<Finding> {
     let available = Db::peek(database, |tx| builds::available(tx)).ok()??;
-    let installed = game::build(root)?;
+    // Servers use the current build; where none is published, what is installed.
+    let current = base_builds::current(root).ok().flatten();
+    let installed = current.or_else(|| game::build(root))?;
     Some(judge(&available, installed))
 }
 

@@ -1,16 +1,15 @@
 //! The operations on the host that the worker's tasks and l4d2ctl have in common. What differs is
 //! the [`OperationContext`]: where the output goes, and whether the operation may continue.
 
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use crate::base::builds::GameFiles;
 use crate::base::clock::Moment;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Exit, Result};
 use crate::domain::unit::{End, Unit};
 use crate::host::units::{Kept, Observed, why_failed};
 use crate::host::{installation, instance};
-use crate::process::overlay_mounts;
 use crate::wire::client::CommandEnd;
 use crate::wire::{Builds, EndedBy, HelperRequest, Request, RunnerRequest, Tree};
 
@@ -100,28 +99,6 @@ pub trait OperationContext {
     }
 }
 
-/// Installs or updates the game. Nothing may be mounted, because the kernel leaves changes to a
-/// lower layer under a mount undefined. `label` names an instance for the message. Returns the build
-/// that is installed now, if the runner says so.
-pub fn install<L: Display>(
-    context: &impl OperationContext,
-    label: impl Fn(&InstanceName) -> L,
-) -> Result<Option<Builds>> {
-    let mounted = overlay_mounts::mounted(&context.paths().root)?;
-    if !mounted.is_empty() {
-        let names: Vec<String> = mounted.iter().map(|name| label(name).to_string()).collect();
-        return Err(Error::conflict(format!(
-            "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue update`, \
-             which stops, installs and starts again",
-            names.join(", ")
-        )));
-    }
-
-    let mut reply = Reply::default();
-    context.send(&Request::Runner(RunnerRequest::Install {}), &mut reply)?;
-    Ok(reply.builds.filter(fits))
-}
-
 /// Asks Steam which build of the game is published, and reads which one is installed.
 pub fn check(context: &impl OperationContext) -> Result<Builds> {
     let mut reply = Reply::default();
@@ -133,7 +110,7 @@ pub fn check(context: &impl OperationContext) -> Result<Builds> {
 }
 
 /// Whether the database can hold it. The runner runs foreign code, so it is asked here.
-fn fits(found: &Builds) -> bool {
+pub(super) fn fits(found: &Builds) -> bool {
     let fits = |number: u64| i64::try_from(number).is_ok_and(|number| number > 0);
     let size = found.size;
     fits(found.available)
@@ -160,7 +137,13 @@ pub fn start<C: OperationContext>(
     progress: &mut Start,
 ) -> Result<Observed> {
     let label = format!("{} {instance}", C::INSTANCE);
-    installation::refuse_unfinished(&context.paths().root).map_err(|error| error.within(&label))?;
+    let root = &context.paths().root;
+    if !matches!(
+        instance::game_files(root, instance),
+        Some(GameFiles::Build(_))
+    ) {
+        installation::refuse_unfinished(root).map_err(|error| error.within(&label))?;
+    }
 
     let request = Request::Helper(HelperRequest::Enable {
         server: instance.clone(),
