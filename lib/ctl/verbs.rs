@@ -30,7 +30,7 @@ struct Status<'a> {
 
 impl CtlContext {
     pub(super) fn install(&self) -> Result<()> {
-        builds::install(self, self.in_place, |name| format!("instance {name}"))?;
+        let _found = builds::install(self, self.in_place, |name| format!("instance {name}"))?;
         if self.in_place {
             return line("the game is installed");
         }

@@ -8,9 +8,9 @@ use crate::base::names::{InstanceName, JobId};
 use crate::base::{Error, Result};
 use crate::domain::steam::MANIFEST;
 use crate::host::instance;
-use crate::host::operation::{OperationContext, Reply};
+use crate::host::operation::{self, OperationContext, Reply};
 use crate::process::overlay_mounts;
-use crate::wire::{PublisherRequest, Request, RunnerRequest};
+use crate::wire::{Builds, PublisherRequest, Request, RunnerRequest};
 
 /// The game files of an instance that was initialized.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,12 +71,12 @@ fn unreadable(error: std::io::Error) -> Error {
 /// names an instance for the message.
 ///
 /// `in_place`: servers use these files, so no overlay at all may be mounted. Otherwise they use
-/// published builds.
+/// published builds. Returns the build that is installed now, if the runner says so.
 pub fn install<L: Display>(
     context: &impl OperationContext,
     in_place: bool,
     label: impl Fn(&InstanceName) -> L,
-) -> Result<()> {
+) -> Result<Option<Builds>> {
     let root = &context.paths().root;
     let names = |instances: &mut dyn Iterator<Item = &InstanceName>| -> Vec<String> {
         instances.map(|name| label(name).to_string()).collect()
@@ -112,8 +112,9 @@ pub fn install<L: Display>(
         context.send(&Request::Publisher(request), &mut Reply::default())?;
     }
 
-    let request = Request::Runner(RunnerRequest::Install {});
-    context.send(&request, &mut Reply::default())
+    let mut reply = Reply::default();
+    context.send(&Request::Runner(RunnerRequest::Install {}), &mut reply)?;
+    Ok(reply.builds.filter(operation::fits))
 }
 
 /// Whether steamcmd has a manifest to start from.

@@ -198,9 +198,8 @@ impl Host {
             TaskKind::CheckBuild => {
                 ended.builds = Some(Builds {
                     available: self.steam,
-                    published_at: None,
                     installed: self.current,
-                    flaw: None,
+                    ..Builds::default()
                 });
                 ended.state_of_builds = Some(self.state());
             }

@@ -102,6 +102,22 @@ fn a_check_says_what_is_new_and_tells_it_once() {
     );
 }
 
+/// Its number is lower than that of the installed one, which no check has seen.
+#[test]
+fn a_build_that_was_taken_back_is_news() {
+    let (host, _runner) = host("asked 41");
+    let known = builds::available(host.db().connection()).unwrap().unwrap();
+    assert_eq!(known.build, 42, "the installation says what it took");
+
+    let job = run(&host, &["check"]);
+    let result = job["result"].as_str().unwrap();
+    assert!(
+        result.starts_with("build 41 is available (installed: 42)"),
+        "{result}"
+    );
+    assert_eq!(announced(&host).len(), 1, "{:?}", announced(&host));
+}
+
 #[test]
 fn an_update_without_a_new_build_stops_nothing_and_says_so() {
     let (host, _runner) = host("asked 42");
@@ -175,7 +191,8 @@ fn an_update_that_cannot_ask_says_why_and_stops_nothing() {
     assert_eq!(job["tasks"][1]["state"], "skipped");
     let why = job["tasks"][1]["error"].as_str().unwrap();
     assert!(why.contains("no server was stopped"), "{why}");
-    assert!(builds::available(host.db().connection()).unwrap().is_none());
+    let known = builds::available(host.db().connection()).unwrap().unwrap();
+    assert_eq!(known.build, 42, "that of the installation");
 
     // install goes on without the question.
     let job = run(&host, &["install"]);
