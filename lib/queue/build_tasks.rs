@@ -34,9 +34,12 @@ pub(super) fn install(context: &TaskContext<'_>, work: &Work, ended: &mut Ended)
 }
 
 pub(super) fn publish(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
-    let build = builds::publish(context, Some(work.job), work.options.validate)?;
+    let (build, is_replaced) = builds::publish(context, Some(work.job), work.options.validate)?;
     context.note(format!("build {build} is the current build"));
-    ended.state_of_builds = Some(Box::new(BuildState::read(&context.paths().root)?));
+    ended.state_of_builds = Some(Box::new(BuildState {
+        is_replaced,
+        ..BuildState::read(&context.paths().root)?
+    }));
     Ok(())
 }
 
