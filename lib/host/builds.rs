@@ -7,10 +7,9 @@ use std::path::Path;
 use crate::base::builds::{self, GameFiles};
 use crate::base::names::{InstanceName, JobId};
 use crate::base::{Error, Result};
-use crate::domain::steam::MANIFEST;
 use crate::host::instance;
 use crate::host::operation::{self, OperationContext, Reply};
-use crate::process::overlay_mounts;
+use crate::process::{game_files, overlay_mounts};
 use crate::wire::{Builds, PublisherRequest, Request, RunnerRequest};
 
 /// The game files of an instance that was initialized.
@@ -108,27 +107,20 @@ pub fn install<L: Display>(
         }
     }
 
-    if builds::current(root).map_err(unreadable)?.is_some() && !is_begun(root) {
-        let request = if in_place {
-            PublisherRequest::Unpublish {}
-        } else {
-            PublisherRequest::Seed {}
-        };
+    // In place, servers have to take what steamcmd changes; beside, it needs something to start from.
+    let is_begun = game_files::is_begun(&root.join("installation"));
+    let request = match builds::current(root).map_err(unreadable)? {
+        Some(_) if in_place => Some(PublisherRequest::Unpublish {}),
+        Some(_) if !is_begun => Some(PublisherRequest::Seed {}),
+        _ => None,
+    };
+    if let Some(request) = request {
         context.send(&Request::Publisher(request), &mut Reply::default())?;
     }
 
     let mut reply = Reply::default();
     context.send(&Request::Runner(RunnerRequest::Install {}), &mut reply)?;
     Ok(reply.builds.filter(operation::fits))
-}
-
-/// Whether steamcmd has a manifest to start from.
-fn is_begun(root: &Path) -> bool {
-    let manifest: std::path::PathBuf = MANIFEST.iter().collect();
-    root.join("installation")
-        .join(manifest)
-        .symlink_metadata()
-        .is_ok()
 }
 
 /// Makes what is installed the current build. `fresh`: only content tells whether a file is as
