@@ -898,7 +898,7 @@ fn the_game(lab: &Lab, before: &BTreeSet<String>) {
             ),
             case(
                 format!(
-                    "cd {STEAM}; mkdir -p .local/share/Steam/steamcmd; mv linux32 \
+                    "cd {STEAM}; rm -rf client; mkdir -p .local/share/Steam/steamcmd; mv linux32 \
                     .local/share/Steam/steamcmd; \
                      chown -R left4me-steam: .local"
                 ),
