@@ -4,7 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The name prefixes of the units that run our commands.
-const UNITS: [&str; 3] = ["left4me-runner@", "left4me-helper@", "left4me-purge@"];
+const UNITS: [&str; 5] = [
+    "left4me-runner@",
+    "left4me-helper@",
+    "left4me-purge@",
+    "left4me-purge-stale@",
+    "left4me-stale@",
+];
 
 /// Maximum length of a path, in bytes.
 const MAX_PATH: usize = 1024;

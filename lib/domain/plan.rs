@@ -91,13 +91,41 @@ pub fn rolling(operation: Operation, targets: &[ServerId], at_once: usize) -> Pl
         _ => Needs::End,
     };
 
+    in_turn(targets, at_once, needs, |plan, server, after| {
+        plan.chain(server, of_server(operation), after)
+    })
+}
+
+/// The plan of a reset that drops only stale files, at most `at_once` servers at a time; all at
+/// once without it. A file that cannot be dropped does not keep its server down.
+pub fn reset_stale(targets: &[ServerId], at_once: Option<usize>) -> Plan {
+    let at_once = at_once.unwrap_or(targets.len());
+    in_turn(targets, at_once, Needs::Success, |plan, server, after| {
+        let stop = plan.push(TaskKind::Stop, Some(server), after.into_iter().collect());
+        let stopped = (stop, Needs::Success);
+        let purge = plan.push(TaskKind::PurgeStale, Some(server), vec![stopped]);
+        let purged = vec![stopped, (purge, Needs::End)];
+        let initialize = plan.push(TaskKind::Initialize, Some(server), purged);
+        let start = vec![(initialize, Needs::Success)];
+        Some(plan.push(TaskKind::StartIfRan, Some(server), start))
+    })
+}
+
+/// A plan in which each server waits for the one `at_once` places before it. `add` adds the tasks
+/// of one server after a task, and gives the last one.
+fn in_turn(
+    targets: &[ServerId],
+    at_once: usize,
+    needs: Needs,
+    add: impl Fn(&mut Plan, ServerId, Option<(usize, Needs)>) -> Option<usize>,
+) -> Plan {
     let mut plan = Plan::default();
     let mut last_tasks: Vec<Option<usize>> = Vec::new();
     for (at, &server) in targets.iter().enumerate() {
         let before = at.checked_sub(at_once.max(1));
         let before = before.and_then(|before| last_tasks[before]);
         let after = before.map(|task| (task, needs));
-        last_tasks.push(plan.chain(server, of_server(operation), after));
+        last_tasks.push(add(&mut plan, server, after));
     }
 
     plan

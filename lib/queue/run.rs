@@ -7,9 +7,11 @@ use crate::base::names::{InstanceName, ServerId, shown};
 use crate::base::{Error, Exit, Result, clock, failpoint};
 use crate::domain::blueprint::Spec;
 use crate::domain::build::Builds;
+use crate::domain::disk;
 use crate::domain::notices;
 use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
+use crate::domain::stale::Stale;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::content;
 use crate::host::instance::{self, Initialized};
@@ -84,10 +86,26 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
 
             Ok(())
         }
-        TaskKind::Start | TaskKind::StartIfRan => start(context, server?, ended),
+        TaskKind::Start | TaskKind::StartIfRan => {
+            let server = server?;
+            start(context, server, ended)?;
+            find_stale_on_other_game_files(context, work, server, ended);
+            Ok(())
+        }
         TaskKind::Stop => stop(context, work, server?, ended),
-        TaskKind::PurgeUpper => context.purge(&server?.into()),
-        TaskKind::PurgeInstance => purge_instance(context, server?),
+        TaskKind::PurgeUpper => {
+            let server = server?;
+            context.purge(&server.into())?;
+            ended.stale = Some((server, Stale::default()));
+            Ok(())
+        }
+        TaskKind::PurgeStale => purge_stale(context, server?, ended),
+        TaskKind::PurgeInstance => {
+            let server = server?;
+            purge_instance(context, server)?;
+            ended.stale = Some((server, Stale::default()));
+            Ok(())
+        }
     }
 }
 
@@ -269,6 +287,61 @@ fn can_come_back(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Re
             "server {server} was left running, because it could not start again"
         ))
     })
+}
+
+/// After a start on other game files than before: finds the files that the game wrote and that hide
+/// newer ones. The server is up, so a failure is only told.
+fn find_stale_on_other_game_files(
+    context: &TaskContext<'_>,
+    work: &Work,
+    server: ServerId,
+    ended: &mut Ended,
+) {
+    let instance = InstanceName::from(server);
+    let game = instance::game_files(&context.paths().root, &instance);
+    // In place, an update changes the files and not where they are.
+    let is_other = game.is_some_and(|game| game.build() != work.last_build)
+        || work.operation == Some(Operation::Update);
+    if !is_other {
+        return;
+    }
+
+    match operation::stale(context, &instance) {
+        Ok(found) => {
+            if found.count > 0 {
+                context.note(format!(
+                    "server {server}: {} that its game wrote hide newer game files; `left4me \
+                     server show {server}` lists them, `left4me-job enqueue reset --stale --server \
+                     {server}` drops them",
+                    found.amount()
+                ));
+            }
+            ended.stale = Some((server, found));
+        }
+        Err(error) => context.warn(format!(
+            "server {server}: it was not found out whether its files hide newer game files: {error}"
+        )),
+    }
+}
+
+fn purge_stale(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
+    let purged = operation::purge_stale(context, &server.into(), |dropped| {
+        for file in &dropped.files {
+            let size = disk::bytes(file.size);
+            context.note(format!("server {server}: dropped {} ({size})", file.path));
+        }
+        let more = match dropped.more() {
+            0 => String::new(),
+            more => format!(", {more} of them not named here"),
+        };
+        context.note(match dropped.count {
+            0 => format!("server {server}: no file hides a newer one of the game"),
+            _ => format!("server {server}: dropped {}{more}", dropped.amount()),
+        });
+    });
+    purged?;
+    ended.stale = Some((server, Stale::default()));
+    Ok(())
 }
 
 fn purge_instance(context: &TaskContext<'_>, server: ServerId) -> Result<()> {

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Exit, Result};
 use crate::db::events::NewEvent;
-use crate::db::{queue, servers, tasks};
+use crate::db::{queue, servers, stale, tasks};
 use crate::domain::operation::Operation;
 use crate::domain::schedule::{Candidate, Schedule};
 use crate::domain::task::{Readiness, TaskKind, TaskState};
@@ -224,6 +224,10 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
         tick.result.reports.extend(report);
     }
 
+    if let Some((server, found)) = &ended.stale {
+        stale::record(tx, *server, found, now)?;
+    }
+
     let Some(at) = job.position(ended.task) else {
         return Ok(());
     };
@@ -302,6 +306,13 @@ fn work(tx: &Connection, job: &ActiveJob, at: usize) -> Work {
             .server
             .is_some_and(|server| servers::should_run(tx, server).unwrap_or(false));
 
+    let last_build = match (&task.kind, task.server) {
+        (Ok(TaskKind::Start | TaskKind::StartIfRan), Some(server)) => {
+            servers::get(tx, server).ok().flatten()
+        }
+        _ => None,
+    };
+
     Work {
         job: job.id,
         task: task.id,
@@ -315,5 +326,6 @@ fn work(tx: &Connection, job: &ActiveJob, at: usize) -> Work {
         was_running: stop
             .and_then(|stop| stop.was_running)
             .or_else(|| servers::should_run(tx, task.server?).ok()),
+        last_build: last_build.and_then(|server| server.build),
     }
 }

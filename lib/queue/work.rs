@@ -5,6 +5,7 @@ use crate::base::names::{JobId, ServerId, TaskId};
 use crate::domain::blueprint::Spec;
 use crate::domain::build::Builds;
 use crate::domain::operation::Operation;
+use crate::domain::stale::Stale;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::units::Observed;
 
@@ -27,6 +28,8 @@ pub struct Work {
     /// For `start-if-ran`: whether the server was running, as the stop task of the same server
     /// found it.
     pub was_running: Option<bool>,
+    /// For a start: the build on which the server last came up.
+    pub last_build: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct Ended {
     pub observed: Option<(ServerId, Observed)>,
     /// The builds of the game, as a check found them.
     pub builds: Option<Builds>,
+    /// The stale files of the server, if they were searched for or there can be none.
+    pub stale: Option<(ServerId, Stale)>,
 }
 
 impl Ended {
@@ -57,6 +62,7 @@ impl Ended {
             was_running: None,
             observed: None,
             builds: None,
+            stale: None,
         }
     }
 
