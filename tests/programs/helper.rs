@@ -1321,7 +1321,7 @@ fn what_the_game_made_of_its_files_neither_misleads_nor_holds_up_the_search() {
         let path = serde_json::to_string(path).unwrap();
         format!("{{\"file\":{{\"path\":{path},\"size\":{size}}}}}")
     };
-    let mut found = vec![
+    let mut found = [
         "{\"end\":{\"count\":5,\"size\":34,\"is_whole\":true}}".to_owned(),
         file("cfg/x", 8),
         file("hard", 8),

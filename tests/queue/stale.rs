@@ -93,7 +93,7 @@ fn a_start_on_another_build_finds_stale_files_and_show_lists_them() {
     let id = left4me::base::names::JobId(job["id"].as_i64().unwrap());
     let lines = host.lines(id).join("\n");
     assert!(
-        lines.contains("was not found out") && lines.contains("upper: odd"),
+        lines.contains("it is not known whether") && lines.contains("upper: odd"),
         "{lines}"
     );
     assert_eq!(found(&host, 1).count, 3);
