@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The name prefixes of the units that run our commands.
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 6] = [
     "left4me-runner@",
+    "left4me-publisher@",
     "left4me-helper@",
     "left4me-purge@",
     "left4me-purge-stale@",

@@ -80,7 +80,10 @@ fn a_restart_on_another_build_lists_them(lab: &Lab) {
         ],
         "{found}"
     );
-    assert_eq!((&found["count"], &found["is_whole"]), (&3.into(), &true.into()));
+    assert_eq!(
+        (&found["count"], &found["is_whole"]),
+        (&3.into(), &true.into())
+    );
     assert_eq!(stale(lab, 2)["count"], 0, "the other server wrote nothing");
 
     let shown = lab.ok(&["left4me", "server", "show", "one"]);
@@ -104,7 +107,9 @@ fn people_of_the_group_can_look_without_the_queue(lab: &Lab) {
         looked.stdout.contains("left4dead2/maps/new.nav") && looked.stdout.contains("\"count\":3"),
         "{looked}"
     );
-    look("purge-stale").ends_with(4).complains_of(&["stop it first"]);
+    look("purge-stale")
+        .ends_with(4)
+        .complains_of(&["stop it first"]);
     lab.run_as("looker", &["cat", &format!("{UPPER}/cfg/changed.cfg")])
         .ends_with(1);
 }
