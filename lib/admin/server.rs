@@ -322,6 +322,14 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         )
     });
 
+    let build = server.build.map_or_else(String::new, |build| {
+        let since = server.build_since.map(|at| when(Some(at)));
+        since.map_or_else(
+            || build.to_string(),
+            |since| format!("{build}, since {since}"),
+        )
+    });
+
     let mut shown = vec![
         ("id", server.id.to_string()),
         ("name", server.name),
@@ -331,6 +339,7 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         ("unit", server.unit),
         ("desired", server.desired_state.to_string()),
         ("actual", format!("{}{sub}{since}", server.actual_state)),
+        ("build", build),
         ("last checked", when(server.actual_state_updated_at)),
     ];
     shown.extend(game);

@@ -286,7 +286,7 @@ pub fn players_of(
 /// The ids of the servers, ascending and without duplicates.
 fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<ServerId>> {
     let operation = request.operation;
-    if request.rolling.is_some() && operation.is_shared() {
+    if request.rolling.is_some() && operation.is_shared() && !operation.rolls_out() {
         return Err(Error::usage(format!(
             "{operation} cannot be rolling: it is for the game files that all servers share"
         )));
@@ -377,8 +377,10 @@ fn accept(
     } = task;
 
     let plan = match rolling {
-        Some(at_once) => plan::rolling(operation, targets, at_once.get().into()),
-        None => plan_now(tx, operation, targets, options)?,
+        Some(at_once) if !operation.rolls_out() => {
+            plan::rolling(operation, targets, at_once.get().into())
+        }
+        _ => plan_now(tx, operation, targets, options)?,
     };
     let new = NewJob {
         operation,

@@ -90,6 +90,7 @@ impl TestHost {
         command.env("LEFT4ME_WORKER_SOCKET", self.root.join("worker.sock"));
         command.env("LEFT4ME_HELPER_SOCKET", self.root.join("helper.sock"));
         command.env("LEFT4ME_RUNNER_SOCKET", self.root.join("runner.sock"));
+        command.env("LEFT4ME_PUBLISHER_SOCKET", self.root.join("publisher.sock"));
         command.env("LEFT4ME_CONSOLE_SOCKET", self.root.join("console.sock"));
         command.env("LEFT4ME_SCHEDULES_SOCKET", self.root.join("schedules.sock"));
         command

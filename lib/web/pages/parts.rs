@@ -3,6 +3,7 @@
 
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId};
+use crate::base::size::size;
 use crate::db::job_rows::{JobRow, Target};
 use crate::db::links::Linked;
 use crate::db::lists::Part;
@@ -63,19 +64,7 @@ pub fn exact(ms: impl Moment) -> String {
 
 /// Formats bytes: `0 B`, `512 KiB`, `1.3 GiB`.
 pub fn bytes(bytes: i64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-
-    if bytes < 1024 {
-        return format!("{} B", bytes.max(0));
-    }
-
-    let (mut size, mut unit) = (bytes as f64 / 1024.0, 0);
-    while size >= 1023.5 && unit + 1 < UNITS.len() {
-        (size, unit) = (size / 1024.0, unit + 1);
-    }
-
-    let digits = usize::from(size < 9.95);
-    format!("{size:.digits$} {}", UNITS[unit])
+    size(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// Whether a host name means the client's own machine.
@@ -118,7 +107,7 @@ impl JobLine {
         Self {
             id: job.id,
             took: took(job.started_at, job.finished_at, now),
-            operation: job.operation,
+            operation: job.what(),
             servers: job.servers,
             more: job.more,
             state: job.state,

@@ -98,6 +98,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("schedule.removed", "{who} removed {detail}"),
     ("schedule.failed", "A run{on} failed{: detail}"),
     ("update.available", "{job} found an update{: detail}"),
+    ("build.removed", "{who} removed build {detail}"),
     ("disk.low", "The disk is almost full{: detail}"),
     ("disk.ok", "The disk has space again{: detail}"),
     ("blueprint.created", "{who} created the blueprint {detail}"),

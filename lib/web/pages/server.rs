@@ -28,6 +28,7 @@ use crate::db::{access, job_rows, jobs};
 use crate::domain::history;
 use crate::domain::server::ActualState;
 use crate::queue::game as game_commands;
+use crate::web::builds;
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
@@ -70,6 +71,8 @@ struct ServerPage {
     notices: Vec<String>,
     /// Whether its game may run.
     takes_commands: bool,
+    /// The build that it takes at its next start, if that is another one than it runs or last ran.
+    next_build: Option<u64>,
 }
 
 /// A player, as the page tells it.
@@ -210,6 +213,8 @@ pub async fn show(
         key: secret::random()?,
     };
 
+    let current = builds::current(&app).await;
+    let next_build = current.filter(|_| loaded.server.build != current);
     let takes_commands = game_commands::may_run(loaded.server.actual_state);
     let up = loaded.server.actual_state == ActualState::Running;
     let schedule_form = (!again).then(|| schedules::form_of_server(&viewer, id));
@@ -230,6 +235,7 @@ pub async fn show(
         refused: loaded.refused,
         notices: loaded.notices,
         takes_commands,
+        next_build: next_build.filter(|_| loaded.server.actual_since.is_some()),
         server: loaded.server,
         console,
         power,
