@@ -1,9 +1,10 @@
-//! left4me: manages users, tokens, overlays, blueprints, servers, alerts, schedules and the
+//! left4me: manages users, tokens, overlays, blueprints, servers, builds, alerts, schedules and the
 //! database. One file per command family.
 
 mod alert;
 mod backup;
 mod blueprint;
+mod build;
 mod doctor;
 mod history;
 mod overlay;
@@ -23,8 +24,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{
-    AlertsSocket, CommandSockets, ConsoleSocket, Logging, NotifySocket, Paths, PortRange, Ports,
-    SchedulesSocket, WorkerSocket, parse_lenient,
+    AlertsSocket, BuildMode, BuildSettings, CommandSockets, ConsoleSocket, Logging, NotifySocket,
+    Paths, PortRange, Ports, SchedulesSocket, WorkerSocket, parse_lenient,
 };
 use crate::base::table::Table;
 use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
@@ -53,6 +54,8 @@ struct AdminCli {
     #[command(flatten)]
     schedules: SchedulesSocket,
     #[command(flatten)]
+    builds: BuildSettings,
+    #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
     family: Family,
@@ -69,7 +72,7 @@ Examples:
   left4me doctor
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server, player, alert,
-schedule or token, 4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not \
+schedule, build or token, 4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not \
 permitted.";
 
 #[derive(Subcommand)]
@@ -89,6 +92,9 @@ enum Family {
     /// Manage servers
     #[command(subcommand)]
     Server(server::ServerVerb),
+    /// List and remove builds of the game
+    #[command(subcommand)]
+    Build(build::BuildVerb),
     /// Manage alerts: messages to Discord, ntfy, mail or a program when something happens
     #[command(subcommand)]
     Alert(alert::AlertVerb),
@@ -112,6 +118,7 @@ struct Context {
     notify_socket: PathBuf,
     alerts_socket: PathBuf,
     schedules_socket: PathBuf,
+    build_mode: BuildMode,
     /// A file from the command line that only root can read.
     opened: Option<File>,
     actor: String,
@@ -149,6 +156,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         notify_socket: cli.notify.notify_socket,
         alerts_socket: cli.alerts.alerts_socket,
         schedules_socket: cli.schedules.schedules_socket,
+        build_mode: cli.builds.builds,
         opened: match &cli.family {
             Family::Blueprint(verb) => verb.config_file().and_then(walk::open_root_owned),
             _ => None,
@@ -179,6 +187,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         Family::Overlay(verb) => overlay::run(&context, verb),
         Family::Blueprint(verb) => blueprint::run(&context, verb),
         Family::Server(verb) => server::run(&context, verb),
+        Family::Build(verb) => build::run(&context, verb),
         Family::Alert(verb) => alert::run(&context, verb),
         Family::Schedule(verb) => schedule::run(&context, verb),
         Family::Migrate => migrate(&context),

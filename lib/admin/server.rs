@@ -16,12 +16,12 @@ use serde::Serialize;
 use super::owner::owner;
 use super::{Context, facts, hint, history, server_set, when};
 use crate::base::names::{BlueprintId, BlueprintRef, ServerName, ServerRef, UserId, UserName};
+use crate::base::size::size;
 use crate::base::table::{Table, Tone};
 use crate::base::{Error, Exit, Result, clock, output};
 use crate::db::servers::{self, NewServer, Server};
 use crate::db::stale::{self, FoundStale};
 use crate::db::{Db, blueprints, poll, samples, schedules, users};
-use crate::domain::disk;
 use crate::domain::game::Responding;
 use crate::domain::history::peak;
 use crate::domain::server::{ActualState, DesiredState};
@@ -329,6 +329,14 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         )
     });
 
+    let build = server.build.map_or_else(String::new, |build| {
+        let since = server.build_since.map(|at| when(Some(at)));
+        since.map_or_else(
+            || build.to_string(),
+            |since| format!("{build}, since {since}"),
+        )
+    });
+
     let mut shown = vec![
         ("id", server.id.to_string()),
         ("name", server.name),
@@ -338,6 +346,7 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         ("unit", server.unit),
         ("desired", server.desired_state.to_string()),
         ("actual", format!("{}{sub}{since}", server.actual_state)),
+        ("build", build),
         ("last checked", when(server.actual_state_updated_at)),
     ];
     shown.extend(game);
@@ -387,13 +396,13 @@ fn stale_facts(stale: &FoundStale) -> Vec<(&'static str, String)> {
     let amount = format!(
         "{}, {}, found {}",
         stale.amount(),
-        disk::bytes(stale.size),
+        size(stale.size),
         when(stale.found_at)
     );
     let named = stale.files.iter().take(STALE_SHOWN);
     let more = stale.count - named.len() as u64;
     let mut facts = vec![("stale files", amount)];
-    facts.extend(named.map(|file| ("", format!("{} ({})", file.path, disk::bytes(file.size)))));
+    facts.extend(named.map(|file| ("", format!("{} ({})", file.path, size(file.size)))));
     if more > 0 {
         facts.push(("", format!("and {more} more")));
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::untrusted_file;
+use super::{Error, Result, untrusted_file};
 
 /// The directory of the builds, below the root.
 pub const DIRECTORY: &str = "builds";
@@ -158,6 +158,36 @@ pub fn list(root: &Path) -> io::Result<Vec<Published>> {
     Ok(builds)
 }
 
+/// The build that a rollback goes back to: `wanted`, or the newest one that is older than the current
+/// one and not among the `rejected`.
+///
+/// Fails with 3 if `wanted` is not kept; 4 if it is the current one, or there is none to go back to.
+pub fn rollback_target(root: &Path, wanted: Option<u64>, rejected: &[u64]) -> Result<u64> {
+    let kept = list(root)?;
+    let current = kept.iter().find(|one| one.is_current).map(|one| one.build);
+    let is_older = |build: u64| current.is_some_and(|current| build < current);
+
+    match wanted {
+        Some(build) if Some(build) == current => Err(Error::conflict(format!(
+            "build {build} is the current one: there is nothing to go back to"
+        ))),
+        Some(build) if kept.iter().any(|one| one.build == build) => Ok(build),
+        Some(build) => Err(Error::not_found(format!(
+            "build {build} is not kept: `left4me build list` shows those that are"
+        ))),
+        None => kept
+            .iter()
+            .map(|one| one.build)
+            .find(|build| is_older(*build) && !rejected.contains(build))
+            .ok_or_else(|| {
+                Error::conflict(
+                    "there is no earlier build to go back to: `left4me build list` shows those \
+                     that are kept",
+                )
+            }),
+    }
+}
+
 fn about(directory: &Path) -> Option<About> {
     let bytes = untrusted_file::read(directory, &[ABOUT], ABOUT_LIMIT).ok()?;
     serde_json::from_slice(&bytes).ok()
@@ -174,6 +204,7 @@ fn parse(name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Exit;
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -200,6 +231,27 @@ mod tests {
         assert!(found[0].is_current && !found[1].is_current);
         assert_eq!(found[0].about.as_ref().unwrap().size, 7);
         assert_eq!(GameFiles::current(root).unwrap(), GameFiles::Build(10));
+    }
+
+    #[test]
+    fn a_rollback_goes_to_the_newest_older_build_that_was_not_rejected() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let target = |wanted, rejected: &[u64]| rollback_target(root, wanted, rejected);
+        assert_eq!(target(None, &[]).unwrap_err().exit, Exit::Conflict);
+
+        for name in ["5", "6", "7", "8"] {
+            std::fs::create_dir_all(root.join("builds").join(name)).unwrap();
+        }
+        symlink("7", root.join("builds/current")).unwrap();
+
+        assert_eq!(target(None, &[8]).unwrap(), 6, "8 is newer");
+        assert_eq!(target(None, &[6]).unwrap(), 5);
+        assert_eq!(target(None, &[5, 6]).unwrap_err().exit, Exit::Conflict);
+        assert_eq!(target(Some(6), &[6]).unwrap(), 6, "it was asked for");
+        assert_eq!(target(Some(8), &[]).unwrap(), 8);
+        assert_eq!(target(Some(7), &[]).unwrap_err().exit, Exit::Conflict);
+        assert_eq!(target(Some(4), &[]).unwrap_err().exit, Exit::NotFound);
     }
 
     #[test]

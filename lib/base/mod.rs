@@ -26,6 +26,7 @@ pub mod rcon_password;
 pub mod secret;
 pub mod server_user;
 pub mod shared_secret;
+pub mod size;
 pub mod systemd;
 pub mod table;
 pub mod text;

@@ -13,6 +13,7 @@ use crate::db::jobs::{self, Job};
 use crate::db::{Db, logs};
 use crate::domain::cancellation::{Progress, Scope, Step, TaskOutcome, outcomes};
 use crate::domain::job::JobState;
+use crate::domain::operation::Operation;
 use crate::domain::task::TaskState;
 use crate::queue::active::ActiveJob;
 use crate::queue::observe::{self, Cause};
@@ -28,6 +29,8 @@ pub struct CancelRequest<'a> {
     pub force: bool,
     /// Cancel also what depends on the task.
     pub cascade: bool,
+    /// For an update or rollback: the servers that it has stopped stay stopped.
+    pub leave_stopped: bool,
     /// Why; empty when no reason was given.
     pub reason: &'a str,
     pub requested_by: &'a str,
@@ -42,6 +45,7 @@ impl<'a> CancelRequest<'a> {
             task: None,
             force: false,
             cascade: true,
+            leave_stopped: false,
             reason: "",
             requested_by,
         }
@@ -49,14 +53,16 @@ impl<'a> CancelRequest<'a> {
 }
 
 /// Writes the request. A repeated request for the same job or task returns the same record, which
-/// `force` escalates. If the job or task has ended already, nothing is written: the result has
+/// `force` escalates, and to which `leave_stopped` is added. If the job or task has ended already, nothing is written: the result has
 /// `success: false` and no cancellation.
 ///
-/// Fails if the job does not exist, or the task is not one of its tasks.
+/// Fails if the job does not exist, or the task is not one of its tasks; with 2 if `leave_stopped`
+/// does not fit to the job.
 pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<CancelResult> {
     db.write(|tx| {
         let job = jobs::get(tx, request.job)?;
         let task = request.task.map(|id| task_state(&job, id)).transpose()?;
+        check_leave_stopped(&job, request)?;
         if let Some(active) = active_for(tx, request)? {
             return repeat(tx, request, &active, now);
         }
@@ -71,6 +77,7 @@ pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<Can
             reason: request.reason,
             force: request.force,
             cascade: request.cascade,
+            leave_stopped: request.leave_stopped,
             previous_state: task.map_or_else(|| job.state.as_str(), |(_, state)| state.as_str()),
         };
 
@@ -95,6 +102,25 @@ pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<Can
     })
 }
 
+/// Only updates and rollbacks start servers again that they have stopped, and only as a whole.
+fn check_leave_stopped(job: &Job, request: &CancelRequest<'_>) -> Result<()> {
+    let rolls_out = job
+        .operation
+        .parse::<Operation>()
+        .is_ok_and(Operation::rolls_out);
+    match (request.leave_stopped, rolls_out, request.task) {
+        (true, false, _) => Err(Error::usage(format!(
+            "leave-stopped does not fit to job {} ({}): only an update or rollback starts servers \
+             again when it is cancelled",
+            job.id, job.operation
+        ))),
+        (true, true, Some(_)) => Err(Error::usage(
+            "leave-stopped is for the whole job, not for one of its tasks",
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn task_state(job: &Job, id: TaskId) -> Result<(TaskId, TaskState)> {
     let found = job.tasks.iter().find(|task| task.id == id);
     found
@@ -116,7 +142,8 @@ fn active_for(tx: &Connection, request: &CancelRequest<'_>) -> Result<Option<Can
     }
 }
 
-/// Answers a repeated request with the existing record. A new `force` applies from now on.
+/// Answers a repeated request with the existing record. A new `force` or `leave_stopped` applies from
+/// now on.
 fn repeat(
     tx: &Connection,
     request: &CancelRequest<'_>,
@@ -125,6 +152,9 @@ fn repeat(
 ) -> Result<CancelResult> {
     // A forced request for one task does not kill the whole job.
     let same_target = request.task == active.task_id;
+    if request.leave_stopped && same_target {
+        cancellations::leave_stopped(tx, active.id)?;
+    }
     if request.force && same_target && cancellations::escalate(tx, active.id, now)? {
         let kind = cancelling_event(request);
         add_event(

@@ -59,6 +59,8 @@ pub struct CancelResult {
     pub runners_terminated: Vec<Terminated>,
     /// Whether the commands were killed at once.
     pub force_used: bool,
+    /// Whether the servers stay stopped that the update or rollback has stopped.
+    pub leave_stopped: bool,
     /// When --force was added, unix ms; none when it was set from the start, or never.
     pub escalated_at: Option<i64>,
     /// Whether a command outlived its grace without --force.
@@ -95,6 +97,7 @@ impl CancelResult {
             tasks_affected: Vec::new(),
             runners_terminated: Vec::new(),
             force_used: false,
+            leave_stopped: false,
             escalated_at: None,
             timed_out: false,
             errors: Vec::new(),
@@ -139,6 +142,7 @@ pub fn of(connection: &Connection, id: CancellationId) -> Result<CancelResult> {
         tasks_affected: affected,
         runners_terminated: terminated,
         force_used: record.force,
+        leave_stopped: record.leave_stopped,
         escalated_at: record.escalated_at,
         timed_out: record.timed_out,
         errors,

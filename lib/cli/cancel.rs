@@ -31,7 +31,9 @@ Examples:
   left4me-job cancel 7 --force                    kill at once, without SIGTERM and grace
   left4me-job cancel 7 --task 31                  one task of job 7, and its dependents
   left4me-job cancel 7 --task 31 --no-cascade     run its dependents as if it had succeeded
+  left4me-job cancel 7 --leave-stopped            for an update: do not start servers again
 
+An update or rollback that is cancelled starts the servers again that it has stopped.
 `left4me-job show 7` lists the tasks. A second `cancel` follows the same cancellation; with --force
 it kills at once. Cancelling does not undo what the job has already done.
 
@@ -52,6 +54,9 @@ pub struct CancelArgs {
     /// With --task: run the tasks that depend on it as if it had succeeded
     #[arg(long, requires = "task")]
     no_cascade: bool,
+    /// For an update or rollback: the servers that it has stopped stay stopped
+    #[arg(long, conflicts_with = "task")]
+    leave_stopped: bool,
     /// Do not wait until it is cancelled
     #[arg(long)]
     no_wait: bool,
@@ -67,6 +72,7 @@ pub fn run(context: &mut Context, args: &CancelArgs) -> Result<ExitCode> {
         task: args.task,
         force: args.force,
         cascade: !args.no_cascade,
+        leave_stopped: args.leave_stopped,
         reason: &reason.unwrap_or_default(),
         ..CancelRequest::new(args.id, &by)
     };

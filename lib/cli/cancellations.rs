@@ -88,6 +88,9 @@ pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
     }
 
     facts.push(("force", force(&result)));
+    if result.leave_stopped {
+        facts.push(("afterwards", "servers stay stopped".to_owned()));
+    }
     facts.extend(
         result
             .cancellation_state

@@ -13,7 +13,8 @@ use crate::queue::enqueue::{JobRequest, players_of};
 /// Options of `enqueue` for jobs that wait.
 #[derive(clap::Args)]
 pub struct ConditionArgs {
-    /// Wait until nobody plays on any of the servers
+    /// Wait until nobody plays on any of the servers; update and rollback wait for each server by
+    /// itself, and make the build ready at once
     #[arg(long, help_heading = "Conditions")]
     when_empty: bool,
     /// Wait at most until this time of day, or for this duration
@@ -51,7 +52,9 @@ impl ConditionArgs {
     /// Fails with 1 if the answer is no.
     pub fn confirm(&self, context: &Context, request: &JobRequest<'_>, now: i64) -> Result<()> {
         let operation = request.operation;
-        let is_asked = operation.takes_condition() && request.condition.is_none() && !self.yes;
+        let restarts = !request.update.no_restart;
+        let is_asked =
+            operation.takes_condition() && request.condition.is_none() && restarts && !self.yes;
         if !is_asked || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return Ok(());
         }

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use crate::base::names::ServerRef;
 use crate::base::{Result, caller, clock, output};
 use crate::cli::condition::ConditionArgs;
+use crate::cli::roll::RollArgs;
 use crate::cli::{Context, follow, wait};
 use crate::domain::operation::Operation;
 use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 
-/// Queue a job: install, update, check, initialize, start, stop, restart, reset or delete
+/// Queue a job: install, update, rollback, check, initialize, start, stop, restart, reset or delete
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,11 +23,16 @@ Examples:
   left4me-job enqueue reset --stale --server Friday     `left4me server show Friday` lists what it drops
   left4me-job enqueue check --follow         says which build is installed and which is published
   left4me-job enqueue update --unique        for timers: no second job while one is unfinished
+  left4me-job enqueue update --when-empty    each server restarts as soon as nobody plays on it
+  left4me-job enqueue update --rolling 4     at most four servers are down at a time
+  left4me-job enqueue update --no-restart    each server takes the build at its next start
   left4me-job enqueue update --validate      repairs the game's files, also when no build is new
+  left4me-job enqueue rollback --follow      goes back to the build before the current one
+  left4me-job enqueue rollback --build 11906514 --when-empty
 
 Prints the job's id. Ctrl-C stops waiting; the job keeps running.")]
 pub struct EnqueueArgs {
-    /// install, update and check take no server; the others take --server or --all
+    /// install, update, rollback and check take no server; the others take --server or --all
     operation: Operation,
     /// A server's id or name; repeatable
     #[arg(
@@ -39,16 +45,15 @@ pub struct EnqueueArgs {
     /// All servers
     #[arg(long)]
     all: bool,
-    /// Work on at most N servers at a time. After a restart or reset that failed, the servers that
-    /// wait for it are left as they are
+    /// Work on at most N servers at a time; for update and rollback, restart so many. After a
+    /// restart or reset that failed, the servers that wait for it are left as they are
     #[arg(long, value_name = "N")]
     rolling: Option<NonZeroU16>,
-    /// For update: download and verify all files, also when Steam has no new build
-    #[arg(long)]
-    validate: bool,
     /// For reset: drop only the files that hide newer game files since an update, and keep all others
     #[arg(long)]
     stale: bool,
+    #[command(flatten)]
+    roll: RollArgs,
     /// If the same job, with the same condition, is queued or running, return that job instead of
     /// adding one
     #[arg(long)]
@@ -74,16 +79,16 @@ pub fn run(context: &mut Context, args: &EnqueueArgs) -> Result<ExitCode> {
     };
 
     let (requested_by, now) = (caller::caller(), clock::now_ms());
+    let update = UpdateOptions {
+        stale: args.stale,
+        ..args.roll.resolve(context, args.operation)?
+    };
     let request = JobRequest {
         operation: args.operation,
         targets,
         unique: args.unique,
         rolling: args.rolling,
-        update: UpdateOptions {
-            validate: args.validate,
-            stale: args.stale,
-            ..UpdateOptions::default()
-        },
+        update,
         condition: args.condition.resolve(args.operation, now)?,
         requester: Requester::local(&requested_by),
     };

@@ -105,7 +105,7 @@ pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
     for job in &jobs {
         table.row([
             job.id.to_string(),
-            job.operation.clone(),
+            job.what(),
             servers_of(job),
             state_of(job),
             job.requested_by.clone(),

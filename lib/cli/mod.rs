@@ -11,6 +11,7 @@ mod list;
 mod logs;
 mod monitor;
 mod progress;
+mod roll;
 mod show;
 mod wait;
 
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::base::config::{Logging, Paths, WorkerSocket, parse};
+use crate::base::config::{BuildMode, BuildSettings, Logging, Paths, WorkerSocket, parse};
 use crate::base::{Error, Result, accounts, journal, undumpable, users};
 use crate::db::Db;
 use crate::domain::cancellation;
@@ -39,6 +40,8 @@ struct JobCli<Verb: Subcommand = JobVerb> {
     #[command(flatten)]
     worker: WorkerSocket,
     #[command(flatten)]
+    builds: BuildSettings,
+    #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
     verb: Verb,
@@ -49,6 +52,7 @@ Examples:
   left4me-job enqueue install --follow            install the game and print the log
   left4me-job enqueue start --server Friday       start one server
   left4me-job enqueue restart --all --wait        restart all servers; exit 0 if all succeed
+  left4me-job enqueue update --when-empty         update the game; players finish their rounds
   left4me-job list --state queued --state running
   left4me-job logs 7 --follow
   left4me-job cancel 7 --reason 'wrong server'
@@ -87,6 +91,7 @@ impl From<JobCli<EnqueueVerb>> for JobCli {
         Self {
             paths: cli.paths,
             worker: cli.worker,
+            builds: cli.builds,
             logging: cli.logging,
             verb: JobVerb::Enqueue(args),
         }
@@ -95,6 +100,8 @@ impl From<JobCli<EnqueueVerb>> for JobCli {
 
 struct Context {
     db: Db,
+    root: PathBuf,
+    build_mode: BuildMode,
     worker_socket: PathBuf,
 }
 
@@ -147,6 +154,8 @@ fn run(cli: JobCli) -> Result<ExitCode> {
 
     let mut context = Context {
         db: Db::open(&database)?,
+        root: cli.paths.root,
+        build_mode: cli.builds.builds,
         worker_socket: cli.worker.worker_socket,
     };
 

@@ -77,6 +77,8 @@ fn print(full: &FullJob) -> Result<()> {
             .as_ref()
             .map(|condition| ("condition", condition.message(now))),
     );
+    facts.extend(job.options.message().map(|options| ("options", options)));
+    facts.extend(job.roll_of.map(|id| ("for", format!("job {id}"))));
     facts.extend(job.retry_of.map(|id| ("retry of", format!("job {id}"))));
     facts.extend(job.started_at.map(|at| ("started", clock::local(at))));
     facts.extend(job.finished_at.map(|at| {

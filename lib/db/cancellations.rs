@@ -30,6 +30,8 @@ pub struct Cancellation {
     pub timed_out: bool,
     /// Whether the task's dependents are cancelled too.
     pub cascade: bool,
+    /// Whether the servers that the update or rollback has stopped stay stopped.
+    pub leave_stopped: bool,
     /// The state of the job or task at the time of the request.
     pub previous_state: String,
     /// requested, running, completed or failed.
@@ -43,7 +45,8 @@ pub struct Cancellation {
 }
 
 const COLUMNS: &str = "id, job_id, task_id, requested_by, reason, force, cascade, previous_state,
-                       state, created_at, finished_at, message, escalated_at, timed_out";
+                       state, created_at, finished_at, message, escalated_at, timed_out,
+                       leave_stopped";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
     Ok(Cancellation {
@@ -61,6 +64,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
         message: text_or_null(row, 11)?,
         escalated_at: row.get(12)?,
         timed_out: row.get(13)?,
+        leave_stopped: row.get(14)?,
     })
 }
 
@@ -75,13 +79,16 @@ pub struct New<'a> {
     pub force: bool,
     /// Whether the task's dependents are cancelled too.
     pub cascade: bool,
+    /// Whether the servers that the update or rollback has stopped stay stopped.
+    pub leave_stopped: bool,
     /// The current state of the job or task.
     pub previous_state: &'a str,
 }
 
 pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId> {
     let sql = "INSERT INTO cancellations (job_id, task_id, requested_by, reason, force, cascade,
-               previous_state, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+               previous_state, created_at, leave_stopped)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     run(
         tx,
         sql,
@@ -93,7 +100,8 @@ pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId
             new.force,
             new.cascade,
             new.previous_state,
-            now
+            now,
+            new.leave_stopped
         ],
     )?;
 
@@ -192,6 +200,13 @@ pub fn escalate(tx: &Connection, id: CancellationId, now: i64) -> Result<bool> {
     let sql = "UPDATE cancellations SET force = 1, escalated_at = ?2
              WHERE id = ?1 AND force = 0 AND state IN ('requested', 'running')";
     changes(tx, sql, params![id, now])
+}
+
+/// Leaves the servers stopped that the cancelled job has stopped, from now on.
+pub fn leave_stopped(tx: &Connection, id: CancellationId) -> Result<()> {
+    let sql = "UPDATE cancellations SET leave_stopped = 1 WHERE id = ?1 AND leave_stopped = 0
+               AND state IN ('requested', 'running')";
+    run(tx, sql, [id])
 }
 
 /// Records that a command outlived its grace without --force.

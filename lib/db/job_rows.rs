@@ -5,7 +5,9 @@ use rusqlite::{Connection, Row, ToSql, params_from_iter};
 use crate::base::names::{JobId, ServerId, UserId};
 use crate::base::{Result, clock};
 use crate::db::job_filter::Filter;
-use crate::db::{access, conditions, job_filter, query, text, text_or_null};
+use crate::db::{
+    access, conditions, job_filter, job_update, query, text, text_or_null, update_options,
+};
 use crate::domain::job::JobState;
 
 /// A job as lists show it.
@@ -13,6 +15,8 @@ use crate::domain::job::JobState;
 pub struct JobRow {
     pub id: JobId,
     pub operation: String,
+    /// What it does besides: `rolling 4`, or `for job 12`.
+    pub detail: Option<String>,
     pub state: JobState,
     pub requested_by: String,
     /// Unix ms.
@@ -32,6 +36,13 @@ pub struct JobRow {
     /// Whether the viewer may open it: an admin's job for servers of several users is closed to
     /// each of them.
     pub open: bool,
+}
+
+impl JobRow {
+    /// `update (rolling 4)`, or just the operation.
+    pub fn what(&self) -> String {
+        job_update::what(&self.operation, self.detail.as_deref())
+    }
 }
 
 /// A server of a job.
@@ -63,7 +74,7 @@ fn columns() -> String {
          WHERE t.job_id = j.id), (SELECT json_group_array(json_array(t.server_id, s.name))
          FROM (SELECT server_id FROM job_targets WHERE job_id = j.id ORDER BY server_id LIMIT 3) t
          LEFT JOIN servers s ON s.id = t.server_id), (SELECT s.name FROM servers s
-         WHERE s.id = ?2), j.on_hold",
+         WHERE s.id = ?2), j.on_hold, j.options, j.roll_of",
         open()
     )
 }
@@ -137,9 +148,11 @@ fn read(row: &Row<'_>, server: Option<ServerId>) -> rusqlite::Result<JobRow> {
         (servers, more) = (vec![Target { id, name }], 0);
     }
 
+    let options = update_options::read(text_or_null(row, 13)?);
     Ok(JobRow {
         id: row.get(0)?,
         operation: text(row, 1)?,
+        detail: job_update::detail(&options, row.get(14)?),
         state: row.get(2)?,
         requested_by: text(row, 3)?,
         created_at: row.get(4)?,

@@ -8,9 +8,11 @@ use crate::base::names::{JobId, ServerId, UserId};
 use crate::base::{Error, Result, clock};
 use crate::db::conditions::{self, JobCondition};
 pub use crate::db::job_filter::Filter;
+pub use crate::db::job_update::JobUpdate;
 use crate::db::tasks::{self, Task};
 use crate::db::{
-    changes, exists, first, job_filter, one, query, run, text, text_or_null, update_options,
+    changes, exists, first, job_filter, job_update, one, query, run, text, text_or_null,
+    update_options,
 };
 use crate::domain::condition::Condition;
 use crate::domain::job::JobState;
@@ -61,12 +63,21 @@ pub struct Job {
     /// Whether it is queued and waits for its condition.
     #[serde(skip)]
     pub on_hold: bool,
-    /// What was asked of an update or rollback.
+    /// What was asked of an update or rollback; `null` for other operations.
+    pub update: Option<JobUpdate>,
+    /// The same, for the queue.
     #[serde(skip)]
     pub options: UpdateOptions,
     /// The update or rollback for which this restart waited.
-    #[serde(skip)]
     pub roll_of: Option<JobId>,
+}
+
+impl Job {
+    /// What it does, for lists: `update (rolling 4)`, `restart (for job 12)`.
+    pub fn what(&self) -> String {
+        let detail = job_update::detail(&self.options, self.roll_of);
+        job_update::what(&self.operation, detail.as_deref())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -183,9 +194,12 @@ const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at,
                        finished_at, exit_code, error, on_hold, result, options, roll_of";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
+    let options = update_options::read(text_or_null(row, 12)?);
+    let operation = text(row, 1)?;
     Ok(Job {
         id: row.get(0)?,
-        operation: text(row, 1)?,
+        update: JobUpdate::of(&operation, &options),
+        operation,
         servers: Vec::new(),
         server_names: Vec::new(),
         state: row.get(2)?,
@@ -203,7 +217,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         tasks: Vec::new(),
         server_outcomes: Vec::new(),
         on_hold: row.get(10)?,
-        options: text_or_null(row, 12)?.map_or_else(UpdateOptions::default, update_options::parse),
+        options,
         roll_of: row.get(13)?,
     })
 }

@@ -10,7 +10,7 @@ use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::db::game::{self, NamedGame};
 use crate::db::under_way::{self, UnderWay};
-use crate::db::{conditions, first, poll, query, queue, schedules, text};
+use crate::db::{builds, conditions, first, poll, query, queue, schedules, text};
 use crate::domain::alert::OutboxState;
 use crate::domain::cancellation::Step;
 use crate::domain::drift::Drift;
@@ -61,8 +61,22 @@ pub struct Snapshot {
     pub alerts: BTreeMap<(String, &'static str), u64>,
     /// The games of the servers that run.
     pub games: Vec<NamedGame>,
+    pub builds: BuildFigures,
     /// When the poller last read all units, unix ms; none when it never did.
     pub polled_at: Option<i64>,
+}
+
+/// The builds of the game.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildFigures {
+    /// The build that servers take at their next start. Not from the database: the caller sets it.
+    pub current: Option<u64>,
+    /// The build that Steam publishes, as the last check found it.
+    pub available: Option<u64>,
+    /// Whether updates leave that one alone.
+    pub is_rejected: bool,
+    /// The servers that run, by the build on which they came up; none if that was not recorded.
+    pub servers: BTreeMap<Option<u64>, u64>,
 }
 
 /// A server and its number of crashes.
@@ -112,6 +126,7 @@ pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
         crashes: crashes(connection)?,
         alerts: alerts(connection)?,
         games: game::all(connection)?,
+        builds: build_figures(connection)?,
         polled_at: poll::last(connection)?.polled_at,
         ..nothing(bounds(connection)?)
     };
@@ -172,6 +187,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         crashes: Vec::new(),
         alerts: BTreeMap::new(),
         games: Vec::new(),
+        builds: BuildFigures::default(),
         polled_at: None,
     }
 }
@@ -225,6 +241,24 @@ fn count_servers(connection: &Connection, snapshot: &mut Snapshot) -> Result<()>
     }
 
     Ok(())
+}
+
+fn build_figures(connection: &Connection) -> Result<BuildFigures> {
+    let available = builds::available(connection)?.map(|available| available.build);
+    let rejected = builds::rejected(connection)?;
+    let sql = "SELECT build, count(*) FROM servers
+               WHERE actual_state IN ('running', 'starting') GROUP BY build";
+    let servers = query(connection, sql, [], |row| {
+        let build = row.get::<_, Option<i64>>(0)?;
+        Ok((build.map(i64::unsigned_abs), count(row, 1)?))
+    })?;
+
+    Ok(BuildFigures {
+        current: None,
+        available,
+        is_rejected: rejected.iter().any(|one| Some(one.build) == available),
+        servers: servers.into_iter().collect(),
+    })
 }
 
 fn drifted(connection: &Connection) -> Result<Vec<DriftedServer>> {

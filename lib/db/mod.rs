@@ -34,6 +34,7 @@ pub mod identity;
 mod ids;
 mod job_filter;
 pub mod job_rows;
+mod job_update;
 pub mod jobs;
 mod launch_upgrade;
 pub mod links;

@@ -37,6 +37,8 @@ pub struct Schedule {
     /// At most so many servers at a time.
     #[schema(value_type = Option<u16>, minimum = 1)]
     pub rolling: Option<NonZeroU16>,
+    /// For an update: whether no server is restarted. Each takes the build at its next start.
+    pub no_restart: bool,
     /// What each of its jobs waits for.
     pub condition: Option<ScheduledCondition>,
     /// The account whose rights it has; `null` if it was made on the host's command line.
@@ -150,6 +152,7 @@ pub struct NewSchedule<'a> {
     pub zone: Option<&'a str>,
     pub persistent: bool,
     pub rolling: Option<NonZeroU16>,
+    pub no_restart: bool,
     pub condition: &'a ConditionRequest,
     pub owner: Option<UserId>,
     pub created_by: &'a str,
@@ -163,11 +166,12 @@ macro_rules! select {
             "SELECT c.id, c.operation,
                  (SELECT json_group_array(server_id) FROM (SELECT server_id FROM schedule_servers
                   WHERE schedule_id = c.id ORDER BY server_id)),
-                 c.of_all, c.calendar, c.zone, c.persistent, c.paused, c.rolling,
+                 c.of_all, c.calendar, c.zone, c.persistent, c.paused,
+                 coalesce(c.rolling, c.update_rolling),
                  c.when_empty, c.until_asked, c.at_deadline, c.warn, c.warn_text,
                  c.owner_id, c.created_at, c.created_by, c.last_run_at, c.last_job_id,
                  (SELECT state FROM jobs WHERE id = c.last_job_id), c.last_error, c.next_at,
-                 c.timer_error, c.since
+                 c.timer_error, c.since, c.no_restart
              FROM schedules c ",
             $tail
         )
@@ -197,6 +201,7 @@ fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
         next_at: row.get::<_, Option<i64>>(21)?.filter(|_| !paused),
         timer_error: text_or_null(row, 22)?,
         since: row.get(23)?,
+        no_restart: row.get(24)?,
     })
 }
 
@@ -217,10 +222,15 @@ pub fn insert(tx: &Connection, new: &NewSchedule<'_>, now: i64) -> Result<Schedu
     let asked = ScheduledCondition::of(new.condition).unwrap_or_default();
     let before = new.condition.warn.as_ref().map(Warnings::before);
     let before = serde_json::to_string(before.unwrap_or_default()).unwrap_or_default();
+    let (of_servers, of_update) = match new.operation {
+        ScheduledOperation::Update => (None, new.rolling),
+        _ => (new.rolling, None),
+    };
     let sql = "INSERT INTO schedules (operation, of_all, calendar, zone, persistent, rolling,
                    when_empty, until_asked, at_deadline, warn, warn_text, owner_id, created_at,
-                   created_by, next_at, since)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?13)";
+                   created_by, next_at, since, no_restart, update_rolling)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?13,
+                   ?16, ?17)";
     run(
         tx,
         sql,
@@ -230,7 +240,7 @@ pub fn insert(tx: &Connection, new: &NewSchedule<'_>, now: i64) -> Result<Schedu
             new.on,
             new.zone,
             new.persistent,
-            new.rolling.map(NonZeroU16::get),
+            of_servers.map(NonZeroU16::get),
             asked.when_empty,
             asked.until,
             asked.then.map(AtDeadline::as_str),
@@ -239,7 +249,9 @@ pub fn insert(tx: &Connection, new: &NewSchedule<'_>, now: i64) -> Result<Schedu
             new.owner,
             now,
             new.created_by,
-            new.next_at
+            new.next_at,
+            new.no_restart,
+            of_update.map(NonZeroU16::get)
         ],
     )?;
 
@@ -453,6 +465,7 @@ impl Schedule {
             persistent: false,
             paused: false,
             rolling: None,
+            no_restart: false,
             condition: None,
             owner: None,
             created_at: 1,

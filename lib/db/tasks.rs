@@ -49,6 +49,23 @@ pub struct Task {
 
 /// The outcome for each server of a plan, in the plan's order.
 pub fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
+    let servers = by_server(tasks).into_iter();
+    servers
+        .map(|(server, facts)| outcome::of(server, &facts))
+        .collect()
+}
+
+/// The servers that are stopped for the job of these tasks, in the plan's order.
+pub fn down_for(tasks: &[Task]) -> Vec<ServerId> {
+    let servers = by_server(tasks).into_iter();
+    servers
+        .filter(|(_, facts)| outcome::is_down_for(facts))
+        .map(|(server, _)| server)
+        .collect()
+}
+
+/// The tasks of each server, in the plan's order.
+fn by_server(tasks: &[Task]) -> Vec<(ServerId, Vec<Facts<'_>>)> {
     let mut order: Vec<ServerId> = Vec::new();
     let mut facts: HashMap<ServerId, Vec<Facts<'_>>> = HashMap::new();
     for task in tasks {
@@ -68,7 +85,7 @@ pub fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
 
     order
         .into_iter()
-        .map(|server| outcome::of(server, facts.get(&server).map_or(&[], Vec::as_slice)))
+        .map(|server| (server, facts.remove(&server).unwrap_or_default()))
         .collect()
 }
 

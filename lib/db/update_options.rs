@@ -11,12 +11,13 @@ use crate::domain::update::UpdateOptions;
 pub fn of(connection: &Connection, job: JobId) -> Result<UpdateOptions> {
     let sql = "SELECT options FROM jobs WHERE id = ?1";
     let text: Option<Option<String>> = first(connection, sql, [job], |row| row.get(0))?;
-    Ok(text.flatten().map_or_else(UpdateOptions::default, parse))
+    Ok(read(text.flatten()))
 }
 
-/// Options that a newer version knows are left out.
-pub(super) fn parse(text: String) -> UpdateOptions {
-    serde_json::from_str(&text).unwrap_or_default()
+/// The options that a column holds. Those of a newer version are left out.
+pub(super) fn read(text: Option<String>) -> UpdateOptions {
+    text.and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
 }
 
 pub(super) fn json(options: &UpdateOptions) -> Result<String> {

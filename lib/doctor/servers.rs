@@ -8,13 +8,13 @@ use super::Finding;
 use super::finding::{Advice, quoted};
 use crate::base::config::PollSeconds;
 use crate::base::names::ServerId;
+use crate::base::size::size;
 use crate::base::{Result, clock};
 use crate::db::Db;
 use crate::db::blueprints::{self, Blueprint};
 use crate::db::poll::{self, Orphan, Poll};
 use crate::db::servers::{self, Server};
 use crate::db::stale::{self, FoundStale};
-use crate::domain::disk;
 use crate::domain::drift::Drift;
 
 /// How many intervals without a poll are too many. [`SILENT`] is the minimum, because a poll may
@@ -73,7 +73,7 @@ fn stale_files(server: &Server, found: &FoundStale) -> Finding {
         format!("stale files of server {id} ({})", server.name),
         format!(
             "{amount} ({}) that its game wrote {hide} newer game files since an update",
-            disk::bytes(found.size)
+            size(found.size)
         ),
         Advice::run(format!("left4me server show {id}")).and(format!(
             "it lists them; `left4me-job enqueue reset --stale --server {id}` drops them"

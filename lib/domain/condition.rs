@@ -105,7 +105,7 @@ impl ConditionRequest {
         if !operation.takes_condition() {
             return refuse(format!(
                 "{operation} takes no condition: it ends no player's game; \
-                 restart, stop, reset, delete and update do"
+                 restart, stop, reset, delete, update and rollback do"
             ));
         }
 

@@ -120,6 +120,15 @@ pub fn is_left_stopped(tasks: &[Facts<'_>]) -> bool {
     stopped && tasks.iter().any(given_up)
 }
 
+/// Whether the server is down for the job: the job stopped it while it ran, and has not started it
+/// again.
+pub fn is_down_for(tasks: &[Facts<'_>]) -> bool {
+    let done = |task: &&Facts<'_>| task.state == TaskState::Succeeded;
+    let mut done = tasks.iter().filter(done);
+    let stopped = done.any(|task| task.was_running == Some(true));
+    stopped && !done.any(|task| task.kind.starts_with("start"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +140,31 @@ mod tests {
             error: None,
             was_running: None,
         }
+    }
+
+    #[test]
+    fn a_server_is_down_for_a_job_from_its_stop_to_its_start() {
+        use TaskState::{Cancelled, Failed, Pending, Running, Succeeded};
+
+        let with = |was_running, start| {
+            let stop = Facts {
+                was_running: Some(was_running),
+                ..task("stop", Succeeded)
+            };
+            is_down_for(&[
+                stop,
+                task("initialize", Succeeded),
+                task("start-if-ran", start),
+            ])
+        };
+        for start in [Pending, Running, Failed, Cancelled] {
+            assert!(with(true, start) && !with(false, start), "{start}");
+        }
+        assert!(!with(true, Succeeded));
+        assert!(!is_down_for(&[
+            task("stop", Running),
+            task("start", Pending)
+        ]));
     }
 
     #[test]

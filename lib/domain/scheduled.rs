@@ -104,6 +104,8 @@ pub struct ScheduleRequest {
     pub persistent: bool,
     /// At most so many servers at a time.
     pub rolling: Option<NonZeroU16>,
+    /// For an update: whether no server is restarted.
+    pub no_restart: bool,
     /// What each job waits for.
     pub condition: ConditionRequest,
 }
@@ -124,14 +126,43 @@ impl ScheduleRequest {
         let first = self.check_times(now, zone, option)?;
         let condition = resolve(self.operation, &self.condition, first, zone, option)?;
 
-        if self.rolling.is_some() && condition.is_some() {
-            return Err(BadName::new(format!(
-                "{} does not go with a condition: its later servers would be stopped long after it \
-                 was met; add a schedule for each server",
+        let rolling = option("rolling");
+        let why = match (self.rolling.is_some(), condition.is_some()) {
+            (true, true) if self.operation == ScheduledOperation::Update => format!(
+                "{rolling} does not go with a condition: with one, each server restarts by itself"
+            ),
+            (true, true) => format!(
+                "{rolling} does not go with a condition: its later servers would be stopped long \
+                 after it was met; add a schedule for each server"
+            ),
+            (rolls, waits) if self.no_restart => {
+                return self
+                    .check_no_restart(rolls || waits, option)
+                    .map(|()| first);
+            }
+            _ => return Ok(first),
+        };
+        Err(BadName::new(why))
+    }
+
+    fn check_no_restart(
+        &self,
+        has_policy: bool,
+        option: fn(&str) -> String,
+    ) -> Result<(), BadName> {
+        let no_restart = option("no-restart");
+        let operation = self.operation;
+        match (operation, has_policy) {
+            (ScheduledOperation::Update, false) => Ok(()),
+            (ScheduledOperation::Update, true) => Err(BadName::new(format!(
+                "{no_restart} does not go with {} or a condition: without restarts there is \
+                 nothing to wait for",
                 option("rolling")
-            )));
+            ))),
+            _ => Err(BadName::new(format!(
+                "{operation} takes no {no_restart}: only update does"
+            ))),
         }
-        Ok(first)
     }
 
     fn check_targets(&self, option: fn(&str) -> String) -> Result<(), BadName> {
@@ -147,7 +178,7 @@ impl ScheduleRequest {
             ScheduleTargets::All | ScheduleTargets::Named(_) if !operation.takes_servers() => {
                 format!("{operation} is for the whole host: it takes no {server} and no {all}")
             }
-            _ if self.rolling.is_some() && !operation.takes_servers() => format!(
+            _ if self.rolling.is_some() && operation == ScheduledOperation::Backup => format!(
                 "{operation} takes no {}: it is for the whole host",
                 option("rolling")
             ),
@@ -290,6 +321,7 @@ mod tests {
             zone: None,
             persistent: false,
             rolling: None,
+            no_restart: false,
             condition: ConditionRequest::default(),
         }
     }
@@ -327,9 +359,39 @@ mod tests {
             assert!(check(&wrong).unwrap_err().contains(said), "{operation}");
         }
 
-        let mut update = request(ScheduledOperation::Update, "*-*-* 05:00:00");
-        update.rolling = NonZeroU16::new(2);
-        assert!(check(&update).unwrap_err().contains("takes no --rolling"));
+        let mut backup = request(ScheduledOperation::Backup, "*-*-* 05:00:00");
+        backup.rolling = NonZeroU16::new(2);
+        assert!(check(&backup).unwrap_err().contains("takes no --rolling"));
+    }
+
+    #[test]
+    fn an_update_rolls_waits_or_restarts_nothing() {
+        let policy = |operation, rolling, when_empty, no_restart| {
+            let mut request = request(operation, "*-*-* 05:00:00");
+            request.rolling = NonZeroU16::new(rolling);
+            request.condition.when_empty = when_empty;
+            request.no_restart = no_restart;
+            check(&request)
+        };
+        let update = ScheduledOperation::Update;
+        for (rolling, when_empty, no_restart) in
+            [(4, false, false), (0, true, false), (0, false, true)]
+        {
+            assert!(policy(update, rolling, when_empty, no_restart).is_ok());
+        }
+
+        for (refused, said) in [
+            (policy(update, 4, true, false), "--rolling does not go"),
+            (policy(update, 4, false, true), "--no-restart does not go"),
+            (policy(update, 0, true, true), "--no-restart does not go"),
+            (
+                policy(ScheduledOperation::Restart, 0, false, true),
+                "restart takes no --no-restart",
+            ),
+        ] {
+            let refused = refused.unwrap_err();
+            assert!(refused.contains(said), "{refused}");
+        }
     }
 
     #[test]

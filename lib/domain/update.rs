@@ -39,6 +39,24 @@ pub struct UpdateOptions {
 }
 
 impl UpdateOptions {
+    /// What differs from what is done by default, for people: `rolling 4, max-failures 2`. None if
+    /// nothing does.
+    pub fn message(&self) -> Option<String> {
+        let number = |name: &str, n: Option<NonZeroU16>| n.map(|n| format!("{name} {n}"));
+        let parts: Vec<String> = [
+            self.build.map(|build| format!("build {build}")),
+            self.validate.then(|| "validate".to_owned()),
+            self.in_place.then(|| "in-place".to_owned()),
+            number("rolling", self.rolling),
+            self.no_restart.then(|| "no-restart".to_owned()),
+            number("max-failures", self.max_failures),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
     pub fn max_failures(&self) -> NonZeroU16 {
         self.max_failures.unwrap_or(MAX_FAILURES)
     }
@@ -66,6 +84,12 @@ impl UpdateOptions {
                 "{operation} takes no build: only rollback does; update takes what Steam publishes"
             ));
         }
+        if self
+            .build
+            .is_some_and(|build| build == 0 || i64::try_from(build).is_err())
+        {
+            return refuse("a build is a number from 1 on".to_owned());
+        }
         if (self.no_restart || self.max_failures.is_some()) && !operation.rolls_out() {
             return refuse(format!(
                 "{operation} takes no policy for restarts: only update and rollback do"
@@ -75,6 +99,20 @@ impl UpdateOptions {
             return refuse(
                 "without restarts there is nothing to wait for and nothing that could fail: \
                  leave out either no-restart or the other options"
+                    .to_owned(),
+            );
+        }
+        if rolling && has_condition && operation.rolls_out() {
+            return refuse(
+                "with a condition each server restarts by itself, when it is met for this server: \
+                 leave out either rolling or the condition"
+                    .to_owned(),
+            );
+        }
+        if self.in_place && (rolling || self.max_failures.is_some()) {
+            return refuse(
+                "with LEFT4ME_BUILDS=in-place an update stops all servers and starts them together: \
+                 leave out rolling and max-failures"
                     .to_owned(),
             );
         }
@@ -125,6 +163,37 @@ mod tests {
         assert!(refused(&no_restart, Operation::Restart, false));
         assert!(refused(&build, Operation::Update, false));
         assert!(!refused(&build, Operation::Rollback, false));
+        for build in [0, u64::MAX] {
+            let build = UpdateOptions {
+                build: Some(build),
+                ..none.clone()
+            };
+            assert!(refused(&build, Operation::Rollback, false));
+        }
+
+        let rolling = UpdateOptions {
+            rolling: NonZeroU16::new(4),
+            max_failures: NonZeroU16::new(2),
+            ..none.clone()
+        };
+        assert!(!refused(&rolling, Operation::Update, false));
+        assert!(refused(&rolling, Operation::Update, true));
+        assert_eq!(none.message(), None);
+        assert_eq!(
+            rolling.message().unwrap(),
+            "rolling 4, max-failures 2",
+            "as in a list of jobs"
+        );
+
+        let in_place = |options: &UpdateOptions| UpdateOptions {
+            in_place: true,
+            ..options.clone()
+        };
+        assert!(!refused(&in_place(&none), Operation::Update, true));
+        assert!(refused(&in_place(&none), Operation::Rollback, false));
+        for other in [&rolling, &no_restart] {
+            assert!(refused(&in_place(other), Operation::Update, false));
+        }
 
         let stale = UpdateOptions {
             stale: true,

@@ -161,43 +161,12 @@ pub fn use_build(
     wanted: Option<u64>,
     rejected: &[u64],
 ) -> Result<u64> {
-    let state = BuildState::read(&context.paths().root)?;
-    let build = choose(&state, wanted, rejected)?;
+    let build = builds::rollback_target(&context.paths().root, wanted, rejected)?;
     context.send(
         &Request::Publisher(PublisherRequest::Use { build }),
         &mut Reply::default(),
     )?;
     Ok(build)
-}
-
-fn choose(state: &BuildState, wanted: Option<u64>, rejected: &[u64]) -> Result<u64> {
-    let kept: Vec<String> = state.published.iter().map(u64::to_string).collect();
-    let kept = match kept.is_empty() {
-        true => "no build is kept".to_owned(),
-        false => format!("kept: {}", kept.join(", ")),
-    };
-    match wanted {
-        Some(build) if !state.published.contains(&build) => Err(Error::not_found(format!(
-            "there is no build {build} ({kept})"
-        ))),
-        // Again, for servers that do not run it yet.
-        Some(build) => Ok(build),
-        None => {
-            let Some(current) = state.current else {
-                return Err(Error::conflict(
-                    "no build is published: `left4me-job enqueue update` publishes one",
-                ));
-            };
-            let mut older = state.published.iter().copied();
-            older
-                .find(|build| *build < current && !rejected.contains(build))
-                .ok_or_else(|| {
-                    Error::conflict(format!(
-                        "no build older than {current} is kept ({kept}; LEFT4ME_KEEP_BUILDS)"
-                    ))
-                })
-        }
-    }
 }
 
 /// Removes the builds that are neither current, nor among the newest `keep`, nor used by an
@@ -239,33 +208,4 @@ pub fn remove_unused(
         }
     }
     Ok(removed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rollback_takes_the_newest_older_build_that_was_not_rejected() {
-        let state = |current, published: &[u64]| BuildState {
-            current,
-            published: published.to_vec(),
-            ..BuildState::default()
-        };
-        let three = state(Some(7), &[7, 6, 5]);
-        assert_eq!(choose(&three, None, &[]).unwrap(), 6);
-        assert_eq!(choose(&three, None, &[6]).unwrap(), 5);
-        assert_eq!(choose(&three, Some(7), &[7]).unwrap(), 7);
-        assert_eq!(choose(&three, Some(5), &[]).unwrap(), 5);
-
-        for (state, wanted, words) in [
-            (&three, Some(4), "no build 4 (kept: 7, 6, 5)"),
-            (&state(Some(5), &[7, 5]), None, "no build older than 5"),
-            (&state(None, &[7]), None, "no build is published"),
-            (&state(None, &[]), Some(7), "no build is kept"),
-        ] {
-            let refused = choose(state, wanted, &[]).unwrap_err().to_string();
-            assert!(refused.contains(words), "{refused}");
-        }
-    }
 }

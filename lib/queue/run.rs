@@ -5,9 +5,9 @@
 
 use crate::base::builds::GameFiles;
 use crate::base::names::{InstanceName, ServerId, shown};
+use crate::base::size::size;
 use crate::base::{Error, Exit, Result, failpoint};
 use crate::domain::blueprint::Spec;
-use crate::domain::disk;
 use crate::domain::notices;
 use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
@@ -209,7 +209,7 @@ fn can_come_back(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Re
 fn purge_stale(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let purged = operation::purge_stale(context, &server.into(), |dropped| {
         for file in &dropped.files {
-            let size = disk::bytes(file.size);
+            let size = size(file.size);
             context.note(format!("server {server}: dropped {} ({size})", file.path));
         }
         let more = match dropped.more() {

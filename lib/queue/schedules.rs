@@ -6,6 +6,7 @@
 
 use rusqlite::Connection;
 
+use crate::base::config::BuildMode;
 use crate::base::names::{BadName, JobId, ScheduleId, ServerId, ServerRef, UserId};
 use crate::base::{Error, Result, clock};
 use crate::db::schedules::{self, NewRun, NewSchedule, Schedule};
@@ -73,6 +74,7 @@ pub fn add(
                 zone: request.zone.as_ref().map(|zone| zone.as_str()),
                 persistent: request.persistent,
                 rolling: request.rolling,
+                no_restart: request.no_restart,
                 condition: &request.condition,
                 owner,
                 created_by: maker.name,
@@ -227,10 +229,10 @@ pub enum Due {
 }
 
 /// Does what a schedule is for, with the rights that its owner has now. A job that does the same,
-/// and has not ended, is not joined by a second one.
+/// and has not ended, is not joined by a second one. `mode`: how this host makes updates.
 ///
 /// A failure is recorded with the schedule.
-pub fn run(db: &mut Db, id: ScheduleId, now: i64) -> Result<Due> {
+pub fn run(db: &mut Db, id: ScheduleId, mode: BuildMode, now: i64) -> Result<Due> {
     let due = db.write(|tx| {
         let Some(schedule) = schedules::get(tx, id)? else {
             return Ok(Due::Nothing("it was removed"));
@@ -252,7 +254,7 @@ pub fn run(db: &mut Db, id: ScheduleId, now: i64) -> Result<Due> {
             schedules::record_run(tx, id, &ended(&schedule, now, None, None))?;
             return Ok(Due::Nothing("none of its servers should be running"));
         };
-        let job = enqueue_job(tx, &schedule, operation, targets, now)?;
+        let job = enqueue_job(tx, &schedule, (operation, targets), mode, now)?;
         schedules::record_run(tx, id, &ended(&schedule, now, Some(job.job_id), None))?;
         Ok(Due::Job(job))
     });
@@ -328,8 +330,8 @@ fn targets_now(
 fn enqueue_job(
     tx: &Connection,
     schedule: &Schedule,
-    operation: Operation,
-    targets: Targets,
+    (operation, targets): (Operation, Targets),
+    mode: BuildMode,
     now: i64,
 ) -> Result<Accepted> {
     let condition = match &schedule.condition {
@@ -345,7 +347,11 @@ fn enqueue_job(
         targets,
         unique: true,
         rolling: schedule.rolling,
-        update: UpdateOptions::default(),
+        update: UpdateOptions {
+            in_place: operation.rolls_out() && mode == BuildMode::InPlace,
+            no_restart: schedule.no_restart,
+            ..UpdateOptions::default()
+        },
         condition,
         requester: Requester {
             name: &name,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::base::config::PortRange;
+use crate::base::config::{BuildMode, PortRange};
 use crate::doctor::DoctorSettings;
 use crate::queue::wake;
 use crate::web::auth::client::Proxies;
@@ -50,6 +50,7 @@ pub struct AppSettings {
     pub helper_socket: PathBuf,
     /// The runner's socket, for the doctor.
     pub runner_socket: PathBuf,
+    /// The publisher's socket, for removing a build.
     pub publisher_socket: PathBuf,
     /// The socket that makes systemd's timers follow the schedules.
     pub schedules_socket: PathBuf,
@@ -57,6 +58,8 @@ pub struct AppSettings {
     pub console_socket: PathBuf,
     /// Other paths that the doctor checks.
     pub doctor: DoctorSettings,
+    /// How updates are made.
+    pub build_mode: BuildMode,
     /// The range of servers' ports.
     pub ports: PortRange,
     /// How long a session lasts at most, ms.

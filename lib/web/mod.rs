@@ -1,6 +1,7 @@
 //! left4me-web: pages, live logs, the REST API and metrics. It reads the database, writes requests
 //! into it and wakes the worker. It starts no process; it calls the helper, for the journals of
-//! consoles, and left4me-console, for commands to games.
+//! consoles, the publisher, to remove a build of the game, and left4me-console, for commands to
+//! games.
 //!
 //! | file | what |
 //! |---|---|
@@ -15,6 +16,7 @@
 //! | `api/` | the REST API for programs |
 //! | `app`, `store` | the shared state; the database |
 //! | `commands` | commands to running games |
+//! | `builds` | the builds of the game |
 //! | `schedules` | what is done at set times |
 //! | `limiter` | permits for whatever many requests could exhaust |
 //! | `disk` | files other than the database, on a disk that may not answer |
@@ -28,6 +30,7 @@ mod api;
 pub mod app;
 mod assets;
 mod auth;
+mod builds;
 mod commands;
 mod disk;
 pub mod escape;
@@ -70,8 +73,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::config::{
-    CommandSockets, ConsoleSocket, Logging, Paths, Ports, SchedulesSocket, WebSettings,
-    WorkerSocket, parse,
+    BuildSettings, CommandSockets, ConsoleSocket, Logging, Paths, Ports, SchedulesSocket,
+    WebSettings, WorkerSocket, parse,
 };
 use crate::base::shared_secret::Secret;
 use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
@@ -107,6 +110,8 @@ struct WebCli {
     console: ConsoleSocket,
     #[command(flatten)]
     ports: Ports,
+    #[command(flatten)]
+    builds: BuildSettings,
     #[command(flatten)]
     logging: Logging,
     #[command(flatten)]
@@ -251,6 +256,7 @@ fn app(cli: &WebCli, store: Store) -> Result<App> {
             helper_socket: cli.sockets.helper_socket.clone(),
             runner_socket: cli.sockets.runner_socket.clone(),
             publisher_socket: cli.sockets.publisher_socket.clone(),
+            build_mode: cli.builds.builds,
             schedules_socket: cli.schedules.schedules_socket.clone(),
             console_socket: cli.console.console_socket.clone(),
             doctor: cli.doctor.clone(),

@@ -126,5 +126,6 @@ fn is_same(schedule: &Schedule, request: &ScheduleRequest) -> bool {
         && schedule.zone.as_deref() == request.zone.as_ref().map(|zone| zone.as_str())
         && schedule.persistent == request.persistent
         && schedule.rolling == request.rolling
+        && schedule.no_restart == request.no_restart
         && condition.as_ref() == Some(&request.condition)
 }

@@ -8,6 +8,7 @@ use crate::base::clock;
 use crate::db;
 use crate::web::access::Access;
 use crate::web::app::App;
+use crate::web::builds;
 use crate::web::failure::Failure;
 use crate::web::metrics::CONTENT_TYPE;
 use crate::web::table::Table;
@@ -17,7 +18,8 @@ pub(super) fn routes(table: Table) -> Table {
 }
 
 async fn show(State(app): State<App>) -> Result<Response, Failure> {
-    let snapshot = app.store.read(db::metrics::snapshot).await?;
+    let mut snapshot = app.store.read(db::metrics::snapshot).await?;
+    snapshot.builds.current = builds::current(&app).await;
     let text = app.metrics.render(&snapshot, clock::now_ms())?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }

@@ -546,7 +546,7 @@ fn a_server_has_the_json_of_the_contract() {
         // Not in the contract.
         "actual_since": null, "restarts": 0, "last_end": null, "drift": null, "version": 1,
         "responding": null, "players": null, "bots": null, "max_players": null, "map": null,
-        "response_ms": null, "answered_at": null, "restart_unresponsive": false,
+        "response_ms": null, "answered_at": null, "restart_unresponsive": false, "build": null, "build_since": null,
     });
 
     assert_eq!(

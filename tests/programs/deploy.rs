@@ -14,7 +14,7 @@ use left4me::base::clock::now_ms;
 use left4me::base::names::ServerId;
 use left4me::db::Db;
 use left4me::db::game::NamedGame;
-use left4me::db::metrics::{self, CrashedServer, DriftedServer};
+use left4me::db::metrics::{self, BuildFigures, CrashedServer, DriftedServer};
 use left4me::domain::drift::Drift;
 use left4me::domain::game::{Figures, Game};
 use left4me::web::metrics::Metrics;
@@ -90,6 +90,13 @@ fn scrape() -> String {
         name: "Friday \"night\"".to_owned(),
         game: Game::after(None, Some(figures), 1_800_000_050_000),
     }];
+
+    tables.builds = BuildFigures {
+        current: Some(11_906_514),
+        available: Some(11_906_600),
+        is_rejected: false,
+        servers: [(Some(11_906_514), 3)].into(),
+    };
 
     let own = Metrics::new(1_800_000_000_000).unwrap();
     own.observe("GET", "/jobs/{id}", 200, Duration::from_millis(3));

@@ -6,6 +6,7 @@
 
 mod admin;
 mod alerts;
+mod builds;
 mod console;
 mod content;
 mod ctl;

@@ -9,6 +9,7 @@ mod cancel;
 mod cancel_records;
 mod conditions;
 mod growth;
+mod roll_options;
 mod rolls;
 mod stale;
 mod store;

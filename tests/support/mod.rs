@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
 pub mod batch;
+pub mod builds;
 pub mod console;
 pub mod destinations;
 pub mod game_tree;

@@ -433,8 +433,16 @@ fn only_an_admin_sees_the_admins_pages() {
     let (host, web) = started(1);
     let (mut bert, mut anonymous) = (web.signed_in("bert"), web.client());
 
-    let pages = ["", "/jobs", "/users", "/overlays", "/events", "/health"]
-        .map(|page| format!("/admin{page}"));
+    let pages = [
+        "",
+        "/builds",
+        "/jobs",
+        "/users",
+        "/overlays",
+        "/events",
+        "/health",
+    ]
+    .map(|page| format!("/admin{page}"));
     for page in &pages {
         assert_eq!(bert.get(page).status, 403, "{page}");
         assert!(
@@ -453,6 +461,8 @@ fn only_an_admin_sees_the_admins_pages() {
     for form in [
         "/admin/install",
         "/admin/update",
+        "/admin/rollback",
+        "/admin/builds/5/remove",
         "/admin/pause",
         "/admin/users",
         "/admin/users/cora/disable",

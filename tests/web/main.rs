@@ -9,6 +9,7 @@ mod access;
 mod admin;
 mod api;
 mod attacks;
+mod builds;
 mod downloads;
 mod field;
 mod game;

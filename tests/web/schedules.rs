@@ -54,6 +54,7 @@ pub fn nightly(host: &TestHost, server: i64) -> ScheduleId {
         zone: None,
         persistent: false,
         rolling: None,
+        no_restart: false,
         condition: ConditionRequest::default(),
     };
     let maker = Maker {

@@ -26,6 +26,7 @@ Examples:
   left4me schedule add restart --all --rolling 5 --on 'Mon..Fri 05:00' --zone Europe/Berlin
   left4me schedule add start --server Friday --on 'Fri 18:00'
   left4me schedule add update --on 'Tue 04:30' --when-empty --until 06:00 --then go
+  left4me schedule add update --on '*-*-* 04:30' --rolling 4
   left4me schedule add backup --on '*-*-* 03:30' --persistent
 
 --on takes what systemd takes: see \"Calendar Events\" in systemd.time(7), and try an expression with
@@ -81,9 +82,12 @@ pub(super) struct AddArgs {
     /// Make up for a run that was missed while the host was off, once
     #[arg(long)]
     persistent: bool,
-    /// Work on at most N servers at a time
+    /// Work on at most N servers at a time; for update, restart so many
     #[arg(long, value_name = "N")]
     rolling: Option<NonZeroU16>,
+    /// For update: restart no server; each takes the build at its next start
+    #[arg(long)]
+    no_restart: bool,
     #[command(flatten)]
     condition: ConditionArgs,
     /// Print one JSON document
@@ -164,6 +168,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
         zone,
         persistent: args.persistent,
         rolling: args.rolling,
+        no_restart: args.no_restart,
         condition: ConditionRequest {
             when_empty: args.condition.when_empty,
             until: args.condition.until.clone(),
@@ -293,6 +298,10 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         (
             "rolling",
             schedule.rolling.map_or_else(String::new, |n| n.to_string()),
+        ),
+        (
+            "restarts",
+            if schedule.no_restart { "none" } else { "" }.to_owned(),
         ),
         ("persistent", yes(schedule.persistent)),
         ("paused", yes(schedule.paused)),

@@ -8,7 +8,7 @@ use crate::queue::wake;
 
 pub(super) fn run(context: &Context, id: ScheduleId) -> Result<()> {
     let mut db = context.db()?;
-    let due = schedules::run(&mut db, id, context.now);
+    let due = schedules::run(&mut db, id, context.build_mode, context.now);
     // A failure may be what an alert waits for.
     wake::alerts(db.connection(), &context.alerts_socket);
 

@@ -369,7 +369,7 @@ impl MonitorState {
         let Some(job) = self.selected_job(snapshot).and_then(|id| snapshot.job(id)) else {
             return self.warn("there is no job, so there is no log".to_owned());
         };
-        self.log = Some(Log::open(job.id, &job.operation, job.state));
+        self.log = Some(Log::open(job.id, &job.what(), job.state));
         Action::Reload
     }
 

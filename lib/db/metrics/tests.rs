@@ -127,10 +127,14 @@ fn what_happened_before_the_sums_were_kept_is_in_them() {
         .unwrap();
     old.execute_batch(
         "ALTER TABLE jobs ADD COLUMN on_hold INTEGER NOT NULL DEFAULT 0;
+         ALTER TABLE servers ADD COLUMN build INTEGER;
+         CREATE TABLE rejected_builds (build INTEGER, at INTEGER, actor TEXT, why TEXT);
          CREATE TABLE job_conditions (job_id INTEGER, when_empty INTEGER, until_at INTEGER,
              released_at INTEGER);",
     )
     .unwrap();
+    old.execute_batch(include_str!("../migrations/0015-builds.sql"))
+        .unwrap();
 
     let new = crate::db::with_servers(0);
     new.execute_batch(LIFE).unwrap();
@@ -237,6 +241,7 @@ fn counting_does_not_disturb_whoever_writes() {
         reason: "",
         force: false,
         cascade: true,
+        leave_stopped: false,
         previous_state: "queued",
     };
 

@@ -13,6 +13,7 @@ fn add(db: &Connection, servers: &[i64], owner: Option<i64>) -> Schedule {
         zone: Some("Europe/Berlin"),
         persistent: true,
         rolling: NonZeroU16::new(2),
+        no_restart: false,
         condition: &ConditionRequest {
             when_empty: true,
             until: Some("06:00".parse().unwrap()),

@@ -69,6 +69,7 @@ fn request(operation: ScheduledOperation, servers: &[&str]) -> ScheduleRequest {
         zone: Some("Europe/Berlin".parse().unwrap()),
         persistent: false,
         rolling: None,
+        no_restart: false,
         condition: ConditionRequest::default(),
     }
 }
@@ -98,7 +99,7 @@ impl Scene {
     }
 
     fn run(&mut self, id: ScheduleId) -> Result<Due> {
-        run(&mut self.db, id, DUE)
+        run(&mut self.db, id, BuildMode::Beside, DUE)
     }
 
     fn sql(&mut self, sql: &str) {
@@ -336,22 +337,28 @@ fn what_is_paused_or_removed_does_nothing_when_its_time_comes() {
 fn a_time_before_it_was_added_or_resumed_does_not_count() {
     let mut scene = scene();
     let id = scene.add(&restart(&["1"]), &ROOT).unwrap().id;
-    let early = run(&mut scene.db, id, NOW + 1);
+    let early = run(&mut scene.db, id, BuildMode::Beside, NOW + 1);
     assert!(matches!(early, Ok(Due::Nothing(why)) if why.contains("has not come")));
 
     for paused in [true, false] {
         set_paused(&mut scene.db, id, paused, &ROOT, DUE).unwrap();
     }
     assert!(matches!(
-        run(&mut scene.db, id, DUE + 1),
+        run(&mut scene.db, id, BuildMode::Beside, DUE + 1),
         Ok(Due::Nothing(_))
     ));
     let next = DUE + 24 * 3_600_000;
-    assert!(matches!(run(&mut scene.db, id, next), Ok(Due::Job(_))));
+    assert!(matches!(
+        run(&mut scene.db, id, BuildMode::Beside, next),
+        Ok(Due::Job(_))
+    ));
 
     // The clock was years ahead when it was added.
     scene.sql("UPDATE schedules SET since = 9000000000000");
-    assert!(matches!(run(&mut scene.db, id, next), Ok(Due::Job(_))));
+    assert!(matches!(
+        run(&mut scene.db, id, BuildMode::Beside, next),
+        Ok(Due::Job(_))
+    ));
 }
 
 #[test]

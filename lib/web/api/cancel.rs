@@ -40,6 +40,10 @@ pub struct CancelJob {
     #[serde(default = "yes")]
     #[schema(default = true)]
     cascade: bool,
+    /// For an update or rollback, as a whole: the servers that it has stopped stay stopped.
+    /// Otherwise they are started again.
+    #[serde(default)]
+    leave_stopped: bool,
 }
 
 /// How to cancel a task.
@@ -151,6 +155,7 @@ pub async fn task(
             force: how.force,
             task: Some(id),
             cascade: how.cascade,
+            leave_stopped: false,
         };
         request(db, &viewer, job, &how)
     });
@@ -169,6 +174,7 @@ fn request(
         task: how.task,
         force: how.force,
         cascade: how.cascade,
+        leave_stopped: how.leave_stopped,
         reason: how.reason.as_deref().unwrap_or_default(),
         ..CancelRequest::new(job, &actor)
     };

@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{self, Body, Id, Limit, Nothing, Offset, Query};
 use super::list::List;
 use super::target::{MOST_SERVERS, Target};
+use crate::base::config::BuildMode;
 use crate::base::names::{JobId, ServerId, ServerRef};
 use crate::base::{Error, Result, clock};
 use crate::db::jobs::{self, Filter, Job};
@@ -22,6 +23,7 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{self, Accepted, JobRequest, Targets};
+use crate::web::builds;
 use crate::web::failure::{Failure, FailureBody};
 use crate::web::json;
 use crate::web::signed_in::SignedIn;
@@ -102,8 +104,8 @@ pub async fn show(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
-    /// The operation. `install`, `update` and `check` concern the game files of all servers, and are
-    /// for admins only.
+    /// The operation. `install`, `update`, `rollback` and `check` concern the game files of all
+    /// servers, and are for admins only.
     #[serde(deserialize_with = "extract::parsed")]
     operation: Operation,
     /// The servers it is for.
@@ -117,8 +119,8 @@ pub struct NewJob {
     /// return that job.
     #[serde(default)]
     unique: bool,
-    /// Work on at most so many servers at a time. After a restart or reset that failed, the servers
-    /// that wait for it are left as they are.
+    /// Work on at most so many servers at a time; for update and rollback, restart so many. After a
+    /// restart or reset that failed, the servers that wait for it are left as they are.
     #[serde(default)]
     #[schema(value_type = Option<u16>, minimum = 1, nullable = false)]
     rolling: Option<NonZeroU16>,
@@ -129,7 +131,21 @@ pub struct NewJob {
     /// others.
     #[serde(default)]
     stale: bool,
-    /// Wait until nobody plays on any of the servers. For restart, stop, reset, delete and update.
+    /// For `update` and `rollback`: restart no server; each takes the build at its next start.
+    #[serde(default)]
+    no_restart: bool,
+    /// For `update` and `rollback`: leave the other servers alone once so many could not start on
+    /// the build; 1 by default.
+    #[serde(default)]
+    #[schema(value_type = Option<u16>, minimum = 1, nullable = false)]
+    max_failures: Option<NonZeroU16>,
+    /// For `rollback`: the build; without it, the newest that is kept and older than the current
+    /// one.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>, minimum = 1, nullable = false)]
+    build: Option<u64>,
+    /// Wait until nobody plays on any of the servers; for update and rollback, on each by itself.
+    /// For restart, stop, reset, delete, update and rollback.
     #[serde(default)]
     when_empty: bool,
     /// Wait at most until this time of day on the host (`06:00`), or for this duration (`2h`).
@@ -168,7 +184,7 @@ impl NewJob {
 
                 return Err(Failure::unprocessable(message));
             }
-            if self.rolling.is_some() {
+            if self.rolling.is_some() && !operation.rolls_out() {
                 let message = format!("rolling: {operation} has no servers to take in turn");
                 return Err(Failure::unprocessable(message));
             }
@@ -187,6 +203,18 @@ impl NewJob {
             (_, false) => Err(Failure::unprocessable(format!(
                 "servers: at most {MOST_SERVERS}"
             ))),
+        }
+    }
+
+    fn update(&self, mode: BuildMode) -> UpdateOptions {
+        UpdateOptions {
+            validate: self.validate,
+            in_place: self.operation.is_exclusive() && mode == BuildMode::InPlace,
+            rolling: None,
+            no_restart: self.no_restart,
+            max_failures: self.max_failures,
+            build: self.build,
+            stale: self.stale,
         }
     }
 
@@ -243,10 +271,11 @@ impl NewJob {
     (status = 200, body = Accepted, description = "An existing job, \
                                                    found by `unique` or the Idempotency-Key.",
         headers(("Location" = String, description = "The job."))),
-    (status = 404, body = FailureBody, description = "There is no such server, \
-                                                      or it is another user's."),
+    (status = 404, body = FailureBody, description = "There is no such server, or it is another \
+                                                      user's; or the build is not kept."),
     (status = 409, body = FailureBody, description = "The Idempotency-Key was \
-                                                      used for another request."),
+                                                      used for another request; or there is \
+                                                      no build to go back to."),
 ))]
 pub async fn enqueue(
     SignedIn { app, viewer }: SignedIn,
@@ -257,6 +286,11 @@ pub async fn enqueue(
     let key = extract::key(&headers)?;
     new.check(&viewer)?;
     let condition = new.condition(clock::now_ms())?;
+    let update = new.update(app.settings.build_mode);
+    if new.operation == Operation::Rollback {
+        update.check(new.operation, condition.is_some())?;
+        builds::check_target(&app, new.build).await?;
+    }
 
     let enqueued = app.store.with(move |db| {
         // A server keeps its owner, and ids are not reused, so this stays true.
@@ -267,11 +301,7 @@ pub async fn enqueue(
             targets,
             unique: new.unique,
             rolling: new.rolling,
-            update: UpdateOptions {
-                validate: new.validate,
-                stale: new.stale,
-                ..UpdateOptions::default()
-            },
+            update,
             condition,
             requester: viewer.requester(&name, key.as_ref()),
         };

@@ -4,12 +4,13 @@
 //! | file | what |
 //! |---|---|
 //! | `extract` | extractors: ids, queries, JSON bodies |
-//! | `jobs`, `cancel`, `schedules`, `servers`, `game` | the routes |
+//! | `jobs`, `cancel`, `schedules`, `servers`, `builds`, `game` | the routes |
 //! | `target` | a server in a request's body |
 //! | `health` | the health check |
 //! | `document` | the OpenAPI document, generated from them |
 //! | `schemas` | what the document says of types in domain/ |
 
+mod builds;
 mod cancel;
 mod document;
 mod extract;
@@ -48,6 +49,7 @@ pub(super) fn routes(table: Table) -> Table {
         )
         .post(Access::Api, "/api/tasks/{id}/cancel", cancel::task)
         .get(Access::Api, "/api/cancellations", cancel::list)
+        .get(Access::ApiAdmin, "/api/builds", builds::list)
         .get(Access::Api, "/api/servers", servers::list)
         .get(Access::Api, "/api/servers/{id}", servers::show)
         .get(Access::Api, "/api/servers/{id}/stale", servers::stale)

@@ -108,10 +108,13 @@ pub struct NewSchedule {
     /// Make up once for runs that were missed while the host was off.
     #[serde(default)]
     persistent: bool,
-    /// Work on at most so many servers at a time. Not with a condition.
+    /// Work on at most so many servers at a time; for update, restart so many. Not with a condition.
     #[serde(default)]
     #[schema(value_type = Option<u16>, minimum = 1, nullable = false)]
     rolling: Option<NonZeroU16>,
+    /// For update: restart no server; each takes the build at its next start.
+    #[serde(default)]
+    no_restart: bool,
     /// Each job waits until nobody plays on any of its servers. For restart, stop, reset and
     /// update.
     #[serde(default)]
@@ -176,6 +179,7 @@ impl NewSchedule {
             zone: zone.cloned(),
             persistent: self.persistent,
             rolling: self.rolling,
+            no_restart: self.no_restart,
             condition: ConditionRequest {
                 when_empty: self.when_empty,
                 until: self.until.clone(),

@@ -1,5 +1,6 @@
 //! Converts a snapshot of the tables into Prometheus' metric families. Pure.
 
+mod builds;
 mod games;
 
 use prometheus::proto::{
@@ -14,6 +15,7 @@ pub fn families(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
     let mut all = queue(tables, now);
     all.extend(servers(tables, now));
     all.extend(games::families(tables, now));
+    all.extend(builds::families(&tables.builds));
     all.extend(cancellations(tables));
     all.push(alerts(tables));
     // The encoder fails on a family without series.

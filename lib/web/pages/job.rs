@@ -17,7 +17,7 @@ use crate::db::logs::{self, Line};
 use crate::db::queue::{self, Pause};
 use crate::db::runners::{self, Runner};
 use crate::db::servers::{self, Server};
-use crate::db::tasks::Task;
+use crate::db::tasks::{self, Task};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::outcome::{Outcome, ServerOutcome};
@@ -51,6 +51,8 @@ struct JobPage {
     /// What can be cancelled by itself: number and words.
     live_tasks: Vec<(TaskId, String)>,
     can_retry: bool,
+    /// The servers that are stopped for this update or rollback.
+    down_for: Vec<ServerId>,
     key: String,
     /// Servers whose start is offered or may be again.
     watched: String,
@@ -258,6 +260,10 @@ pub async fn show(
         .zip(&job.tasks)
         .map(|(number, task)| task_line(number, task, &job, &names, now))
         .collect();
+    let rolls_out = job
+        .operation
+        .parse::<Operation>()
+        .is_ok_and(Operation::rolls_out);
     let live_tasks = tasks
         .iter()
         .filter(|task| matches!(task.state, TaskState::Pending | TaskState::Running));
@@ -272,6 +278,11 @@ pub async fn show(
             .collect(),
         live_tasks: live_tasks.map(|task| (task.id, task.message())).collect(),
         can_retry: job.state.is_terminal() && (viewer.is_admin || !exclusive),
+        down_for: if rolls_out {
+            tasks::down_for(&job.tasks)
+        } else {
+            Vec::new()
+        },
         key: secret::random()?,
         tasks,
         watched: parts::ids(left_stopped(&job)),

@@ -46,6 +46,7 @@ pub async fn cancel(
         .unwrap_or_default();
     let task: Option<TaskId> = form.optional("task")?;
     let (force, cascade) = (form.is_set("force"), form.is_set("cascade"));
+    let leave_stopped = form.is_set("leave_stopped");
 
     // The button in a table is for a queued job; it must not cancel one that has started meanwhile.
     let from_table = form.is_set("queued");
@@ -67,6 +68,7 @@ pub async fn cancel(
             task,
             force,
             cascade,
+            leave_stopped,
             reason: &reason,
             ..CancelRequest::new(job, &actor)
         };

@@ -16,6 +16,7 @@ pub mod parts;
 mod player;
 pub mod power;
 mod render;
+mod roll;
 mod schedules;
 pub mod sentence;
 mod server;

@@ -3,10 +3,10 @@
 
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId};
+use crate::base::size::size;
 use crate::db::job_rows::{JobRow, Target};
 use crate::db::links::Linked;
 use crate::db::lists::Part;
-use crate::domain::disk;
 use crate::domain::job::JobState;
 
 const SECOND: i64 = 1000;
@@ -64,7 +64,7 @@ pub fn exact(ms: impl Moment) -> String {
 
 /// Formats bytes: `0 B`, `512 KiB`, `1.3 GiB`.
 pub fn bytes(bytes: i64) -> String {
-    disk::bytes(u64::try_from(bytes).unwrap_or(0))
+    size(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// Whether a host name means the client's own machine.
@@ -107,7 +107,7 @@ impl JobLine {
         Self {
             id: job.id,
             took: took(job.started_at, job.finished_at, now),
-            operation: job.operation,
+            operation: job.what(),
             servers: job.servers,
             more: job.more,
             state: job.state,

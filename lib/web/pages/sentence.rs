@@ -101,6 +101,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("update.published", "{job}: {detail}"),
     ("update.stopped", "{job} was stopped{: detail}"),
     ("server.went_back", "{job}: {detail}"),
+    ("build.removed", "{who} removed build {detail}"),
     ("disk.low", "The disk is almost full{: detail}"),
     ("disk.ok", "The disk has space again{: detail}"),
     ("blueprint.created", "{who} created the blueprint {detail}"),

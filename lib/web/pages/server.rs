@@ -29,6 +29,7 @@ use crate::db::{access, job_rows, jobs};
 use crate::domain::history;
 use crate::domain::server::ActualState;
 use crate::queue::game as game_commands;
+use crate::web::builds;
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 use crate::web::viewer::Viewer;
@@ -74,6 +75,8 @@ struct ServerPage {
     can_drop: bool,
     /// Whether its game may run.
     takes_commands: bool,
+    /// The build that it takes at its next start, if that is another one than it runs or last ran.
+    next_build: Option<u64>,
 }
 
 /// A player, as the page tells it.
@@ -216,6 +219,8 @@ pub async fn show(
         key: secret::random()?,
     };
 
+    let current = builds::current(&app).await;
+    let next_build = current.filter(|_| loaded.server.build != current);
     let takes_commands = game_commands::may_run(loaded.server.actual_state);
     let up = loaded.server.actual_state == ActualState::Running;
     let schedule_form = (!again).then(|| schedules::form_of_server(&viewer, id));
@@ -238,6 +243,7 @@ pub async fn show(
         can_drop: power.job.is_none(),
         stale: loaded.stale,
         takes_commands,
+        next_build: next_build.filter(|_| loaded.server.actual_since.is_some()),
         server: loaded.server,
         console,
         power,

@@ -3,13 +3,13 @@
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::extract::{FormFields, PathId};
-use super::waiting;
+use super::{roll, waiting};
 use crate::base::names::{BlueprintId, RequestKey, ServerId, ServerRef};
 use crate::base::{Error, clock};
 use crate::db::{blueprints, game, servers};
 use crate::domain::operation::Operation;
-use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{JobRequest, Targets, enqueue};
+use crate::web::builds;
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 
@@ -45,20 +45,21 @@ pub(super) async fn press(
 ) -> Result<Response, Failure> {
     let key: Option<RequestKey> = form.optional("key")?;
     let now = clock::now_ms();
-    let condition = waiting::condition(&form, operation, now)?;
-    let validate = operation == Operation::Update && form.raw("validate") == "yes";
-    let stale = operation == Operation::Reset && form.raw("stale") == "yes";
+    let asked = roll::read(&form, operation, app.settings.build_mode, now)?;
+    if operation == Operation::Rollback {
+        builds::check_target(&app, asked.options.build).await?;
+    }
 
-    let requester = viewer.clone();
+    let (requester, request) = (viewer.clone(), asked.clone());
     let playing = app.store.read(move |db| {
         // For other users the server does not exist.
         if let Some(id) = server {
             requester.server(db, id)?;
         }
-        waiting::playing(db, &form, operation, server, now)
+        waiting::playing(db, &form, &request, operation, server, now)
     });
     if let Some(playing) = playing.await? {
-        return waiting::ask(viewer, playing, operation, server, validate, stale);
+        return waiting::ask(viewer, playing, operation, server, &asked);
     }
 
     let accepted = app.store.with(move |db| {
@@ -75,13 +76,9 @@ pub(super) async fn press(
             operation,
             targets,
             unique: server.is_none(),
-            rolling: None,
-            update: UpdateOptions {
-                validate,
-                stale,
-                ..UpdateOptions::default()
-            },
-            condition,
+            rolling: asked.rolling,
+            update: asked.options,
+            condition: asked.condition,
             requester: viewer.requester(&actor, key.as_ref()),
         };
 

@@ -1,5 +1,4 @@
-//! The question before a job that ends the game of people, and what a form says about waiting for
-//! them.
+//! The question before a job that ends the game of people.
 
 use askama::Template;
 use axum::response::Response;
@@ -7,50 +6,26 @@ use rusqlite::Connection;
 
 use super::extract::Fields;
 use super::frame::{Frame, page};
+use super::roll::{Field, RollRequest};
 use crate::base::names::ServerId;
-use crate::base::{Result, clock, secret};
+use crate::base::{Result, secret};
 use crate::db::conditions;
-use crate::domain::condition::{Condition, ConditionRequest};
 use crate::domain::operation::Operation;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
-/// What the job is to wait for. Without a time, what to do then and the warnings have no meaning.
-///
-/// Fails with 422 if the fields do not fit together.
-pub(super) fn condition(
-    form: &Fields,
-    operation: Operation,
-    now: i64,
-) -> std::result::Result<Option<Condition>, Failure> {
-    let has_time = form.is_set("until");
-    let request = ConditionRequest {
-        when_empty: form.is_set("when_empty"),
-        until: form.optional("until")?,
-        then: if has_time {
-            form.optional("then")?
-        } else {
-            None
-        },
-        warn: if has_time {
-            form.optional("warn")?
-        } else {
-            None
-        },
-    };
-    Ok(request.resolve(operation, now, &clock::zone(), str::to_owned)?)
-}
-
 /// Who plays on the server, or on any server, if the form asks for a job that ends their game at
-/// once and does not say that this is meant.
+/// once and does not say that this is meant. `asked`: what else the form asks for.
 pub(super) fn playing(
     db: &Connection,
     form: &Fields,
+    asked: &RollRequest,
     operation: Operation,
     server: Option<ServerId>,
     now: i64,
 ) -> Result<Option<String>> {
-    let is_meant = form.is_set("anyway") || form.is_set("when_empty") || form.is_set("until");
+    let spares = asked.condition.is_some() || asked.options.no_restart;
+    let is_meant = form.is_set("anyway") || spares;
     if is_meant || !operation.takes_condition() {
         return Ok(None);
     }
@@ -69,10 +44,10 @@ struct PlayersOn {
     action: String,
     back: String,
     key: String,
-    /// For an update: it downloads and verifies everything.
-    validate: bool,
     /// For a reset: it drops only stale files.
     stale: bool,
+    /// What else was asked for: fields for the job that waits, and for the one that does not.
+    carried: (Vec<Field>, Vec<Field>),
 }
 
 /// The page that asks.
@@ -81,14 +56,16 @@ pub(super) fn ask(
     playing: String,
     operation: Operation,
     server: Option<ServerId>,
-    validate: bool,
-    stale: bool,
+    asked: &RollRequest,
 ) -> std::result::Result<Response, Failure> {
     let (action, back) = match server {
         Some(id) => (
             format!("/servers/{id}/{operation}"),
             format!("/servers/{id}"),
         ),
+        None if operation.rolls_out() => {
+            (format!("/admin/{operation}"), "/admin/builds".to_owned())
+        }
         None => (format!("/admin/{operation}"), "/admin".to_owned()),
     };
     page(&PlayersOn {
@@ -98,7 +75,7 @@ pub(super) fn ask(
         action,
         back,
         key: secret::random()?,
-        validate,
-        stale,
+        stale: asked.options.stale,
+        carried: asked.carried(),
     })
 }

@@ -109,6 +109,19 @@ fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
             "validate",
         ),
         (json!({"operation": "update", "validate": 1}), "validate"),
+        (json!({"operation": "rollback", "servers": [1]}), "rollback"),
+        (json!({"operation": "install", "rolling": 2}), "rolling"),
+        (json!({"operation": "update", "rolling": 0}), "rolling"),
+        (json!({"operation": "update", "build": 5}), "build"),
+        (json!({"operation": "rollback", "build": "newest"}), "build"),
+        (
+            json!({"operation": "update", "max_failures": 0}),
+            "max_failures",
+        ),
+        (
+            json!({"operation": "restart", "servers": [1], "no_restart": true}),
+            "restarts",
+        ),
         (json!(["stop", [1]]), "object"),
         (json!("stop"), "object"),
     ] {

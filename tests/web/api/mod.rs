@@ -13,6 +13,7 @@ use left4me::db::users::Role;
 use left4me::db::{blueprint_change, blueprints, servers, tokens, users};
 use serde_json::{Value, json};
 
+use crate::support::builds::kept;
 use crate::support::host::{PORTS, TestHost, password_hash};
 use crate::support::http::{Answer, Web};
 use crate::support::{JOB, LEFT4ME};
@@ -415,7 +416,8 @@ fn what_is_anothers_does_not_exist() {
         json!([1, 2, 3])
     );
 
-    for operation in ["install", "update", "check"] {
+    kept(&site.host, &[5, 6], 6);
+    for operation in ["install", "update", "rollback", "check"] {
         let body = json!({"operation": operation});
         refused(
             &site.ask(&site.anna, "POST", "/api/jobs", Some(&body)),

@@ -68,6 +68,10 @@ fn job_row(
         || job.error.clone().unwrap_or_default(),
         |progress| progress_text(progress, bar),
     );
+    let text = match &job.detail {
+        Some(detail) => format!("{detail} {text}"),
+        None => text,
+    };
 
     Row::new([
         Cell::new(job.id.to_string()),
@@ -137,6 +141,14 @@ fn drawn_bar(share: f64, width: usize) -> String {
     )
 }
 
+/// Its servers, and what it does besides.
+fn queued_for(job: &JobRow) -> String {
+    match &job.detail {
+        Some(detail) => format!("{} ({detail})", servers_of(job)),
+        None => servers_of(job),
+    }
+}
+
 /// Draws the head of the queue.
 pub fn draw_queue(
     frame: &mut Frame<'_>,
@@ -163,7 +175,7 @@ pub fn draw_queue(
             // A job that waits for a condition has no place in the queue.
             let (place, servers) = match &job.waiting {
                 Some(waiting) => ("-".to_owned(), clean(&format!("waiting: {waiting}"))),
-                None => (format!("#{position}"), servers_of(job)),
+                None => (format!("#{position}"), clean(&queued_for(job))),
             };
             Row::new([
                 Cell::new(place),

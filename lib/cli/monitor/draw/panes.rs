@@ -273,7 +273,7 @@ pub fn tail(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, theme: &Them
         &format!(
             "Log of job {} ({}, {})",
             job.id,
-            clean(&job.operation),
+            clean(&job.what()),
             job.state
         ),
         false,

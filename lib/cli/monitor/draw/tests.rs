@@ -28,6 +28,7 @@ fn job(id: i64, state: JobState) -> JobRow {
     JobRow {
         id: JobId(id),
         operation: "install".to_owned(),
+        detail: None,
         state,
         requested_by: "anna".to_owned(),
         created_at: 1,

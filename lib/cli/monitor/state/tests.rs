@@ -11,6 +11,7 @@ fn job(id: i64, state: JobState) -> JobRow {
     JobRow {
         id: JobId(id),
         operation: "start".to_owned(),
+        detail: None,
         state,
         requested_by: "anna".to_owned(),
         created_at: 1,

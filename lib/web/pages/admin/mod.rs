@@ -1,5 +1,6 @@
 //! Pages for admins.
 
+mod builds;
 mod events;
 mod health;
 mod jobs;
@@ -17,6 +18,13 @@ pub(super) fn routes(table: Table) -> Table {
         .post(Access::Admin, "/admin/install", steam::install)
         .post(Access::Admin, "/admin/update", steam::update)
         .post(Access::Admin, "/admin/check", steam::check)
+        .get(Access::Admin, "/admin/builds", builds::show)
+        .post(Access::Admin, "/admin/rollback", builds::rollback)
+        .post(
+            Access::Admin,
+            "/admin/builds/{build}/remove",
+            builds::remove,
+        )
         .post(Access::Admin, "/admin/pause", overview::pause)
         .get(Access::Admin, "/admin/jobs", jobs::list)
         .get(Access::Admin, "/admin/users", users::list)

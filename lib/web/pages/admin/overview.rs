@@ -2,21 +2,23 @@
 
 use askama::Template;
 use axum::response::{IntoResponse as _, Redirect, Response};
+use rusqlite::Connection;
 
 use super::super::extract::FormFields;
 use super::super::frame::{Frame, page};
 use super::super::job;
 use super::super::parts::JobLine;
 use super::steam;
+use crate::base::config::BuildMode;
 use crate::base::visible::visible;
 use crate::base::{clock, secret};
-use crate::db::builds::Available;
+use crate::db::builds::{Available, Rejected};
 use crate::db::overview::{self, Servers, Shared};
 use crate::db::poll::{self, Orphan, Poll};
 use crate::db::queue::{self, Pause};
-use crate::db::{builds, job_rows, jobs};
+use crate::db::{self, job_rows, jobs};
 use crate::domain::job::JobState;
-use crate::web::disk;
+use crate::web::builds;
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 
@@ -36,6 +38,9 @@ struct OverviewPage {
     build: Result<u64, String>,
     /// Whether the build that Steam publishes is another one.
     is_new: bool,
+    /// Why updates leave it alone.
+    rejected: Option<Rejected>,
+    in_place: bool,
     install: steam::InstallOptions,
 }
 
@@ -50,12 +55,12 @@ struct Overview {
     shared: Option<(Shared, Option<(String, String)>)>,
     recent: Vec<JobLine>,
     available: Option<Available>,
+    /// Why updates leave the available build alone.
+    rejected: Option<Rejected>,
 }
 
 pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response, Failure> {
-    let (root, now) = (app.settings.root.clone(), clock::now_ms());
-    let steamcmd = app.settings.doctor.place.steamcmd.clone();
-
+    let now = clock::now_ms();
     let found = app.store.read(move |db| {
         let (waiting, live) = jobs::counts(db)?;
         let shared = match overview::shared_job(db)? {
@@ -66,6 +71,7 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
             None => None,
         };
 
+        let available = db::builds::available(db)?;
         Ok(Overview {
             servers: overview::servers(db)?,
             waiting,
@@ -75,34 +81,27 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
             poll: poll::last(db)?,
             orphans: poll::orphans(db)?,
             shared,
-            available: builds::available(db)?,
+            rejected: match available {
+                Some(available) => rejected(db, available.build)?,
+                None => None,
+            },
+            available,
             recent: JobLine::all(job_rows::recent(db, None, RECENT)?, now),
         })
     });
 
-    let found = found.await?;
+    let mut found = found.await?;
 
-    // The page works without the disk.
-    let looked = disk::look(move || {
-        (
-            steam::build(&root),
-            steam::nothing(&root, steamcmd.as_deref()),
-        )
-    });
-
-    let (build, nothing) = looked
-        .await
-        .unwrap_or_else(|failure| (Err(failure.message), None));
+    let in_place = app.settings.build_mode == BuildMode::InPlace;
+    let (build, nothing) = steam::look(&app).await;
+    let is_published = builds::current(&app).await.is_some();
     let install = steam::InstallOptions {
         nothing,
-        mounted: found.servers.has_mounted(),
+        // Running servers use a published build, which an install leaves alone.
+        mounted: found.servers.has_mounted() && (in_place || !is_published),
     };
-
-    let is_new = found.available.is_some_and(|available| {
-        build
-            .as_ref()
-            .map_or(true, |&build| available.is_new(build))
-    });
+    let is_new = steam::is_new(found.available, &build);
+    let rejected = found.rejected.take().filter(|_| is_new);
 
     let frame = Frame::of(viewer, "Admin").within("admin");
 
@@ -113,8 +112,15 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
         found,
         build,
         is_new,
+        rejected,
+        in_place,
         install,
     })
+}
+
+fn rejected(db: &Connection, build: u64) -> crate::base::Result<Option<Rejected>> {
+    let all = db::builds::rejected(db)?;
+    Ok(all.into_iter().find(|one| one.build == build))
 }
 
 /// Pauses or resumes the queue.

@@ -7,14 +7,47 @@ use axum::response::Response;
 
 use super::super::extract::FormFields;
 use super::super::server_acts::press;
-use crate::base::untrusted_file;
+use crate::base::{builds, untrusted_file};
+use crate::db::builds::Available;
 use crate::domain::operation::Operation;
 use crate::domain::steam::{self, MANIFEST, MANIFEST_LIMIT};
+use crate::web::app::App;
+use crate::web::disk;
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 
+/// The build that servers take at their next start, or why there is none; and why nothing can be
+/// installed. The pages work without the disk.
+pub async fn look(app: &App) -> (Result<u64, String>, Option<String>) {
+    let root = app.settings.root.clone();
+    let steamcmd = app.settings.doctor.place.steamcmd.clone();
+    let looked = disk::look(move || (build(&root), nothing(&root, steamcmd.as_deref())));
+    looked
+        .await
+        .unwrap_or_else(|failure| (Err(failure.message), None))
+}
+
+/// Whether Steam publishes another build than the one that servers take.
+pub fn is_new(available: Option<Available>, build: &Result<u64, String>) -> bool {
+    let is_new = |available: Available| match build {
+        Ok(build) => available.is_new(*build),
+        Err(_) => true,
+    };
+    available.is_some_and(is_new)
+}
+
+/// The build that servers take at their next start, or why there is none: the current one, or what is
+/// installed if none is published.
+fn build(root: &Path) -> Result<u64, String> {
+    match builds::current(root) {
+        Ok(Some(build)) => Ok(build),
+        Ok(None) => installed(root),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// The installed build, or why there is none. Reads a file of a few kilobytes.
-pub fn build(root: &Path) -> Result<u64, String> {
+fn installed(root: &Path) -> Result<u64, String> {
     let bytes = untrusted_file::read(&root.join("installation"), &MANIFEST, MANIFEST_LIMIT + 1);
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
     let text = text.map_err(|error| match error.kind() {
@@ -28,8 +61,8 @@ pub fn build(root: &Path) -> Result<u64, String> {
 pub struct InstallOptions {
     /// Why neither an install nor an update can work.
     pub nothing: Option<String>,
-    /// Whether a server has the game files mounted. An install would be refused; an update stops
-    /// the server first.
+    /// Whether a running server uses the files that an install writes to. An install would be refused;
+    /// an update stops the server first.
     pub mounted: bool,
 }
 
@@ -52,7 +85,7 @@ impl InstallOptions {
 
 /// Why nothing can be installed. Checks only a steamcmd below `root`: the sandbox hides the rest of
 /// the host.
-pub fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
+fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
     let steamcmd = steamcmd.map_or_else(|| root.join("steam/steamcmd.sh"), Path::to_owned);
     if !steamcmd.starts_with(root) {
         return None;
@@ -131,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_build_comes_from_the_manifest_alone() {
+    fn the_current_build_counts_before_what_is_installed() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(build(dir.path()).unwrap_err(), "not installed");
         std::fs::create_dir_all(dir.path().join("installation/steamapps")).unwrap();
@@ -153,5 +186,12 @@ mod tests {
         assert_eq!(build(dir.path()), Ok(8_490_279));
         write("\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"6\" \"buildid\" \"8490279\" }");
         assert!(build(dir.path()).unwrap_err().contains("incomplete"));
+
+        std::fs::create_dir_all(dir.path().join("builds/9")).unwrap();
+        let link = dir.path().join("builds/current");
+        std::os::unix::fs::symlink("9", &link).unwrap();
+        assert_eq!(build(dir.path()), Ok(9));
+        std::fs::remove_dir(dir.path().join("builds/9")).unwrap();
+        assert!(build(dir.path()).unwrap_err().contains("no build there"));
     }
 }

@@ -123,6 +123,7 @@ fn named(option: &str) -> String {
         "then" => "“If somebody plays then”",
         "warn" => "“Before going ahead, tell players”",
         "rolling" => "“Servers at a time”",
+        "no-restart" => "“Restart no server”",
         other => other,
     }
     .to_owned()
@@ -169,6 +170,7 @@ pub fn read(form: &Fields, now: i64, zone: &TimeZone) -> Result<ScheduleRequest,
         zone: when.zone,
         persistent: form.is_set("persistent"),
         rolling,
+        no_restart: form.is_set("no_restart"),
         condition,
     };
     check(&request, when.field, now, zone)?;
@@ -304,6 +306,7 @@ fn check(
 
     let all_at_once = ScheduleRequest {
         rolling: None,
+        no_restart: false,
         ..request.clone()
     };
     let checked = all_at_once.check(now, zone, named);
@@ -378,6 +381,11 @@ mod tests {
                 &[("when_empty", "1"), ("rolling", "2")],
                 "rolling",
                 "does not go with a condition",
+            ),
+            (
+                &[("no_restart", "1")],
+                "rolling",
+                "restart takes no “Restart no server”",
             ),
         ] {
             let wrong = reads(fields).unwrap_err();

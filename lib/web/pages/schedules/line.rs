@@ -114,7 +114,10 @@ fn how(schedule: &Schedule) -> Vec<String> {
         number => format!("{number} servers at a time"),
     });
     let condition = condition.map(|condition| condition.message());
-    condition.into_iter().chain(at_a_time).collect()
+    let none = schedule
+        .no_restart
+        .then(|| "no server is restarted".to_owned());
+    condition.into_iter().chain(at_a_time).chain(none).collect()
 }
 
 /// The host's zone by its name, or by what clocks show.
