@@ -29,9 +29,7 @@ fn builds_are_listed_with_their_servers_and_what_is_known_of_them() {
     let host = host();
     let found = Builds {
         available: 8,
-        published_at: None,
         installed: Some(6),
-        flaw: None,
         ..Builds::default()
     };
     host.db()

@@ -31,9 +31,8 @@ fn host() -> TestHost {
 
     let found = Builds {
         available: 8,
-        published_at: Some(1),
         installed: Some(6),
-        flaw: None,
+        ..Builds::default()
     };
     host.db()
         .write(|tx| {
