@@ -214,7 +214,7 @@ fn the_game_reaches_neither_database_nor_sockets(lab: &Lab) {
 
 fn sockets_open_only_to_whom_they_should(lab: &Lab) {
     for (user, open) in [
-        ("left4me", 3),
+        ("left4me", 4),
         ("member", 1),
         ("stranger", 0),
         ("left4me-steam", 0),
