@@ -58,7 +58,7 @@ pub struct Ended {
     pub answered: Option<bool>,
     /// The state of the server, if it was read.
     pub observed: Option<(ServerId, Observed)>,
-    /// The builds of the game, as a check found them.
+    /// The builds of the game, as a check found them or an installation left them.
     pub builds: Option<Builds>,
     /// The stale files of the server, if they were searched for or there can be none.
     pub stale: Option<Box<(ServerId, Stale)>>,
