@@ -427,6 +427,8 @@ fn sudo_allows_the_closed_verbs_to_the_group_and_nothing_else(lab: &Lab) {
         &["left4me-helper", "umount", "1"],
         &["left4me-helper", "start", "1"],
         &["left4me-helper", "purge-files", "1"],
+        &["left4me-helper", "stale-files", "1"],
+        &["left4me-helper", "drop-stale-files", "1"],
         &["left4me-helper", "journal", "1", "--lines", "5", "--root=/"],
         &["LEFT4ME_ROOT=/tmp", "left4me-helper", "purge", "1"],
         &[

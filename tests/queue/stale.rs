@@ -88,6 +88,7 @@ fn a_start_on_another_build_finds_stale_files_and_show_lists_them() {
 
     // A search that fails is told; the server is up, and what was found before stays.
     host.root.write("search-fails", "");
+    use_build(&host, 6);
     let job = run(&host, &["restart", "--server", "1"]);
     assert_eq!(job["state"], "succeeded", "{job}");
     let id = left4me::base::names::JobId(job["id"].as_i64().unwrap());
