@@ -175,11 +175,12 @@ impl World {
         match (kind, how) {
             (_, How::Not) => {}
             (TaskKind::InstallRuntime, How::Whole) => s.installed = NEW,
-            (TaskKind::PublishBuild, How::Half) => {
-                if !self.rules.publishes_whole_builds && s.published.insert(s.installed) {
-                    s.current = s.installed;
-                    s.is_half = true;
-                }
+            (TaskKind::PublishBuild, How::Half)
+                if !self.rules.publishes_whole_builds && !s.published.contains(&s.installed) =>
+            {
+                s.published.insert(s.installed);
+                s.current = s.installed;
+                s.is_half = true;
             }
             (TaskKind::PublishBuild, How::Whole) => {
                 s.published.insert(s.installed);
