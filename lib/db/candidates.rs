@@ -60,6 +60,16 @@ pub fn queued(connection: &Connection, after: JobId, limit: u32) -> Result<Vec<C
     query(connection, &sql, params![after, limit], candidate)
 }
 
+/// The queued starts of what a job had stopped, which the worker itself has queued.
+pub fn starts_again(connection: &Connection) -> Result<Vec<Candidate>> {
+    let sql = format!(
+        "SELECT {CANDIDATE} FROM jobs j INDEXED BY jobs_ready_again
+         WHERE j.state = 'queued' AND j.on_hold = 0 AND j.operation = 'start'
+         AND j.requested_by = 'left4me-worker' ORDER BY j.id"
+    );
+    query(connection, &sql, [], candidate)
+}
+
 /// The jobs that wait for a condition and whose servers were confirmed to be empty less than
 /// [`CONFIRMED`] ago, oldest first.
 pub fn confirmed(connection: &Connection, now: i64) -> Result<Vec<Candidate>> {

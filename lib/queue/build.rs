@@ -2,6 +2,7 @@
 
 use crate::base::names::{InstanceName, ServerId};
 use crate::base::{Result, clock};
+use crate::db::builds::Rejected;
 use crate::db::events::NewEvent;
 use crate::db::{builds, jobs, servers, tasks};
 use crate::domain::build::Builds;
@@ -36,7 +37,17 @@ pub(super) fn settle(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<()
     }
 
     let in_place = tick.jobs[at].options.in_place;
-    match (nothing_to_do(tick, found)?, &ended.state_of_builds) {
+    let rejected = rejected(tick, found)?;
+    let nothing = match &rejected {
+        Some(one) => Some(why_rejected(one)),
+        None => found.is_current().then(|| found.nothing_to_do()),
+    };
+    match (nothing, &ended.state_of_builds) {
+        // Only if the rollback from it was interrupted.
+        (Some(why), Some(_)) if !in_place && found.is_current() && rejected.is_some() => {
+            roll::leave_build(tick, &why)?;
+            jobs::set_result(tick.tx, tick.jobs[at].id, &why, tick.now)
+        }
         (Some(why), Some(state)) if !in_place && found.is_current() => {
             // What an earlier update could not finish.
             if !roll::begin(tick, at, state)? {
@@ -53,20 +64,17 @@ pub(super) fn settle(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<()
     }
 }
 
-/// Why there is nothing to download.
-fn nothing_to_do(tick: &Tick<'_>, found: &Builds) -> Result<Option<String>> {
-    if found.is_current() {
-        return Ok(Some(found.nothing_to_do()));
-    }
-    let rejected = builds::rejected(tick.tx)?;
-    let rejected = rejected.iter().find(|one| one.build == found.available);
-    Ok(rejected.map(|one| {
-        format!(
-            "build {} was rejected: nothing to do ({}; `left4me-job enqueue rollback --build {}` \
-             takes it all the same)",
-            one.build, one.why, one.build
-        )
-    }))
+fn rejected(tick: &Tick<'_>, found: &Builds) -> Result<Option<Rejected>> {
+    let mut rejected = builds::rejected(tick.tx)?.into_iter();
+    Ok(rejected.find(|one| one.build == found.available))
+}
+
+fn why_rejected(one: &Rejected) -> String {
+    format!(
+        "build {} was rejected: nothing to do ({}; `left4me-job enqueue rollback --build {}` \
+         takes it all the same)",
+        one.build, one.why, one.build
+    )
 }
 
 /// Adds what downloads and publishes the build. Servers that still have the files mounted which

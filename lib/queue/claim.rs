@@ -49,6 +49,11 @@ pub fn claim(
         claimed: Vec::new(),
     };
 
+    // A server that is down waits for no older job, or it would stay down for another download.
+    // What cannot start now is considered again with the others, and takes its servers.
+    let again = candidates::starts_again(tx)?;
+    claims.consider(&again)?;
+
     let mut after = JobId(0);
     for size in PAGES {
         let mut page = candidates::queued(tx, after, size)?;

@@ -85,14 +85,13 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
                 servers::set_last_error(tx, server, Some(WHY), now)?;
             }
 
-            let starts_again = match ActiveJob::load(tx, job.id) {
-                // A restart or reset that was interrupted has stopped a server that should run, too.
-                Ok(job) => job.starts_again() || is_restart(&job),
-                Err(_) => false,
-            };
-            let again = match starts_again {
-                true => start_again::start_again(tx, job.id, now)?,
-                false => None,
+            // A restart or reset that was interrupted has stopped a server that should run, too.
+            let again = match ActiveJob::load(tx, job.id) {
+                Ok(job) if job.starts_again() || is_restart(&job) => {
+                    start_again::start_again(tx, job.id, now)?
+                }
+                Ok(job) => start_again::repeat(tx, &job, now)?,
+                Err(_) => None,
             };
 
             finish::abandon(tx, job.id, WORKER, "the worker died", now)?;

@@ -216,6 +216,11 @@ fn stop_waiting(tick: &mut Tick<'_>, roll: JobId, why: &str) -> Result<()> {
 fn give_up(tick: &Tick<'_>, build: u64, server: ServerId) -> Result<()> {
     let why = format!("server {server} did not come up on it, and no other server did");
     builds::reject(tick.tx, build, WORKER, &why, tick.now)?;
+    leave_build(tick, &why)
+}
+
+/// Queues the rollback to the build of before, which restarts no server.
+pub(super) fn leave_build(tick: &Tick<'_>, why: &str) -> Result<()> {
     let request = JobRequest {
         operation: Operation::Rollback,
         targets: Targets::None,
@@ -227,7 +232,7 @@ fn give_up(tick: &Tick<'_>, build: u64, server: ServerId) -> Result<()> {
         },
         condition: None,
         requester: Requester {
-            reason: &why,
+            reason: why,
             ..Requester::local(WORKER)
         },
     };

@@ -7,7 +7,9 @@ use crate::base::Result;
 use crate::base::names::{JobId, ServerId, ServerRef};
 use crate::db::{cancellations, rolls, servers};
 use crate::domain::operation::Operation;
+use crate::domain::task::{TaskKind, TaskState};
 use crate::domain::update::UpdateOptions;
+use crate::queue::active::ActiveJob;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue_in};
 
 /// The actor of jobs without a requester.
@@ -20,26 +22,57 @@ pub fn start_again(
     job: JobId,
     now: i64,
 ) -> Result<Option<(JobId, Vec<ServerId>)>> {
-    let mut left = rolls::left_stopped(tx, job)?;
+    let left = rolls::left_stopped(tx, job)?;
     if left.is_empty() || cancellations::leaves_stopped(tx, job)? {
         return Ok(None);
     }
+    let why = format!("job {job} ended before it started what it had stopped");
+    start(tx, left, true, &why, now)
+}
+
+/// Queues such a start again that was interrupted itself: nobody else would ask for it. Gives the
+/// job and the servers.
+pub fn repeat(
+    tx: &Connection,
+    job: &ActiveJob,
+    now: i64,
+) -> Result<Option<(JobId, Vec<ServerId>)>> {
+    if job.operation != Ok(Operation::Start) || job.requested_by != WORKER {
+        return Ok(None);
+    }
+    let tasks = job.tasks.iter();
+    let open = tasks.filter(|task| {
+        task.kind == Ok(TaskKind::Start)
+            && !matches!(task.state, TaskState::Succeeded | TaskState::Failed)
+    });
+    let left: Vec<ServerId> = open.filter_map(|task| task.server).collect();
+    let why = format!("job {} ended before it started all of its servers", job.id);
+    // The interrupted job is still there, and is the same.
+    start(tx, left, false, &why, now)
+}
+
+fn start(
+    tx: &Connection,
+    mut left: Vec<ServerId>,
+    unique: bool,
+    why: &str,
+    now: i64,
+) -> Result<Option<(JobId, Vec<ServerId>)>> {
     let wanted = servers::all_that_should_run(tx)?;
     left.retain(|server| wanted.contains(server));
     if left.is_empty() {
         return Ok(None);
     }
 
-    let why = format!("job {job} ended before it started what it had stopped");
     let request = JobRequest {
         operation: Operation::Start,
         targets: Targets::Named(left.iter().map(|&server| ServerRef::Id(server)).collect()),
-        unique: true,
+        unique,
         rolling: None,
         update: UpdateOptions::default(),
         condition: None,
         requester: Requester {
-            reason: &why,
+            reason: why,
             ..Requester::local(WORKER)
         },
     };

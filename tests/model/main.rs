@@ -42,6 +42,7 @@
 //! not needed, and it overlooks cases where paths join.
 
 mod moves;
+mod rolls;
 mod rules;
 mod state;
 mod steps;

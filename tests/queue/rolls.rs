@@ -639,3 +639,74 @@ fn the_worker_may_die_at_any_step() {
         }
     }
 }
+
+/// The next worker may die, too, while it starts again what the first one had stopped.
+#[test]
+fn the_next_worker_may_die_as_well() {
+    for lives_for in 3..12 {
+        for second in 0..4 {
+            for pick in 0..2 {
+                let mut host = Host::new();
+                host.enqueue(Operation::Update, |request| {
+                    request.rolling = std::num::NonZeroU16::new(2);
+                });
+                let mut died = host.run(pick, lives_for);
+                host.revive();
+                died &= host.run(pick, second);
+                host.revive();
+                host.drain();
+                let at = format!("{lives_for}, then {second} steps, {pick}");
+                assert!(!died || host.all_run(), "{at}: {:?}", host.running);
+            }
+        }
+    }
+}
+
+/// The rollback from a build that works nowhere is interrupted: the next update makes it, and takes
+/// no server down for a build that was rejected.
+#[test]
+fn a_rejected_build_that_stayed_current_is_not_rolled_again() {
+    let begun = || {
+        let mut host = Host::new();
+        host.bad = vec![(None, 6)];
+        host.enqueue(Operation::Update, |request| {
+            request.rolling = std::num::NonZeroU16::MIN.into();
+        });
+        host
+    };
+    let mut whole = begun();
+    assert!(!whole.run(1, usize::MAX));
+    let at = whole.done.iter().position(|done| done == "use-build");
+
+    let mut host = begun();
+    assert!(host.run(1, at.unwrap()), "the worker dies there");
+    host.revive();
+    host.drain();
+    assert_eq!((host.current, host.rejected()), (Some(6), vec![6]));
+
+    host.done.clear();
+    let update = host.update();
+    host.drain();
+    assert!(host.result(update).starts_with("build 6 was rejected"));
+    assert!(host.stopped().is_empty(), "{:?}", host.done);
+    assert!(host.all_run() && host.on(5) == 6);
+    assert_eq!(host.current, Some(5));
+}
+
+/// It would have to wait for another download, with its servers down.
+#[test]
+fn what_was_stopped_is_started_before_older_jobs() {
+    let mut host = Host::new();
+    host.enqueue(Operation::Update, |request| {
+        request.rolling = std::num::NonZeroU16::new(2);
+    });
+    host.update();
+    assert!(host.run(1, 4), "the worker dies with servers down");
+    assert!(!host.all_run());
+    host.done.clear();
+    host.revive();
+    host.drain();
+    let at = |kind: &str| host.done.iter().position(|done| done.starts_with(kind));
+    assert!(at("start ") < at("check-build"), "{:?}", host.done);
+    assert!(host.all_run() && host.on(6) == 6);
+}

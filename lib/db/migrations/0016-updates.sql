@@ -49,3 +49,7 @@ CREATE TABLE rejected_builds (
 DROP INDEX jobs_ready_exclusive;
 CREATE INDEX jobs_ready_exclusive ON jobs (id)
     WHERE state = 'queued' AND on_hold = 0 AND operation IN ('install', 'update', 'rollback');
+
+-- The starts of what an interrupted job had stopped.
+CREATE INDEX jobs_ready_again ON jobs (id)
+    WHERE state = 'queued' AND on_hold = 0 AND operation = 'start' AND requested_by = 'left4me-worker';
