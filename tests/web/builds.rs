@@ -31,6 +31,7 @@ fn host() -> TestHost {
 
     let found = Builds {
         available: 8,
+        published_at: Some(1),
         installed: Some(6),
         ..Builds::default()
     };
