@@ -260,9 +260,10 @@ impl Tracked {
 
         let detail = messages::settled(&self.outcomes);
         tick.add_event(&self.event("job.cancelled", None, job.only_server(), &detail))?;
-        tick.judge_servers(&job)?;
-
-        let left_stopped = messages::left_stopped(&job);
+        let left_stopped = match tick.judge_servers(&job)? {
+            Some((by, servers)) => messages::started_again(&servers, by),
+            None => messages::left_stopped(&job),
+        };
         let message = format!("job {} cancelled {by}{left_stopped}", job.id);
         let finished = Finished::of(&job, JobState::Cancelled, 1, Some(by));
         tick.result.finished.push(finished);

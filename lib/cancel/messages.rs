@@ -1,6 +1,6 @@
 //! The texts about a cancellation in rows, events and the journal.
 
-use crate::base::names::TaskId;
+use crate::base::names::{JobId, ServerId, TaskId};
 use crate::db::runners::Runner;
 use crate::domain::cancellation::TaskOutcome;
 use crate::domain::task::TaskState;
@@ -58,6 +58,17 @@ pub fn settled(outcomes: &[TaskOutcome]) -> String {
         (cancelled, 0) => format!("{cancelled} cancelled"),
         (cancelled, skipped) => format!("{cancelled} cancelled, {skipped} skipped"),
     }
+}
+
+/// `; job 12 starts server 1, 2 again`: what the cancelled job has stopped.
+pub fn started_again(servers: &[ServerId], by: JobId) -> String {
+    let names: Vec<String> = servers.iter().map(ServerId::to_string).collect();
+    let servers = if names.len() == 1 {
+        "server"
+    } else {
+        "servers"
+    };
+    format!("; job {by} starts {servers} {} again", names.join(", "))
 }
 
 /// The problem with the end of a command, if there is one.

@@ -10,6 +10,8 @@ use crate::wire::{Request, Stream};
 
 pub(super) struct CtlContext {
     pub(super) paths: HostPaths,
+    /// Whether installs change the files that instances use.
+    pub(super) in_place: bool,
 }
 
 impl OperationContext for CtlContext {

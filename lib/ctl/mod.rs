@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 
-use crate::base::config::{CommandSockets, Logging, Paths, parse};
+use crate::base::config::{BuildMode, BuildSettings, CommandSockets, Logging, Paths, parse};
 use crate::base::names::InstanceName;
 use crate::base::{Result, journal, undumpable};
 use crate::host::instance;
@@ -29,6 +29,8 @@ struct CtlCli {
     paths: Paths,
     #[command(flatten)]
     sockets: CommandSockets,
+    #[command(flatten)]
+    builds: BuildSettings,
     #[command(flatten)]
     logging: Logging,
     #[command(subcommand)]
@@ -132,6 +134,7 @@ fn run(cli: CtlCli) -> Result<()> {
 
     identity::become_left4me()?;
     let ctl = CtlContext {
+        in_place: cli.builds.builds == BuildMode::InPlace,
         paths: HostPaths {
             root: cli.paths.root,
             helper: cli.sockets.helper_socket,

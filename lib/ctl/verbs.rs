@@ -8,6 +8,7 @@ use crate::base::output::{json, line};
 use crate::base::{Error, Exit, Result};
 use crate::domain::blueprint::Spec;
 use crate::domain::server::ActualState;
+use crate::host::builds;
 use crate::host::instance::{self, Initialized};
 use crate::host::operation::{self, OperationContext as _, Start};
 use crate::process::overlay_mounts;
@@ -29,8 +30,12 @@ struct Status<'a> {
 
 impl CtlContext {
     pub(super) fn install(&self) -> Result<()> {
-        operation::install(self, |name| format!("instance {name}"))?;
-        line("the game is installed")
+        builds::install(self, self.in_place, |name| format!("instance {name}"))?;
+        if self.in_place {
+            return line("the game is installed");
+        }
+        let build = builds::publish(self, None, false)?;
+        line(&format!("the game is installed: build {build}"))
     }
 
     pub(super) fn initialize(&self, name: &InstanceName, spec: &Spec) -> Result<()> {

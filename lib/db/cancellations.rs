@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::base::names::{CancellationId, JobId, ServerId, TaskId};
 use crate::base::{Error, Result};
-use crate::db::{changes, first, one, query, run, text, text_or_null};
+use crate::db::{changes, exists, first, one, query, run, text, text_or_null};
 use crate::domain::cancellation::{Progress, Step, StepState};
 
 /// A cancellation and its state, as `--json` prints it.
@@ -124,6 +124,12 @@ pub fn live_of(
              WHERE job_id = ?1 AND task_id IS ?2 AND state IN ('requested', 'running')"
     );
     first(connection, &sql, params![job, task], from_row)
+}
+
+/// Whether a cancellation of the job wants the servers that it has stopped to stay stopped.
+pub fn leaves_stopped(connection: &Connection, job: JobId) -> Result<bool> {
+    let sql = "SELECT 1 FROM cancellations WHERE job_id = ?1 AND leave_stopped = 1";
+    exists(connection, sql, [job])
 }
 
 /// All active cancellations, oldest first.

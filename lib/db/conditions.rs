@@ -9,7 +9,9 @@ use serde::Serialize;
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Error, Result};
-use crate::db::{changes, exists, first, one, poll, query, run, tasks, text, text_or_null};
+use crate::db::{
+    changes, exists, first, one, poll, query, run, text, text_or_null, update_options,
+};
 use crate::domain::condition::hold::{self, Done, Doubt, Hold, Occupancy, ServerSeen};
 use crate::domain::condition::warning::Warnings;
 use crate::domain::condition::{AtDeadline, Condition, Deadline};
@@ -329,10 +331,9 @@ fn later(
         // An update that asks first may have had nothing to do. It replaces none that repairs files.
         let sql = "SELECT id, operation FROM jobs
                    WHERE id > ?1 AND state = 'succeeded' AND operation = ?2
-                     AND (?3 OR NOT EXISTS
-                         (SELECT 1 FROM tasks WHERE job_id = jobs.id AND kind = 'check-build'))
+                     AND (?3 OR options ->> 'validate' = 1)
                    LIMIT 1";
-        let asks = tasks::has_check(connection, job)?;
+        let asks = !update_options::of(connection, job)?.validate;
         let rows = query(
             connection,
             sql,

@@ -9,7 +9,9 @@ use crate::base::{Error, Result, clock};
 use crate::db::conditions::{self, JobCondition};
 pub use crate::db::job_filter::Filter;
 use crate::db::tasks::{self, Task};
-use crate::db::{changes, exists, first, job_filter, one, query, run, text, text_or_null};
+use crate::db::{
+    changes, exists, first, job_filter, one, query, run, text, text_or_null, update_options,
+};
 use crate::domain::condition::Condition;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
@@ -92,7 +94,8 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
              on_hold, options)
          VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs
          WHERE state = 'queued' ORDER BY id DESC LIMIT 1), 0)), ?5, ?6, ?7)";
-    let options = (*job.options != UpdateOptions::default()).then(|| json(job.options));
+    let options =
+        (*job.options != UpdateOptions::default()).then(|| update_options::json(job.options));
     run(
         tx,
         sql,
@@ -141,7 +144,7 @@ pub fn find_live_twin(
         let id = JobId(id);
         if self::targets(connection, id)? == wanted
             && is_same(conditions::of(connection, id)?.as_ref(), condition)
-            && does_as_much(&self::options(connection, id)?, options)
+            && does_as_much(&update_options::of(connection, id)?, options)
         {
             return Ok(Some(id));
         }
@@ -160,21 +163,6 @@ fn does_as_much(one: &UpdateOptions, other: &UpdateOptions) -> bool {
                     validate: false,
                     ..one.clone()
                 }
-}
-
-fn json(options: &UpdateOptions) -> Result<String> {
-    serde_json::to_string(options).map_err(|error| Error::failed(error.to_string()))
-}
-
-/// What was asked of an update or rollback. Options of a newer version are left out.
-pub fn options(connection: &Connection, id: JobId) -> Result<UpdateOptions> {
-    let sql = "SELECT options FROM jobs WHERE id = ?1";
-    let text: Option<Option<String>> = first(connection, sql, [id], |row| row.get(0))?;
-    Ok(text.flatten().map_or_else(UpdateOptions::default, parse))
-}
-
-fn parse(text: String) -> UpdateOptions {
-    serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// Whether two conditions, or none, were asked for in the same words.
@@ -215,7 +203,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         tasks: Vec::new(),
         server_outcomes: Vec::new(),
         on_hold: row.get(10)?,
-        options: text_or_null(row, 12)?.map_or_else(UpdateOptions::default, parse),
+        options: text_or_null(row, 12)?.map_or_else(UpdateOptions::default, update_options::parse),
         roll_of: row.get(13)?,
     })
 }

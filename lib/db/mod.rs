@@ -55,6 +55,7 @@ pub mod queue;
 pub mod request_keys;
 pub mod restore;
 pub mod retention;
+pub mod rolls;
 pub mod runners;
 pub mod samples;
 pub mod schedules;
@@ -65,6 +66,7 @@ mod states;
 pub mod tasks;
 pub mod tokens;
 pub mod under_way;
+pub mod update_options;
 pub mod users;
 pub mod watch;
 

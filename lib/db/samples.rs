@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::base::names::ServerId;
 use crate::base::{Result, clock};
-use crate::db::{changes, one, query, run};
+use crate::db::{changes, exists, one, query, run};
 
 /// How long every poll is kept, ms.
 pub const DAY: i64 = 24 * 3600 * 1000;
@@ -31,6 +31,13 @@ pub struct Sample {
     pub players: Option<u32>,
     /// The game's response time, ms; none when it did not answer.
     pub response_ms: Option<u32>,
+}
+
+/// Whether the server's game has answered since `since` (unix ms).
+pub fn answered_since(connection: &Connection, server: ServerId, since: i64) -> Result<bool> {
+    let sql = "SELECT 1 FROM samples_10min
+               WHERE server_id = ?1 AND at >= ?2 AND response_ms IS NOT NULL LIMIT 1";
+    exists(connection, sql, params![server, since])
 }
 
 /// How many rows are deleted at once, in addition to as many as were added in the ten minutes

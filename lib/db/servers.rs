@@ -396,6 +396,20 @@ pub fn all_that_should_run(connection: &Connection) -> Result<Vec<ServerId>> {
     query(connection, sql, [], |row| row.get(0))
 }
 
+/// The servers that neither run nor should.
+pub fn at_rest(connection: &Connection) -> Result<Vec<ServerId>> {
+    let sql = "SELECT id FROM servers
+               WHERE desired_state = 'stopped' AND actual_state = 'stopped' AND enabled IS NOT 1";
+    query(connection, sql, [], |row| row.get(0))
+}
+
+/// The build on which the server last came up.
+pub fn build(connection: &Connection, id: ServerId) -> Result<Option<u64>> {
+    let sql = "SELECT build FROM servers WHERE id = ?1";
+    let found: Option<Option<i64>> = first(connection, sql, [id], |row| row.get(0))?;
+    Ok(found.flatten().map(i64::unsigned_abs))
+}
+
 /// Whether a task began to write the server's files after the last one that removed them. The ids
 /// give the order of a server's tasks, because the clock may go back between two of them.
 pub fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
-use crate::db::{changes, exists, first, query, run, text, text_or_null};
+use crate::db::{changes, first, one, query, run, text, text_or_null};
 use crate::domain::outcome::{self, Facts, ServerOutcome};
 use crate::domain::plan::Plan;
 use crate::domain::task::{Needs, TaskState};
@@ -36,6 +36,9 @@ pub struct Task {
     /// For a stop task: whether the server ran.
     #[serde(skip)]
     pub was_running: Option<bool>,
+    /// For a stop task: whether the server's game answered; none if it was not asked.
+    #[serde(skip)]
+    pub answered: Option<bool>,
     /// It was cancelled, but counts as succeeded for its dependents.
     #[serde(skip)]
     pub waived: bool,
@@ -69,13 +72,16 @@ pub fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
         .collect()
 }
 
-/// Inserts a plan's tasks, pending, and their dependencies.
-pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
+/// Inserts a plan's tasks, pending, and their dependencies, after those that the job has. Gives
+/// their ids.
+pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<Vec<TaskId>> {
+    let last = "SELECT coalesce(max(position) + 1, 0) FROM tasks WHERE job_id = ?1";
+    let first_free: i64 = one(tx, last, [job], |row| row.get(0))?;
     let insert = "INSERT INTO tasks (job_id, position, kind, server_id) VALUES (?1, ?2, ?3, ?4)";
     let depend = "INSERT INTO task_dependencies (task_id, depends_on, needs) VALUES (?1, ?2, ?3)";
 
     let mut ids: Vec<i64> = Vec::with_capacity(plan.tasks.len());
-    for (position, task) in (0_i64..).zip(&plan.tasks) {
+    for (position, task) in (first_free..).zip(&plan.tasks) {
         let row = params![job, position, task.kind.as_str(), task.server];
         run(tx, insert, row)?;
 
@@ -89,13 +95,13 @@ pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
         ids.push(id);
     }
 
-    Ok(())
+    Ok(ids.into_iter().map(TaskId).collect())
 }
 
 /// Replaces the tasks of a job of which none has begun.
 pub fn replace_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
     run(tx, "DELETE FROM tasks WHERE job_id = ?1", [job])?;
-    insert_plan(tx, job, plan)
+    insert_plan(tx, job, plan).map(drop)
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
@@ -111,6 +117,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
         error: text_or_null(row, 7)?,
         was_running: row.get(8)?,
         waived: row.get(9)?,
+        answered: row.get(11)?,
         needs: Vec::new(),
     })
 }
@@ -128,7 +135,7 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
     // SQLite keeps the order of a CROSS JOIN, so it reads each job's tasks by their index.
     let mut statement = connection.prepare_cached(
         "SELECT t.id, t.kind, t.server_id, t.state, t.started_at, t.finished_at, t.exit_code,
-         t.error, t.was_running, t.waived, t.job_id FROM json_each(?1) wanted
+         t.error, t.was_running, t.waived, t.job_id, t.answered FROM json_each(?1) wanted
          CROSS JOIN tasks t ON t.job_id = wanted.value ORDER BY t.job_id, t.position",
     )?;
 
@@ -167,12 +174,6 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
     Ok(all)
 }
 
-/// Whether a task of the job asks Steam which build is published.
-pub fn has_check(connection: &Connection, job: JobId) -> Result<bool> {
-    let sql = "SELECT 1 FROM tasks WHERE job_id = ?1 AND kind = 'check-build'";
-    exists(connection, sql, [job])
-}
-
 /// The job of a task, if the task exists.
 pub fn job_of(connection: &Connection, id: TaskId) -> Result<Option<JobId>> {
     let sql = "SELECT job_id FROM tasks WHERE id = ?1";
@@ -196,13 +197,16 @@ pub struct Finish<'a> {
     pub error: Option<&'a str>,
     /// For a stop task: whether the server ran.
     pub was_running: Option<bool>,
+    /// For a stop task: whether the server's game answered.
+    pub answered: Option<bool>,
 }
 
 /// running -> succeeded, failed or cancelled. False when it is no longer running: it has ended or
 /// is being cancelled.
 pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Result<bool> {
     let sql = "UPDATE tasks
-               SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, finished_at = ?6
+               SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, answered = ?6,
+               finished_at = ?7
                WHERE id = ?1 AND state = 'running'";
     changes(
         tx,
@@ -213,9 +217,16 @@ pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Res
             finish.exit_code,
             finish.error,
             finish.was_running,
+            finish.answered,
             now
         ],
     )
+}
+
+/// Records on which build the server did not come up.
+pub fn set_failed_build(tx: &Connection, id: TaskId, build: u64) -> Result<()> {
+    let sql = "UPDATE tasks SET failed_build = ?2 WHERE id = ?1";
+    run(tx, sql, params![id, build.cast_signed()])
 }
 
 /// pending -> skipped, because a dependency did not succeed. False when it is not pending.

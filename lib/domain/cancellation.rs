@@ -188,11 +188,16 @@ mod tests {
     use crate::base::names::ServerId;
     use crate::domain::operation::Operation;
     use crate::domain::plan::{Plan, plan};
+    use crate::domain::update::UpdateOptions;
     use proptest::prelude::*;
 
     fn update(servers: i64, states: &[TaskState]) -> Vec<Known> {
         let running: Vec<ServerId> = (1..=servers).map(ServerId).collect();
-        known(&plan(Operation::Update, &[], &running), states)
+        let in_place = UpdateOptions {
+            in_place: true,
+            ..UpdateOptions::default()
+        };
+        known(&plan(Operation::Update, &[], &running, &in_place), states)
     }
 
     fn known(plan: &Plan, states: &[TaskState]) -> Vec<Known> {

@@ -5,6 +5,7 @@
 use crate::base::names::ServerId;
 use crate::domain::operation::Operation;
 use crate::domain::task::{Needs, TaskKind};
+use crate::domain::update::UpdateOptions;
 
 /// One task of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,15 +53,50 @@ impl Plan {
         }
         needed.map(|(task, _)| task)
     }
+
+    /// Adds the tasks of each server, at most `at_once` servers at a time: each waits for the one so
+    /// many places before it.
+    fn in_windows(
+        &mut self,
+        servers: &[ServerId],
+        kinds: &[TaskKind],
+        at_once: usize,
+        needs: Needs,
+    ) {
+        let mut last_tasks: Vec<Option<usize>> = Vec::new();
+        for (at, &server) in servers.iter().enumerate() {
+            let before = at.checked_sub(at_once.max(1));
+            let before = before.and_then(|before| last_tasks[before]);
+            let after = before.map(|task| (task, needs));
+            last_tasks.push(self.chain(server, kinds, after));
+        }
+    }
+
+    /// Adds the publication of what `install` installed.
+    fn publish(&mut self, install: usize) -> usize {
+        let after = vec![(install, Needs::Success)];
+        self.push(TaskKind::PublishBuild, None, after)
+    }
 }
 
-/// The plan of `operation` on `targets`. An update has no targets: `running` are the servers to
-/// stop and to start again. Other operations ignore `running`.
-pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) -> Plan {
+/// The plan of `operation` on `targets`, as far as it is known when the job is accepted. An update
+/// that first asks Steam, and each roll, get the rest later: see [`after_check`] and [`roll`].
+///
+/// `running` are the servers that an update in place stops and starts again; other operations
+/// ignore them.
+pub fn plan(
+    operation: Operation,
+    targets: &[ServerId],
+    running: &[ServerId],
+    options: &UpdateOptions,
+) -> Plan {
     let mut plan = Plan::default();
     match operation {
         Operation::Install => {
-            plan.push(TaskKind::InstallRuntime, None, Vec::new());
+            let install = plan.push(TaskKind::InstallRuntime, None, Vec::new());
+            if !options.in_place {
+                plan.publish(install);
+            }
         }
         Operation::Check => {
             plan.push(TaskKind::CheckBuild, None, Vec::new());
@@ -68,9 +104,14 @@ pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) ->
         Operation::Rollback => {
             plan.push(TaskKind::UseBuild, None, Vec::new());
         }
+        Operation::Update if options.in_place => {
+            let check =
+                (!options.validate).then(|| plan.push(TaskKind::CheckBuild, None, Vec::new()));
+            in_place(&mut plan, running, check);
+        }
+        Operation::Update if options.validate => return after_check(&[]),
         Operation::Update => {
-            let check = plan.push(TaskKind::CheckBuild, None, Vec::new());
-            update(&mut plan, running, Some(check));
+            plan.push(TaskKind::CheckBuild, None, Vec::new());
         }
         _ => {
             for &server in targets {
@@ -79,6 +120,49 @@ pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) ->
         }
     }
 
+    plan
+}
+
+/// The rest of an update beside running servers, once it is known that there is something to
+/// download. `stopped` are servers that still run from the files that steamcmd changes, as before
+/// builds: they are stopped first and started on the new build.
+pub fn after_check(stopped: &[ServerId]) -> Plan {
+    let mut plan = Plan::default();
+    let stops: Vec<usize> = stopped
+        .iter()
+        .map(|&server| plan.push(TaskKind::Stop, Some(server), Vec::new()))
+        .collect();
+    let after_stops = stops.iter().map(|&stop| (stop, Needs::Success));
+    let install = plan.push(TaskKind::InstallRuntime, None, after_stops.collect());
+    let publish = plan.publish(install);
+
+    for (&server, &stop) in stopped.iter().zip(&stops) {
+        let after = vec![(stop, Needs::End), (publish, Needs::End)];
+        let initialize = plan.push(TaskKind::Initialize, Some(server), after);
+        // On the files of before, if the new ones are not there.
+        plan.push(
+            TaskKind::StartIfRan,
+            Some(server),
+            vec![(initialize, Needs::End)],
+        );
+    }
+    plan
+}
+
+/// The restarts that bring a build to `servers`, at most `at_once` at a time, in this order; then
+/// the removal of builds that are no longer needed. A server waits for the end of an earlier one,
+/// not for its success: how many may fail is counted when they end.
+pub fn roll(servers: &[ServerId], at_once: usize) -> Plan {
+    let mut plan = Plan::default();
+    let kinds = [TaskKind::Stop, TaskKind::Initialize, TaskKind::StartIfRan];
+    plan.in_windows(servers, &kinds, at_once, Needs::End);
+
+    let starts = plan.tasks.iter().enumerate();
+    let after: Vec<_> = starts
+        .filter(|(_, task)| task.kind == TaskKind::StartIfRan)
+        .map(|(at, _)| (at, Needs::End))
+        .collect();
+    plan.push(TaskKind::RemoveBuilds, None, after);
     plan
 }
 
@@ -92,14 +176,7 @@ pub fn rolling(operation: Operation, targets: &[ServerId], at_once: usize) -> Pl
     };
 
     let mut plan = Plan::default();
-    let mut last_tasks: Vec<Option<usize>> = Vec::new();
-    for (at, &server) in targets.iter().enumerate() {
-        let before = at.checked_sub(at_once.max(1));
-        let before = before.and_then(|before| last_tasks[before]);
-        let after = before.map(|task| (task, needs));
-        last_tasks.push(plan.chain(server, of_server(operation), after));
-    }
-
+    plan.in_windows(targets, of_server(operation), at_once, needs);
     plan
 }
 
@@ -119,20 +196,13 @@ fn of_server(operation: Operation) -> &'static [TaskKind] {
     }
 }
 
-/// The plan of an update that downloads and verifies everything, whatever Steam publishes: a repair.
-pub fn validate(running: &[ServerId]) -> Plan {
-    let mut plan = Plan::default();
-    update(&mut plan, running, None);
-    plan
-}
-
-/// Stops in parallel, then installs, then starts again. The starts need the install's end, not its
+/// An update in place: stops in parallel, then installs, then starts again. The starts need the install's end, not its
 /// success: if Steam is down at night, the servers must not stay down until the morning. Each start
 /// also needs its own server's stop, which records whether the server ran.
 ///
 /// No server is stopped unless the `check` has succeeded and found something to do; see
 /// [`goes_on_after_check`].
-fn update(plan: &mut Plan, running: &[ServerId], check: Option<usize>) {
+fn in_place(plan: &mut Plan, running: &[ServerId], check: Option<usize>) {
     let after_check = |needs| check.map(|check| (check, needs));
     let stops: Vec<usize> = running
         .iter()
@@ -154,7 +224,7 @@ fn update(plan: &mut Plan, running: &[ServerId], check: Option<usize>) {
     }
 }
 
-/// Whether a task of an update goes on although the check failed or found nothing to do. That is the
+/// Whether a task of an update in place goes on although the check failed or found nothing to do. That is the
 /// start of a server that should be running and is down, as an update that was interrupted leaves
 /// it.
 pub fn goes_on_after_check(kind: TaskKind, is_down: bool) -> bool {
@@ -168,7 +238,22 @@ mod tests {
 
     fn shape(operation: Operation, targets: &[i64], running: &[i64]) -> Vec<String> {
         let ids = |ids: &[i64]| ids.iter().map(|&id| ServerId(id)).collect::<Vec<_>>();
-        words(&plan(operation, &ids(targets), &ids(running)))
+        words(&plan(
+            operation,
+            &ids(targets),
+            &ids(running),
+            &UpdateOptions::default(),
+        ))
+    }
+
+    fn in_place(validate: bool, running: &[i64]) -> Plan {
+        let options = UpdateOptions {
+            validate,
+            in_place: true,
+            ..UpdateOptions::default()
+        };
+        let running: Vec<_> = running.iter().map(|&id| ServerId(id)).collect();
+        plan(Operation::Update, &[], &running, &options)
     }
 
     fn words(plan: &Plan) -> Vec<String> {
@@ -190,7 +275,12 @@ mod tests {
 
     #[test]
     fn each_operation_has_the_tasks_of_the_rules() {
-        assert_eq!(shape(Operation::Install, &[], &[7]), ["install-runtime<"]);
+        assert_eq!(
+            shape(Operation::Install, &[], &[7]),
+            ["install-runtime<", "publish-build<0"]
+        );
+        assert_eq!(shape(Operation::Rollback, &[], &[7]), ["use-build<"]);
+        assert_eq!(shape(Operation::Update, &[], &[7]), ["check-build<"]);
         assert_eq!(shape(Operation::Check, &[], &[7]), ["check-build<"]);
         assert_eq!(
             shape(Operation::Start, &[1], &[]),
@@ -224,9 +314,10 @@ mod tests {
     }
 
     #[test]
-    fn an_update_stops_side_by_side_installs_and_starts_what_ran_even_when_the_install_fails() {
+    fn an_update_in_place_stops_side_by_side_installs_and_starts_what_ran_even_when_the_install_fails()
+     {
         assert_eq!(
-            shape(Operation::Update, &[], &[1, 2]),
+            words(&in_place(false, &[1, 2])),
             [
                 "check-build<",
                 "stop(1)<0",
@@ -237,7 +328,7 @@ mod tests {
             ]
         );
 
-        let plan = plan(Operation::Update, &[], &[ServerId(1)]);
+        let plan = in_place(false, &[1]);
         let needs = |task: usize, wanted: Needs| {
             let after = &plan.tasks[task].after;
             after.iter().all(|&(_, needs)| needs == wanted)
@@ -250,7 +341,7 @@ mod tests {
         assert!(needs(3, Needs::End));
 
         assert_eq!(
-            shape(Operation::Update, &[], &[]),
+            words(&in_place(false, &[])),
             ["check-build<", "install-runtime<0"]
         );
     }
@@ -258,7 +349,7 @@ mod tests {
     #[test]
     fn a_repair_asks_nothing_first() {
         assert_eq!(
-            words(&validate(&[ServerId(1), ServerId(2)])),
+            words(&in_place(true, &[1, 2])),
             [
                 "stop(1)<",
                 "stop(2)<",
@@ -267,7 +358,48 @@ mod tests {
                 "start-if-ran(2)<1,2"
             ]
         );
-        assert_eq!(words(&validate(&[])), ["install-runtime<"]);
+        assert_eq!(words(&in_place(true, &[])), ["install-runtime<"]);
+
+        let options = UpdateOptions {
+            validate: true,
+            ..UpdateOptions::default()
+        };
+        assert_eq!(
+            words(&plan(Operation::Update, &[], &[ServerId(1)], &options)),
+            ["install-runtime<", "publish-build<0"],
+            "beside running servers, none is stopped for it"
+        );
+    }
+
+    #[test]
+    fn a_roll_keeps_its_order_and_servers_on_the_old_files_are_stopped_first() {
+        let ids: Vec<_> = (1..=3).map(ServerId).collect();
+        assert_eq!(
+            words(&roll(&ids, 2)),
+            [
+                "stop(1)<",
+                "initialize(1)<0",
+                "start-if-ran(1)<1",
+                "stop(2)<",
+                "initialize(2)<3",
+                "start-if-ran(2)<4",
+                "stop(3)<2",
+                "initialize(3)<6",
+                "start-if-ran(3)<7",
+                "remove-builds<2,5,8"
+            ]
+        );
+        assert_eq!(words(&roll(&[], 1)), ["remove-builds<"]);
+        assert_eq!(
+            words(&after_check(&[ServerId(7)])),
+            [
+                "stop(7)<",
+                "install-runtime<0",
+                "publish-build<1",
+                "initialize(7)<0,2",
+                "start-if-ran(7)<3"
+            ]
+        );
     }
 
     #[test]
@@ -309,7 +441,7 @@ mod tests {
         );
         assert_eq!(
             rolling(Operation::Start, &ids, 9),
-            plan(Operation::Start, &ids, &[]),
+            plan(Operation::Start, &ids, &[], &UpdateOptions::default()),
             "nothing waits"
         );
     }
@@ -322,7 +454,9 @@ mod tests {
         ) {
             let ids: Vec<_> = servers.into_iter().map(ServerId).collect();
 
-            let plan = plan(operation, &ids, &ids);
+            let in_place = operation == Operation::Update;
+            let options = UpdateOptions { in_place, ..UpdateOptions::default() };
+            let plan = plan(operation, &ids, &ids, &options);
             for (index, task) in plan.tasks.iter().enumerate() {
                 for &(dependency, _) in &task.after {
                     prop_assert!(dependency < index);

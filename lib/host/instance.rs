@@ -127,6 +127,42 @@ pub fn all_game_files(root: &Path) -> Result<BTreeMap<InstanceName, GameFiles>> 
     Ok(all)
 }
 
+/// Makes the instance use other game files from its next start on; everything else stays. False if
+/// it is mounted now.
+pub fn switch_game(root: &Path, instance: &InstanceName, game: GameFiles) -> Result<bool> {
+    const LAYERS: &str = "LEFT4ME_LOWERDIRS";
+    let root = fs_err::canonicalize(root)?;
+    let dir = root.join("instances").join(instance.as_str());
+    let lock = lock(&dir)?;
+    if overlay_mounts::is_mounted(&root, instance)? {
+        return Ok(false);
+    }
+
+    let file = dir.join("instance.env");
+    let text = fs_err::read_to_string(&file)?;
+    let layers = env_file::value(&text, LAYERS);
+    let above = layers.as_deref().and_then(|layers| layers.rsplit_once(':'));
+    let (Some((above, _)), Some(lowest)) =
+        (above, game.directory(&root).to_str().map(str::to_owned))
+    else {
+        return Err(Error::failed(format!(
+            "{} has no lower layers: initialize server {instance}",
+            file.display()
+        )));
+    };
+
+    let is_other = |line: &&str| !line.starts_with(&format!("{LAYERS}="));
+    let others: String = text
+        .lines()
+        .filter(is_other)
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let layers = env_file::assignment(LAYERS, &format!("{above}:{lowest}"))?;
+    layer::replace_file(&file, &format!("{others}{layers}"))?;
+    drop(lock);
+    Ok(true)
+}
+
 /// Removes the instance's files; missing ones are no error. Does not follow links. `may_remove` is
 /// called last.
 ///
@@ -244,9 +280,7 @@ impl Files {
         layer::make_dir(dir)?;
         layer::settle_instance_mode(dir)?;
 
-        let opened = std::fs::File::open(dir).map_err(|error| unusable(dir, error))?;
-        Flock::lock(opened, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| unusable(dir, errno.into()))
+        lock(dir)
     }
 
     /// Writes the files that differ.
@@ -259,6 +293,12 @@ impl Files {
         layer::replace_file(&dir.join("instance.env"), &self.text.environment())?;
         dir.parent().map_or(Ok(()), layer::sync)
     }
+}
+
+/// Locks an instance's directory (flock(2)): worker and `l4d2ctl` may write to it at the same time.
+fn lock(dir: &Path) -> Result<Flock<std::fs::File>> {
+    let opened = std::fs::File::open(dir).map_err(|error| unusable(dir, error))?;
+    Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| unusable(dir, errno.into()))
 }
 
 fn unusable(dir: &Path, error: std::io::Error) -> Error {

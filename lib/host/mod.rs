@@ -1,5 +1,6 @@
 //! Operations on this host: instances' files, their layers, mounts, and systemd units.
 
+pub mod builds;
 pub mod bus;
 pub mod catalog;
 pub mod configs;

@@ -1,16 +1,15 @@
 //! The operations on the host that the worker's tasks and l4d2ctl have in common. What differs is
 //! the [`OperationContext`]: where the output goes, and whether the operation may continue.
 
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use crate::base::builds::GameFiles;
 use crate::base::clock::Moment;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Exit, Result};
 use crate::domain::unit::{End, Unit};
 use crate::host::units::{Kept, Observed, why_failed};
 use crate::host::{installation, instance};
-use crate::process::overlay_mounts;
 use crate::wire::client::CommandEnd;
 use crate::wire::{Builds, EndedBy, HelperRequest, Request, RunnerRequest, Tree};
 
@@ -100,26 +99,6 @@ pub trait OperationContext {
     }
 }
 
-/// Installs or updates the game. Nothing may be mounted, because the kernel leaves changes to a
-/// lower layer under a mount undefined. `label` names an instance for the message.
-pub fn install<L: Display>(
-    context: &impl OperationContext,
-    label: impl Fn(&InstanceName) -> L,
-) -> Result<()> {
-    let mounted = overlay_mounts::mounted(&context.paths().root)?;
-    if !mounted.is_empty() {
-        let names: Vec<String> = mounted.iter().map(|name| label(name).to_string()).collect();
-        return Err(Error::conflict(format!(
-            "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue update`, \
-             which stops, installs and starts again",
-            names.join(", ")
-        )));
-    }
-
-    let request = Request::Runner(RunnerRequest::Install {});
-    context.send(&request, &mut Reply::default())
-}
-
 /// Asks Steam which build of the game is published, and reads which one is installed.
 pub fn check(context: &impl OperationContext) -> Result<Builds> {
     let mut reply = Reply::default();
@@ -151,7 +130,13 @@ pub fn start<C: OperationContext>(
     progress: &mut Start,
 ) -> Result<Observed> {
     let label = format!("{} {instance}", C::INSTANCE);
-    installation::refuse_unfinished(&context.paths().root).map_err(|error| error.within(&label))?;
+    let root = &context.paths().root;
+    if !matches!(
+        instance::game_files(root, instance),
+        Some(GameFiles::Build(_))
+    ) {
+        installation::refuse_unfinished(root).map_err(|error| error.within(&label))?;
+    }
 
     let request = Request::Helper(HelperRequest::Enable {
         server: instance.clone(),

@@ -11,8 +11,10 @@ use crate::db::jobs;
 use crate::domain::cancellation::Known;
 use crate::domain::operation::Operation;
 use crate::domain::outcome::{self, Facts};
+use crate::domain::plan::Plan;
 use crate::domain::schedule::Candidate;
 use crate::domain::task::{Needs, Readiness, TaskKind, TaskState, readiness};
+use crate::domain::update::UpdateOptions;
 
 /// A task of an active job.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct ActiveTask {
     pub error: Option<String>,
     /// Whether the server was running, as a stop task found it.
     pub was_running: Option<bool>,
+    /// Whether the server's game answered, as a stop task found it.
+    pub answered: Option<bool>,
     pub cancel: CancelPhase,
     /// The tasks that it depends on, by position in the job, each with the condition.
     pub after: Vec<(Needs, usize)>,
@@ -60,6 +64,10 @@ pub struct ActiveJob {
     pub operation: Result<Operation, String>,
     pub servers: Vec<ServerId>,
     pub requested_by: String,
+    /// What was asked of an update or rollback.
+    pub options: UpdateOptions,
+    /// The update or rollback for which this restart waited.
+    pub roll_of: Option<JobId>,
     pub tasks: Vec<ActiveTask>,
     /// Who cancelled the job or the first of its tasks, and why.
     pub cancelled_by: Option<(String, String)>,
@@ -141,6 +149,7 @@ impl ActiveJob {
                 exit_code: 0,
                 error: None,
                 was_running: task.was_running,
+                answered: task.answered,
                 cancel: if task.waived {
                     CancelPhase::Waived
                 } else {
@@ -160,10 +169,48 @@ impl ActiveJob {
             operation: job.operation.parse().map_err(|_| job.operation.clone()),
             servers: job.servers,
             requested_by: job.requested_by,
+            options: job.options,
+            roll_of: job.roll_of,
             tasks,
             cancelled_by: None,
             cancellations: 0,
         })
+    }
+
+    /// Adds tasks that were inserted into its plan, with these ids.
+    pub fn append(&mut self, plan: &Plan, ids: &[TaskId]) {
+        let first = self.tasks.len();
+        let added = plan.tasks.iter().zip(ids).map(|(task, &id)| ActiveTask {
+            id,
+            kind: Ok(task.kind),
+            server: task.server,
+            state: TaskState::Pending,
+            exit_code: 0,
+            error: None,
+            was_running: None,
+            answered: None,
+            cancel: CancelPhase::None,
+            after: task
+                .after
+                .iter()
+                .map(|&(at, needs)| (needs, first + at))
+                .collect(),
+        });
+        self.tasks.extend(added);
+    }
+
+    /// The update or rollback whose restarts it carries out: itself, or the one for which it waited.
+    pub fn roll(&self) -> Option<JobId> {
+        let rolls_out = self.operation.as_ref().is_ok_and(|one| one.rolls_out());
+        match rolls_out && !self.options.in_place {
+            true => Some(self.id),
+            false => self.roll_of,
+        }
+    }
+
+    /// Whether an end of the job, whatever it is, must leave no server down that it stopped.
+    pub fn starts_again(&self) -> bool {
+        self.operation.as_ref().is_ok_and(|one| one.rolls_out()) || self.roll_of.is_some()
     }
 
     /// What to do with a task. None if it is not pending or must not start.

@@ -1,51 +1,81 @@
-//! The end of a check of the game's build: it is recorded, and decides whether an update goes on.
+//! The end of a check of the game's build: it is recorded, and decides how an update goes on.
 
+use crate::base::names::{InstanceName, ServerId};
 use crate::base::{Result, clock};
 use crate::db::events::NewEvent;
 use crate::db::{builds, jobs, servers, tasks};
 use crate::domain::build::Builds;
 use crate::domain::operation::Operation;
-use crate::domain::plan::goes_on_after_check;
+use crate::domain::plan::{self, goes_on_after_check};
 use crate::domain::server::{ActualState, DesiredState};
 use crate::domain::task::{TaskKind, TaskState};
-use crate::queue::active::ActiveJob;
+use crate::host::builds::BuildState;
+use crate::queue::roll;
 use crate::queue::tick_state::Tick;
 use crate::queue::work::Ended;
 
 /// Settles the check of job `at` in the tick, which ended by itself. An update whose check found
 /// nothing to do, or failed, skips what is left of it: no server is stopped.
 pub(super) fn settle(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<()> {
-    if let Some(found) = &ended.builds {
-        record(tick, &tick.jobs[at], found)?;
-    }
-
     let is_update = tick.jobs[at].operation == Ok(Operation::Update);
-    let why = match &ended.builds {
-        Some(found) if found.is_current() => found.nothing_to_do(),
-        Some(_) => return Ok(()),
-        None => "it is not known whether there is a new build: no server was stopped".to_owned(),
+    let Some(found) = &ended.builds else {
+        let why = "it is not known whether there is a new build: no server was stopped";
+        return match is_update {
+            true => skip_the_rest(tick, at, why),
+            false => Ok(()),
+        };
     };
-    if is_update {
-        skip_the_rest(tick, at, &why)?;
-    }
-    Ok(())
-}
 
-/// Records what the check found: for all to read, and as the result of a job that has nothing else
-/// to do.
-fn record(tick: &Tick<'_>, job: &ActiveJob, found: &Builds) -> Result<()> {
-    let (tx, now) = (tick.tx, tick.now);
     let message = found.message(clock::local);
-    if builds::record(tx, found, now)? {
-        let event: NewEvent<'_> = job.event("update.available", None, &message);
+    if builds::record(tick.tx, found, tick.now)? {
+        let event: NewEvent<'_> = tick.jobs[at].event("update.available", None, &message);
         tick.add_event(&event)?;
     }
-
-    match job.operation {
-        Ok(Operation::Check) => jobs::set_result(tx, job.id, &message, now),
-        _ if found.is_current() => jobs::set_result(tx, job.id, &found.nothing_to_do(), now),
-        _ => Ok(()),
+    if !is_update {
+        return jobs::set_result(tick.tx, tick.jobs[at].id, &message, tick.now);
     }
+
+    let in_place = tick.jobs[at].options.in_place;
+    match (nothing_to_do(tick, found)?, &ended.state_of_builds) {
+        (Some(why), Some(state)) if !in_place && found.is_current() => {
+            // What an earlier update could not finish.
+            if !roll::begin(tick, at, state)? {
+                jobs::set_result(tick.tx, tick.jobs[at].id, &why, tick.now)?;
+            }
+            Ok(())
+        }
+        (Some(why), _) => {
+            jobs::set_result(tick.tx, tick.jobs[at].id, &why, tick.now)?;
+            skip_the_rest(tick, at, &why)
+        }
+        (None, Some(state)) if !in_place => download(tick, at, state),
+        (None, _) => Ok(()),
+    }
+}
+
+/// Why there is nothing to download.
+fn nothing_to_do(tick: &Tick<'_>, found: &Builds) -> Result<Option<String>> {
+    if found.is_current() {
+        return Ok(Some(found.nothing_to_do()));
+    }
+    let rejected = builds::rejected(tick.tx)?;
+    let rejected = rejected.iter().find(|one| one.build == found.available);
+    Ok(rejected.map(|one| {
+        format!(
+            "build {} was rejected: nothing to do ({}; `left4me-job enqueue rollback --build {}` \
+             takes it all the same)",
+            one.build, one.why, one.build
+        )
+    }))
+}
+
+/// Adds what downloads and publishes the build. Servers that still have the files mounted which
+/// steamcmd changes are stopped first.
+fn download(tick: &mut Tick<'_>, at: usize, state: &BuildState) -> Result<()> {
+    let mounted: Vec<&InstanceName> = state.on_installation().collect();
+    let mut stopped = servers::all_that_should_run(tick.tx)?;
+    stopped.retain(|id: &ServerId| mounted.contains(&&InstanceName::from(*id)));
+    tick.append(at, &plan::after_check(&stopped))
 }
 
 fn skip_the_rest(tick: &mut Tick<'_>, at: usize, why: &str) -> Result<()> {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::names::{InstanceName, JobId, TaskId, purge_unit};
@@ -161,6 +162,10 @@ pub struct WorkerContext {
     pub sessions: Sessions,
     /// The tasks that only wait.
     pub waiting: Waiting,
+    /// The socket of the program that talks to games.
+    pub console: Arc<Path>,
+    /// How many of the newest builds are kept.
+    pub keep_builds: usize,
 }
 
 /// The context of one task. Its lines go to the log of that task.
@@ -226,6 +231,14 @@ impl TaskContext<'_> {
 
         self.context.log.lines(self.job, self.task, kept.lines);
         Ok(last)
+    }
+
+    pub(super) fn console(&self) -> &Path {
+        &self.context.console
+    }
+
+    pub(super) fn keep_builds(&self) -> usize {
+        self.context.keep_builds
     }
 
     /// Frees the worker slot of the task, which from now on only waits.

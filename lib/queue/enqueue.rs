@@ -118,10 +118,7 @@ pub(super) fn enqueue_in(
     if let Some(job) = repeated(tx, &request.requester, now)? {
         if job.operation != request.operation.as_str()
             || job.servers != targets
-            || rolling_of(&job)
-                != request
-                    .rolling
-                    .filter(|&n| usize::from(n.get()) < targets.len())
+            || rolling_of(&job) != rolling_in_effect(request, &targets)
             || job.options != request.options()
             || job.retry_of.is_some()
             || !jobs::is_same(
@@ -286,7 +283,7 @@ pub fn players_of(
 /// The ids of the servers, ascending and without duplicates.
 fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<ServerId>> {
     let operation = request.operation;
-    if request.rolling.is_some() && operation.is_shared() {
+    if request.rolling.is_some() && operation.is_shared() && !operation.rolls_out() {
         return Err(Error::usage(format!(
             "{operation} cannot be rolling: it is for the game files that all servers share"
         )));
@@ -335,6 +332,12 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
     Ok(ids)
 }
 
+/// The same of a request. An update has it among its options.
+fn rolling_in_effect(request: &JobRequest<'_>, targets: &[ServerId]) -> Option<NonZeroU16> {
+    let rolling = request.rolling.filter(|_| !request.operation.rolls_out())?;
+    (usize::from(rolling.get()) < targets.len()).then_some(rolling)
+}
+
 /// How many servers at a time the plan of a job works on: the distance between two servers of which
 /// one waits for the other. None if no server waits.
 fn rolling_of(job: &Job) -> Option<NonZeroU16> {
@@ -376,7 +379,7 @@ fn accept(
         retry_of,
     } = task;
 
-    let plan = match rolling {
+    let plan = match rolling.filter(|_| !operation.rolls_out()) {
         Some(at_once) => plan::rolling(operation, targets, at_once.get().into()),
         None => plan_now(tx, operation, targets, options)?,
     };
@@ -387,7 +390,7 @@ fn accept(
         user: requester.user,
         retry_of,
         options,
-        on_hold: condition.is_some(),
+        on_hold: waits(operation, options, condition),
     };
 
     let id = jobs::insert(tx, &new, &plan, now)?;
@@ -418,8 +421,8 @@ fn accept(
     Ok(id)
 }
 
-/// The plan of a job as the servers are now. An update also stops and starts the servers that
-/// should be running.
+/// The plan of a job as the servers are now. An update in place also stops and starts the servers
+/// that should be running.
 pub(super) fn plan_now(
     tx: &rusqlite::Connection,
     operation: Operation,
@@ -427,13 +430,16 @@ pub(super) fn plan_now(
     options: &UpdateOptions,
 ) -> Result<Plan> {
     let running = match operation {
-        Operation::Update => servers::all_that_should_run(tx)?,
+        Operation::Update if options.in_place => servers::all_that_should_run(tx)?,
         _ => Vec::new(),
     };
-    Ok(match operation {
-        Operation::Update if options.validate => plan::validate(&running),
-        _ => plan::plan(operation, targets, &running),
-    })
+    Ok(plan::plan(operation, targets, &running, options))
+}
+
+/// Whether a job waits for its condition itself. An update beside running servers does not: the
+/// condition is that of its restarts.
+fn waits(operation: Operation, options: &UpdateOptions, condition: Option<&Condition>) -> bool {
+    condition.is_some() && (options.in_place || !operation.rolls_out())
 }
 
 /// Sets the desired state that the operation gives its servers. A job that waits for a condition

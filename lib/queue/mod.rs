@@ -7,10 +7,12 @@
 //! after a worker that died. [`log`] writes the lines of jobs. [`observe`] records the state of
 //! servers, for worker and poller. [`journal`] writes to the journal. [`clock_steps`] keeps ages
 //! correct when the host's clock is set. [`game`] sends commands to running games, [`moderation`]
-//! those that are about players. [`schedules`] keeps what is done at set times.
+//! those that are about players. [`schedules`] keeps what is done at set times. [`roll`] brings
+//! another build of the game to the servers.
 
 pub mod active;
 mod build;
+mod build_tasks;
 pub mod claim;
 pub mod clock_steps;
 pub mod conditions;
@@ -23,9 +25,12 @@ pub mod log;
 pub mod moderation;
 pub mod observe;
 pub mod recover;
+pub mod roll;
 pub mod run;
 pub mod schedules;
 pub mod slots;
+mod start;
+pub mod start_again;
 mod stay_up;
 pub mod tick;
 pub mod tick_state;

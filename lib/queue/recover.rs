@@ -13,8 +13,11 @@ use crate::db::events::{self, NewEvent};
 use crate::db::runners::{self, Runner};
 use crate::db::{Db, cancellations, candidates, jobs, logs, servers, tasks};
 use crate::domain::job::JobState;
+use crate::domain::operation::Operation;
 use crate::process::unit_group::UnitGroup;
+use crate::queue::active::ActiveJob;
 use crate::queue::finish::{self, WORKER};
+use crate::queue::start_again;
 use crate::wire::Stream;
 
 /// The message for a job whose worker died.
@@ -81,8 +84,24 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
                 servers::set_last_error(tx, server, Some(WHY), now)?;
             }
 
+            let starts_again = match ActiveJob::load(tx, job.id) {
+                // A restart or reset that was interrupted has stopped a server that should run, too.
+                Ok(job) => job.starts_again() || is_restart(&job),
+                Err(_) => false,
+            };
+            let again = match starts_again {
+                true => start_again::start_again(tx, job.id, now)?,
+                false => None,
+            };
+
             finish::abandon(tx, job.id, WORKER, "the worker died", now)?;
-            logs::append(tx, job.id, now, Stream::Stderr, &format!("left4me: {WHY}"))?;
+            let mut line = format!("left4me: {WHY}");
+            if let Some((by, _)) = again {
+                line.push_str(&format!(
+                    "; job {by} starts the servers again that it had stopped"
+                ));
+            }
+            logs::append(tx, job.id, now, Stream::Stderr, &line)?;
 
             let Some(state) = jobs::recover(tx, job.id, WHY, now)? else {
                 continue;
@@ -99,6 +118,10 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
 
         Ok(recovered)
     })
+}
+
+fn is_restart(job: &ActiveJob) -> bool {
+    matches!(job.operation, Ok(Operation::Restart | Operation::Reset))
 }
 
 /// Waits until no process is left in the control groups of a dead worker's commands, and gives the

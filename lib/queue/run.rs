@@ -3,21 +3,21 @@
 //! A task runs in its own thread. It never uses the database: its input is read before it starts,
 //! and its result is an [`Ended`].
 
+use crate::base::builds::GameFiles;
 use crate::base::names::{InstanceName, ServerId, shown};
-use crate::base::{Error, Exit, Result, clock, failpoint};
+use crate::base::{Error, Exit, Result, failpoint};
 use crate::domain::blueprint::Spec;
-use crate::domain::build::Builds;
 use crate::domain::notices;
 use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::content;
 use crate::host::instance::{self, Initialized};
-use crate::host::operation::{self, OperationContext as _, Reply, Start};
-use crate::host::units::Observed;
+use crate::host::operation::{self, OperationContext as _, Reply};
 use crate::queue::context::{TaskContext, WorkerContext};
-use crate::queue::stay_up;
+use crate::queue::start::QUESTION;
 use crate::queue::work::{Ended, Work};
+use crate::queue::{build_tasks, start};
 use crate::wire::{HelperRequest, Request};
 
 /// Runs one task to its end, and passes on the [`Ended`] after its last line. A panic fails only
@@ -70,11 +70,11 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
         .server
         .ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {
-        TaskKind::CheckBuild => check(context, ended),
-        TaskKind::InstallRuntime => install(context, work),
-        TaskKind::PublishBuild | TaskKind::UseBuild | TaskKind::RemoveBuilds => {
-            Err(Error::failed(format!("{kind} is not built yet")))
-        }
+        TaskKind::CheckBuild => build_tasks::check(context, work, ended),
+        TaskKind::InstallRuntime => build_tasks::install(context, work),
+        TaskKind::PublishBuild => build_tasks::publish(context, work, ended),
+        TaskKind::UseBuild => build_tasks::use_build(context, work, ended),
+        TaskKind::RemoveBuilds => build_tasks::remove(context, work),
         TaskKind::Initialize => initialize(context, work, server?),
         TaskKind::StartIfRan if work.was_running == Some(false) => {
             context.note(format!(
@@ -84,37 +84,11 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
 
             Ok(())
         }
-        TaskKind::Start | TaskKind::StartIfRan => start(context, server?, ended),
+        TaskKind::Start | TaskKind::StartIfRan => start::start(context, work, server?, ended),
         TaskKind::Stop => stop(context, work, server?, ended),
         TaskKind::PurgeUpper => context.purge(&server?.into()),
         TaskKind::PurgeInstance => purge_instance(context, server?),
     }
-}
-
-fn check(context: &TaskContext<'_>, ended: &mut Ended) -> Result<()> {
-    let found = operation::check(context)?;
-    let found = Builds {
-        available: found.published,
-        published_at: found
-            .published_at
-            .map(|seconds| seconds.saturating_mul(1000)),
-        installed: found.installed,
-        flaw: found.flaw,
-    };
-
-    context.note(found.message(clock::local));
-    ended.builds = Some(found);
-    Ok(())
-}
-
-fn install(context: &TaskContext<'_>, work: &Work) -> Result<()> {
-    operation::install(context, |instance| {
-        let mut names = work.names.iter();
-        match names.find(|(id, _)| InstanceName::from(*id) == *instance) {
-            Some((id, name)) => format!("server {id} ({name})"),
-            None => format!("server {instance}"),
-        }
-    })
 }
 
 fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Result<()> {
@@ -158,77 +132,14 @@ fn note_content(context: &TaskContext<'_>, server: ServerId, spec: &Spec) {
     }
 }
 
-fn start(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
-    let instance = InstanceName::from(server);
-    let mut progress = Start::default();
-    let started = operation::start(context, &instance, &mut progress)
-        .and_then(|observed| stay_up(context, &instance, observed, &mut progress.seen));
-    ended.observed = progress.seen.map(|observed| (server, observed));
-
-    let observed =
-        started.map_err(|error| with_last_line(context, &instance, progress.enabled, error))?;
-    context.note(format!(
-        "server {server} is {} ({})",
-        observed.unit.actual(),
-        observed.unit.message()
-    ));
-
-    Ok(())
-}
-
-/// Waits until the server has stayed up for a moment. `seen` becomes its newest state.
-fn stay_up(
-    context: &TaskContext<'_>,
-    instance: &InstanceName,
-    observed: Observed,
-    seen: &mut Option<Observed>,
-) -> Result<Observed> {
-    context.free_slot();
-    let stays_up = stay_up::stays_up(&observed, || context.may_continue());
-    context.take_slot();
-
-    if stays_up? {
-        return Ok(observed);
-    }
-
-    let how = match context.why_failed(instance, seen) {
-        Some(end) => end.to_string(),
-        None => "its exit is not known".to_owned(),
-    };
-    Err(Error::failed(format!(
-        "server {instance} started and ended within moments: {how}"
-    )))
-}
-
-/// Copies the last lines of a server that failed to start to the job's log, and adds the game's
-/// last one to the error.
-fn with_last_line(
-    context: &TaskContext<'_>,
-    instance: &InstanceName,
-    enabled: bool,
-    error: Error,
-) -> Error {
-    // It was not tried.
-    if error.exit == Exit::Conflict {
-        return error;
-    }
-
-    match (context.journal(instance, 20), error.exit) {
-        // The helper has put the cause into the message of systemctl's failure.
-        (_, Exit::Foreign(_)) | (Ok(None) | Err(_), _) => error,
-        // These lines are from an earlier run.
-        (Ok(Some(_)), _) if !enabled => error,
-        (Ok(Some(line)), exit) => Error::new(exit, format!("{error}; its last line: {line}")),
-    }
-}
-
 fn stop(context: &TaskContext<'_>, work: &Work, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
     let before = context.show(&instance)?.unit.actual();
-    if before == ActualState::Running
-        && matches!(work.operation, Some(Operation::Restart | Operation::Reset))
-    {
+    let rolls = work.operation.is_some_and(Operation::rolls_out) && !work.options.in_place;
+    let comes_back = rolls || matches!(work.operation, Some(Operation::Restart | Operation::Reset));
+    if before == ActualState::Running && comes_back {
         can_come_back(context, work, server)?;
+        ended.answered = answered(context, work, &instance);
     }
 
     let ran = matches!(
@@ -242,7 +153,7 @@ fn stop(context: &TaskContext<'_>, work: &Work, server: ServerId, ended: &mut En
     let request = HelperRequest::Disable {
         server: instance.clone(),
         observe: true,
-        again: work.operation == Some(Operation::Restart),
+        again: rolls || work.operation == Some(Operation::Restart),
     };
     let disabled = context.send(&Request::Helper(request), &mut reply);
 
@@ -253,6 +164,17 @@ fn stop(context: &TaskContext<'_>, work: &Work, server: ServerId, ended: &mut En
     disabled?;
     context.note(format!("server {server} is stopped"));
     Ok(())
+}
+
+/// Whether the game answers, if it will start on another build: then it has to answer there too.
+fn answered(context: &TaskContext<'_>, work: &Work, instance: &InstanceName) -> Option<bool> {
+    let root = &context.paths().root;
+    let next = GameFiles::current(root).ok();
+    if next == instance::game_files(root, instance) {
+        return None;
+    }
+    let port = work.spec.as_ref()?.as_ref().ok()?.port;
+    Some(context.answers(instance, port, QUESTION))
 }
 
 /// A restart that could not start the server again must not stop it, so that its players can stay.

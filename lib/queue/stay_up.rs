@@ -49,6 +49,21 @@ pub(super) fn stays_up(seen: &Observed, may_continue: impl Fn() -> Result<()>) -
     watch(&processes, pid, MOMENT.saturating_sub(up), may_continue)
 }
 
+/// Whether the main process of the unit is still there. True if its control group is not known.
+pub(super) fn is_up(seen: &Observed) -> bool {
+    let (Some(pid), Some(group)) = (seen.unit.main_pid, &seen.unit.control_group) else {
+        return true;
+    };
+    let is_known = Path::new(CGROUPS).join("cgroup.controllers").exists();
+    let processes = PathBuf::from(format!("{CGROUPS}{group}/cgroup.procs"));
+    !is_known || has(&processes, pid)
+}
+
+fn has(processes: &Path, pid: u32) -> bool {
+    let listed = fs_err::read_to_string(processes).unwrap_or_default();
+    listed.lines().any(|line| line.parse() == Ok(pid))
+}
+
 fn watch(
     processes: &Path,
     pid: u32,
@@ -59,8 +74,7 @@ fn watch(
     loop {
         may_continue()?;
 
-        let listed = fs_err::read_to_string(processes).unwrap_or_default();
-        if !listed.lines().any(|line| line.parse() == Ok(pid)) {
+        if !has(processes, pid) {
             return Ok(false);
         }
 

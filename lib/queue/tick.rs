@@ -8,11 +8,10 @@
 
 use rusqlite::Connection;
 
-use crate::base::names::{JobId, TaskId};
+use crate::base::names::{InstanceName, JobId, TaskId};
 use crate::base::{Exit, Result};
 use crate::db::events::NewEvent;
-use crate::db::{queue, servers, tasks};
-use crate::domain::operation::Operation;
+use crate::db::{builds, queue, samples, servers, tasks};
 use crate::domain::schedule::{Candidate, Schedule};
 use crate::domain::task::{Readiness, TaskKind, TaskState};
 use crate::queue::active::ActiveJob;
@@ -21,6 +20,7 @@ use crate::queue::claim;
 use crate::queue::finish::{fail_unreadable, finish_jobs};
 use crate::queue::journal::Started;
 use crate::queue::observe::{self, Cause};
+use crate::queue::roll;
 use crate::queue::slots::Slots;
 use crate::queue::tick_state::{Tick, TickResult};
 use crate::queue::waiting::Waiting;
@@ -187,7 +187,8 @@ impl Engine {
                     job.tasks[at].state = TaskState::Running;
                     free -= needed;
                     has_batch |= is_shared;
-                    tick.result.to_start.push(work(tick.tx, job, at));
+                    let work = work(tick.tx, job, at, tick.now);
+                    tick.result.to_start.push(work);
                 }
             }
         }
@@ -211,6 +212,7 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
         exit_code: Some(ended.exit_code),
         error: ended.error.as_deref(),
         was_running: ended.was_running,
+        answered: ended.answered,
     };
 
     let written = tasks::finish(tx, ended.task, &finish, now)?;
@@ -228,6 +230,9 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
         return Ok(());
     };
     let task = &mut job.tasks[at];
+    if let (Some(server), Some(game)) = (task.server, ended.came_up) {
+        servers::set_build(tx, server, game.build(), now)?;
+    }
 
     // The cancellation decides the outcome of this task, or has already done so.
     if task.end_thread() {
@@ -239,15 +244,23 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
     task.exit_code = ended.exit_code;
     task.error.clone_from(&ended.error);
     task.was_running = ended.was_running;
-    let (server, is_check) = (task.server, task.kind == Ok(TaskKind::CheckBuild));
+    task.answered = ended.answered;
+    let (server, kind) = (task.server, task.kind.as_ref().ok().copied());
 
     if written {
         if let Some(server) = server {
             servers::set_last_error(tx, server, ended.error.as_deref(), now)?;
         }
         tick.add_end_event(&tick.jobs[number], at)?;
-        if is_check {
-            build::settle(tick, number, ended)?;
+        match kind {
+            Some(TaskKind::CheckBuild) => build::settle(tick, number, ended)?,
+            Some(TaskKind::PublishBuild | TaskKind::UseBuild) => {
+                roll::switched(tick, number, ended)?;
+            }
+            Some(TaskKind::Start | TaskKind::StartIfRan) => {
+                roll::started(tick, number, at, ended)?;
+            }
+            _ => {}
         }
     }
 
@@ -272,19 +285,22 @@ fn skip_unreachable(tick: &mut Tick<'_>) -> Result<()> {
     Ok(())
 }
 
-fn work(tx: &Connection, job: &ActiveJob, at: usize) -> Work {
+fn work(tx: &Connection, job: &ActiveJob, at: usize, now: i64) -> Work {
+    use TaskKind::{Initialize, InstallRuntime, RemoveBuilds, Start, StartIfRan, Stop, UseBuild};
     let task = &job.tasks[at];
-    let spec = match (&task.kind, task.server) {
-        // In a restart, the stop first checks whether the server can start again.
-        (Ok(TaskKind::Initialize | TaskKind::Stop), Some(server)) => {
+    let kind = task.kind.as_ref().ok().copied();
+    let spec = match (kind, task.server) {
+        // In a restart, the stop first checks whether the server can start again; a start may have
+        // to go back to an earlier build.
+        (Some(Initialize | Stop | Start | StartIfRan), Some(server)) => {
             Some(servers::spec(tx, server))
         }
         _ => None,
     };
 
-    let names = match task.kind {
+    let names = match kind {
         // Only for a message; without names it shows ids.
-        Ok(TaskKind::InstallRuntime) => servers::names(tx).unwrap_or_default(),
+        Some(InstallRuntime) => servers::names(tx).unwrap_or_default(),
         _ => Vec::new(),
     };
 
@@ -295,17 +311,40 @@ fn work(tx: &Connection, job: &ActiveJob, at: usize) -> Work {
 
     // An interrupted update leaves its servers stopped, and its retry must start them. So for an
     // update, a server that should be running counts as one that was running.
-    let stops_for_update =
-        job.operation == Ok(Operation::Update) && task.kind == Ok(TaskKind::Stop);
-    let should_run = stops_for_update
+    let rolls_out = job.operation.as_ref().is_ok_and(|one| one.rolls_out());
+    let should_run = rolls_out
+        && kind == Some(Stop)
         && task
             .server
             .is_some_and(|server| servers::should_run(tx, server).unwrap_or(false));
+
+    let (last_build, answered) = match (kind, task.server) {
+        (Some(Start | StartIfRan), Some(server)) => {
+            let asked = stop.and_then(|stop| stop.answered);
+            let since = now - samples::DAY;
+            (
+                servers::build(tx, server).unwrap_or_default(),
+                asked
+                    .unwrap_or_else(|| samples::answered_since(tx, server, since).unwrap_or(false)),
+            )
+        }
+        _ => (None, false),
+    };
+
+    let rejected = match kind {
+        Some(UseBuild) => builds::rejected(tx).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let stopped = match kind {
+        Some(RemoveBuilds) => servers::at_rest(tx).unwrap_or_default(),
+        _ => Vec::new(),
+    };
 
     Work {
         job: job.id,
         task: task.id,
         operation: job.operation.as_ref().ok().copied(),
+        options: job.options.clone(),
         kind: task.kind.clone(),
         server: task.server,
         spec,
@@ -315,5 +354,9 @@ fn work(tx: &Connection, job: &ActiveJob, at: usize) -> Work {
         was_running: stop
             .and_then(|stop| stop.was_running)
             .or_else(|| servers::should_run(tx, task.server?).ok()),
+        last_build,
+        answered,
+        rejected: rejected.iter().map(|one| one.build).collect(),
+        stopped: stopped.into_iter().map(InstanceName::from).collect(),
     }
 }

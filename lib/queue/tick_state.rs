@@ -6,11 +6,13 @@ use rusqlite::Connection;
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
 use crate::db::events::{self, NewEvent};
-use crate::db::{observations, servers};
+use crate::db::{observations, servers, tasks};
+use crate::domain::plan::Plan;
 use crate::domain::task::TaskState;
 use crate::queue::active::ActiveJob;
 use crate::queue::journal::{Finished, Started};
 use crate::queue::observe::{self, Cause, StateReport};
+use crate::queue::start_again;
 use crate::queue::work::Work;
 
 /// A tick under way. The jobs are a copy: they replace the scheduler's memory after the commit.
@@ -44,6 +46,14 @@ impl Tick<'_> {
         events::add(self.tx, self.now, event)
     }
 
+    /// Adds tasks to a job that runs.
+    pub fn append(&mut self, job: usize, plan: &Plan) -> Result<()> {
+        let job = &mut self.jobs[job];
+        let ids = tasks::insert_plan(self.tx, job.id, plan)?;
+        job.append(plan, &ids);
+        Ok(())
+    }
+
     /// Records that a task was skipped.
     pub fn skipped(&mut self, job: usize, task: usize, why: &str) -> Result<()> {
         let skipped = &mut self.jobs[job].tasks[task];
@@ -63,10 +73,20 @@ impl Tick<'_> {
         self.add_event(&job.event(&kind, Some(task), &detail))
     }
 
-    /// Judges the servers of a job again after its end.
-    pub fn judge_servers(&mut self, job: &ActiveJob) -> Result<()> {
+    /// Judges the servers of a job again after its end. Gives the job that starts those again which
+    /// it has stopped, and which they are.
+    pub fn judge_servers(&mut self, job: &ActiveJob) -> Result<Option<(JobId, Vec<ServerId>)>> {
+        let again = match job.starts_again() {
+            true => start_again::start_again(self.tx, job.id, self.now)?,
+            false => None,
+        };
+        let is_started = |server| {
+            let mut servers = again.iter().flat_map(|(_, servers)| servers);
+            servers.any(|one| *one == server)
+        };
+
         for server in job.all_servers() {
-            if job.leaves_stopped(server) {
+            if job.leaves_stopped(server) && !is_started(server) {
                 let error = format!(
                     "job {} ({}) ended before it started this server again: \
                      `left4me-job enqueue start --server {server}` does",
@@ -86,6 +106,6 @@ impl Tick<'_> {
             }
         }
 
-        Ok(())
+        Ok(again)
     }
 }

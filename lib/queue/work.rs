@@ -1,11 +1,14 @@
 //! The input of a task, and its result.
 
 use crate::base::Result;
-use crate::base::names::{JobId, ServerId, TaskId};
+use crate::base::builds::GameFiles;
+use crate::base::names::{InstanceName, JobId, ServerId, TaskId};
 use crate::domain::blueprint::Spec;
 use crate::domain::build::Builds;
 use crate::domain::operation::Operation;
 use crate::domain::task::{TaskKind, TaskState};
+use crate::domain::update::UpdateOptions;
+use crate::host::builds::BuildState;
 use crate::host::units::Observed;
 
 /// A task to run, with its input.
@@ -14,11 +17,14 @@ pub struct Work {
     pub job: JobId,
     pub task: TaskId,
     pub operation: Option<Operation>,
+    /// What was asked of an update or rollback.
+    pub options: UpdateOptions,
     /// What to do, or the unknown word from its row.
     pub kind: Result<TaskKind, String>,
     /// The server to work on.
     pub server: Option<ServerId>,
-    /// For `initialize` and `stop`: the blueprint of the server, read when the task started.
+    /// For tasks that write its files, or start or stop it: the blueprint of the server, read when
+    /// the task started.
     pub spec: Option<Result<Spec>>,
     /// For a `stop` of an update: the server should be running, whatever its actual state.
     pub should_run: bool,
@@ -27,6 +33,14 @@ pub struct Work {
     /// For `start-if-ran`: whether the server was running, as the stop task of the same server
     /// found it.
     pub was_running: Option<bool>,
+    /// For a start: the build on which the server last came up.
+    pub last_build: Option<u64>,
+    /// For a start: whether its game answered before, so that it should answer again.
+    pub answered: bool,
+    /// For `use-build`: the builds that were rejected.
+    pub rejected: Vec<u64>,
+    /// For `remove-builds`: the servers that neither run nor should.
+    pub stopped: Vec<InstanceName>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,10 +53,18 @@ pub struct Ended {
     pub error: Option<String>,
     /// Whether the server was running, as a stop task found it.
     pub was_running: Option<bool>,
+    /// Whether the server's game answered, as a stop task found it; none if it was not asked.
+    pub answered: Option<bool>,
     /// The state of the server, if it was read.
     pub observed: Option<(ServerId, Observed)>,
     /// The builds of the game, as a check found them.
     pub builds: Option<Builds>,
+    /// Which build each instance uses, after a task about builds.
+    pub state_of_builds: Option<Box<BuildState>>,
+    /// The game files on which the server came up.
+    pub came_up: Option<GameFiles>,
+    /// The build on which the server did not come up.
+    pub failed_build: Option<u64>,
 }
 
 impl Ended {
@@ -55,8 +77,12 @@ impl Ended {
             exit_code: 0,
             error: None,
             was_running: None,
+            answered: None,
             observed: None,
             builds: None,
+            state_of_builds: None,
+            came_up: None,
+            failed_build: None,
         }
     }
 

@@ -12,8 +12,8 @@ use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{
-    AlertsSocket, CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging, Paths, WorkerSettings,
-    WorkerSocket, parse,
+    AlertsSocket, BuildSettings, CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging, Paths,
+    WorkerSettings, WorkerSocket, parse,
 };
 use crate::base::names::ServerId;
 use crate::base::{Result, clock, journal, lock, notify, undumpable, users};
@@ -47,6 +47,8 @@ struct WorkerCli {
     cleaning: CleanRetry,
     #[command(flatten)]
     logging: Logging,
+    #[command(flatten)]
+    builds: BuildSettings,
     #[command(flatten)]
     own: WorkerSettings,
 }

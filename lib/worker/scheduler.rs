@@ -89,6 +89,8 @@ impl Scheduler {
             connections: Connections::default(),
             sessions: Sessions::default(),
             waiting: Waiting::new(wake.waker()),
+            console: cli.console.console_socket.as_path().into(),
+            keep_builds: usize::try_from(cli.builds.keep_builds).unwrap_or(usize::MAX),
         };
 
         let pauses = cli.cleaning.clean_retry_seconds.clone();

@@ -478,6 +478,7 @@ fn run_job(db: &mut Db, now: i64) {
             };
             runners::end(tx, runner, end, now)?;
             let finish = tasks::Finish {
+                answered: None,
                 state: TaskState::Succeeded,
                 exit_code: Some(0),
                 error: None,

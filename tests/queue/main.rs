@@ -9,6 +9,7 @@ mod cancel;
 mod cancel_records;
 mod conditions;
 mod growth;
+mod rolls;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;

@@ -679,7 +679,7 @@ fn created_at_never_goes_back_when_the_clock_does() {
         on_hold: false,
     };
 
-    let plan = plan(Operation::Install, &[], &[]);
+    let plan = plan(Operation::Install, &[], &[], &UpdateOptions::default());
     let ids =
         [1000, 400, 2000].map(|now| db.write(|tx| jobs::insert(tx, &new, &plan, now)).unwrap());
     let times = ids.map(|id| jobs::get(db.connection(), id).unwrap().created_at);

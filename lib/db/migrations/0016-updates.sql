@@ -11,6 +11,9 @@ UPDATE jobs SET options = '{"validate":true}' WHERE state = 'queued' AND operati
 ALTER TABLE jobs ADD COLUMN roll_of INTEGER REFERENCES jobs (id) ON DELETE SET NULL;
 CREATE INDEX jobs_roll_of ON jobs (roll_of) WHERE roll_of IS NOT NULL;
 
+-- For a stop before a start on another build: whether the game answered, and so has to answer there too.
+ALTER TABLE tasks ADD COLUMN answered INTEGER CHECK (answered IN (0, 1));
+
 -- For a start: the build on which the server did not come up.
 ALTER TABLE tasks ADD COLUMN failed_build INTEGER;
 

@@ -87,6 +87,8 @@ impl Happening {
             }
             "schedule.failed" => "a schedule failed".to_owned(),
             "update.available" => "a new build of the game is available".to_owned(),
+            "update.stopped" => "an update was stopped".to_owned(),
+            "server.went_back" => format!("{server} went back to an earlier build"),
             "disk.low" => "the disk is almost full".to_owned(),
             "disk.ok" => "the disk has space again".to_owned(),
             kind => format!("{kind} on {server}"),

@@ -85,7 +85,9 @@ pub fn candidate(kind: &str) -> Option<Candidate> {
         "job.failed" => Some(Candidate::Job { failed: true }),
         "job.succeeded" => Some(Candidate::Job { failed: false }),
         "schedule.failed" => Some(Candidate::Of(AlertClass::JobFailed)),
-        "update.available" => Some(Candidate::Of(AlertClass::Update)),
+        "update.available" | "update.stopped" | "server.went_back" => {
+            Some(Candidate::Of(AlertClass::Update))
+        }
         "disk.low" | "disk.ok" => Some(Candidate::Of(AlertClass::Disk)),
         _ => None,
     }
@@ -103,7 +105,7 @@ pub fn of_drift(drift: Option<Drift>) -> Vec<AlertClass> {
 
 /// The classes of a job's end, the more precise one first. No operation: the job's row is unknown.
 pub fn of_job(operation: Option<Operation>, failed: bool) -> Vec<AlertClass> {
-    let is_update = operation == Some(Operation::Update);
+    let is_update = operation.is_some_and(Operation::rolls_out);
     let update = is_update.then_some(AlertClass::Update);
     let job = failed.then_some(AlertClass::JobFailed);
     update.into_iter().chain(job).collect()

@@ -1,0 +1,46 @@
+//! The restarts of an update or rollback: its own tasks, and the jobs that wait for it.
+
+use rusqlite::{Connection, params};
+
+use crate::base::Result;
+use crate::base::names::{JobId, ServerId};
+use crate::db::{exists, one, query, run};
+
+/// Records that the restart `job` waits for the update or rollback `roll`.
+pub fn set(tx: &Connection, job: JobId, roll: JobId) -> Result<()> {
+    let sql = "UPDATE jobs SET roll_of = ?2 WHERE id = ?1";
+    run(tx, sql, params![job, roll])
+}
+
+/// The restarts for `roll` that still wait for their condition.
+pub fn waiting(connection: &Connection, roll: JobId) -> Result<Vec<JobId>> {
+    let sql = "SELECT id FROM jobs WHERE roll_of = ?1 AND state = 'queued' ORDER BY id";
+    query(connection, sql, [roll], |row| row.get(0))
+}
+
+/// How many starts for `roll` did not come up on the build.
+pub fn failures(connection: &Connection, roll: JobId) -> Result<u32> {
+    let sql = "SELECT (SELECT count(failed_build) FROM tasks WHERE job_id = ?1) +
+               (SELECT count(t.failed_build) FROM jobs j JOIN tasks t ON t.job_id = j.id
+               WHERE j.roll_of = ?1)";
+    one(connection, sql, [roll], |row| row.get(0))
+}
+
+/// Whether a server runs `build`.
+pub fn works_somewhere(connection: &Connection, build: u64) -> Result<bool> {
+    let sql = "SELECT 1 FROM servers WHERE build = ?1";
+    exists(connection, sql, [build.cast_signed()])
+}
+
+/// The servers that a job began to stop, which ran or should run, and whose start has neither
+/// succeeded nor failed by itself.
+pub fn left_stopped(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
+    let sql = "SELECT DISTINCT stop.server_id FROM tasks stop
+               WHERE stop.job_id = ?1 AND stop.kind = 'stop' AND stop.started_at IS NOT NULL
+               AND (stop.was_running = 1 OR stop.state <> 'failed' AND stop.was_running IS NULL)
+               AND EXISTS (SELECT 1 FROM tasks start WHERE start.job_id = ?1
+               AND start.server_id = stop.server_id AND start.kind IN ('start', 'start-if-ran')
+               AND start.state NOT IN ('succeeded', 'failed'))
+               ORDER BY stop.server_id";
+    query(connection, sql, [job], |row| row.get(0))
+}

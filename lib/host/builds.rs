@@ -1,0 +1,256 @@
+//! What the worker and `l4d2ctl` do with the game's builds: install, publish, switch, remove.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use crate::base::builds::{self, GameFiles};
+use crate::base::names::{InstanceName, JobId};
+use crate::base::{Error, Result};
+use crate::domain::steam::MANIFEST;
+use crate::host::instance;
+use crate::host::operation::{OperationContext, Reply};
+use crate::process::overlay_mounts;
+use crate::wire::{PublisherRequest, Request, RunnerRequest};
+
+/// The game files of an instance that was initialized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceGame {
+    pub instance: InstanceName,
+    pub game: GameFiles,
+    /// Whether they are mounted now.
+    pub is_mounted: bool,
+}
+
+/// Which game files the instances use, and which there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildState {
+    /// The build that servers take at their next start; none if none is published.
+    pub current: Option<u64>,
+    /// The published builds, the newest first.
+    pub published: Vec<u64>,
+    pub instances: Vec<InstanceGame>,
+}
+
+impl BuildState {
+    pub fn read(root: &Path) -> Result<Self> {
+        let current = builds::current(root).map_err(unreadable)?;
+        let published = builds::list(root).map_err(unreadable)?;
+        let mounted = overlay_mounts::mounted(root)?;
+        let instances = instance::all_game_files(root)?;
+        Ok(Self {
+            current,
+            published: published.iter().map(|found| found.build).collect(),
+            instances: instances
+                .into_iter()
+                .map(|(instance, game)| InstanceGame {
+                    is_mounted: mounted.contains(&instance),
+                    instance,
+                    game,
+                })
+                .collect(),
+        })
+    }
+
+    /// The instances that have the files mounted which steamcmd changes.
+    pub fn on_installation(&self) -> impl Iterator<Item = &InstanceName> {
+        self.instances
+            .iter()
+            .filter(|one| one.is_mounted && one.game == GameFiles::Installation)
+            .map(|one| &one.instance)
+    }
+}
+
+fn unreadable(error: std::io::Error) -> Error {
+    Error::failed(format!(
+        "the builds cannot be read: {error}: `sudo left4me doctor` says what to do"
+    ))
+}
+
+/// Installs or updates the game with steamcmd, in ROOT/installation. No server may have these files
+/// mounted, because the kernel leaves changes to a lower layer under a mount undefined. `label`
+/// names an instance for the message.
+///
+/// `in_place`: servers use these files, so no overlay at all may be mounted. Otherwise they use
+/// published builds.
+pub fn install<L: Display>(
+    context: &impl OperationContext,
+    in_place: bool,
+    label: impl Fn(&InstanceName) -> L,
+) -> Result<()> {
+    let root = &context.paths().root;
+    let names = |instances: &mut dyn Iterator<Item = &InstanceName>| -> Vec<String> {
+        instances.map(|name| label(name).to_string()).collect()
+    };
+
+    if in_place {
+        let mounted = overlay_mounts::mounted(root)?;
+        if !mounted.is_empty() {
+            return Err(Error::conflict(format!(
+                "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue \
+                 update`, which stops, installs and starts again",
+                names(&mut mounted.iter()).join(", ")
+            )));
+        }
+    } else {
+        let state = BuildState::read(root)?;
+        let users = names(&mut state.on_installation());
+        if !users.is_empty() {
+            return Err(Error::conflict(format!(
+                "{} still runs from installation/, which steamcmd changes: stop it first, or \
+                 use `left4me-job enqueue update`, which restarts it on a build",
+                users.join(", ")
+            )));
+        }
+    }
+
+    if builds::current(root).map_err(unreadable)?.is_some() && !is_begun(root) {
+        let request = if in_place {
+            PublisherRequest::Unpublish {}
+        } else {
+            PublisherRequest::Seed {}
+        };
+        context.send(&Request::Publisher(request), &mut Reply::default())?;
+    }
+
+    let request = Request::Runner(RunnerRequest::Install {});
+    context.send(&request, &mut Reply::default())
+}
+
+/// Whether steamcmd has a manifest to start from.
+fn is_begun(root: &Path) -> bool {
+    let manifest: std::path::PathBuf = MANIFEST.iter().collect();
+    root.join("installation")
+        .join(manifest)
+        .symlink_metadata()
+        .is_ok()
+}
+
+/// Makes what is installed the current build. `fresh`: no file of an earlier build is reused.
+/// Gives the build.
+pub fn publish(context: &impl OperationContext, job: Option<JobId>, fresh: bool) -> Result<u64> {
+    let request = PublisherRequest::Publish {
+        job: job.map(|job| job.0),
+        fresh,
+    };
+    context.send(&Request::Publisher(request), &mut Reply::default())?;
+    let current = builds::current(&context.paths().root).map_err(unreadable)?;
+    current.ok_or_else(|| Error::failed("publish: no build is current after it"))
+}
+
+/// Makes a published build the current one: `wanted`, or the newest that is older than the current
+/// one and not among `rejected`. Gives the build.
+///
+/// Fails with 3 if there is no such build; 4 if it is current already, or no older one is kept.
+pub fn use_build(
+    context: &impl OperationContext,
+    wanted: Option<u64>,
+    rejected: &[u64],
+) -> Result<u64> {
+    let state = BuildState::read(&context.paths().root)?;
+    let build = choose(&state, wanted, rejected)?;
+    context.send(
+        &Request::Publisher(PublisherRequest::Use { build }),
+        &mut Reply::default(),
+    )?;
+    Ok(build)
+}
+
+fn choose(state: &BuildState, wanted: Option<u64>, rejected: &[u64]) -> Result<u64> {
+    let kept: Vec<String> = state.published.iter().map(u64::to_string).collect();
+    let kept = match kept.is_empty() {
+        true => "no build is kept".to_owned(),
+        false => format!("kept: {}", kept.join(", ")),
+    };
+    match wanted {
+        Some(build) if !state.published.contains(&build) => Err(Error::not_found(format!(
+            "there is no build {build} ({kept})"
+        ))),
+        // Again, for servers that do not run it yet.
+        Some(build) => Ok(build),
+        None => {
+            let Some(current) = state.current else {
+                return Err(Error::conflict(
+                    "no build is published: `left4me-job enqueue update` publishes one",
+                ));
+            };
+            let mut older = state.published.iter().copied();
+            older
+                .find(|build| *build < current && !rejected.contains(build))
+                .ok_or_else(|| {
+                    Error::conflict(format!(
+                        "no build older than {current} is kept ({kept}; LEFT4ME_KEEP_BUILDS)"
+                    ))
+                })
+        }
+    }
+}
+
+/// Removes the builds that are neither current, nor among the newest `keep`, nor used by an
+/// instance. Instances that do not run do not keep a build: those of `stopped` take the current one.
+/// Gives the removed builds.
+pub fn remove_unused(
+    context: &impl OperationContext,
+    keep: usize,
+    stopped: &[InstanceName],
+) -> Result<Vec<u64>> {
+    let root = &context.paths().root;
+    let state = BuildState::read(root)?;
+    let Some(current) = state.current else {
+        return Ok(Vec::new());
+    };
+
+    let candidates = state
+        .published
+        .iter()
+        .skip(keep)
+        .filter(|build| **build != current);
+    let mut removed = Vec::new();
+    for &build in candidates {
+        let users = state
+            .instances
+            .iter()
+            .filter(|one| one.game == GameFiles::Build(build));
+        let mut is_free = true;
+        for user in users {
+            // A server that is stopped needs no initialization for this: only its game changes.
+            is_free &= !user.is_mounted
+                && stopped.contains(&user.instance)
+                && instance::switch_game(root, &user.instance, GameFiles::Build(current))?;
+        }
+        if is_free {
+            let request = PublisherRequest::Remove { build };
+            context.send(&Request::Publisher(request), &mut Reply::default())?;
+            removed.push(build);
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollback_takes_the_newest_older_build_that_was_not_rejected() {
+        let state = |current, published: &[u64]| BuildState {
+            current,
+            published: published.to_vec(),
+            instances: Vec::new(),
+        };
+        let three = state(Some(7), &[7, 6, 5]);
+        assert_eq!(choose(&three, None, &[]).unwrap(), 6);
+        assert_eq!(choose(&three, None, &[6]).unwrap(), 5);
+        assert_eq!(choose(&three, Some(7), &[7]).unwrap(), 7);
+        assert_eq!(choose(&three, Some(5), &[]).unwrap(), 5);
+
+        for (state, wanted, words) in [
+            (&three, Some(4), "no build 4 (kept: 7, 6, 5)"),
+            (&state(Some(5), &[7, 5]), None, "no build older than 5"),
+            (&state(None, &[7]), None, "no build is published"),
+            (&state(None, &[]), Some(7), "no build is kept"),
+        ] {
+            let refused = choose(state, wanted, &[]).unwrap_err().to_string();
+            assert!(refused.contains(words), "{refused}");
+        }
+    }
+}

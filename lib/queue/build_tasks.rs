@@ -1,0 +1,67 @@
+//! The tasks about the game files that all servers share.
+
+use crate::base::names::InstanceName;
+use crate::base::{Result, clock};
+use crate::domain::build::Builds;
+use crate::host::builds::{self, BuildState};
+use crate::host::operation::{self, OperationContext as _};
+use crate::queue::context::TaskContext;
+use crate::queue::work::{Ended, Work};
+
+/// Asks Steam which build is published. Where servers use published builds, the current one is what
+/// is installed: in ROOT/installation may be the rest of an update that did not end.
+pub(super) fn check(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
+    let found = operation::check(context)?;
+    let mut found = Builds {
+        available: found.published,
+        published_at: found
+            .published_at
+            .map(|seconds| seconds.saturating_mul(1000)),
+        installed: found.installed,
+        flaw: found.flaw,
+    };
+
+    let state = BuildState::read(&context.paths().root)?;
+    if let Some(current) = state.current.filter(|_| !work.options.in_place) {
+        (found.installed, found.flaw) = (Some(current), None);
+    }
+
+    context.note(found.message(clock::local));
+    ended.builds = Some(found);
+    ended.state_of_builds = Some(Box::new(state));
+    Ok(())
+}
+
+pub(super) fn install(context: &TaskContext<'_>, work: &Work) -> Result<()> {
+    builds::install(context, work.options.in_place, |instance| {
+        let mut names = work.names.iter();
+        match names.find(|(id, _)| InstanceName::from(*id) == *instance) {
+            Some((id, name)) => format!("server {id} ({name})"),
+            None => format!("server {instance}"),
+        }
+    })
+}
+
+pub(super) fn publish(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
+    let build = builds::publish(context, Some(work.job), work.options.validate)?;
+    context.note(format!("build {build} is the current build"));
+    ended.state_of_builds = Some(Box::new(BuildState::read(&context.paths().root)?));
+    Ok(())
+}
+
+pub(super) fn use_build(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
+    let build = builds::use_build(context, work.options.build, &work.rejected)?;
+    context.note(format!("build {build} is the current build"));
+    ended.state_of_builds = Some(Box::new(BuildState::read(&context.paths().root)?));
+    Ok(())
+}
+
+pub(super) fn remove(context: &TaskContext<'_>, work: &Work) -> Result<()> {
+    let keep = context.keep_builds();
+    for build in builds::remove_unused(context, keep, &work.stopped)? {
+        context.note(format!(
+            "build {build} is removed: no server uses it, and the newest {keep} are kept"
+        ));
+    }
+    Ok(())
+}

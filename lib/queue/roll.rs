@@ -1,0 +1,211 @@
+//! The roll: how a build comes to the servers, once it is the current one. Servers that run another
+//! build are restarted, at once or a few at a time; or, under a condition, each by a job of its own
+//! that waits for it.
+//!
+//! A server that does not come up on the build goes back by itself (see `start`). When too many do,
+//! the roll stops. If the build works on no server at all, it is given up: a rollback makes the
+//! build of before the current one, and updates leave this one alone.
+
+use crate::base::names::{InstanceName, JobId, ServerId, ServerRef};
+use crate::base::{Exit, Result};
+use crate::db::events::{self, NewEvent};
+use crate::db::{builds, conditions, jobs, logs, rolls, servers, tasks, update_options};
+use crate::domain::job::JobState;
+use crate::domain::operation::Operation;
+use crate::domain::plan;
+use crate::domain::task::{TaskKind, TaskState};
+use crate::domain::update::UpdateOptions;
+use crate::host::builds::BuildState;
+use crate::queue::active::ActiveJob;
+use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue_in};
+use crate::queue::finish::{WORKER, abandon};
+use crate::queue::tick_state::Tick;
+use crate::queue::work::Ended;
+use crate::wire::Stream;
+
+/// The end of a task that made a build the current one.
+pub(super) fn switched(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<()> {
+    let job = &tick.jobs[at];
+    let (Some(state), Ok(operation)) = (&ended.state_of_builds, &job.operation) else {
+        return Ok(());
+    };
+    let Some(build) = state.current else {
+        return Ok(());
+    };
+
+    let message = format!("build {build} is the current build");
+    let event: NewEvent<'_> = job.event("update.published", None, &message);
+    tick.add_event(&event)?;
+    jobs::set_result(tick.tx, job.id, &message, tick.now)?;
+
+    match operation {
+        Operation::Rollback => {
+            reject_newer(tick, job, build, &state.published)?;
+            begin(tick, at, state).map(drop)
+        }
+        Operation::Update => begin(tick, at, state).map(drop),
+        // An install leaves the servers alone.
+        _ => Ok(()),
+    }
+}
+
+/// Whoever goes back to a build does not want the newer ones again, until Steam has another one.
+fn reject_newer(tick: &Tick<'_>, job: &ActiveJob, build: u64, published: &[u64]) -> Result<()> {
+    let why = format!("job {} went back to build {build}", job.id);
+    for &newer in published.iter().filter(|other| **other > build) {
+        builds::reject(tick.tx, newer, &job.requested_by, &why, tick.now)?;
+    }
+    builds::accept(tick.tx, build)
+}
+
+/// Adds the restarts of the servers that run another build than the current one, or queues them as
+/// jobs of their own, and the removal of builds that are no longer needed. False if no server needs
+/// a restart.
+pub(super) fn begin(tick: &mut Tick<'_>, at: usize, state: &BuildState) -> Result<bool> {
+    let outdated = outdated(tick, state)?;
+    let job = &tick.jobs[at];
+    let condition = conditions::of(tick.tx, job.id)?;
+    let restarts = !job.options.no_restart && !outdated.is_empty();
+
+    if restarts && condition.is_some() {
+        let job = job.clone();
+        for &server in &outdated {
+            wait_for(tick, &job, server, condition.clone())?;
+        }
+        tick.append(at, &plan::roll(&[], 1))?;
+    } else if restarts {
+        let at_once = job.options.rolling;
+        let at_once = at_once.map_or(outdated.len(), |number| number.get().into());
+        tick.append(at, &plan::roll(&outdated, at_once))?;
+    } else {
+        tick.append(at, &plan::roll(&[], 1))?;
+    }
+    Ok(restarts)
+}
+
+/// The servers that should run, or do, with other game files than the current build.
+fn outdated(tick: &Tick<'_>, state: &BuildState) -> Result<Vec<ServerId>> {
+    let mut all = servers::all_that_should_run(tick.tx)?;
+    all.retain(|&server| {
+        let name = InstanceName::from(server);
+        let mut instances = state.instances.iter();
+        let found = instances.find(|one| one.instance == name);
+        found.is_some_and(|one| one.game.build() != state.current)
+    });
+    Ok(all)
+}
+
+/// Queues the restart of one server under the condition of the update.
+fn wait_for(
+    tick: &Tick<'_>,
+    job: &ActiveJob,
+    server: ServerId,
+    condition: Option<crate::domain::condition::Condition>,
+) -> Result<()> {
+    let request = JobRequest {
+        operation: Operation::Restart,
+        targets: Targets::Named(vec![ServerRef::Id(server)]),
+        unique: true,
+        rolling: None,
+        update: UpdateOptions::default(),
+        condition,
+        requester: Requester::local(&job.requested_by),
+    };
+    match enqueue_in(tick.tx, &request, tick.now) {
+        Ok(accepted) => rolls::set(tick.tx, accepted.job_id, job.id),
+        Err(error) if error.exit == Exit::Conflict => {
+            let line = format!("server {server} keeps its build until its next start: {error}");
+            logs::append(tick.tx, job.id, tick.now, Stream::Stderr, &line)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The end of a start: which build the server runs is recorded, and whether that ends the roll.
+pub(super) fn started(tick: &mut Tick<'_>, at: usize, task: usize, ended: &Ended) -> Result<()> {
+    let job = &tick.jobs[at];
+    let now = tick.now;
+    let (Some(server), Some(build)) = (job.tasks[task].server, ended.failed_build) else {
+        return Ok(());
+    };
+
+    tasks::set_failed_build(tick.tx, ended.task, build)?;
+    let why = ended.error.as_deref().unwrap_or_default();
+    let event: NewEvent<'_> = job.event("server.went_back", Some(&job.tasks[task]), why);
+    tick.add_event(&event)?;
+
+    let Some(roll) = job.roll() else {
+        return Ok(());
+    };
+    let allowed = update_options::of(tick.tx, roll)?.max_failures();
+    if rolls::failures(tick.tx, roll)? < allowed.get().into() {
+        return Ok(());
+    }
+
+    let why = format!("the roll was stopped: server {server} did not come up on build {build}");
+    stop_own(tick, at, &why)?;
+    stop_waiting(tick, roll, &why)?;
+
+    let event = NewEvent {
+        job: Some(roll),
+        ..NewEvent::new("update.stopped", WORKER, &why)
+    };
+    events::add(tick.tx, now, &event)?;
+    if !rolls::works_somewhere(tick.tx, build)? {
+        give_up(tick, build, server)?;
+    }
+    Ok(())
+}
+
+/// Leaves the servers of this job alone that it has not touched.
+fn stop_own(tick: &mut Tick<'_>, at: usize, why: &str) -> Result<()> {
+    for task in 0..tick.jobs[at].tasks.len() {
+        let found = &tick.jobs[at].tasks[task];
+        if found.kind == Ok(TaskKind::Stop) && found.state == TaskState::Pending {
+            tasks::skip(tick.tx, found.id, why, tick.now)?;
+            tick.skipped(at, task, why)?;
+        }
+    }
+    Ok(())
+}
+
+/// Cancels the restarts that wait for their condition.
+fn stop_waiting(tick: &mut Tick<'_>, roll: JobId, why: &str) -> Result<()> {
+    for waiting in rolls::waiting(tick.tx, roll)? {
+        if !jobs::cancel(tick.tx, waiting, JobState::Queued, why, tick.now)? {
+            continue;
+        }
+        abandon(tick.tx, waiting, WORKER, why, tick.now)?;
+        logs::append(tick.tx, waiting, tick.now, Stream::Stderr, why)?;
+        let targets = jobs::targets(tick.tx, waiting)?;
+        let event = NewEvent {
+            job: Some(waiting),
+            server: events::only_server(&targets),
+            ..NewEvent::new("job.cancelled", WORKER, why)
+        };
+        tick.add_event(&event)?;
+    }
+    Ok(())
+}
+
+/// No server came up on the build: the one of before becomes the current one again.
+fn give_up(tick: &Tick<'_>, build: u64, server: ServerId) -> Result<()> {
+    let why = format!("server {server} did not come up on it, and no other server did");
+    builds::reject(tick.tx, build, WORKER, &why, tick.now)?;
+    let request = JobRequest {
+        operation: Operation::Rollback,
+        targets: Targets::None,
+        unique: true,
+        rolling: None,
+        update: UpdateOptions {
+            no_restart: true,
+            ..UpdateOptions::default()
+        },
+        condition: None,
+        requester: Requester {
+            reason: &why,
+            ..Requester::local(WORKER)
+        },
+    };
+    enqueue_in(tick.tx, &request, tick.now).map(drop)
+}

@@ -1,0 +1,48 @@
+//! What an update has stopped is started again, whatever ended it: its failure, a cancellation, the
+//! death of the worker. A restart that was interrupted counts, too.
+
+use rusqlite::Connection;
+
+use crate::base::Result;
+use crate::base::names::{JobId, ServerId, ServerRef};
+use crate::db::{cancellations, rolls, servers};
+use crate::domain::operation::Operation;
+use crate::domain::update::UpdateOptions;
+use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue_in};
+
+/// The actor of jobs without a requester.
+const WORKER: &str = "left4me-worker";
+
+/// Queues the start of the servers that a job has stopped and not started again, whatever ended it;
+/// unless a cancellation said to leave them. Gives the job and the servers.
+pub fn start_again(
+    tx: &Connection,
+    job: JobId,
+    now: i64,
+) -> Result<Option<(JobId, Vec<ServerId>)>> {
+    let mut left = rolls::left_stopped(tx, job)?;
+    if left.is_empty() || cancellations::leaves_stopped(tx, job)? {
+        return Ok(None);
+    }
+    let wanted = servers::all_that_should_run(tx)?;
+    left.retain(|server| wanted.contains(server));
+    if left.is_empty() {
+        return Ok(None);
+    }
+
+    let why = format!("job {job} ended before it started what it had stopped");
+    let request = JobRequest {
+        operation: Operation::Start,
+        targets: Targets::Named(left.iter().map(|&server| ServerRef::Id(server)).collect()),
+        unique: true,
+        rolling: None,
+        update: UpdateOptions::default(),
+        condition: None,
+        requester: Requester {
+            reason: &why,
+            ..Requester::local(WORKER)
+        },
+    };
+    let accepted = enqueue_in(tx, &request, now)?;
+    Ok(Some((accepted.job_id, left)))
+}

@@ -1,0 +1,598 @@
+//! How a build comes to the servers: the scheduler's own ticks over a host that exists only here, so
+//! that every order and every death of the worker can be tried.
+
+use std::collections::BTreeMap;
+
+use left4me::base::Error;
+use left4me::base::builds::GameFiles;
+use left4me::base::names::{InstanceName, JobId, ServerId, ServerRef};
+use left4me::db::{Db, builds, events, jobs, rolls, servers};
+use left4me::domain::build::Builds;
+use left4me::domain::condition::Condition;
+use left4me::domain::condition::warning::Warnings;
+use left4me::domain::job::JobState;
+use left4me::domain::operation::Operation;
+use left4me::domain::task::{TaskKind, TaskState};
+use left4me::domain::update::UpdateOptions;
+use left4me::host::builds::{BuildState, InstanceGame};
+use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
+use left4me::queue::recover;
+use left4me::queue::slots::Slots;
+use left4me::queue::tick::Engine;
+use left4me::queue::waiting::Waiting;
+use left4me::queue::wake::Waker;
+use left4me::queue::work::{Ended, Work};
+
+const SERVERS: i64 = 6;
+
+/// What the host is like, and what it does.
+struct Host {
+    _dir: tempfile::TempDir,
+    db: Db,
+    engine: Engine,
+    now: i64,
+    /// What Steam publishes, and what steamcmd has installed.
+    steam: u64,
+    installed: u64,
+    published: Vec<u64>,
+    current: Option<u64>,
+    games: BTreeMap<ServerId, GameFiles>,
+    running: BTreeMap<ServerId, bool>,
+    /// On which server which build does not come up; none for every server.
+    bad: Vec<(Option<ServerId>, u64)>,
+    /// How many servers were down at once.
+    most_down: usize,
+    /// What each task did.
+    done: Vec<String>,
+}
+
+fn engine() -> Engine {
+    let slots = Slots {
+        count: 4,
+        shared: true,
+    };
+    let waiting = Waiting::new(Waker::new().unwrap());
+    Engine::new("worker".to_owned(), slots, waiting)
+}
+
+impl Host {
+    /// All servers run build 5, which is current; Steam has build 6.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("left4me.db")).unwrap();
+        db.connection()
+            .execute_batch(&format!(
+                "INSERT INTO users (name, password_hash, created_at, updated_at)
+                 VALUES ('alice', '-', 1, 1);
+                 INSERT INTO blueprints (user_id, name, created_at, updated_at)
+                 VALUES (1, 'plain', 1, 1);
+                 WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n
+                 WHERE i < {SERVERS}) INSERT INTO servers (user_id, name, port, blueprint_id,
+                     created_at, updated_at, desired_state, actual_state, build)
+                     SELECT 1, 'S' || i, 27000 + i, 1, 1, 1, 'running', 'running', 5 FROM n;"
+            ))
+            .unwrap();
+        let all = (1..=SERVERS).map(ServerId);
+        Self {
+            _dir: dir,
+            db,
+            engine: engine(),
+            now: 1_000_000,
+            steam: 6,
+            installed: 5,
+            published: vec![5],
+            current: Some(5),
+            games: all.clone().map(|id| (id, GameFiles::Build(5))).collect(),
+            running: all.map(|id| (id, true)).collect(),
+            bad: Vec::new(),
+            most_down: 0,
+            done: Vec::new(),
+        }
+    }
+
+    fn enqueue(&mut self, operation: Operation, change: impl FnOnce(&mut JobRequest<'_>)) -> JobId {
+        let mut request = JobRequest {
+            operation,
+            targets: Targets::None,
+            unique: false,
+            rolling: None,
+            update: UpdateOptions::default(),
+            condition: None,
+            requester: Requester::local("anna"),
+        };
+        change(&mut request);
+        enqueue(&mut self.db, &request, self.now).unwrap().job_id
+    }
+
+    fn update(&mut self) -> JobId {
+        self.enqueue(Operation::Update, |_| {})
+    }
+
+    fn tick(&mut self) -> Vec<Work> {
+        self.now += 10;
+        let (engine, now) = (&self.engine, self.now);
+        let (jobs, result) = self
+            .db
+            .write(|tx| {
+                let mut tick = engine.settle(tx, now)?;
+                engine.schedule(&mut tick, false)?;
+                Ok((tick.jobs, tick.result))
+            })
+            .unwrap();
+        self.engine.commit(jobs);
+        result.to_start
+    }
+
+    /// Runs tasks, in an order that `pick` chooses, until nothing is left to do or so many tasks have
+    /// begun; then the worker dies. Gives whether it died.
+    fn run(&mut self, pick: u64, lives_for: usize) -> bool {
+        let (mut open, mut begun) = (Vec::new(), 0);
+        loop {
+            open.extend(self.tick());
+            if open.is_empty() {
+                return false;
+            }
+            let at = usize::try_from(pick).unwrap() % open.len();
+            let work: Work = open.remove(at);
+            begun += 1;
+            if begun > lives_for {
+                // What had begun may have happened or not.
+                if pick.is_multiple_of(2) {
+                    self.carry_out(&work);
+                }
+                return true;
+            }
+            let ended = self.carry_out(&work);
+            self.engine.note(ended);
+        }
+    }
+
+    fn drain(&mut self) {
+        assert!(!self.run(0, usize::MAX));
+    }
+
+    /// The next worker.
+    fn revive(&mut self) {
+        self.engine = engine();
+        recover::recover(&mut self.db, self.now).unwrap();
+    }
+
+    fn state(&self) -> Box<BuildState> {
+        let instances = self.games.iter().map(|(&server, &game)| InstanceGame {
+            instance: InstanceName::from(server),
+            game,
+            is_mounted: self.running[&server],
+        });
+        Box::new(BuildState {
+            current: self.current,
+            published: self.published.iter().rev().copied().collect(),
+            instances: instances.collect(),
+        })
+    }
+
+    fn comes_up(&self, server: ServerId) -> bool {
+        let build = self.games[&server].build();
+        !self
+            .bad
+            .iter()
+            .any(|&(of, bad)| build == Some(bad) && of.is_none_or(|of| of == server))
+    }
+
+    fn carry_out(&mut self, work: &Work) -> Ended {
+        let mut ended = Ended::succeeded(work.job, work.task);
+        let kind = *work.kind.as_ref().unwrap();
+        let on = work.server.map_or_else(String::new, |id| format!(" {id}"));
+        self.done.push(format!("{kind}{on}"));
+        if let Err(error) = self.try_to(kind, work, &mut ended) {
+            ended.state = TaskState::Failed;
+            ended.exit_code = 1;
+            ended.error = Some(error.to_string());
+        }
+        let down = self.running.values().filter(|up| !**up).count();
+        self.most_down = self.most_down.max(down);
+        ended
+    }
+
+    fn try_to(&mut self, kind: TaskKind, work: &Work, ended: &mut Ended) -> Result<(), Error> {
+        match kind {
+            TaskKind::CheckBuild => {
+                ended.builds = Some(Builds {
+                    available: self.steam,
+                    published_at: None,
+                    installed: self.current,
+                    flaw: None,
+                });
+                ended.state_of_builds = Some(self.state());
+            }
+            TaskKind::InstallRuntime => {
+                assert_eq!(self.state().on_installation().count(), 0);
+                self.installed = self.steam;
+            }
+            TaskKind::PublishBuild => {
+                if !self.published.contains(&self.installed) {
+                    self.published.push(self.installed);
+                }
+                self.current = Some(self.installed);
+                ended.state_of_builds = Some(self.state());
+            }
+            TaskKind::UseBuild => {
+                let wanted = work.options.build.or_else(|| {
+                    let mut older = self.published.iter().rev();
+                    older
+                        .find(|build| {
+                            Some(**build) < self.current && !work.rejected.contains(build)
+                        })
+                        .copied()
+                });
+                self.current = Some(wanted.ok_or_else(|| Error::conflict("no older build"))?);
+                ended.state_of_builds = Some(self.state());
+            }
+            TaskKind::RemoveBuilds => {}
+            TaskKind::Stop => {
+                let server = work.server.unwrap();
+                ended.was_running = Some(self.running[&server] || work.should_run);
+                self.running.insert(server, false);
+            }
+            TaskKind::Initialize => {
+                let server = work.server.unwrap();
+                if !self.running[&server] {
+                    let game = self
+                        .current
+                        .map_or(GameFiles::Installation, GameFiles::Build);
+                    self.games.insert(server, game);
+                }
+            }
+            TaskKind::StartIfRan if work.was_running == Some(false) => {}
+            TaskKind::Start | TaskKind::StartIfRan => {
+                let server = work.server.unwrap();
+                let build = self.games[&server].build();
+                self.running.insert(server, self.comes_up(server));
+                if self.running[&server] {
+                    ended.came_up = Some(self.games[&server]);
+                    return Ok(());
+                }
+                let Some(old) = work.last_build.filter(|_| work.last_build != build) else {
+                    return Err(Error::failed("it does not come up"));
+                };
+                self.games.insert(server, GameFiles::Build(old));
+                if self.comes_up(server) {
+                    self.running.insert(server, true);
+                    ended.came_up = Some(GameFiles::Build(old));
+                    ended.failed_build = build;
+                }
+                return Err(Error::failed("it does not come up on the build"));
+            }
+            other => panic!("{other}"),
+        }
+        Ok(())
+    }
+
+    fn job_state(&self, id: JobId) -> JobState {
+        jobs::state(self.db.connection(), id).unwrap().0
+    }
+
+    fn result(&self, id: JobId) -> String {
+        let job = jobs::get(self.db.connection(), id).unwrap();
+        job.result.unwrap_or_default()
+    }
+
+    fn on(&self, build: u64) -> usize {
+        let games = self.games.values();
+        games.filter(|game| game.build() == Some(build)).count()
+    }
+
+    /// The servers that were stopped, in order.
+    fn stopped(&self) -> Vec<&str> {
+        let stops = self.done.iter();
+        stops
+            .filter_map(|done| done.strip_prefix("stop "))
+            .collect()
+    }
+
+    fn all_run(&self) -> bool {
+        self.running.values().all(|up| *up)
+    }
+
+    fn rejected(&self) -> Vec<u64> {
+        let rejected = builds::rejected(self.db.connection()).unwrap();
+        rejected.iter().map(|one| one.build).collect()
+    }
+
+    fn events(&self, kind: &str) -> usize {
+        let all = events::last(self.db.connection(), None, 5000).unwrap();
+        all.iter().filter(|event| event.kind == kind).count()
+    }
+}
+
+#[test]
+fn an_update_downloads_beside_and_restarts_what_runs_the_old_build() {
+    let mut host = Host::new();
+    let job = host.update();
+    host.drain();
+    assert_eq!(host.job_state(job), JobState::Succeeded);
+    assert_eq!(host.result(job), "build 6 is the current build");
+    assert_eq!(
+        host.done[..3],
+        ["check-build", "install-runtime", "publish-build"],
+        "no server is stopped before it is published"
+    );
+    assert_eq!(host.done.last().unwrap(), "remove-builds");
+    assert!(host.all_run() && host.on(6) == 6);
+    let builds: Vec<_> = (1..=SERVERS)
+        .map(|id| servers::build(host.db.connection(), ServerId(id)).unwrap())
+        .collect();
+    assert_eq!(builds, [Some(6); 6], "it is known what each runs");
+
+    host.done.clear();
+    let again = host.update();
+    host.drain();
+    assert_eq!(host.result(again), "build 6 is current: nothing to do");
+    assert_eq!(host.done, ["check-build", "remove-builds"]);
+}
+
+#[test]
+fn a_rolling_update_keeps_its_order_and_its_number() {
+    for pick in 0..4 {
+        let mut host = Host::new();
+        let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::new(2);
+        let job = host.enqueue(Operation::Update, rolling);
+        assert!(!host.run(pick, usize::MAX));
+        assert_eq!(host.job_state(job), JobState::Succeeded);
+        assert!(host.most_down <= 2, "{}", host.most_down);
+        assert!(host.all_run() && host.on(6) == 6);
+        let at = |id: &str| host.stopped().iter().position(|one| *one == id).unwrap();
+        assert!(at("1") < at("3") && at("2") < at("4") && at("3") < at("5"));
+    }
+}
+
+#[test]
+fn a_build_that_crashes_is_given_up_after_the_first_server() {
+    let mut host = Host::new();
+    host.bad = vec![(None, 6)];
+    let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::MIN.into();
+    let job = host.enqueue(Operation::Update, rolling);
+    host.drain();
+
+    assert_eq!(host.job_state(job), JobState::Failed);
+    assert_eq!(host.stopped(), ["1"], "five were never touched");
+    assert!(host.all_run() && host.on(5) == 6);
+    assert_eq!(host.current, Some(5), "nothing starts on it any more");
+    assert_eq!(host.rejected(), [6]);
+    assert_eq!(host.events("update.stopped"), 1);
+    assert_eq!(host.events("server.went_back"), 1);
+
+    host.done.clear();
+    let next = host.update();
+    host.drain();
+    let said = host.result(next);
+    assert!(
+        said.starts_with("build 6 was rejected: nothing to do"),
+        "{said}"
+    );
+    assert_eq!(
+        host.done,
+        ["check-build"],
+        "the next night no player notices"
+    );
+
+    // Valve mends it.
+    host.steam = 7;
+    let mended = host.update();
+    host.drain();
+    assert_eq!(host.job_state(mended), JobState::Succeeded);
+    assert!(host.all_run() && host.on(7) == 6);
+}
+
+#[test]
+fn one_server_that_does_not_like_the_build_stops_the_roll_and_gives_up_nothing() {
+    let mut host = Host::new();
+    host.bad = vec![(Some(ServerId(3)), 6)];
+    let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::MIN.into();
+    host.enqueue(Operation::Update, rolling);
+    host.drain();
+    assert_eq!(host.stopped(), ["1", "2", "3"]);
+    assert!(host.all_run() && host.on(6) == 2 && host.on(5) == 4);
+    assert_eq!((host.current, host.rejected()), (Some(6), vec![]));
+
+    // The next one goes on, and more failures may be allowed.
+    let job = host.enqueue(Operation::Update, |request| {
+        request.rolling = Some(std::num::NonZeroU16::MIN);
+        request.update.max_failures = std::num::NonZeroU16::new(2);
+    });
+    host.drain();
+    assert_eq!(host.job_state(job), JobState::Failed, "one server failed");
+    assert!(host.all_run() && host.on(6) == 5 && host.on(5) == 1);
+}
+
+#[test]
+fn a_server_that_does_not_come_up_on_either_build_is_no_fault_of_the_build() {
+    let mut host = Host::new();
+    host.bad = vec![(Some(ServerId(1)), 6), (Some(ServerId(1)), 5)];
+    let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::MIN.into();
+    host.enqueue(Operation::Update, rolling);
+    host.drain();
+    assert_eq!(host.on(6), 5);
+    assert_eq!(host.events("update.stopped"), 0);
+    assert!(host.rejected().is_empty());
+}
+
+fn when_empty() -> Option<Condition> {
+    Some(Condition {
+        when_empty: true,
+        deadline: None,
+        warnings: Warnings::default(),
+    })
+}
+
+#[test]
+fn under_a_condition_each_server_waits_for_itself_and_a_bad_build_ends_the_wait() {
+    let mut host = Host::new();
+    host.bad = vec![(None, 6)];
+    let job = host.enqueue(Operation::Update, |request| {
+        request.condition = when_empty()
+    });
+    host.drain();
+    assert_eq!(host.job_state(job), JobState::Succeeded);
+    assert!(host.stopped().is_empty() && host.on(5) == 6);
+
+    let waiting = rolls::waiting(host.db.connection(), job).unwrap();
+    assert_eq!(waiting.len(), 6, "one restart for each");
+
+    // The first one empties.
+    let now = host.now;
+    host.db
+        .write(|tx| left4me::queue::conditions::release(tx, waiting[3], "", now))
+        .unwrap();
+    host.drain();
+    assert_eq!(host.stopped(), ["4"]);
+    assert!(host.all_run() && host.on(5) == 6);
+    assert_eq!((host.current, host.rejected()), (Some(5), vec![6]));
+    let states = waiting.iter().map(|id| host.job_state(*id).to_string());
+    let states: Vec<_> = states.collect();
+    assert_eq!(
+        states,
+        [
+            "cancelled",
+            "cancelled",
+            "cancelled",
+            "failed",
+            "cancelled",
+            "cancelled"
+        ]
+    );
+}
+
+#[test]
+fn a_second_update_queues_no_second_restart() {
+    let mut host = Host::new();
+    let first = host.enqueue(Operation::Update, |request| {
+        request.condition = when_empty()
+    });
+    host.drain();
+    host.enqueue(Operation::Update, |request| {
+        request.condition = when_empty()
+    });
+    host.drain();
+    let live = "SELECT count(*) FROM jobs WHERE operation = 'restart' AND state = 'queued'";
+    let count: i64 = host
+        .db
+        .connection()
+        .query_row(live, [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(count, 6);
+    assert_eq!(host.job_state(first), JobState::Succeeded);
+}
+
+#[test]
+fn a_rollback_needs_no_download_and_keeps_updates_from_the_build() {
+    let mut host = Host::new();
+    host.update();
+    host.drain();
+    host.done.clear();
+
+    let job = host.enqueue(Operation::Rollback, |_| {});
+    host.drain();
+    assert_eq!(host.job_state(job), JobState::Succeeded);
+    assert_eq!(host.result(job), "build 5 is the current build");
+    assert_eq!(host.done[0], "use-build");
+    assert!(host.all_run() && host.on(5) == 6);
+    assert_eq!(host.rejected(), [6]);
+
+    let update = host.update();
+    host.drain();
+    assert!(host.result(update).contains("build 6 was rejected"));
+
+    // Asked for by its number it comes again.
+    host.enqueue(Operation::Rollback, |request| {
+        request.update.build = Some(6)
+    });
+    host.drain();
+    assert!(host.all_run() && host.on(6) == 6 && host.rejected().is_empty());
+
+    let none = host.enqueue(Operation::Rollback, |request| {
+        request.update.no_restart = true;
+    });
+    host.drain();
+    assert_eq!(host.job_state(none), JobState::Succeeded);
+    assert!(
+        host.current == Some(5) && host.on(6) == 6,
+        "nothing restarts"
+    );
+}
+
+#[test]
+fn a_host_of_before_builds_is_stopped_once() {
+    let mut host = Host::new();
+    (host.current, host.published) = (None, Vec::new());
+    for game in host.games.values_mut() {
+        *game = GameFiles::Installation;
+    }
+    let job = host.update();
+    host.drain();
+    assert_eq!(host.job_state(job), JobState::Succeeded);
+    assert_eq!(host.done[1], "stop 1", "what it uses is about to change");
+    assert!(host.all_run() && host.on(6) == 6);
+}
+
+#[test]
+fn a_stopped_server_stays_stopped_and_a_restart_by_hand_counts() {
+    let mut host = Host::new();
+    host.db
+        .connection()
+        .execute_batch(
+            "UPDATE servers SET desired_state = 'stopped', actual_state = 'stopped' WHERE id = 2",
+        )
+        .unwrap();
+    host.running.insert(ServerId(2), false);
+    let job = host.enqueue(Operation::Update, |request| {
+        request.update.no_restart = true;
+    });
+    host.drain();
+    assert_eq!(host.job_state(job), JobState::Succeeded);
+    assert!(host.stopped().is_empty() && host.on(5) == 6);
+
+    host.enqueue(Operation::Restart, |request| {
+        request.targets = Targets::Named(vec![ServerRef::Id(ServerId(4))]);
+    });
+    host.drain();
+    assert_eq!(host.on(6), 1);
+
+    host.done.clear();
+    host.update();
+    host.drain();
+    assert_eq!(host.stopped(), ["1", "3", "5", "6"], "the rest of it");
+    assert!(!host.running[&ServerId(2)]);
+}
+
+/// Whatever the worker has begun when it dies, and whether that happened: no server stays down, and
+/// the next update goes through.
+#[test]
+fn the_worker_may_die_at_any_step() {
+    for (is_bad, rolling) in [(false, 0), (false, 2), (true, 2)] {
+        for lives_for in 0..24 {
+            for pick in 0..2 {
+                let mut host = Host::new();
+                if is_bad {
+                    host.bad = vec![(None, 6)];
+                }
+                host.enqueue(Operation::Update, |request| {
+                    request.rolling = std::num::NonZeroU16::new(rolling);
+                });
+                let died = host.run(pick, lives_for);
+                if !died {
+                    continue;
+                }
+                host.revive();
+                host.drain();
+                let at = format!("bad {is_bad}, rolling {rolling}, {lives_for} steps, {pick}");
+                assert!(host.all_run(), "{at}: {:?}", host.running);
+
+                host.update();
+                host.drain();
+                assert!(host.all_run(), "{at}, the next one: {:?}", host.running);
+                let expected = if is_bad { 5 } else { 6 };
+                assert_eq!(host.on(expected), 6, "{at}: {:?}", host.games);
+            }
+        }
+    }
+}
