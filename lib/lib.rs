@@ -9,9 +9,9 @@
 //! | 1 basics | [`base`]: names, settings, clock, logging, errors and exit codes |
 //! | 2 domain, pure | [`domain`]: operations, plans, states, the schedule, servers, blueprints, the meaning of steamcmd's output |
 //! | 3 store | [`db`]: all SQL |
-//! | 3 system | [`wire`]: the line protocol of runner and helper; [`process`]: the only module that spawns processes; [`host`]: units, instances, layers |
+//! | 3 system | [`wire`]: the line protocol of runner, publisher and helper; [`process`]: the only module that spawns processes; [`host`]: units, instances, layers |
 //! | 4 engine | [`queue`]: enqueue, claim, run, finish, recover, write logs; [`cancel`]: cancellation, step by step, up to the verified cleanup; [`doctor`]: checks of the installation |
-//! | 5 programs | [`worker`], [`poller`], [`console`], [`web`], [`runner`], [`helper`], [`notify`], [`cli`] (`left4me-job`), [`admin`] (`left4me`), [`ctl`] (`l4d2ctl`) |
+//! | 5 programs | [`worker`], [`poller`], [`console`], [`web`], [`runner`], [`publisher`], [`helper`], [`notify`], [`cli`] (`left4me-job`), [`admin`] (`left4me`), [`ctl`] (`l4d2ctl`) |
 //!
 //! Programs never import each other. They communicate through the database and three sockets.
 #![deny(unsafe_code)]
@@ -30,6 +30,7 @@ pub mod host;
 pub mod notify;
 pub mod poller;
 pub mod process;
+pub mod publisher;
 pub mod queue;
 pub mod runner;
 pub mod web;

@@ -4,7 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The name prefixes of the units that run our commands.
-const UNITS: [&str; 3] = ["left4me-runner@", "left4me-helper@", "left4me-purge@"];
+const UNITS: [&str; 4] = [
+    "left4me-runner@",
+    "left4me-publisher@",
+    "left4me-helper@",
+    "left4me-purge@",
+];
 
 /// Maximum length of a path, in bytes.
 const MAX_PATH: usize = 1024;

@@ -26,6 +26,13 @@ pub fn failures(connection: &Connection, roll: JobId) -> Result<u32> {
     one(connection, sql, [roll], |row| row.get(0))
 }
 
+/// The servers that did not come up on `build`, and have not since.
+pub fn failed_on(connection: &Connection, build: u64) -> Result<Vec<ServerId>> {
+    let sql = "SELECT DISTINCT t.server_id FROM tasks t JOIN servers s ON s.id = t.server_id
+               WHERE t.failed_build = ?1 AND s.build IS NOT ?1 ORDER BY t.server_id";
+    query(connection, sql, [build.cast_signed()], |row| row.get(0))
+}
+
 /// Whether a server runs `build`.
 pub fn works_somewhere(connection: &Connection, build: u64) -> Result<bool> {
     let sql = "SELECT 1 FROM servers WHERE build = ?1";

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Finding;
+use super::builds::current;
 use super::finding::Advice;
 use super::game;
 use crate::base::clock;
@@ -13,7 +14,7 @@ use crate::db::builds::{self, Available};
 /// not installed: those are findings of other checks.
 pub(super) fn check(database: &Path, root: &Path) -> Option<Finding> {
     let available = Db::peek(database, |tx| builds::available(tx)).ok()??;
-    let installed = game::build(root)?;
+    let installed = current(root).or_else(|| game::build(root))?;
     Some(judge(&available, installed))
 }
 

@@ -7,12 +7,13 @@ use std::path::Path;
 use super::Finding;
 
 /// Units whose drop-ins can contain settings.
-pub(super) const WITH_SETTINGS: [&str; 14] = [
+pub(super) const WITH_SETTINGS: [&str; 15] = [
     "left4me-worker.service",
     "left4me-web.service",
     "left4me-poller.service",
     "left4me-console.service",
     "left4me-runner@.service",
+    "left4me-publisher@.service",
     "left4me-helper@.service",
     "left4me-notify@.service",
     "left4me-alerts.service",

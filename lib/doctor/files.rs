@@ -14,11 +14,12 @@ use crate::base::files::kind;
 use crate::base::users::{self, LEFT4ME, STEAM};
 
 /// Directories below the data directory, as in tmpfiles.d/left4me.conf: name, mode, user, group.
-const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
+const DIRECTORIES: [(&str, u32, &str, &str); 11] = [
     // If the group could write here, a member could replace whole directories.
     ("", 0o751, "root", LEFT4ME),
     ("db", 0o2770, LEFT4ME, LEFT4ME),
     ("installation", 0o755, STEAM, STEAM),
+    ("builds", 0o755, STEAM, STEAM),
     ("steam", 0o755, STEAM, STEAM),
     ("workshop_cache", 0o755, STEAM, STEAM),
     ("overlays", 0o2770, LEFT4ME, LEFT4ME),
@@ -29,9 +30,10 @@ const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
 ];
 
 /// Directories in which all files have one owner: name, depth to check, owner.
-const OWNED_INSIDE: [(&str, u32, &str); 3] = [
+const OWNED_INSIDE: [(&str, u32, &str); 4] = [
     ("instances", 5, LEFT4ME),
     ("installation", 1, STEAM),
+    ("builds", 2, STEAM),
     ("steam", 1, STEAM),
 ];
 

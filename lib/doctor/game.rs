@@ -7,10 +7,11 @@ use nix::sys::statvfs::statvfs;
 
 use super::files::io_finding;
 use super::finding::{Advice, quoted};
-use super::{Finding, srcds_run};
+use super::{Finding, builds, srcds_run};
 use crate::base::untrusted_file;
 use crate::base::users::STEAM;
-use crate::domain::steam::{HOMES, MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
+use crate::domain::steam::{HOMES, MANIFEST, MANIFEST_LIMIT, PROGRAMS, prove};
+use crate::process::game_files;
 
 /// Where Debian puts 32-bit libraries, with or without multiarch.
 const LIBRARY_DIRS: [&str; 5] = [
@@ -48,6 +49,7 @@ pub(super) fn check(root: &Path, steamcmd: &Path) -> Vec<Finding> {
 /// The checks of what is in the data directory, or beside it.
 pub(super) fn data(root: &Path, steamcmd: &Path) -> Vec<Finding> {
     let mut findings = vec![executable(steamcmd), installation(root)];
+    findings.extend(builds::check(root));
     findings.extend(srcds_run::check(root));
     findings.extend([client_library(root, steamcmd), room(root)]);
     findings
@@ -110,13 +112,26 @@ fn installation(root: &Path) -> Finding {
     );
 
     let advice = Advice::run(INSTALL);
-    if dir.join(UNFINISHED).symlink_metadata().is_ok() {
+    // With a current build it is no server's layer.
+    let current = builds::current(root);
+    if let Some(build) = current.filter(|_| !game_files::is_begun(&dir)) {
+        let found = format!("it is empty: the next update copies build {build} there first");
+        return Finding::ok("installation", found);
+    }
+    if game_files::is_unfinished(&dir) {
         let found = format!(
             "{} holds Windows files of an update that was not finished",
             dir.display()
         );
 
-        return Finding::fail("installation", format!("{found}: no server starts"), advice);
+        return match current {
+            None => Finding::fail("installation", format!("{found}: no server starts"), advice),
+            Some(build) => Finding::warn(
+                "installation",
+                format!("{found}; servers keep build {build}"),
+                advice,
+            ),
+        };
     }
 
     // Not access(2): in a sandbox nothing may be executed.

@@ -8,6 +8,7 @@
 mod accounts;
 mod alerts;
 mod build;
+mod builds;
 mod causes;
 mod content;
 mod database;
@@ -50,7 +51,7 @@ pub struct DoctorPaths {
     pub database: PathBuf,
     /// The socket that wakes the worker.
     pub worker_socket: PathBuf,
-    /// The sockets of helper and runner.
+    /// The sockets of helper, runner and publisher.
     pub sockets: CommandSockets,
     pub looks: DoctorSettings,
 }

@@ -1,7 +1,7 @@
 //! Checks whether each service starts and answers. All services are asked at once, each within a
 //! time limit, in the way the programs ask them. This creates no job: the worker is woken, the web
-//! front gets a health request, the helper shows a server that does not exist, and the runner gets
-//! a request that it refuses.
+//! front gets a health request, the helper shows a server that does not exist, and runner and
+//! publisher get a request that they refuse.
 
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -36,7 +36,7 @@ const WEB: &str = "left4me-web.service";
 /// The longest answer that is read, in bytes.
 const ANSWER: usize = 4096;
 
-/// A request that the runner does not know. The runner refuses it and runs nothing. The name shows
+/// A request that neither runner nor publisher knows. They refuse it and run nothing. The name shows
 /// in the journal where the request comes from.
 #[derive(Serialize)]
 struct Unknown {
@@ -60,7 +60,9 @@ pub(super) fn check(paths: &DoctorPaths, units: &Units, is_whole: bool) -> Vec<F
         let front = scope.spawn(|| interruptible(|| web(units, is_whole, &fails)));
         let sockets = [
             scope.spawn(|| interruptible(|| helper(&paths.sockets.helper_socket))),
-            scope.spawn(|| interruptible(|| runner(&paths.sockets.runner_socket))),
+            scope.spawn(|| interruptible(|| refusing("runner", &paths.sockets.runner_socket))),
+            scope
+                .spawn(|| interruptible(|| refusing("publisher", &paths.sockets.publisher_socket))),
         ];
 
         let mut findings = worker(paths, units, is_whole);
@@ -339,9 +341,10 @@ fn helper(socket: &Path) -> Vec<Finding> {
     vec![judged("helper", ask(socket, &request), 0)]
 }
 
-fn runner(socket: &Path) -> Vec<Finding> {
+/// A service that refuses what is no request.
+fn refusing(name: &str, socket: &Path) -> Vec<Finding> {
     let answered = ask(socket, &Unknown { verb: "doctor" });
-    vec![judged("runner", answered, REFUSED)]
+    vec![judged(name, answered, REFUSED)]
 }
 
 /// Sends a request and gives the exit code at the end of the answer.

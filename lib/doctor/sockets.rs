@@ -22,6 +22,13 @@ pub(super) fn check(
         socket("worker", worker, "root", 0o660, units),
         socket("helper", &sockets.helper_socket, LEFT4ME, 0o600, units),
         socket("runner", &sockets.runner_socket, LEFT4ME, 0o600, units),
+        socket(
+            "publisher",
+            &sockets.publisher_socket,
+            LEFT4ME,
+            0o600,
+            units,
+        ),
     ]
 }
 
@@ -32,6 +39,7 @@ pub(super) fn files(worker: &Path, sockets: &CommandSockets) -> Vec<Finding> {
         ("worker", worker),
         ("helper", &sockets.helper_socket),
         ("runner", &sockets.runner_socket),
+        ("publisher", &sockets.publisher_socket),
     ]
     .into_iter()
     .map(|(name, path)| match file(name, path) {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Finding;
 use super::finding::{Advice, quoted};
+use crate::base::builds::GameFiles;
 use crate::base::files;
 use crate::base::names::shown;
 
@@ -28,7 +29,8 @@ const DROP_INS: &str = "/etc/systemd/system/left4me-server@.service.d";
 
 /// None if there is no script.
 pub(super) fn check(root: &Path) -> Option<Finding> {
-    let path = root.join("installation/srcds_run");
+    let game = GameFiles::current(root).unwrap_or(GameFiles::Installation);
+    let path = game.directory(root).join("srcds_run");
     let advice = "if the game needs it, add it with `systemctl edit left4me-server@.service` \
                  (Environment=, LimitNOFILE=, \
                   LimitCORE=), and report it to left4me";

@@ -8,11 +8,12 @@ use crate::base::{Error, Result};
 use crate::process::systemctl;
 
 /// Units that must be active, and enabled if they can be.
-const ACTIVE: [&str; 11] = [
+const ACTIVE: [&str; 12] = [
     "left4me.target",
     "left4me-worker.socket",
     "left4me-helper.socket",
     "left4me-runner.socket",
+    "left4me-publisher.socket",
     "left4me-web.socket",
     "left4me-console.socket",
     "left4me-alerts.socket",
@@ -38,11 +39,12 @@ const SERVICES: [(&str, &str); 8] = [
 ];
 
 /// The package's other units that servers and jobs need.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 16] = [
     "left4me-web-peers.socket",
     "left4me-console-network.socket",
     "left4me-helper@.service",
     "left4me-runner@.service",
+    "left4me-publisher@.service",
     "left4me-notify@.service",
     "left4me-overlay@.service",
     "left4me-server@.service",

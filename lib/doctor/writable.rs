@@ -19,7 +19,13 @@ use crate::process::mounts;
 const OURS: [&str; 5] = ["db", "instances", "tmp", "overlays", "backups"];
 
 /// Where root and left4me-steam write, in LEFT4ME_ROOT.
-const THEIRS: [&str; 4] = ["runtime", "installation", "steam", "workshop_cache"];
+const THEIRS: [&str; 5] = [
+    "runtime",
+    "installation",
+    "builds",
+    "steam",
+    "workshop_cache",
+];
 
 /// What is written. A few bytes would not do: ext4 keeps them in the inode and uses no block for
 /// them.

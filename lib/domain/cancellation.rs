@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_cancelled_stop_takes_the_install_and_its_own_start_and_the_others_come_back() {
         use TaskState::{Cancelled, Running, Skipped, Succeeded};
-        // Tasks: check 0, stop 1 2 3, install 4, start 5 6 7.
+        // Tasks: check 0, stop 1 2 3, install 4, initialize 5 7 9, start 6 8 10.
         let tasks = update(3, &[Succeeded, Succeeded, Running, Running]);
         let outcomes = outcomes(
             &tasks,
@@ -239,7 +239,7 @@ mod tests {
 
         assert_eq!(
             ends(&outcomes),
-            [(2, Cancelled), (4, Skipped), (6, Skipped)]
+            [(2, Cancelled), (4, Skipped), (7, Skipped), (8, Skipped)]
         );
         assert!(
             outcomes[1..]
@@ -255,7 +255,13 @@ mod tests {
         let ended = |cascade| ends(&outcomes(&tasks, Scope::Task { at: 0, cascade }));
         assert_eq!(
             ended(true),
-            [(0, Cancelled), (1, Skipped), (2, Skipped), (3, Skipped)]
+            [
+                (0, Cancelled),
+                (1, Skipped),
+                (2, Skipped),
+                (3, Skipped),
+                (4, Skipped)
+            ]
         );
         assert_eq!(ended(false), [(0, Cancelled)]);
     }
@@ -273,7 +279,8 @@ mod tests {
             },
         );
 
-        assert_eq!(ends(&all), [(3, Cancelled), (4, Skipped), (5, Skipped)]);
+        let [four, five, six, seven] = [4, 5, 6, 7].map(|at| (at, Skipped));
+        assert_eq!(ends(&all), [(3, Cancelled), four, five, six, seven]);
 
         let one = outcomes(
             &tasks,
@@ -286,7 +293,7 @@ mod tests {
         assert_eq!(ends(&one), [(3, Cancelled)]);
         assert_eq!(
             ends(&outcomes(&tasks, Scope::Job)),
-            [(3, Cancelled), (4, Cancelled), (5, Cancelled)]
+            [3, 4, 5, 6, 7].map(|at| (at, Cancelled))
         );
 
         assert_eq!(

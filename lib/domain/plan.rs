@@ -72,6 +72,14 @@ impl Plan {
         }
     }
 
+    /// Adds the start of a server that an update has stopped, whatever came of the update. It is
+    /// initialized first, because its game files may be elsewhere now.
+    fn start_again(&mut self, server: ServerId, mut after: Vec<(usize, Needs)>) {
+        let initialize = self.push(TaskKind::Initialize, Some(server), after.clone());
+        after.push((initialize, Needs::End));
+        self.push(TaskKind::StartIfRan, Some(server), after);
+    }
+
     /// Adds the publication of what `install` installed.
     fn publish(&mut self, install: usize) -> usize {
         let after = vec![(install, Needs::Success)];
@@ -137,14 +145,7 @@ pub fn after_check(stopped: &[ServerId]) -> Plan {
     let publish = plan.publish(install);
 
     for (&server, &stop) in stopped.iter().zip(&stops) {
-        let after = vec![(stop, Needs::End), (publish, Needs::End)];
-        let initialize = plan.push(TaskKind::Initialize, Some(server), after);
-        // On the files of before, if the new ones are not there.
-        plan.push(
-            TaskKind::StartIfRan,
-            Some(server),
-            vec![(initialize, Needs::End)],
-        );
+        plan.start_again(server, vec![(stop, Needs::End), (publish, Needs::End)]);
     }
     plan
 }
@@ -220,7 +221,7 @@ fn in_place(plan: &mut Plan, running: &[ServerId], check: Option<usize>) {
         let before_start = after_check(Needs::End)
             .into_iter()
             .chain([(stop, Needs::End), (install, Needs::End)]);
-        plan.push(TaskKind::StartIfRan, Some(server), before_start.collect());
+        plan.start_again(server, before_start.collect());
     }
 }
 
@@ -228,7 +229,7 @@ fn in_place(plan: &mut Plan, running: &[ServerId], check: Option<usize>) {
 /// start of a server that should be running and is down, as an update that was interrupted leaves
 /// it.
 pub fn goes_on_after_check(kind: TaskKind, is_down: bool) -> bool {
-    kind == TaskKind::StartIfRan && is_down
+    matches!(kind, TaskKind::Initialize | TaskKind::StartIfRan) && is_down
 }
 
 #[cfg(test)]
@@ -323,8 +324,10 @@ mod tests {
                 "stop(1)<0",
                 "stop(2)<0",
                 "install-runtime<0,1,2",
-                "start-if-ran(1)<0,1,3",
-                "start-if-ran(2)<0,2,3"
+                "initialize(1)<0,1,3",
+                "start-if-ran(1)<0,1,3,4",
+                "initialize(2)<0,2,3",
+                "start-if-ran(2)<0,2,3,6"
             ]
         );
 
@@ -354,8 +357,10 @@ mod tests {
                 "stop(1)<",
                 "stop(2)<",
                 "install-runtime<0,1",
-                "start-if-ran(1)<0,2",
-                "start-if-ran(2)<1,2"
+                "initialize(1)<0,2",
+                "start-if-ran(1)<0,2,3",
+                "initialize(2)<1,2",
+                "start-if-ran(2)<1,2,5"
             ]
         );
         assert_eq!(words(&in_place(true, &[])), ["install-runtime<"]);
@@ -397,7 +402,7 @@ mod tests {
                 "install-runtime<0",
                 "publish-build<1",
                 "initialize(7)<0,2",
-                "start-if-ran(7)<3"
+                "start-if-ran(7)<0,2,3"
             ]
         );
     }
@@ -406,10 +411,8 @@ mod tests {
     fn after_a_check_that_ends_an_update_only_what_is_down_is_started() {
         for kind in TaskKind::ALL {
             assert!(!goes_on_after_check(kind, false), "{kind}");
-            assert_eq!(
-                goes_on_after_check(kind, true),
-                kind == TaskKind::StartIfRan
-            );
+            let starts = [TaskKind::Initialize, TaskKind::StartIfRan].contains(&kind);
+            assert_eq!(goes_on_after_check(kind, true), starts, "{kind}");
         }
     }
 

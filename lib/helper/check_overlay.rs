@@ -41,7 +41,7 @@ const DELETED: &str = "deleted.cfg";
 const REPLACED: &str = "replaced";
 
 /// The directories of the data that hold lower layers.
-const LAYERS: [&str; 3] = ["installation", "overlays", "workshop_cache"];
+const LAYERS: [&str; 4] = ["installation", "builds", "overlays", "workshop_cache"];
 
 /// Runs the test and writes its result.
 ///
@@ -146,6 +146,7 @@ impl OverlayTest {
             path: self.lower.path.clone(),
             fd: self.lower.fd.try_clone()?,
             is_own: false,
+            is_game: false,
         };
 
         let stacked =

@@ -10,6 +10,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::directory::{Directory, unusable};
+use crate::base::builds::GameFiles;
 use crate::base::names::{InstanceName, shown};
 use crate::base::{Error, Result};
 
@@ -23,6 +24,8 @@ pub(super) struct Layer {
     pub fd: OwnedFd,
     /// Whether it is the instance's own layer.
     pub is_own: bool,
+    /// Whether it holds the game files.
+    pub is_game: bool,
 }
 
 /// Takes a shared lock (flock(2)) on the directory of the instance, until the result is dropped.
@@ -83,6 +86,7 @@ pub(super) fn open(
             fd: open_layer(root, &below)?,
             path: root.path.join(&below),
             is_own,
+            is_game: game(&below).is_some(),
         });
     }
 
@@ -107,8 +111,14 @@ fn allowed(below: &Path, server: &InstanceName) -> bool {
     let own: PathBuf = ["instances", server.as_str(), "layer"].iter().collect();
     below == own
         || below.starts_with("installation")
+        || game(below).is_some()
         || below.starts_with("workshop_cache")
         || (below.starts_with("overlays") && below.components().count() > 1)
+}
+
+/// The game files at `below`: installation/, or a published build.
+fn game(below: &Path) -> Option<GameFiles> {
+    GameFiles::at(Path::new(""), below)
 }
 
 /// Opens a layer without following any link, so that its path is its real path, now and when it is
@@ -149,6 +159,7 @@ mod tests {
     fn a_layer_is_where_layers_are() {
         for good in [
             "/srv/l4/installation",
+            "/srv/l4/builds/6",
             "/srv/l4/overlays/maps",
             "/srv/l4/overlays/a/b",
             "/srv/l4/workshop_cache/1",
@@ -171,6 +182,12 @@ mod tests {
             "/srv/l4/instances/7",
             "/srv/l4/steam",
             "/srv/l4/installation2",
+            "/srv/l4/builds",
+            "/srv/l4/builds/current",
+            "/srv/l4/builds/.new-6",
+            "/srv/l4/builds/06",
+            "/srv/l4/builds/6/left4dead2",
+            "/srv/l4/builds/6/",
             "/etc",
             "installation",
             "/srv/l4/overlays/a,b",
@@ -183,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_allowed_stays_below_the_root(name in "(/srv/l4)?(/|\\.|\\.\\.|overlays|installation|instances/7/layer|[a-z:,\\\\]){0,9}") {
+        fn whatever_is_allowed_stays_below_the_root(name in "(/srv/l4)?(/|\\.|\\.\\.|overlays|installation|builds|[0-9]|instances/7/layer|[a-z:,\\\\]){0,9}") {
             if is_allowed(&name) {
                 prop_assert!(name.starts_with("/srv/l4/") && !name.contains("/../") && !name.ends_with("/.."));
             }

@@ -64,9 +64,7 @@ pub(super) fn mirror(
         files: Ok(()),
     };
 
-    let game = layers
-        .iter()
-        .find(|layer| layer.path.ends_with("installation"));
+    let game = layers.iter().find(|layer| layer.is_game);
     for layer in layers {
         mirror.is_own = layer.is_own;
 
@@ -124,7 +122,7 @@ struct Place {
     from: OwnedFd,
     upper: OwnedFd,
     files: OwnedFd,
-    /// The same directory in the installation, if the game has it too.
+    /// The same directory in the game files, if the game has it too.
     game: Option<OwnedFd>,
 }
 

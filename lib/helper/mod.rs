@@ -6,6 +6,7 @@
 //! `purge-files` as the server's user. All of them make the same checks. None takes a path, only
 //! names of instances, numbers of schedules, and calendars, which are parsed.
 
+mod adopt;
 mod batch;
 mod causes;
 mod check_overlay;
@@ -16,6 +17,7 @@ mod empty;
 mod enable;
 mod environment;
 mod former;
+mod game_layer;
 mod journal;
 mod kernel_log;
 mod layers;
@@ -113,7 +115,10 @@ enum HelperVerb {
     },
     /// Bring the data of an older version to where this one has it
     #[command(hide = true)]
-    Upgrade,
+    Upgrade {
+        #[command(flatten)]
+        builds: config::BuildSettings,
+    },
     /// What left4me-overlay-check.service runs: try an overlay where those of servers are
     #[command(hide = true)]
     CheckOverlay,
@@ -145,7 +150,7 @@ pub fn main() -> ExitCode {
         Some(HelperVerb::Mount { server }) => mount::run(&settings.paths.root, server),
         Some(HelperVerb::Umount { server }) => umount::run(&settings.paths.root, server),
         Some(HelperVerb::CheckOverlay) => check_overlay::run(&settings.paths.root),
-        Some(HelperVerb::Upgrade) => upgrade::run(&settings.paths),
+        Some(HelperVerb::Upgrade { builds }) => upgrade::run(&settings.paths, builds.builds),
         Some(verb) => return command(&settings, verb),
     };
 
@@ -235,7 +240,7 @@ impl HelperVerb {
             HelperVerb::Mount { .. }
             | HelperVerb::Umount { .. }
             | HelperVerb::CheckOverlay
-            | HelperVerb::Upgrade
+            | HelperVerb::Upgrade { .. }
             | HelperVerb::PurgeFiles { .. } => {
                 return None;
             }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::directory::{Directory, Opened};
 use super::layers::{self, Layer};
 use super::runtime::{self, Runtime};
-use super::{environment, former, settings, stack, umount, unfinished, user, walk};
+use super::{environment, former, game_layer, settings, stack, umount, unfinished, user, walk};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
@@ -25,9 +25,11 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     // No layer may change until the mount is complete. initialize takes the exclusive side of this
     // lock.
     let _reading = layers::lock(&directory, server)?;
-    let settings = settings::read(&directory, server)?;
+    let mut settings = settings::read(&directory, server)?;
+    game_layer::choose(&directory, root, server, &mut settings.layers);
     let layers = layers::open(&directory, root, server, &settings.layers)?;
-    unfinished::refuse([&directory.path, root], &layers)?;
+    unfinished::refuse(&layers)?;
+    game_layer::refuse_incomplete(&directory.path, &layers)?;
 
     let owner = user::loaded(server)?;
     let source = source(server, &layers);

@@ -121,7 +121,7 @@ fn is_of(line: &str, name: &str) -> bool {
 }
 
 /// The text of the file; none if nothing has this name.
-fn open(
+pub(super) fn open(
     instances: &Directory,
     instance: &Directory,
     server: &InstanceName,

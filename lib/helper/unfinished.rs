@@ -2,8 +2,6 @@
 //! pass the runner leaves a marker file in the installation, and removes it when a Linux server is
 //! complete there.
 
-use std::path::Path;
-
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
@@ -14,14 +12,9 @@ use crate::domain::steam::UNFINISHED;
 /// Refuses a mount over an installation that may contain Windows files.
 ///
 /// Fails with 4, with advice.
-pub(super) fn refuse(roots: [&Path; 2], layers: &[Layer]) -> Result<()> {
-    // Only installations count: an overlay may contain a file of any name.
-    let installations = roots.map(|root| root.join("installation"));
-
-    let installation = layers
-        .iter()
-        .find(|layer| installations.contains(&layer.path));
-    match installation {
+pub(super) fn refuse(layers: &[Layer]) -> Result<()> {
+    // Only the game files count: an overlay may contain a file of any name.
+    match layers.iter().find(|layer| layer.is_game) {
         Some(layer) if fstatat(&layer.fd, UNFINISHED, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() => {
             Err(Error::conflict(format!(
                 "{} holds Windows files of an update that was not finished: \

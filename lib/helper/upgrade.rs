@@ -9,8 +9,8 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstatat};
 use nix::unistd::{Uid, fchown, fsync};
 
 use super::directory::{Directory, unusable};
-use super::former;
-use crate::base::config::Paths;
+use super::{adopt, former};
+use crate::base::config::{BuildMode, Paths};
 use crate::base::{Error, Result, output, users};
 
 /// The database and the files beside it. The database is last, because programs look for it: until
@@ -30,14 +30,20 @@ const FILES: [&str; 6] = [
     "left4me.db",
 ];
 
-pub(super) fn run(paths: &Paths) -> Result<()> {
+pub(super) fn run(paths: &Paths, builds: BuildMode) -> Result<()> {
     let root = take_root(paths);
     let database = root.and_then(|()| move_database(paths));
     let servers = former::upgrade(&paths.root);
-    match (database, servers) {
-        (Err(first), Err(second)) => Err(Error::failed(format!("{first}; {second}"))),
-        (first, second) => first.and(second),
-    }
+    let game = match builds {
+        BuildMode::Beside => adopt::run(&paths.root),
+        BuildMode::InPlace => Ok(()),
+    };
+
+    let failed = [database, servers, game]
+        .into_iter()
+        .filter_map(Result::err);
+    let failed = failed.reduce(|one, other| Error::new(one.exit, format!("{one}; {other}")));
+    failed.map_or(Ok(()), Err)
 }
 
 /// Gives the data directory to root: a user who can write to it can replace any directory in it.

@@ -4,11 +4,13 @@
 //! A [`Supervisor`] serves one request, from a socket or from a terminal. Its poll loop waits for
 //! everything that can happen to a command: output, a control line, a hangup, a signal to this
 //! process, a deadline. The decisions are in [`escalation`] (how a tree is ended) and [`lines`]
-//! (what a line is); both are pure and take the time as a parameter. Imports base and wire only.
+//! (what a line is); both are pure and take the time as a parameter. What several programs read of the
+//! host is here too: mounts, control groups, the game files.
 
 mod ask;
 pub mod cgroup;
 pub mod escalation;
+pub mod game_files;
 pub mod getent;
 pub mod handshake;
 pub mod lines;

@@ -62,8 +62,8 @@ fn reject_newer(tick: &Tick<'_>, job: &ActiveJob, build: u64, published: &[u64])
 /// jobs of their own, and the removal of builds that are no longer needed. False if no server needs
 /// a restart.
 pub(super) fn begin(tick: &mut Tick<'_>, at: usize, state: &BuildState) -> Result<bool> {
-    let outdated = outdated(tick, state)?;
     let job = &tick.jobs[at];
+    let outdated = outdated(tick, job, state)?;
     let condition = conditions::of(tick.tx, job.id)?;
     let restarts = !job.options.no_restart && !outdated.is_empty();
 
@@ -83,15 +83,35 @@ pub(super) fn begin(tick: &mut Tick<'_>, at: usize, state: &BuildState) -> Resul
     Ok(restarts)
 }
 
-/// The servers that should run, or do, with other game files than the current build.
-fn outdated(tick: &Tick<'_>, state: &BuildState) -> Result<Vec<ServerId>> {
+/// The servers that should run, or do, with other game files than the current build; without those
+/// that the job restarts anyway. One that did not come up on this build before is left alone, or
+/// each night would take it down once more.
+fn outdated(tick: &Tick<'_>, job: &ActiveJob, state: &BuildState) -> Result<Vec<ServerId>> {
     let mut all = servers::all_that_should_run(tick.tx)?;
     all.retain(|&server| {
         let name = InstanceName::from(server);
         let mut instances = state.instances.iter();
         let found = instances.find(|one| one.instance == name);
-        found.is_some_and(|one| one.game.build() != state.current)
+        let is_in_job = job.tasks.iter().any(|task| task.server == Some(server));
+        !is_in_job && found.is_some_and(|one| one.game.build() != state.current)
     });
+
+    let Some(build) = state
+        .current
+        .filter(|_| job.operation == Ok(Operation::Update))
+    else {
+        return Ok(all);
+    };
+    for server in rolls::failed_on(tick.tx, build)? {
+        if let Some(at) = all.iter().position(|one| *one == server) {
+            all.remove(at);
+            let line = format!(
+                "server {server} did not come up on build {build} before and is left alone: \
+                 `left4me-job enqueue restart --server {server}` tries it again"
+            );
+            logs::append(tick.tx, job.id, tick.now, Stream::Stdout, &line)?;
+        }
+    }
     Ok(all)
 }
 
@@ -112,7 +132,8 @@ fn wait_for(
         requester: Requester::local(&job.requested_by),
     };
     match enqueue_in(tick.tx, &request, tick.now) {
-        Ok(accepted) => rolls::set(tick.tx, accepted.job_id, job.id),
+        Ok(accepted) if accepted.added => rolls::set(tick.tx, accepted.job_id, job.id),
+        Ok(_) => Ok(()),
         Err(error) if error.exit == Exit::Conflict => {
             let line = format!("server {server} keeps its build until its next start: {error}");
             logs::append(tick.tx, job.id, tick.now, Stream::Stderr, &line)

@@ -12,6 +12,7 @@ use super::installation::Installation;
 use super::retry::RetryPolicy;
 use super::steamcmd::{Opened, Steamcmd, ended, open};
 use super::{RunnerSettings, client_library};
+use crate::base::config::BuildMode;
 use crate::base::names::InstanceName;
 use crate::base::overlay_check::Checked;
 use crate::base::{Error, Result, filesystem};
@@ -33,7 +34,7 @@ enum Attempt {
 
 /// Installs or updates the game in ROOT/installation.
 ///
-/// Fails if steamcmd is missing, an overlay is mounted, another steamcmd runs, or every attempt
+/// Fails if steamcmd is missing, an overlay is mounted over it, another steamcmd runs, or every attempt
 /// failed; the last one has steamcmd's own exit code, or 1.
 pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Result<Outcome> {
     let steam = match open(supervisor, settings)? {
@@ -41,7 +42,9 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Res
         Opened::Cancelled(outcome) => return Ok(outcome),
     };
 
-    refuse_while_mounted(steam.root)?;
+    if settings.builds.builds == BuildMode::InPlace {
+        refuse_while_mounted(steam.root)?;
+    }
     refuse_without_overlays(steam.supervisor, steam.root)?;
 
     let base = Duration::from_secs(settings.steam.steam_retry_seconds.into());
@@ -251,7 +254,9 @@ impl Install<'_> {
 }
 
 /// Refuses while an overlay is mounted: changing the lower layer of a mounted overlay is undefined
-/// behaviour (the kernel's overlayfs documentation).
+/// behaviour (the kernel's overlayfs documentation). With builds beside each other the installation
+/// is no layer of a running server; the worker asks for that, because this program sees no other
+/// directory of left4me's.
 fn refuse_while_mounted(root: &Path) -> Result<()> {
     let mounted = overlay_mounts::mounted(root)?;
     if mounted.is_empty() {

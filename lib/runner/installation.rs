@@ -1,15 +1,15 @@
-//! The game's installation on disk: whether it is complete, the mark of an unfinished one, and
-//! whether its files change.
+//! The game's installation on disk: the mark of an unfinished one, and whether its files change.
 
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 use fs_err as fs;
 
-use crate::base::{Result, untrusted_file};
-use crate::domain::steam::{MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, is_of_windows, prove};
+use crate::base::Result;
+use crate::domain::steam::{UNFINISHED, is_of_windows};
+use crate::process::game_files;
 
 /// How many files are checked for a change at most; the game has some thousands.
 const WALK_LIMIT: u32 = 100_000;
@@ -26,18 +26,18 @@ pub(super) struct Stamp(Option<(u64, u64, i64, i64, i64, i64)>);
 
 impl Installation {
     pub(super) fn manifest(&self) -> PathBuf {
-        self.directory.join(MANIFEST.iter().collect::<PathBuf>())
+        game_files::manifest(&self.directory)
     }
 
     /// Whether steamcmd has installed here before.
     pub(super) fn is_begun(&self) -> bool {
-        self.manifest().symlink_metadata().is_ok()
+        game_files::is_begun(&self.directory)
     }
 
     /// Whether the last successful run of steamcmd was a windows pass. A manifest that cannot be
     /// read says nothing about that.
     pub(super) fn is_of_windows(&self) -> bool {
-        read_manifest(&self.directory).is_ok_and(|text| is_of_windows(&text))
+        game_files::read_manifest(&self.directory).is_ok_and(|text| is_of_windows(&text))
     }
 
     pub(super) fn stamp(&self) -> Stamp {
@@ -56,34 +56,9 @@ impl Installation {
         Stamp(self.manifest().symlink_metadata().ok().map(stamp))
     }
 
-    /// The installed build, from the manifest. The programs of a Linux server have to exist too.
+    /// The installed build, if a whole Linux server is here.
     pub(super) fn verify(&self) -> Result<u64, String> {
-        let manifest = self.manifest();
-        let text = read_manifest(&self.directory);
-        let build = text.and_then(|text| prove(&text).map_err(|why| why.to_string()));
-        let build = build.map_err(|why| format!("{}: {why}", manifest.display()))?;
-
-        for group in PROGRAMS {
-            if !group
-                .iter()
-                .any(|name| is_program(&self.directory.join(name)))
-            {
-                let path = self.directory.join(group[0]);
-                return Err(format!(
-                    "{} is missing, empty or cannot be read",
-                    path.display()
-                ));
-            }
-        }
-
-        let server = self.directory.join(PROGRAMS[0][0]);
-        let mode = server
-            .metadata()
-            .map_or(0, |found| found.permissions().mode());
-        if mode & 0o111 == 0 {
-            return Err(format!("{} cannot be executed", server.display()));
-        }
-        Ok(build)
+        game_files::verify(&self.directory)
     }
 
     /// Marks that Windows files may be here from now on. Returns whether the mark is new.
@@ -117,7 +92,7 @@ impl Installation {
     }
 
     pub(super) fn is_unfinished(&self) -> bool {
-        self.directory.join(UNFINISHED).symlink_metadata().is_ok()
+        game_files::is_unfinished(&self.directory)
     }
 
     /// A number that changes when any file here changes.
@@ -150,18 +125,4 @@ impl Installation {
 
         sum
     }
-}
-
-fn is_program(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|found| found.is_file() && found.len() > 0)
-}
-
-fn read_manifest(installation: &Path) -> Result<String, String> {
-    let read = untrusted_file::read(installation, &MANIFEST, MANIFEST_LIMIT.saturating_add(1));
-    let bytes = read.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        _ => error.to_string(),
-    })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

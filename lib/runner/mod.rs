@@ -36,6 +36,8 @@ struct RunnerSettings {
     place: config::Steamcmd,
     #[command(flatten)]
     steam: config::SteamSettings,
+    #[command(flatten)]
+    builds: config::BuildSettings,
 }
 
 /// Serves the connection that was passed to this process. Exits with 0 when the request was

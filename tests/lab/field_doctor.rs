@@ -980,7 +980,7 @@ fn an_ordinary_member_is_told_what_needs_root(lab: &Lab) {
     let said = lab.run_as("member", &["left4me", "doctor", "--json"]);
     let all: Vec<Value> =
         serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    for check in ["helper", "runner", "writing"] {
+    for check in ["helper", "runner", "publisher", "writing"] {
         let finding = all
             .iter()
             .find(|finding| text(finding, "check") == check)

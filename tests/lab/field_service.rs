@@ -4,11 +4,12 @@
 
 use crate::lab::{Lab, deb, s, wait_for, wait_until};
 
-const SOCKETS: [&str; 11] = [
+const SOCKETS: [&str; 12] = [
     "left4me-web.socket",
     "left4me-worker.socket",
     "left4me-helper.socket",
     "left4me-runner.socket",
+    "left4me-publisher.socket",
     "left4me-console.socket",
     "left4me-alerts.socket",
     "left4me-notify.socket",

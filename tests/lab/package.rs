@@ -99,7 +99,7 @@ fn an_upgrade_leaves_servers_and_queue_alone(lab: &Lab) {
 
 /// What an upgrade must not change: the game's process, its mount, the sockets' units, the target.
 fn running(lab: &Lab) -> String {
-    let sockets = "left4me-worker.socket left4me-helper.socket left4me-runner.socket \
+    let sockets = "left4me-worker.socket left4me-helper.socket left4me-runner.socket left4me-publisher.socket \
                   left4me-web.socket left4me-alerts.socket left4me-notify.socket \
                   left4me-schedules.socket left4me.target";
     let units = lab.sh(&format!(

@@ -12,11 +12,12 @@ pub const SOON: Duration = s(2);
 pub const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
 
 /// What the package enables when it is installed for the first time, and after a purge.
-pub const ENABLED: [&str; 11] = [
+pub const ENABLED: [&str; 12] = [
     "left4me.target",
     "left4me-worker.socket",
     "left4me-helper.socket",
     "left4me-runner.socket",
+    "left4me-publisher.socket",
     "left4me-web.socket",
     "left4me-console.socket",
     "left4me-alerts.socket",

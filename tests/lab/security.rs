@@ -20,6 +20,7 @@ const BARS: &[(&str, f64)] = &[
     ("left4me-console-network.service", 1.0),
     ("left4me-purge@1.service", 1.0),
     ("left4me-notify@1.service", 1.0),
+    ("left4me-publisher@1.service", 0.6),
     ("left4me-runner@1.service", 1.8),
     ("left4me-server@1.service", 1.8),
     ("left4me-overlay@1.service", 3.5),
@@ -27,10 +28,11 @@ const BARS: &[(&str, f64)] = &[
 ];
 
 const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
-const SOCKETS: [&str; 3] = [
+const SOCKETS: [&str; 4] = [
     "/run/left4me/worker.sock",
     "/run/left4me/helper.sock",
     "/run/left4me/runner.sock",
+    "/run/left4me/publisher.sock",
 ];
 
 pub fn units_are_sandboxed_and_doors_open_only_to_whom_they_should(lab: &Lab) {
@@ -246,16 +248,17 @@ fn ask(lab: &Lab, user: &str, socket: &str, request: &str) -> Output {
 fn the_hands_ask_the_kernel_who_it_is(lab: &Lab) {
     const STOP: &str = r#"{"verb":"disable","server":"1"}"#;
     const INSTALL: &str = r#"{"verb":"install"}"#;
-    let [_, helper, runner] = SOCKETS;
+    const UNPUBLISH: &str = r#"{"verb":"unpublish"}"#;
+    let [_, helper, runner, publisher] = SOCKETS;
     let show = ask(lab, "left4me", helper, r#"{"verb":"show","server":"1"}"#).ends_with(0);
     assert!(
         show.stdout.contains("ActiveState=active") && show.stdout.ends_with('}'),
         "the trial is fair\n{show}"
     );
 
-    lab.sh("chmod 755 /run/left4me; chmod 666 /run/left4me/helper.sock /run/left4me/runner.sock");
+    lab.sh("chmod 755 /run/left4me; chmod 666 /run/left4me/{helper,runner,publisher}.sock");
     for user in ["stranger", "member", "left4me-game", "nobody"] {
-        for (socket, request) in [(helper, STOP), (runner, INSTALL)] {
+        for (socket, request) in [(helper, STOP), (runner, INSTALL), (publisher, UNPUBLISH)] {
             let answer = ask(lab, user, socket, request).stdout;
             assert!(
                 answer.contains("\"error\"") && answer.contains("{\"exit\":64}"),
@@ -274,7 +277,7 @@ fn the_hands_ask_the_kernel_who_it_is(lab: &Lab) {
         }
     }
 
-    lab.sh("chmod 750 /run/left4me; chmod 600 /run/left4me/helper.sock /run/left4me/runner.sock");
+    lab.sh("chmod 750 /run/left4me; chmod 600 /run/left4me/{helper,runner,publisher}.sock");
 
     // What no one may ask for.
     let long = format!(

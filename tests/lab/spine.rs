@@ -36,6 +36,7 @@ fn the_package_puts_everything_in_place(lab: &Lab) {
         ("/run/left4me/worker.sock", "660 root:left4me"),
         ("/run/left4me/helper.sock", "600 left4me:left4me"),
         ("/run/left4me/runner.sock", "600 left4me:left4me"),
+        ("/run/left4me/publisher.sock", "600 left4me:left4me"),
         ("/var/lib/left4me", "751 root:left4me"),
         ("/var/lib/left4me/db", "2770 left4me:left4me"),
         ("/var/lib/left4me/db/left4me.db", "660 left4me:left4me"),

@@ -52,6 +52,7 @@ pub fn an_existing_host_keeps_its_servers_and_loses_nothing(lab: &Lab) {
         "left4me-alerts.socket",
         "left4me-notify.socket",
         "left4me-schedules.socket",
+        "left4me-publisher.socket",
         "left4me-console.socket",
     ];
     let is_new = |link: &str| new.iter().any(|unit| link == format!("{WANTS}/{unit}"));

@@ -39,6 +39,7 @@ const TEMPORARY: &[&str] = &["/tmp/", "/var/tmp/", "/memory.pressure"];
 /// The directories of the data, where the sandbox hides none of them; their own modes hold.
 const ALL_DATA: &[&str] = &[
     "backups",
+    "builds",
     "db",
     "installation",
     "instances",
@@ -60,6 +61,7 @@ const OURS: &[Unit] = &[
             "/run/left4me/worker.sock",
             "/run/left4me/helper.sock",
             "/run/left4me/runner.sock",
+            "/run/left4me/publisher.sock",
             "/run/left4me/alerts.sock",
             "/run/left4me/schedules.sock",
             "/run/left4me/console.sock",
@@ -74,6 +76,7 @@ const OURS: &[Unit] = &[
             "/run/left4me/worker.sock",
             "/run/left4me/helper.sock",
             "/run/left4me/runner.sock",
+            "/run/left4me/publisher.sock",
             "/run/left4me/alerts.sock",
             "/run/left4me/schedules.sock",
             "/run/left4me/console.sock",
@@ -88,6 +91,7 @@ const OURS: &[Unit] = &[
             "/run/left4me/worker.sock",
             "/run/left4me/helper.sock",
             "/run/left4me/runner.sock",
+            "/run/left4me/publisher.sock",
             "/run/left4me/alerts.sock",
             "/run/left4me/schedules.sock",
             "/run/left4me/console.sock",
@@ -170,6 +174,14 @@ const OURS: &[Unit] = &[
         connected: &[],
         seen: &["runtime"],
     },
+    // Of the data it sees what it copies, and has no network.
+    Unit {
+        name: "left4me-publisher@walls.service",
+        through: &[],
+        written: &["/var/lib/left4me/installation/", "/var/lib/left4me/builds/"],
+        connected: &[],
+        seen: &["builds", "installation"],
+    },
     // It is root without capabilities, and tells PID 1 what to do: that is its work.
     Unit {
         name: "left4me-helper@walls.service",
@@ -218,7 +230,13 @@ const OURS: &[Unit] = &[
             "/var/lib/left4me/runtime/",
         ],
         connected: &["/run/systemd/journal/io.systemd.journal"],
-        seen: &["installation", "overlays", "runtime", "workshop_cache"],
+        seen: &[
+            "builds",
+            "installation",
+            "overlays",
+            "runtime",
+            "workshop_cache",
+        ],
     },
 ];
 

@@ -16,18 +16,19 @@ use crate::support::{Conversation, Received, Root, alive, is_real_root, marker, 
 const HELPER: &str = env!("CARGO_BIN_EXE_left4me-helper");
 
 /// A namespace for the helper, and what it can see there.
-struct Sandbox {
-    root: Root,
+pub struct Sandbox {
+    pub root: Root,
 }
 
 impl Sandbox {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let root = Root::new();
         // In a user namespace only this one user exists.
         let game = if is_real_root() { 64_123 } else { 0 };
         let former = if is_real_root() { 64_124 } else { 0 };
         let left4me = if is_real_root() { 64_122 } else { 4242 };
-        root.write("tmp/passwd", format!("root:x:0:0::/:/bin/sh\nleft4me:x:{left4me}:{left4me}::/:/bin/sh\nleft4me-game:x:{former}:{former}::/:/bin/sh\nleft4me_7:x:{game}:{game}:left4me server 7:/:/bin/sh\n"));
+        let steam = if is_real_root() { 64_125 } else { 0 };
+        root.write("tmp/passwd", format!("root:x:0:0::/:/bin/sh\nleft4me:x:{left4me}:{left4me}::/:/bin/sh\nleft4me-steam:x:{steam}:{steam}::/:/bin/sh\nleft4me-game:x:{former}:{former}::/:/bin/sh\nleft4me_7:x:{game}:{game}:left4me server 7:/:/bin/sh\n"));
         for name in ["systemctl", "journalctl"] {
             root.script(&format!("tmp/{name}"), &format!(
                 "#!/bin/sh\necho \"{name} $*\" >> {0}/calls\nenv | sort > {0}/environment\n[ ! -e \
@@ -69,7 +70,7 @@ impl Sandbox {
     }
 
     /// A shell script inside; `$HELPER` is the helper.
-    fn shell(&self, script: &str) -> Output {
+    pub fn shell(&self, script: &str) -> Output {
         let enter = self.enter();
         Command::new(&enter[0])
             .args(&enter[1..])
@@ -83,7 +84,7 @@ impl Sandbox {
             .unwrap()
     }
 
-    fn helper(&self, arguments: &str) -> (i32, String, String) {
+    pub fn helper(&self, arguments: &str) -> (i32, String, String) {
         outcome(&self.shell(&format!("exec $HELPER {arguments}")))
     }
 
@@ -113,7 +114,7 @@ impl Sandbox {
         self.root.write(format!("tmp/{name}.do"), text);
     }
 
-    fn layers(&self, layers: &[PathBuf]) {
+    pub fn layers(&self, layers: &[PathBuf]) {
         let layers: Vec<String> = layers
             .iter()
             .map(|path| path.display().to_string())
@@ -142,7 +143,7 @@ impl Sandbox {
     }
 }
 
-fn outcome(output: &Output) -> (i32, String, String) {
+pub fn outcome(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     (
         output.status.code().unwrap_or(-1),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::steamcmd::{INSTALL, calls, install, steamcmd};
+use crate::support::steamcmd::{INSTALL, calls, envs, install, steamcmd};
 use crate::support::{Conversation, Envs, RUNNER, Root, alive, marker, until};
 
 #[test]
@@ -788,12 +788,19 @@ fn a_mounted_overlay_is_named_and_nothing_is_installed() {
     };
 
     let argv = [unshare, &["sh", "-c", &inner]].concat();
-    let mut talk = Conversation::start(&argv, &root.envs());
+    let in_place = envs(&root, &[("LEFT4ME_BUILDS", "in-place")]);
+    let mut talk = Conversation::start(&argv, &in_place);
     talk.send_line(INSTALL);
     let received = talk.rest();
     assert_eq!(received.exit(), 4, "{received:?}");
     assert!(received.complains("server 7"), "{received:?}");
     assert!(calls(&root).is_empty());
+
+    // Beside, the installation is no layer of a running server, and servers keep running.
+    let mut talk = Conversation::start(&argv, &root.envs());
+    talk.send_line(INSTALL);
+    let received = talk.rest();
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
 }
 
 /// The answer names the delegated control group, which is empty and removed at the end.

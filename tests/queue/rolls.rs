@@ -394,14 +394,35 @@ fn one_server_that_does_not_like_the_build_stops_the_roll_and_gives_up_nothing()
     assert!(host.all_run() && host.on(6) == 2 && host.on(5) == 4);
     assert_eq!((host.current, host.rejected()), (Some(6), vec![]));
 
-    // The next one goes on, and more failures may be allowed.
-    let job = host.enqueue(Operation::Update, |request| {
-        request.rolling = Some(std::num::NonZeroU16::MIN);
-        request.update.max_failures = std::num::NonZeroU16::new(2);
+    // The next one goes on without that server, which would be down once more each night.
+    host.done.clear();
+    let job = host.update();
+    host.drain();
+    assert_eq!(host.job_state(job), JobState::Succeeded);
+    assert_eq!(host.stopped(), ["4", "5", "6"]);
+    assert!(host.all_run() && host.on(6) == 5 && host.on(5) == 1);
+
+    // Its owner has mended it.
+    host.bad.clear();
+    host.enqueue(Operation::Restart, |request| {
+        request.targets = Targets::Named(vec![ServerRef::Id(ServerId(3))]);
     });
     host.drain();
-    assert_eq!(host.job_state(job), JobState::Failed, "one server failed");
-    assert!(host.all_run() && host.on(6) == 5 && host.on(5) == 1);
+    assert!(host.all_run() && host.on(6) == 6);
+}
+
+#[test]
+fn more_failures_may_be_allowed() {
+    let mut host = Host::new();
+    host.bad = vec![(Some(ServerId(1)), 6), (Some(ServerId(3)), 6)];
+    let job = host.enqueue(Operation::Update, |request| {
+        request.rolling = Some(std::num::NonZeroU16::MIN);
+        request.update.max_failures = std::num::NonZeroU16::new(3);
+    });
+    host.drain();
+    assert_eq!(host.job_state(job), JobState::Failed, "two servers failed");
+    assert!(host.all_run() && host.on(6) == 4 && host.on(5) == 2);
+    assert_eq!(host.events("update.stopped"), 0);
 }
 
 #[test]
@@ -531,6 +552,7 @@ fn a_host_of_before_builds_is_stopped_once() {
     host.drain();
     assert_eq!(host.job_state(job), JobState::Succeeded);
     assert_eq!(host.done[1], "stop 1", "what it uses is about to change");
+    assert_eq!(host.stopped().len(), 6, "once each");
     assert!(host.all_run() && host.on(6) == 6);
 }
 

@@ -689,7 +689,7 @@ fn a_rolling_restart_that_fails_leaves_the_rest_running() {
 #[test]
 fn an_operation_without_servers_cannot_be_rolling() {
     let host = TestHost::with_servers(1);
-    let (code, _, words) = host.job(&["enqueue", "update", "--rolling", "2"]);
+    let (code, _, words) = host.job(&["enqueue", "install", "--rolling", "2"]);
     assert_eq!(code, 2);
-    assert!(words.contains("update cannot be rolling"), "{words}");
+    assert!(words.contains("install cannot be rolling"), "{words}");
 }

@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod console;
 pub mod destinations;
+pub mod game_tree;
 pub mod games;
 pub mod host;
 pub mod http;
@@ -40,6 +41,7 @@ pub const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
 pub const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
 pub const NOTIFY: &str = env!("CARGO_BIN_EXE_left4me-notify");
 pub const POLLER: &str = env!("CARGO_BIN_EXE_left4me-poller");
+pub const PUBLISHER: &str = env!("CARGO_BIN_EXE_left4me-publisher");
 pub const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
 pub const WEB: &str = env!("CARGO_BIN_EXE_left4me-web");
 pub const WORKER: &str = env!("CARGO_BIN_EXE_left4me-worker");
@@ -110,6 +112,7 @@ impl Root {
         for name in [
             "db",
             "installation",
+            "builds",
             "overlays",
             "instances",
             "runtime",

@@ -16,7 +16,7 @@ const LAYERS: &str = "
     base:
     domain:  base
     wire:    base domain
-    process: base wire
+    process: base domain wire
     db:      base domain wire
     host:    base domain wire process db
     queue:   base domain wire process db host
@@ -24,6 +24,7 @@ const LAYERS: &str = "
     doctor:  base domain wire process db host queue
     runner:  base domain wire process
     helper:  base domain wire process
+    publisher: base domain wire process
     console: base domain wire process
     notify:  base domain wire
     worker:  base domain wire process db host queue cancel

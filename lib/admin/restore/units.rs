@@ -5,13 +5,14 @@ use std::path::Path;
 use crate::base::{Error, Result};
 
 /// The units in stop order: sockets and timers before the services they start.
-const UNITS: [&str; 18] = [
+const UNITS: [&str; 19] = [
     "left4me.target",
     "left4me-web.socket",
     "left4me-web-peers.socket",
     "left4me-worker.socket",
     "left4me-helper.socket",
     "left4me-runner.socket",
+    "left4me-publisher.socket",
     "left4me-alerts.socket",
     "left4me-schedules.socket",
     "left4me-poller.timer",

@@ -31,10 +31,13 @@ pub fn settings() -> Vec<KnownSetting> {
             "left4me, left4me-job, left4me-worker, left4me-poller, left4me-web and left4me-console",
         ),
         of::<Logging>(every),
-        of::<Grace>("left4me-worker, left4me-helper and left4me-runner"),
+        of::<Grace>("left4me-worker, left4me-helper, left4me-runner and left4me-publisher"),
         of::<CleanRetry>("left4me-worker"),
         of::<WorkerSettings>("left4me-worker"),
-        of::<BuildSettings>("left4me, left4me-job, left4me-worker, left4me-runner and left4me-web"),
+        of::<BuildSettings>(
+            "left4me, left4me-job, left4me-worker, left4me-runner, left4me-web and \
+             `left4me-helper upgrade`",
+        ),
         of::<Steamcmd>("left4me-runner and left4me-web"),
         of::<SteamSettings>("left4me-runner"),
         of::<PollSeconds>("left4me-poller.timer"),

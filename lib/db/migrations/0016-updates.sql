@@ -7,6 +7,19 @@ ALTER TABLE jobs ADD COLUMN options TEXT CHECK (options IS NULL OR json_type(opt
 UPDATE jobs SET options = '{"validate":true}' WHERE state = 'queued' AND operation = 'update'
     AND NOT EXISTS (SELECT 1 FROM tasks WHERE job_id = jobs.id AND kind = 'check-build');
 
+-- What waits gets the plan of this version: it downloads beside the servers and no longer waits for them itself.
+UPDATE jobs SET on_hold = 0 WHERE on_hold = 1 AND operation = 'update';
+DELETE FROM tasks WHERE job_id IN (SELECT id FROM jobs WHERE state = 'queued' AND operation IN ('install', 'update'));
+INSERT INTO tasks (job_id, position, kind)
+    SELECT id, 0, iif(operation = 'update' AND options IS NULL, 'check-build', 'install-runtime') FROM jobs
+    WHERE state = 'queued' AND operation IN ('install', 'update') ORDER BY id;
+INSERT INTO tasks (job_id, position, kind)
+    SELECT job_id, 1, 'publish-build' FROM tasks WHERE kind = 'install-runtime' AND state = 'pending'
+    AND job_id IN (SELECT id FROM jobs WHERE state = 'queued') ORDER BY job_id;
+INSERT INTO task_dependencies (task_id, depends_on)
+    SELECT p.id, i.id FROM tasks p JOIN tasks i ON i.job_id = p.job_id AND i.position = 0
+    WHERE p.kind = 'publish-build';
+
 -- The update or rollback for which a restart waits until nobody plays.
 ALTER TABLE jobs ADD COLUMN roll_of INTEGER REFERENCES jobs (id) ON DELETE SET NULL;
 CREATE INDEX jobs_roll_of ON jobs (roll_of) WHERE roll_of IS NOT NULL;
@@ -16,6 +29,7 @@ ALTER TABLE tasks ADD COLUMN answered INTEGER CHECK (answered IN (0, 1));
 
 -- For a start: the build on which the server did not come up.
 ALTER TABLE tasks ADD COLUMN failed_build INTEGER;
+CREATE INDEX tasks_failed_build ON tasks (failed_build) WHERE failed_build IS NOT NULL;
 
 -- The build on which a server last came up, and since when; NULL if that was not recorded.
 ALTER TABLE servers ADD COLUMN build INTEGER CHECK (build > 0);
