@@ -30,11 +30,11 @@ struct Status<'a> {
 
 impl CtlContext {
     pub(super) fn install(&self) -> Result<()> {
-        builds::install(self, self.in_place, |name| format!("instance {name}"))?;
+        let _found = builds::install(self, self.in_place, |name| format!("instance {name}"))?;
         if self.in_place {
             return line("the game is installed");
         }
-        let build = builds::publish(self, None, false)?;
+        let (build, _) = builds::publish(self, None, false)?;
         line(&format!("the game is installed: build {build}"))
     }
 

@@ -1,4 +1,4 @@
-//! The build of the game that Steam publishes, as the last check found it.
+//! The build of the game that Steam publishes, as the last check or installation found it.
 
 use rusqlite::{Connection, params};
 
@@ -19,14 +19,15 @@ pub struct Available {
 }
 
 impl Available {
-    /// Whether it is another build than the installed one. An older one is not: a newer one was
-    /// installed since, without a check.
+    /// Whether it is another build than the installed one. One with a lower number is new too: Valve
+    /// has taken a build back. An installation records what it took, so the other way round does not
+    /// happen.
     pub fn is_new(&self, installed: u64) -> bool {
-        self.build > installed
+        self.build != installed
     }
 }
 
-/// What the last check found; none if there was none.
+/// What the last check or installation found; none if there was none.
 pub fn available(connection: &Connection) -> Result<Option<Available>> {
     let sql = "SELECT build, published_at, known_since, checked_at FROM available_build";
     first(connection, sql, [], |row| {
@@ -39,7 +40,7 @@ pub fn available(connection: &Connection) -> Result<Option<Available>> {
     })
 }
 
-/// Records what a check found. True once for each build that is not the installed one: an event is
+/// Records what a check or an installation found. True once for each build that is not the installed one: an event is
 /// due.
 pub fn record(tx: &Connection, found: &Builds, now: i64) -> Result<bool> {
     // It was read as a number that fits.
@@ -47,7 +48,8 @@ pub fn record(tx: &Connection, found: &Builds, now: i64) -> Result<bool> {
     let sql = "INSERT INTO available_build (id, build, published_at, known_since, checked_at)
                VALUES (1, ?1, ?2, ?3, ?3) ON CONFLICT (id) DO UPDATE SET
                known_since = CASE build WHEN ?1 THEN known_since ELSE ?3 END,
-               build = ?1, published_at = ?2, checked_at = ?3";
+               published_at = CASE build WHEN ?1 THEN coalesce(?2, published_at) ELSE ?2 END,
+               build = ?1, checked_at = ?3";
     run(tx, sql, params![build, found.published_at, now])?;
 
     if found.installed.is_none() || found.is_current() {
@@ -107,7 +109,7 @@ mod tests {
             available,
             published_at: Some(7),
             installed,
-            flaw: None,
+            ..Builds::default()
         };
 
         for (available, installed, now, is_news) in [
@@ -124,7 +126,7 @@ mod tests {
 
         let known = available(&db).unwrap().unwrap();
         let is_new = [6, 7, 8].map(|installed| known.is_new(installed));
-        assert_eq!(is_new, [true, false, false], "build 7 is known");
+        assert_eq!(is_new, [true, false, true], "build 7 is known");
 
         record(&db, &found(7, Some(6)), 70).unwrap();
         let expected = Available {
@@ -134,5 +136,32 @@ mod tests {
             checked_at: 70,
         };
         assert_eq!(available(&db).unwrap(), Some(expected));
+    }
+
+    #[test]
+    fn an_installation_is_no_news_and_a_build_that_was_taken_back_is() {
+        let db = with_servers(1);
+        let found = |available, installed| Builds {
+            available,
+            published_at: Some(7),
+            installed: Some(installed),
+            ..Builds::default()
+        };
+        record(&db, &found(5, 5), 10).unwrap();
+
+        // Build 6 came and was installed without a check.
+        assert!(!record(&db, &Builds::installed(6), 20).unwrap());
+        let known = available(&db).unwrap().unwrap();
+        assert_eq!((known.build, known.published_at), (6, None));
+        assert!(!known.is_new(6));
+
+        // The check after it adds when that was, and the next installation keeps it.
+        record(&db, &found(6, 6), 30).unwrap();
+        record(&db, &Builds::installed(6), 40).unwrap();
+        let known = available(&db).unwrap().unwrap();
+        assert_eq!((known.published_at, known.known_since), (Some(7), 20));
+
+        assert!(record(&db, &found(5, 6), 50).unwrap(), "it was taken back");
+        assert!(available(&db).unwrap().unwrap().is_new(6));
     }
 }

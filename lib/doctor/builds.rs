@@ -10,6 +10,7 @@ use super::finding::{Advice, quoted};
 use crate::base::builds::{self, CURRENT, DIRECTORY};
 use crate::base::clock;
 use crate::base::config::{self, EnvFile};
+use crate::base::users::STEAM;
 use crate::process::game_files;
 
 const CHECK: &str = "current build";
@@ -77,6 +78,11 @@ fn another(root: &Path, other_than: Option<u64>) -> Advice {
     };
     if let Some(one) = published.iter().find(|one| is_good(one.build)) {
         let build = one.build;
+        if other_than.is_none() {
+            // No job runs while the link leads nowhere.
+            let link = quoted(root.join(DIRECTORY).join(CURRENT));
+            return Advice::root(format!("sudo -u {STEAM} ln -sfn {build} {link}"));
+        }
         return Advice::run(format!(
             "left4me-job enqueue rollback --build {build} --follow"
         ));
@@ -195,6 +201,9 @@ mod tests {
             found.contains("leads to 7") && advice.contains("rm "),
             "{found} {advice}"
         );
+        game(&root.join("builds/6"), 6);
+        let (_, _, advice) = only(root);
+        assert!(advice.contains("ln -sfn 6 "), "{advice}");
 
         game(&root.join("builds/7"), 7);
         let (severity, found, _) = only(root);

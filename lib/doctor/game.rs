@@ -10,7 +10,7 @@ use super::finding::{Advice, quoted};
 use super::{Finding, builds, srcds_run};
 use crate::base::untrusted_file;
 use crate::base::users::STEAM;
-use crate::domain::steam::{HOMES, MANIFEST, MANIFEST_LIMIT, PROGRAMS, prove};
+use crate::domain::steam::{CLIENT, HOMES, LIBRARY, MANIFEST, MANIFEST_LIMIT, PROGRAMS, prove};
 use crate::process::game_files;
 
 /// Where Debian puts 32-bit libraries, with or without multiarch.
@@ -200,19 +200,32 @@ fn whole(dir: &Path) -> Result<u64, Option<String>> {
     Ok(build)
 }
 
-/// Checks that each instance's `.steam/sdk32` leads to steam/linux32. That is a link if steamcmd
-/// keeps its files elsewhere.
+/// Checks what each instance's `.steam/sdk32` leads to: the copy in steam/client, or steam/linux32,
+/// from which that is renewed. The latter is a link if steamcmd keeps its files elsewhere.
 fn client_library(root: &Path, steamcmd: &Path) -> Finding {
     let steam = root.join("steam");
-    let library = steam.join("linux32/steamclient.so");
-    if library.exists() {
-        return Finding::ok("steamclient.so", library.display().to_string());
+    let copy = steam.join(CLIENT).join(LIBRARY);
+    let own = steam.join(".steam/sdk32").join(LIBRARY);
+    let library = steam.join("linux32").join(LIBRARY);
+    // The link in steamcmd's own home comes with the first installation.
+    let has_own = own.exists() || steam.join(".steam/sdk32").read_link().is_err();
+    if library.exists() && has_own {
+        let used = if copy.exists() { copy } else { library };
+        return Finding::ok(LIBRARY, used.display().to_string());
     }
 
-    let missing = format!(
-        "{} is missing: servers would be 'LAN only'",
-        library.display()
-    );
+    let dangling = if library.exists() { own } else { library };
+    let missing = match copy.exists() {
+        true => format!(
+            "{} is missing: servers keep the copy in {}, which gets old",
+            dangling.display(),
+            steam.join(CLIENT).display()
+        ),
+        false => format!(
+            "{} is missing: servers would be 'LAN only'",
+            dangling.display()
+        ),
+    };
 
     let beside = steamcmd.parent().map(Path::to_owned);
 
@@ -221,12 +234,12 @@ fn client_library(root: &Path, steamcmd: &Path) -> Finding {
         .chain(HOMES.map(|below| steam.join(below)));
     match paths.find(|place| place.join("linux32/steamclient.so").exists()) {
         Some(place) => Finding::warn(
-            "steamclient.so",
+            LIBRARY,
             format!("{missing}; it is in {}", place.join("linux32").display()),
             Advice::run(INSTALL).and("which links it"),
         ),
         None => Finding::warn(
-            "steamclient.so",
+            LIBRARY,
             format!(
                 "{missing}; neither {} nor a home of steamcmd has it",
                 steamcmd.display()
@@ -264,5 +277,47 @@ fn room(root: &Path) -> Finding {
         ..LITTLE => Finding::fail("disk", text, advice),
         LITTLE..TIGHT => Finding::warn("disk", text, advice),
         _ => Finding::ok("disk", text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Severity;
+    use super::*;
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_a_finding_whatever_servers_have() {
+        let root = tempfile::tempdir().unwrap();
+        let (root, steamcmd) = (root.path(), root.path().join("games/steamcmd"));
+        let at = |path: &str| root.join("steam").join(path);
+        let place = |path: &str| {
+            fs_err::create_dir_all(at(path)).unwrap();
+            fs_err::write(at(path).join(LIBRARY), "x").unwrap();
+        };
+        let found = || {
+            let found = client_library(root, &steamcmd);
+            (found.severity, found.found)
+        };
+
+        let (severity, text) = found();
+        assert_eq!(severity, Severity::Warn);
+        assert!(text.contains("linux32/steamclient.so is missing: servers would be 'LAN only'"));
+
+        place(".local/share/Steam/steamcmd/linux32");
+        let (_, text) = found();
+        assert!(text.contains("it is in"), "{text}");
+        fs_err::os::unix::fs::symlink(at(".local/share/Steam/steamcmd/linux32"), at("linux32"))
+            .unwrap();
+        assert_eq!(found().0, Severity::Ok);
+
+        place("client");
+        fs_err::create_dir_all(at(".steam")).unwrap();
+        fs_err::os::unix::fs::symlink("/nonexistent", at(".steam/sdk32")).unwrap();
+        let (severity, text) = found();
+        assert_eq!(severity, Severity::Warn);
+        assert!(
+            text.contains(".steam/sdk32/steamclient.so is missing: servers keep the copy in"),
+            "{text}"
+        );
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn check(root: &Path) -> Option<Finding> {
         Err(error) => {
             let found = format!("{} cannot be read: {error}", path.display());
             let advice = Advice::root(format!(
-                "rm -d {} && left4me-job enqueue install --follow",
+                "rm -d {} && left4me-job enqueue update --validate --follow",
                 quoted(&path)
             ));
 

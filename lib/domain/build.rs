@@ -1,18 +1,45 @@
 //! Which build of the game Steam publishes, and which one is installed.
 
-/// What a check found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+/// What a check found, or an installation at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Builds {
+    /// What Steam publishes.
     pub available: u64,
     /// When Steam published it, unix ms, if Steam says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<i64>,
     /// The installed build; none unless the installation is proved to be whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed: Option<u64>,
     /// What an installation that is not whole lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flaw: Option<String>,
+    /// What the available build takes, if Steam says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+}
+
+/// What a build takes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Its files, once they are installed.
+    pub files: u64,
+    /// The download of all of them; an update downloads less.
+    pub download: u64,
 }
 
 impl Builds {
+    /// What an installation leaves: it takes what Steam publishes at that moment.
+    pub fn installed(build: u64) -> Self {
+        Self {
+            available: build,
+            installed: Some(build),
+            ..Self::default()
+        }
+    }
+
     /// Whether an update would change nothing. A lower number than the installed one is news too:
     /// Valve has taken a build back.
     pub fn is_current(&self) -> bool {
@@ -55,9 +82,9 @@ mod tests {
     fn builds(installed: Option<u64>, flaw: Option<&str>) -> Builds {
         Builds {
             available: 6,
-            published_at: None,
             installed,
             flaw: flaw.map(str::to_owned),
+            ..Builds::default()
         }
     }
 

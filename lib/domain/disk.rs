@@ -23,11 +23,13 @@ pub fn is_low(space: Space, was: bool) -> bool {
 
 /// `1.2 GiB of 40.0 GiB are free`
 pub fn message(space: Space) -> String {
-    let gib = |bytes: u64| {
-        let tenths = u128::from(bytes) * 10 / u128::from(GIB);
-        format!("{}.{} GiB", tenths / 10, tenths % 10)
-    };
     format!("{} of {} are free", gib(space.free), gib(space.total))
+}
+
+/// `1.2 GiB`
+pub fn gib(bytes: u64) -> String {
+    let tenths = u128::from(bytes) * 10 / u128::from(GIB);
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod app_info;
 mod cause;
 mod keyvalues;
 mod manifest;
+mod room;
 mod verdict;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use std::path::Path;
 pub use app_info::{AppInfo, Published, question};
 pub use cause::{Cause, Retry};
 pub use manifest::{LINUX_DEPOT, MANIFEST_LIMIT, SHARED_DEPOT, is_of_windows, prove};
+pub use room::{Known, Room, Storage, judge};
 pub use verdict::{Failure, Heard, Success, Verdict, after};
 
 /// The Steam app id of Left 4 Dead 2's dedicated server.
@@ -46,6 +48,12 @@ pub const PROGRAMS: [&[&str]; 3] = [
 /// (Valve's archive), or in the home (Debian's package, whose /usr/games/steamcmd copies itself
 /// there).
 pub const HOMES: [&str; 3] = [".local/share/Steam/steamcmd", ".steam/steamcmd", "Steam"];
+
+/// Steam's client library, which a server loads from its `$HOME/.steam/sdk32`.
+pub const LIBRARY: &str = "steamclient.so";
+
+/// Where servers' copy of it is, relative to the home of steamcmd's user.
+pub const CLIENT: &str = "client";
 
 /// One run of steamcmd. On many hosts a linux pass fails with "Invalid platform" unless a windows
 /// pass came before.

@@ -1,16 +1,16 @@
 //! What the worker and `l4d2ctl` do with the game's builds: install, publish, switch, remove.
 
 use std::fmt::Display;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::base::builds::{self, GameFiles};
 use crate::base::names::{InstanceName, JobId};
 use crate::base::{Error, Result};
-use crate::domain::steam::MANIFEST;
 use crate::host::instance;
-use crate::host::operation::{OperationContext, Reply};
-use crate::process::overlay_mounts;
-use crate::wire::{PublisherRequest, Request, RunnerRequest};
+use crate::host::operation::{self, OperationContext, Reply};
+use crate::process::{game_files, overlay_mounts};
+use crate::wire::{Builds, PublisherRequest, Request, RunnerRequest};
 
 /// The game files of an instance that was initialized.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,9 @@ pub struct BuildState {
     /// The published builds, the newest first.
     pub published: Vec<u64>,
     pub instances: Vec<InstanceGame>,
+    /// Whether the current build has other files than before under the same number: a repair. Running
+    /// servers still have those of before.
+    pub is_replaced: bool,
 }
 
 impl BuildState {
@@ -40,6 +43,7 @@ impl BuildState {
         Ok(Self {
             current,
             published: published.iter().map(|found| found.build).collect(),
+            is_replaced: false,
             instances: instances
                 .into_iter()
                 .map(|(instance, game)| InstanceGame {
@@ -71,12 +75,12 @@ fn unreadable(error: std::io::Error) -> Error {
 /// names an instance for the message.
 ///
 /// `in_place`: servers use these files, so no overlay at all may be mounted. Otherwise they use
-/// published builds.
+/// published builds. Returns the build that is installed now, if the runner says so.
 pub fn install<L: Display>(
     context: &impl OperationContext,
     in_place: bool,
     label: impl Fn(&InstanceName) -> L,
-) -> Result<()> {
+) -> Result<Option<Builds>> {
     let root = &context.paths().root;
     let names = |instances: &mut dyn Iterator<Item = &InstanceName>| -> Vec<String> {
         instances.map(|name| label(name).to_string()).collect()
@@ -103,38 +107,49 @@ pub fn install<L: Display>(
         }
     }
 
-    if builds::current(root).map_err(unreadable)?.is_some() && !is_begun(root) {
-        let request = if in_place {
-            PublisherRequest::Unpublish {}
-        } else {
-            PublisherRequest::Seed {}
-        };
+    // In place, servers have to take what steamcmd changes; beside, it needs something to start from.
+    let is_begun = game_files::is_begun(&root.join("installation"));
+    let request = match builds::current(root).map_err(unreadable)? {
+        Some(_) if in_place => Some(PublisherRequest::Unpublish {}),
+        Some(_) if !is_begun => Some(PublisherRequest::Seed {}),
+        _ => None,
+    };
+    if let Some(request) = request {
         context.send(&Request::Publisher(request), &mut Reply::default())?;
     }
 
-    let request = Request::Runner(RunnerRequest::Install {});
-    context.send(&request, &mut Reply::default())
+    let mut reply = Reply::default();
+    context.send(&Request::Runner(RunnerRequest::Install {}), &mut reply)?;
+    Ok(reply.builds.filter(operation::fits))
 }
 
-/// Whether steamcmd has a manifest to start from.
-fn is_begun(root: &Path) -> bool {
-    let manifest: std::path::PathBuf = MANIFEST.iter().collect();
-    root.join("installation")
-        .join(manifest)
-        .symlink_metadata()
-        .is_ok()
-}
+/// Makes what is installed the current build. `fresh`: only content tells whether a file is as
+/// before, and a build that is damaged is replaced. Gives the build, and whether it was replaced.
+pub fn publish(
+    context: &impl OperationContext,
+    job: Option<JobId>,
+    fresh: bool,
+) -> Result<(u64, bool)> {
+    let root = &context.paths().root;
+    let directory = |build| builds::path(root, build).metadata().ok();
+    let before = builds::list(root).map_err(unreadable)?;
+    let before: Vec<_> = before
+        .iter()
+        .filter_map(|one| Some((one.build, directory(one.build)?.ino())))
+        .collect();
 
-/// Makes what is installed the current build. `fresh`: no file of an earlier build is reused.
-/// Gives the build.
-pub fn publish(context: &impl OperationContext, job: Option<JobId>, fresh: bool) -> Result<u64> {
     let request = PublisherRequest::Publish {
         job: job.map(|job| job.0),
         fresh,
     };
     context.send(&Request::Publisher(request), &mut Reply::default())?;
-    let current = builds::current(&context.paths().root).map_err(unreadable)?;
-    current.ok_or_else(|| Error::failed("publish: no build is current after it"))
+    let current = builds::current(root).map_err(unreadable)?;
+    let build = current.ok_or_else(|| Error::failed("publish: no build is current after it"))?;
+    let now = directory(build).map(|found| found.ino());
+    let is_replaced = before
+        .iter()
+        .any(|&(one, ino)| one == build && Some(ino) != now);
+    Ok((build, is_replaced))
 }
 
 /// Makes a published build the current one: `wanted`, or the newest that is older than the current
@@ -235,7 +250,7 @@ mod tests {
         let state = |current, published: &[u64]| BuildState {
             current,
             published: published.to_vec(),
-            instances: Vec::new(),
+            ..BuildState::default()
         };
         let three = state(Some(7), &[7, 6, 5]);
         assert_eq!(choose(&three, None, &[]).unwrap(), 6);

@@ -12,6 +12,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::base::rcon_password::RconPassword;
 use crate::base::{Error, Result, files};
+use crate::domain::steam::{CLIENT, LIBRARY};
 use crate::host::configs::ConfigFile;
 
 /// The file that sets the RCON password. server.cfg runs it at its end.
@@ -62,11 +63,22 @@ pub(super) fn of(
             .map(|file| (file.name.clone(), Node::Link(file.path.clone()))),
     );
 
-    let sdk = ("sdk32".to_owned(), Node::Link(root.join("steam/linux32")));
+    let sdk = ("sdk32".to_owned(), Node::Link(client_library(root)));
     Node::Dir(vec![
         dir("left4dead2", vec![dir("cfg", cfg)]),
         dir(".steam", vec![sdk]),
     ])
+}
+
+/// Where servers find Steam's client library: in the copy that the runner makes, which no update of
+/// steamcmd touches; before its first run, where steamcmd keeps it.
+fn client_library(root: &Path) -> PathBuf {
+    let steam = root.join("steam");
+    let copy = steam.join(CLIENT);
+    match copy.join(LIBRARY).is_file() {
+        true => copy,
+        false => steam.join("linux32"),
+    }
 }
 
 impl Node {

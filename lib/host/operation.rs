@@ -41,7 +41,7 @@ pub struct Reply {
     pub kept: Option<Kept>,
     /// What systemd reported of the unit after the command: only for a request with `observe`.
     pub observed: Option<Observed>,
-    /// The builds of the game: only for `check`.
+    /// The builds of the game: only for `check` and `install`.
     pub builds: Option<Builds>,
 }
 
@@ -103,12 +103,19 @@ pub trait OperationContext {
 pub fn check(context: &impl OperationContext) -> Result<Builds> {
     let mut reply = Reply::default();
     context.send(&Request::Runner(RunnerRequest::Check {}), &mut reply)?;
-    // The runner runs foreign code: what does not fit into the database stops here.
-    let fits = |build: &u64| i64::try_from(*build).is_ok_and(|build| build > 0);
     reply
         .builds
-        .filter(|found| fits(&found.published) && found.installed.as_ref().is_none_or(fits))
+        .filter(fits)
         .ok_or_else(|| Error::failed("check: the runner did not say which build is published"))
+}
+
+/// Whether the database can hold it. The runner runs foreign code, so it is asked here.
+pub(super) fn fits(found: &Builds) -> bool {
+    let fits = |number: u64| i64::try_from(number).is_ok_and(|number| number > 0);
+    let size = found.size;
+    fits(found.available)
+        && found.installed.is_none_or(fits)
+        && size.is_none_or(|size| fits(size.files) && fits(size.download))
 }
 
 /// How far a start came, also when it failed.

@@ -12,6 +12,9 @@ use crate::wire::{EndedBy, Stream};
 /// The least time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 
+/// How long a killed request may still remove what it began. The next one removes the rest.
+const AFTER_KILL: Duration = Duration::from_secs(2);
+
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 
@@ -54,10 +57,12 @@ impl Context<'_> {
         }
     }
 
-    /// Ends the request only if it was killed: what undoes a cancelled one goes on until then.
-    pub(super) fn check_kill(&mut self) -> Work<()> {
+    /// Ends the request only if it was killed and what undoes it, since `begun`, takes too long.
+    pub(super) fn check_kill(&mut self, begun: Instant) -> Work<()> {
         match self.supervisor.pause(Duration::ZERO) {
-            Some(outcome) if outcome.ended_by == EndedBy::Kill => Err(Stop::Cancelled(outcome)),
+            Some(outcome) if outcome.ended_by == EndedBy::Kill && begun.elapsed() > AFTER_KILL => {
+                Err(Stop::Cancelled(outcome))
+            }
             _ => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use std::ffi::{CStr, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, Dir, Mode, fchmod, openat, unlinkat};
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use crate::base::Error;
 /// How many levels of directories are removed; a published tree has at most half of that.
 const DEPTH: usize = 128;
 
-/// What ends a removal early, between any two names.
+/// What ends a removal early, between any two names. A kill grants it two seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
     Cancelled,
@@ -30,19 +31,26 @@ pub(super) fn erase(
     name: &CStr,
 ) -> Work<()> {
     let path = place.path.join(OsStr::from_bytes(name.to_bytes()));
-    Eraser { context, until }.entry(&place.fd, name, &path, DEPTH)
+    let begun = Instant::now();
+    let mut eraser = Eraser {
+        context,
+        until,
+        begun,
+    };
+    eraser.entry(&place.fd, name, &path, DEPTH)
 }
 
 struct Eraser<'a, 's> {
     context: &'a mut Context<'s>,
     until: Until,
+    begun: Instant,
 }
 
 impl Eraser<'_, '_> {
     fn entry(&mut self, above: &OwnedFd, name: &CStr, path: &Path, depth: usize) -> Work<()> {
         match self.until {
             Until::Cancelled => self.context.check()?,
-            Until::Killed => self.context.check_kill()?,
+            Until::Killed => self.context.check_kill(self.begun)?,
         }
 
         match unlinkat(above, name, AtFlags::empty()) {

@@ -78,6 +78,15 @@ fn download(tick: &mut Tick<'_>, at: usize, state: &BuildState) -> Result<()> {
     tick.append(at, &plan::after_check(&stopped))
 }
 
+/// Records the build that an installation left. It is what Steam publishes, so any other one that a
+/// check finds is news.
+pub(super) fn installed(tick: &Tick<'_>, ended: &Ended) -> Result<()> {
+    if let Some(found) = &ended.builds {
+        builds::record(tick.tx, found, tick.now)?;
+    }
+    Ok(())
+}
+
 fn skip_the_rest(tick: &mut Tick<'_>, at: usize, why: &str) -> Result<()> {
     for task in 0..tick.jobs[at].tasks.len() {
         let found = &tick.jobs[at].tasks[task];

@@ -2,7 +2,6 @@
 
 use crate::base::names::InstanceName;
 use crate::base::{Result, clock};
-use crate::domain::build::Builds;
 use crate::host::builds::{self, BuildState};
 use crate::host::operation::{self, OperationContext as _};
 use crate::queue::context::TaskContext;
@@ -11,16 +10,7 @@ use crate::queue::work::{Ended, Work};
 /// Asks Steam which build is published. Where servers use published builds, the current one is what
 /// is installed: in ROOT/installation may be the rest of an update that did not end.
 pub(super) fn check(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
-    let found = operation::check(context)?;
-    let mut found = Builds {
-        available: found.published,
-        published_at: found
-            .published_at
-            .map(|seconds| seconds.saturating_mul(1000)),
-        installed: found.installed,
-        flaw: found.flaw,
-    };
-
+    let mut found = operation::check(context)?;
     let state = BuildState::read(&context.paths().root)?;
     if let Some(current) = state.current.filter(|_| !work.options.in_place) {
         (found.installed, found.flaw) = (Some(current), None);
@@ -32,20 +22,24 @@ pub(super) fn check(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -
     Ok(())
 }
 
-pub(super) fn install(context: &TaskContext<'_>, work: &Work) -> Result<()> {
-    builds::install(context, work.options.in_place, |instance| {
+pub(super) fn install(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
+    ended.builds = builds::install(context, work.options.in_place, |instance| {
         let mut names = work.names.iter();
         match names.find(|(id, _)| InstanceName::from(*id) == *instance) {
             Some((id, name)) => format!("server {id} ({name})"),
             None => format!("server {instance}"),
         }
-    })
+    })?;
+    Ok(())
 }
 
 pub(super) fn publish(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
-    let build = builds::publish(context, Some(work.job), work.options.validate)?;
+    let (build, is_replaced) = builds::publish(context, Some(work.job), work.options.validate)?;
     context.note(format!("build {build} is the current build"));
-    ended.state_of_builds = Some(Box::new(BuildState::read(&context.paths().root)?));
+    ended.state_of_builds = Some(Box::new(BuildState {
+        is_replaced,
+        ..BuildState::read(&context.paths().root)?
+    }));
     Ok(())
 }
 

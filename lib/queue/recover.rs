@@ -24,8 +24,9 @@ use crate::wire::Stream;
 const WHY: &str =
     "the worker that ran this job died; it was not run again: `left4me-job retry` does that";
 
-/// The unit name prefix of the runner, which runs foreign commands.
-const RUNNERS: &str = "left4me-runner@";
+/// The unit name prefixes of the runner, which runs foreign commands, and of the publisher, which
+/// removes what a lost request began.
+const RUNNERS: [&str; 2] = ["left4me-runner@", "left4me-publisher@"];
 
 /// How often a control group is checked while its processes end.
 const RECHECK: Duration = Duration::from_millis(20);
@@ -143,7 +144,7 @@ pub fn wait_for_orphans(dead: &DeadWorker, limit: Duration) -> Vec<Runner> {
         .iter()
         .filter_map(|runner| UnitGroup::above(&runner.group().ok()??))
         .collect();
-    let mut unknown = UnitGroup::all(RUNNERS);
+    let mut unknown: Vec<_> = RUNNERS.into_iter().flat_map(UnitGroup::all).collect();
     unknown.retain(|group| !held.contains(group));
 
     loop {

@@ -15,7 +15,7 @@ use crate::domain::operation::Operation;
 use crate::domain::plan;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::domain::update::UpdateOptions;
-use crate::host::builds::BuildState;
+use crate::host::builds::{BuildState, InstanceGame};
 use crate::queue::active::ActiveJob;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue_in};
 use crate::queue::finish::{WORKER, abandon};
@@ -93,7 +93,10 @@ fn outdated(tick: &Tick<'_>, job: &ActiveJob, state: &BuildState) -> Result<Vec<
         let mut instances = state.instances.iter();
         let found = instances.find(|one| one.instance == name);
         let is_in_job = job.tasks.iter().any(|task| task.server == Some(server));
-        !is_in_job && found.is_some_and(|one| one.game.build() != state.current)
+        let is_other = |one: &InstanceGame| {
+            one.game.build() != state.current || state.is_replaced && one.is_mounted
+        };
+        !is_in_job && found.is_some_and(is_other)
     });
 
     let Some(build) = state

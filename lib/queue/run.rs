@@ -71,7 +71,7 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
         .ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {
         TaskKind::CheckBuild => build_tasks::check(context, work, ended),
-        TaskKind::InstallRuntime => build_tasks::install(context, work),
+        TaskKind::InstallRuntime => build_tasks::install(context, work, ended),
         TaskKind::PublishBuild => build_tasks::publish(context, work, ended),
         TaskKind::UseBuild => build_tasks::use_build(context, work, ended),
         TaskKind::RemoveBuilds => build_tasks::remove(context, work),

@@ -254,6 +254,7 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
         tick.add_end_event(&tick.jobs[number], at)?;
         match kind {
             Some(TaskKind::CheckBuild) => build::settle(tick, number, ended)?,
+            Some(TaskKind::InstallRuntime) => build::installed(tick, ended)?,
             Some(TaskKind::PublishBuild | TaskKind::UseBuild) => {
                 roll::switched(tick, number, ended)?;
             }

@@ -57,7 +57,7 @@ pub struct Ended {
     pub answered: Option<bool>,
     /// The state of the server, if it was read.
     pub observed: Option<(ServerId, Observed)>,
-    /// The builds of the game, as a check found them.
+    /// The builds of the game, as a check found them or an installation left them.
     pub builds: Option<Builds>,
     /// Which build each instance uses, after a task about builds.
     pub state_of_builds: Option<Box<BuildState>>,

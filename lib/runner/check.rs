@@ -1,11 +1,12 @@
 //! The verb `check`: asks Steam which build of the game is published, and reads which one is
-//! installed. It changes nothing.
+//! installed. It changes nothing of the game; steamcmd may update itself.
 
 use std::time::Duration;
 
-use super::RunnerSettings;
+use super::client_library::Needed;
 use super::retry::RetryPolicy;
 use super::steamcmd::{Opened, Steamcmd, ended, open};
+use super::{RunnerSettings, room};
 use crate::base::Result;
 use crate::domain::steam::{AppInfo, Published, question};
 use crate::process::{Outcome, Supervisor};
@@ -25,20 +26,26 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Res
     };
 
     let base = Duration::from_secs(settings.steam.steam_retry_seconds.into());
-    let published = match ask(&mut steam, RetryPolicy::of_question(base))? {
+    let asked = ask(&mut steam, RetryPolicy::of_question(base));
+    if !matches!(asked, Ok(Asked::Cancelled(_))) {
+        steam.provide_library(Needed::Later)?;
+    }
+    let published = match asked? {
         Asked::Published(published) => published,
         Asked::Cancelled(outcome) => return Ok(outcome),
     };
 
+    room::remember(steam.root, published.build, published.size)?;
     let (installed, flaw) = match installed(&steam) {
         Ok(build) => (Some(build), None),
         Err(flaw) => (None, flaw),
     };
     steam.supervisor.builds(Builds {
-        published: published.build,
-        published_at: published.at,
+        available: published.build,
+        published_at: published.at.map(|seconds| seconds.saturating_mul(1000)),
         installed,
         flaw,
+        size: published.size,
     });
     Ok(Outcome::exit(0))
 }

@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use fs_err as fs;
 
+use super::client_library::Needed;
 use super::installation::Installation;
 use super::retry::RetryPolicy;
 use super::steamcmd::{Opened, Steamcmd, ended, open};
-use super::{RunnerSettings, client_library};
+use super::{RunnerSettings, room};
 use crate::base::config::BuildMode;
 use crate::base::names::InstanceName;
 use crate::base::overlay_check::Checked;
 use crate::base::{Error, Result, filesystem};
 use crate::domain::steam::{Cause, Failure, Heard, Pass, Success, Verdict, after};
 use crate::process::{Outcome, Supervisor, overlay_mounts};
-use crate::wire::Stream;
+use crate::wire::{Builds, Stream};
 
 struct Install<'a> {
     steam: Steamcmd<'a>,
@@ -37,7 +38,7 @@ enum Attempt {
 /// Fails if steamcmd is missing, an overlay is mounted over it, another steamcmd runs, or every attempt
 /// failed; the last one has steamcmd's own exit code, or 1.
 pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Result<Outcome> {
-    let steam = match open(supervisor, settings)? {
+    let mut steam = match open(supervisor, settings)? {
         Opened::Ready(steam) => steam,
         Opened::Cancelled(outcome) => return Ok(outcome),
     };
@@ -46,14 +47,19 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &RunnerSettings) -> Res
         refuse_while_mounted(steam.root)?;
     }
     refuse_without_overlays(steam.supervisor, steam.root)?;
+    room::ask(&mut steam, settings)?;
 
     let base = Duration::from_secs(settings.steam.steam_retry_seconds.into());
     let limit = Duration::from_secs(settings.steam.steam_rate_limit_seconds.into());
     let mut install = Install { steam };
     let outcome = install.retry(RetryPolicy::of_installation(base, limit));
 
-    // A windows pass that changed nothing has left the Linux server intact.
     let steam = &mut install.steam;
+    if outcome.is_err() {
+        steam.provide_library(Needed::Later)?;
+    }
+
+    // A windows pass that changed nothing has left the Linux server intact.
     if steam.installation.is_unfinished() {
         if steam.installation.verify().is_ok() {
             steam.installation.mark_finished()?;
@@ -145,11 +151,12 @@ impl Install<'_> {
     fn finish(&mut self, build: u64) -> Result<Outcome> {
         let steam = &mut self.steam;
         steam.installation.mark_finished()?;
-        client_library::link(steam.supervisor, &steam.root.join("steam"), &steam.program)?;
+        steam.provide_library(Needed::Now)?;
 
         let directory = steam.installation.directory.display();
         let message = format!("installed: build {build} in {directory}");
         steam.say(&message);
+        steam.supervisor.builds(Builds::installed(build));
         Ok(Outcome::exit(0))
     }
 

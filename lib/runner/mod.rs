@@ -9,6 +9,7 @@ mod client_library;
 mod install;
 mod installation;
 mod retry;
+mod room;
 mod steamcmd;
 
 use std::process::ExitCode;

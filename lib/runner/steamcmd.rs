@@ -13,9 +13,10 @@ use nix::sys::signal::Signal;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
+use super::client_library::Needed;
 use super::installation::Installation;
 use super::retry::RetryPolicy;
-use super::{RunnerSettings, account};
+use super::{RunnerSettings, account, client_library};
 use crate::base::{Error, Exit, Result, files, untrusted_file};
 use crate::domain::steam::{self, Cause, Heard, Retry};
 use crate::process::{Outcome, Relay, Silence, Spec, Supervisor, Terminal};
@@ -211,6 +212,12 @@ impl Steamcmd<'_> {
         let message = format!("attempt {count}{of} failed: {why}; the next one in {wait_s} s");
         self.say(&message);
         Ok(self.supervisor.pause(wait))
+    }
+
+    /// Makes Steam's client library available to servers, as far as this steamcmd has it.
+    pub(super) fn provide_library(&mut self, needed: Needed) -> Result<()> {
+        let home = self.root.join("steam");
+        client_library::provide(self.supervisor, &home, &self.program, needed)
     }
 
     /// A line of the runner itself.

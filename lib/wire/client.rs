@@ -42,7 +42,7 @@ pub enum Output {
     Lines(Vec<(Stream, String)>),
     /// What systemd reported of the unit: only for a request with `observe`.
     Observed(Observation),
-    /// The builds of the game: only for `check`.
+    /// The builds of the game: only for `check` and `install`.
     Builds(Builds),
 }
 

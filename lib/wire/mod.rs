@@ -5,7 +5,6 @@
 //! A request is a closed enum that refuses unknown fields, so that no other request is possible.
 
 pub mod batch;
-mod builds;
 pub mod client;
 pub mod console;
 pub mod line;
@@ -20,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::Moment;
 use crate::base::control_group::ControlGroup;
 use crate::base::names::{Cursor, InstanceName, ScheduleId};
+pub use crate::domain::build::Builds;
 use batch::{BatchRequest, BatchVerb};
-pub use builds::Builds;
 use timers::Timer;
 
 /// The longest request or control line, in bytes without its line break.
@@ -340,7 +339,8 @@ pub struct Answer<'a> {
     /// What systemd reported of the unit; only for a request with `observe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Observation>,
-    /// Only for `check`.
+    /// Which builds of the game there are; only for `check` and `install`. No line of output, so that
+    /// nothing that steamcmd prints can be taken for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builds: Option<Builds>,
     /// Why the request was refused or could not be carried out.

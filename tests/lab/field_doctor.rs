@@ -898,7 +898,7 @@ fn the_game(lab: &Lab, before: &BTreeSet<String>) {
             ),
             case(
                 format!(
-                    "cd {STEAM}; mkdir -p .local/share/Steam/steamcmd; mv linux32 \
+                    "cd {STEAM}; rm -rf client; mkdir -p .local/share/Steam/steamcmd; mv linux32 \
                     .local/share/Steam/steamcmd; \
                      chown -R left4me-steam: .local"
                 ),
@@ -908,14 +908,39 @@ fn the_game(lab: &Lab, before: &BTreeSet<String>) {
         ],
     );
 
-    let no_script = format!("rm {installation}/srcds_run; mkdir {installation}/srcds_run");
+    let builds = format!("{DATA}/builds");
+    heal(
+        lab,
+        before,
+        &[
+            case(
+                format!("ln -sfn 9 {builds}/current"),
+                "current build",
+                &["leads to 9", "no server starts"],
+            ),
+            case(format!("mkdir {builds}/.new-9"), "builds", &[".new-9"])
+                .after(format!("rmdir {builds}/.new-9")),
+        ],
+    );
+    heal(
+        lab,
+        before,
+        &[case(
+            format!("rm {builds}/current/bin/engine_srv.so"),
+            "current build",
+            &["is not complete", "engine_srv.so"],
+        )],
+    );
+
+    let game = format!("{builds}/current");
+    let no_script = format!("rm {game}/srcds_run; mkdir {game}/srcds_run");
     heal(
         lab,
         before,
         &[case(no_script, "srcds_run", &["cannot be read"])],
     );
 
-    let sets_more = format!("echo 'export MALLOC_ARENA_MAX=1' >>{installation}/srcds_run");
+    let sets_more = format!("echo 'export MALLOC_ARENA_MAX=1' >>{game}/srcds_run");
     let server = format!("{DROP_INS}/left4me-server@.service.d");
     heal(
         lab,

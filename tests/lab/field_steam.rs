@@ -258,7 +258,10 @@ fn an_account_is_used_and_its_secrets_are_nowhere(lab: &Lab) {
     assert_ne!(stranger.code, 0, "the token is for its user alone");
     let pid = lab.main_pid(1);
     let seen = lab.ok(&["nsenter", "--target", &pid, "--mount", "ls", "-A", STEAM]);
-    assert_eq!(seen, "linux32", "all that a server sees of steamcmd's home");
+    assert_eq!(
+        seen, "client\nlinux32",
+        "all that a server sees of steamcmd's home"
+    );
     for secret in [PASSWORD, TOKEN] {
         lab.ok(&["journalctl", "--sync"]);
         let found = format!(

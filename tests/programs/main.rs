@@ -23,6 +23,7 @@ mod publisher_disks;
 mod publisher_kills;
 mod runner;
 mod runner_check;
+mod runner_room;
 mod runner_steam;
 mod schedules;
 mod standin;

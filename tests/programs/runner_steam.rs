@@ -1,12 +1,16 @@
 //! How the runner interprets steamcmd's output and what it leaves behind. The outputs are from
 //! public reports.
 
+use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::steamcmd::{INSTALL, calls, envs, install, install_with, installed, steamcmd};
+use crate::support::steamcmd::{
+    INSTALL, calls, check, check_with, envs, install, install_with, installed, steamcmd,
+    steamcmd_that_answers,
+};
 use crate::support::{Conversation, RUNNER, Received, Root, alive, marker};
 
 const UNFINISHED: &str = "installation/.left4me-unfinished";
@@ -154,6 +158,27 @@ const CAUSES: &[(&str, i32, &str, &str, usize)] = &[
         1,
         "did not answer in time",
         "network",
+        5,
+    ),
+    (
+        "ERROR! Failed to install app '222860' (Manifest unavailable)",
+        8,
+        "do not give out the files of this build",
+        "try again in an hour",
+        5,
+    ),
+    (
+        "ERROR! Failed to install app '222860' (Access Denied)",
+        8,
+        "no subscription",
+        "LEFT4ME_STEAM_ACCOUNT",
+        1,
+    ),
+    (
+        "ERROR! Failed to install app '222860' (Content servers unreachable)",
+        8,
+        "Steam cannot be reached",
+        "network, DNS and firewall",
         5,
     ),
     (
@@ -495,6 +520,70 @@ fn the_client_library_is_linked_from_debians_steamcmd() {
             "valve"
         );
     }
+}
+
+fn read(root: &Root, path: &str) -> String {
+    std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| error.to_string())
+}
+
+/// A check may let steamcmd replace its library while servers have the old one mapped.
+#[test]
+fn servers_use_a_copy_of_the_client_library_that_no_update_of_steamcmd_touches() {
+    let root = Root::new();
+    let brings = "mkdir -p linux32; echo one > linux32/steamclient.so";
+    steamcmd(&root, brings, "laid", "whole");
+    assert_eq!(install(&root).exit(), 0);
+    assert_eq!(read(&root, "steam/client/steamclient.so"), "one\n");
+
+    // As a server has it: opened before.
+    let mut used = std::fs::File::open(root.join("steam/client/steamclient.so")).unwrap();
+    steamcmd_that_answers(
+        &root,
+        "echo two, longer > linux32/steamclient.so; echo x > linux32/crashhandler.so; asked 42",
+    );
+    assert_eq!(check(&root).exit(), 0);
+    assert_eq!(read(&root, "steam/client/steamclient.so"), "two, longer\n");
+    assert_eq!(read(&root, "steam/client/crashhandler.so"), "x\n");
+    let mut seen = String::new();
+    used.read_to_string(&mut seen).unwrap();
+    assert_eq!(seen, "one\n", "the old file is whole for whom has it open");
+
+    // What a power cut can leave of an update of steamcmd.
+    steamcmd_that_answers(&root, ": > linux32/steamclient.so; asked 42");
+    assert_eq!(check(&root).exit(), 0);
+    assert_eq!(read(&root, "steam/client/steamclient.so"), "two, longer\n");
+}
+
+/// Right after the run that brought it, whatever became of the installation, and after an update of
+/// Debian's package has moved it.
+#[test]
+fn the_links_to_the_client_library_follow_debians_steamcmd() {
+    let places = ["steam/.steam/sdk32", "steam/linux32", "steam/client"];
+    let root = Root::new();
+    steamcmd(&root, ":", "laid", "fail 0x202");
+    let games = |home: &str| {
+        let script = format!(
+            "#!/bin/sh\nd=$HOME/{home}/linux32\nmkdir -p $d && echo {home} > $d/steamclient.so\n\
+             exec \"$HOME/steamcmd.sh\" \"$@\"\n"
+        );
+        root.script("games/steamcmd", &script).display().to_string()
+    };
+    let seen = || places.map(|place| read(&root, &format!("{place}/steamclient.so")));
+
+    let program = games(".local/share/Steam/steamcmd");
+    let debian = [("LEFT4ME_STEAMCMD", program.as_str())];
+    assert_eq!(install_with(&root, &debian).exit(), 8, "the disk is full");
+    assert_eq!(seen(), [".local/share/Steam/steamcmd\n"; 3]);
+
+    games(".steam/steamcmd");
+    assert_eq!(check_with(&root, &debian).exit(), 0);
+    assert_eq!(seen(), [".steam/steamcmd\n"; 3], "the newest one counts");
+
+    // Back again, and the links lead nowhere until then.
+    std::fs::remove_dir_all(root.join("steam/.steam/steamcmd")).unwrap();
+    games(".local/share/Steam/steamcmd");
+    assert_eq!(check_with(&root, &debian).exit(), 0);
+    assert_eq!(seen(), [".local/share/Steam/steamcmd\n"; 3]);
 }
 
 #[test]

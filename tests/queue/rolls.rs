@@ -40,6 +40,8 @@ struct Host {
     running: BTreeMap<ServerId, bool>,
     /// On which server which build does not come up; none for every server.
     bad: Vec<(Option<ServerId>, u64)>,
+    /// The next publication finds damage in the build and replaces it.
+    is_replaced: bool,
     /// How many servers were down at once.
     most_down: usize,
     /// What each task did.
@@ -85,6 +87,7 @@ impl Host {
             games: all.clone().map(|id| (id, GameFiles::Build(5))).collect(),
             running: all.map(|id| (id, true)).collect(),
             bad: Vec::new(),
+            is_replaced: false,
             most_down: 0,
             done: Vec::new(),
         }
@@ -167,6 +170,7 @@ impl Host {
             current: self.current,
             published: self.published.iter().rev().copied().collect(),
             instances: instances.collect(),
+            is_replaced: false,
         })
     }
 
@@ -198,9 +202,8 @@ impl Host {
             TaskKind::CheckBuild => {
                 ended.builds = Some(Builds {
                     available: self.steam,
-                    published_at: None,
                     installed: self.current,
-                    flaw: None,
+                    ..Builds::default()
                 });
                 ended.state_of_builds = Some(self.state());
             }
@@ -213,7 +216,9 @@ impl Host {
                     self.published.push(self.installed);
                 }
                 self.current = Some(self.installed);
-                ended.state_of_builds = Some(self.state());
+                let mut state = self.state();
+                state.is_replaced = std::mem::take(&mut self.is_replaced);
+                ended.state_of_builds = Some(state);
             }
             TaskKind::UseBuild => {
                 let wanted = work.options.build.or_else(|| {
@@ -539,6 +544,22 @@ fn a_rollback_needs_no_download_and_keeps_updates_from_the_build() {
         host.current == Some(5) && host.on(6) == 6,
         "nothing restarts"
     );
+}
+
+#[test]
+fn a_repair_that_replaces_the_build_restarts_its_servers_and_another_does_not() {
+    let mut host = Host::new();
+    host.steam = 5;
+    let repair = |request: &mut JobRequest<'_>| request.update.validate = true;
+    host.enqueue(Operation::Update, repair);
+    host.drain();
+    assert!(host.stopped().is_empty());
+
+    host.is_replaced = true;
+    host.enqueue(Operation::Update, repair);
+    host.drain();
+    assert_eq!(host.stopped().len(), 6);
+    assert!(host.all_run());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Checks for a new build, and updates that ask first, with the real worker and runner.
 
+use left4me::base::names::JobId;
 use left4me::db::{builds, events};
 use left4me::domain::job::JobState;
 use serde_json::Value;
@@ -10,8 +11,22 @@ use crate::support::steamcmd::answers;
 
 /// A host with build 42 installed and two servers that should be running: S1 runs, S2 is down. Steam
 /// answers by this shell code. No helper is there, so a task of a server fails.
-fn host(info: &str) -> (TestHost, SocketUnit) {
-    let host = TestHost::with_servers(2);
+fn host(info: &str) -> (TestHost, [SocketUnit; 2]) {
+    prepared(TestHost::with_servers(2), info)
+}
+
+/// The same, with updates in place.
+fn in_place(info: &str) -> (TestHost, [SocketUnit; 2]) {
+    let mut host = TestHost::with_servers(2);
+    host.in_place = true;
+    prepared(host, info)
+}
+
+fn prepared(host: TestHost, info: &str) -> (TestHost, [SocketUnit; 2]) {
+    for directory in ["builds", "installation", "instances"] {
+        std::fs::create_dir_all(host.root.join(directory)).unwrap();
+    }
+    let publisher = host.publisher();
     let runner = host.runner(&answers("exit 1"));
     let id = host.enqueue(&["install"]);
     host.drain();
@@ -27,7 +42,7 @@ fn host(info: &str) -> (TestHost, SocketUnit) {
              UPDATE servers SET actual_state = 'stopped' WHERE id = 2;",
         )
         .unwrap();
-    (host, runner)
+    (host, [runner, publisher])
 }
 
 fn run(host: &TestHost, args: &[&str]) -> Value {
@@ -69,7 +84,7 @@ fn calls(host: &TestHost, word: &str) -> usize {
 
 #[test]
 fn a_check_says_what_is_new_and_tells_it_once() {
-    let (host, _runner) = host("asked 43");
+    let (host, _units) = host("asked 43");
     for _ in 0..2 {
         let job = run(&host, &["check"]);
         assert_eq!(job["state"], "succeeded", "{job}");
@@ -102,9 +117,25 @@ fn a_check_says_what_is_new_and_tells_it_once() {
     );
 }
 
+/// Its number is lower than that of the installed one, which no check has seen.
 #[test]
-fn an_update_without_a_new_build_stops_nothing_and_says_so() {
-    let (host, _runner) = host("asked 42");
+fn a_build_that_was_taken_back_is_news() {
+    let (host, _units) = host("asked 41");
+    let known = builds::available(host.db().connection()).unwrap().unwrap();
+    assert_eq!(known.build, 42, "the installation says what it took");
+
+    let job = run(&host, &["check"]);
+    let result = job["result"].as_str().unwrap();
+    assert!(
+        result.starts_with("build 41 is available (installed: 42)"),
+        "{result}"
+    );
+    assert_eq!(announced(&host).len(), 1, "{:?}", announced(&host));
+}
+
+#[test]
+fn an_update_in_place_without_a_new_build_stops_nothing_and_says_so() {
+    let (host, _units) = in_place("asked 42");
     host.db()
         .connection()
         .execute_batch("UPDATE servers SET actual_state = 'running'")
@@ -120,7 +151,9 @@ fn an_update_without_a_new_build_stops_nothing_and_says_so() {
             "stop 1 skipped",
             "stop 2 skipped",
             "install-runtime - skipped",
+            "initialize 1 skipped",
             "start-if-ran 1 skipped",
+            "initialize 2 skipped",
             "start-if-ran 2 skipped",
         ]
     );
@@ -138,9 +171,9 @@ fn an_update_without_a_new_build_stops_nothing_and_says_so() {
 
 /// As an interrupted update leaves it; its retry has to bring the server back.
 #[test]
-fn an_update_that_ends_with_its_check_starts_what_is_down_and_nothing_else() {
+fn an_update_in_place_that_ends_with_its_check_starts_what_is_down_and_nothing_else() {
     for (info, state) in [("asked 42", "succeeded"), ("exit 254", "failed")] {
-        let (host, _runner) = host(info);
+        let (host, _units) = in_place(info);
         let job = run(&host, &["update"]);
         assert_eq!(
             tasks(&job),
@@ -149,19 +182,21 @@ fn an_update_that_ends_with_its_check_starts_what_is_down_and_nothing_else() {
                 "stop 1 skipped",
                 "stop 2 skipped",
                 "install-runtime - skipped",
+                "initialize 1 skipped",
                 "start-if-ran 1 skipped",
+                "initialize 2 succeeded",
                 "start-if-ran 2 failed",
             ]
         );
-        let error = job["tasks"][5]["error"].as_str().unwrap();
+        let error = job["tasks"][7]["error"].as_str().unwrap();
         assert!(error.contains("helper.sock"), "it was tried: {error}");
     }
 }
 
 #[test]
-fn an_update_that_cannot_ask_says_why_and_stops_nothing() {
+fn an_update_in_place_that_cannot_ask_says_why_and_stops_nothing() {
     let offline = "echo '[----] !!! Fatal Error: Steamcmd needs to be online to update.'; exit 254";
-    let (host, _runner) = host(offline);
+    let (host, _units) = in_place(offline);
     let job = run(&host, &["update"]);
     assert_eq!(
         (&job["state"], &job["exit_code"]),
@@ -175,7 +210,8 @@ fn an_update_that_cannot_ask_says_why_and_stops_nothing() {
     assert_eq!(job["tasks"][1]["state"], "skipped");
     let why = job["tasks"][1]["error"].as_str().unwrap();
     assert!(why.contains("no server was stopped"), "{why}");
-    assert!(builds::available(host.db().connection()).unwrap().is_none());
+    let known = builds::available(host.db().connection()).unwrap().unwrap();
+    assert_eq!(known.build, 42, "that of the installation");
 
     // install goes on without the question.
     let job = run(&host, &["install"]);
@@ -183,8 +219,8 @@ fn an_update_that_cannot_ask_says_why_and_stops_nothing() {
 }
 
 #[test]
-fn a_new_build_or_a_damaged_installation_is_installed_and_validate_asks_nothing() {
-    let (host, _runner) = host("asked 43");
+fn in_place_a_new_build_or_a_damaged_installation_is_installed_and_validate_asks_nothing() {
+    let (host, units) = in_place("asked 43");
     host.db()
         .connection()
         .execute_batch("UPDATE servers SET desired_state = 'stopped', actual_state = 'stopped'")
@@ -198,7 +234,7 @@ fn a_new_build_or_a_damaged_installation_is_installed_and_validate_asks_nothing(
     assert_eq!(job["result"], Value::Null);
     assert_eq!(announced(&host).len(), 1);
 
-    drop(_runner);
+    drop(units);
     let _runner = host.runner(&answers("asked 42"));
     std::fs::remove_file(host.root.join("installation/srcds_linux")).unwrap();
     let job = run(&host, &["update"]);
@@ -240,7 +276,7 @@ fn an_update_that_validates_is_no_ordinary_one() {
 /// It would leave the files damaged.
 #[test]
 fn an_update_that_had_nothing_to_do_replaces_no_waiting_repair() {
-    let (host, _runner) = host("asked 42");
+    let (host, _units) = in_place("asked 42");
     host.db()
         .connection()
         .execute_batch("UPDATE servers SET actual_state = 'running'")
@@ -256,4 +292,100 @@ fn an_update_that_had_nothing_to_do_replaces_no_waiting_repair() {
         JobState::Cancelled,
         "nothing is left of it"
     );
+}
+
+#[test]
+fn an_update_beside_running_servers_publishes_a_new_build_and_only_that() {
+    let (host, units) = host("asked 42");
+    let job = run(&host, &["update"]);
+    assert_eq!(job["result"], "build 42 is current: nothing to do", "{job}");
+    assert_eq!(
+        tasks(&job),
+        ["check-build - succeeded", "remove-builds - succeeded"]
+    );
+
+    drop(units);
+    // A download brings that build, too.
+    let script = answers("asked 43").replace("42", "43");
+    let _units = [host.runner(&script), host.publisher()];
+    let job = run(&host, &["update"]);
+    assert_eq!(job["result"], "build 43 is the current build", "{job}");
+    assert_eq!(
+        tasks(&job),
+        [
+            "check-build - succeeded",
+            "install-runtime - succeeded",
+            "publish-build - succeeded",
+            "remove-builds - succeeded"
+        ]
+    );
+    let current = std::fs::read_link(host.root.join("builds/current")).unwrap();
+    assert_eq!(current.to_str(), Some("43"));
+    assert!(host.root.join("builds/42/srcds_linux").is_file());
+
+    // What is kept is enough to go back: steamcmd is not asked.
+    let asked = calls(&host, "app_info_print");
+    let job = run(&host, &["rollback"]);
+    assert_eq!(job["result"], "build 42 is the current build", "{job}");
+    let job = run(&host, &["update"]);
+    let said = job["result"].as_str().unwrap();
+    assert!(
+        said.starts_with("build 43 was rejected: nothing to do"),
+        "{said}"
+    );
+    assert_eq!(calls(&host, "app_info_print"), asked + 1);
+
+    let job = run(&host, &["rollback"]);
+    assert_eq!(job["state"], "failed");
+    let error = job["error"].as_str().unwrap();
+    assert!(
+        error.contains("no build older than 42 is kept (kept: 43, 42"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_update_that_cannot_ask_or_publish_changes_nothing() {
+    let (host, units) = host("exit 254");
+    let job = run(&host, &["update"]);
+    assert_eq!(job["state"], "failed");
+    assert_eq!(tasks(&job), ["check-build - failed"]);
+
+    // Without a publisher.
+    drop(units);
+    let _runner = host.runner(&answers("asked 43"));
+    let job = run(&host, &["update"]);
+    assert_eq!(job["state"], "failed");
+    let error = job["error"].as_str().unwrap();
+    assert!(error.contains("publisher.sock"), "{error}");
+    let current = std::fs::read_link(host.root.join("builds/current")).unwrap();
+    assert_eq!(current.to_str(), Some("42"));
+}
+
+/// The repair works on what steamcmd wrote, and on the build that was made of it.
+#[test]
+fn a_repair_replaces_a_build_that_is_damaged() {
+    let (host, _units) = host("asked 42");
+    let of_build = host.root.join("builds/42/srcds_linux");
+    let whole = std::fs::read(&of_build).unwrap();
+    std::fs::remove_file(&of_build).unwrap();
+    std::fs::write(&of_build, "damaged").unwrap();
+
+    let job = run(&host, &["update", "--validate"]);
+    assert_eq!(
+        job["state"],
+        "succeeded",
+        "{job}: {:?}",
+        host.lines(JobId(2))
+    );
+    assert_eq!(
+        tasks(&job),
+        [
+            "install-runtime - succeeded",
+            "publish-build - succeeded",
+            "remove-builds - succeeded"
+        ]
+    );
+    assert_eq!(std::fs::read(&of_build).unwrap(), whole);
+    assert_eq!(calls(&host, "app_info_print"), 0);
 }

@@ -13,7 +13,7 @@ use left4me::domain::job::JobState;
 use serde_json::Value;
 
 use super::{
-    Finished, JOB, LEFT4ME, PASSWORD, RUNNER, Root, SocketUnit, WORKER, accept,
+    Finished, JOB, LEFT4ME, PASSWORD, PUBLISHER, RUNNER, Root, SocketUnit, WORKER, accept,
     batch::accept_batches, ended,
 };
 
@@ -26,12 +26,17 @@ pub const PORTS: PortRange = PortRange {
 /// A data directory with a database, and the programs that work on it.
 pub struct TestHost {
     pub root: Root,
+    /// Updates stop the servers and change the files that they use (LEFT4ME_BUILDS).
+    pub in_place: bool,
 }
 
 impl TestHost {
     /// Without servers.
     pub fn new() -> Self {
-        let host = Self { root: Root::new() };
+        let host = Self {
+            root: Root::new(),
+            in_place: false,
+        };
         drop(host.db());
         host
     }
@@ -90,6 +95,10 @@ impl TestHost {
         command.env("LEFT4ME_WORKER_SOCKET", self.root.join("worker.sock"));
         command.env("LEFT4ME_HELPER_SOCKET", self.root.join("helper.sock"));
         command.env("LEFT4ME_RUNNER_SOCKET", self.root.join("runner.sock"));
+        command.env("LEFT4ME_PUBLISHER_SOCKET", self.root.join("publisher.sock"));
+        if self.in_place {
+            command.env("LEFT4ME_BUILDS", "in-place");
+        }
         command.env("LEFT4ME_CONSOLE_SOCKET", self.root.join("console.sock"));
         command.env("LEFT4ME_SCHEDULES_SOCKET", self.root.join("schedules.sock"));
         command
@@ -188,6 +197,12 @@ impl TestHost {
             steamcmd.into_os_string().into_string().unwrap(),
         ));
         accept(&self.root.join("runner.sock"), &[RUNNER], &envs)
+    }
+
+    /// Serves publisher.sock.
+    pub fn publisher(&self) -> SocketUnit {
+        let socket = self.root.join("publisher.sock");
+        accept(&socket, &[PUBLISHER], &self.root.envs())
     }
 
     /// Serves helper.sock with a shell script that has the connection at descriptor 3 and replies

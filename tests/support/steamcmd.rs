@@ -16,7 +16,7 @@ pub fn steamcmd(root: &Root, prime: &str, windows: &str, linux: &str) {
 }
 
 /// Installs a steamcmd that installs build 42 and runs this shell code when it is asked for app
-/// info. `asked BUILD` answers twice, the first time with an old build; `block BUILD` answers once.
+/// info. FILES and DOWNLOAD set what each of the two depots takes, in bytes. `asked BUILD` answers twice, the first time with an old build; `block BUILD` answers once.
 pub fn steamcmd_that_answers(root: &Root, info: &str) {
     root.script("steam/steamcmd.sh", &answers(info));
 }
@@ -50,9 +50,18 @@ fail() {{ echo "Error! App '222860' state is $1 after update job."; exit 8; }}
 refuse() {{ echo "ERROR! Failed to install app '222860' ($1)"; exit 8; }}
 block() {{
     echo 'AppID : 222860, change number : 26574431/0'
-    printf '"222860"\n{{\n\t"common"\n\t{{\n\t\t"name"\t\t"a game"\n\t}}\n\t"depots"\n\t{{\n\t\t"branches"\n'
+    printf '"222860"\n{{\n\t"common"\n\t{{\n\t\t"name"\t\t"a game"\n\t}}\n\t"depots"\n\t{{\n'
+    if [ -n "$FILES" ]; then depots "$FILES" "$DOWNLOAD"; fi
+    printf '\t\t"branches"\n'
     printf '\t\t{{\n\t\t\t"%s"\n\t\t\t{{\n\t\t\t\t"buildid"\t\t"%s"\n' "${{2:-public}}" "$1"
     printf '\t\t\t\t"timeupdated"\t\t"1763543534"\n\t\t\t}}\n\t\t}}\n\t}}\n}}\n'
+}}
+depots() {{
+    for depot in 222861 222863; do
+        printf '\t\t"%s"\n\t\t{{\n\t\t\t"manifests"\n\t\t\t{{\n\t\t\t\t"public"\n\t\t\t\t{{\n' "$depot"
+        printf '\t\t\t\t\t"size"\t\t"%s"\n\t\t\t\t\t"download"\t\t"%s"\n' "$1" "$2"
+        printf '\t\t\t\t}}\n\t\t\t}}\n\t\t}}\n'
+    done
 }}
 asked() {{ block 1; echo 'something else'; block "$1"; }}
 first() {{ if [ -e "../tmp/$1" ]; then return 1; fi; touch "../tmp/$1"; }}

@@ -607,7 +607,7 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
         available: 8_490_280,
         published_at: Some(1),
         installed: Some(8_490_279),
-        flaw: None,
+        ..left4me::domain::build::Builds::default()
     };
     host.db()
         .write(|tx| left4me::db::builds::record(tx, &found, 9))

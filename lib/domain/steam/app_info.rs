@@ -10,7 +10,8 @@ use std::ops::RangeInclusive;
 use super::cause::Cause;
 use super::keyvalues::{self, Item};
 use super::verdict::Heard;
-use super::{APP, login};
+use super::{APP, LINUX_DEPOT, SHARED_DEPOT, login};
+use crate::domain::build::Size;
 
 /// How many bytes of one answer are kept; a real one has some ten kilobytes.
 const LIMIT: usize = 1024 * 1024;
@@ -21,6 +22,9 @@ const BUILDS: RangeInclusive<u64> = 1..=i64::MAX.cast_unsigned();
 /// The times that are believed, unix seconds: up to the year 9999.
 const TIMES: RangeInclusive<i64> = 1..=253_402_300_799;
 
+/// The sizes that are believed, bytes.
+const SIZES: RangeInclusive<u64> = 1..=1 << 50;
+
 /// The branch that every player has.
 const BRANCH: &str = "public";
 
@@ -30,6 +34,8 @@ pub struct Published {
     pub build: u64,
     /// When, unix seconds, if Steam says so.
     pub at: Option<i64>,
+    /// What its depots for Linux take, if Steam says so.
+    pub size: Option<Size>,
 }
 
 /// steamcmd's arguments to print the app info twice, as `account` or anonymously.
@@ -183,13 +189,25 @@ impl Block {
 
     fn read(&self) -> Result<Published, Cause> {
         let (mut build, mut at, mut has_branches) = (None, None, false);
+        let mut depots = [Depot::default(); DEPOTS.len()];
         let read = keyvalues::read(&self.text, LIMIT, |blocks, item| {
             let is = |at: usize, name: &str| {
                 blocks
                     .get(at)
                     .is_some_and(|block| block.eq_ignore_ascii_case(name))
             };
-            if !is(1, "depots") || !is(2, "branches") {
+            if !is(1, "depots") {
+                return;
+            }
+            let depot = DEPOTS.iter().position(|depot| is(2, depot));
+            if let (Some(depot), Item::Value(key, value)) = (depot, item)
+                && blocks.len() == 5
+                && is(3, "manifests")
+                && is(4, BRANCH)
+            {
+                depots[depot].take(key, value);
+            }
+            if !is(2, "branches") {
                 return;
             }
             has_branches = true;
@@ -208,10 +226,45 @@ impl Block {
         });
 
         match (read, build) {
-            (Ok(()), Some(build)) => Ok(Published { build, at }),
+            (Ok(()), Some(build)) => Ok(Published {
+                build,
+                at,
+                size: Depot::sum(&depots),
+            }),
             (Ok(()), None) if has_branches => Err(Cause::NoBranch),
             _ => Err(Cause::NoAppInfo),
         }
+    }
+}
+
+/// The depots of a Linux server.
+const DEPOTS: [&str; 2] = [SHARED_DEPOT, LINUX_DEPOT];
+
+/// What a manifest of a depot says: `"public" { "gid" "…" "size" "…" "download" "…" }`. Steam's
+/// older app info has the gid alone.
+#[derive(Clone, Copy, Debug, Default)]
+struct Depot {
+    files: Option<u64>,
+    download: Option<u64>,
+}
+
+impl Depot {
+    fn take(&mut self, key: &str, value: &str) {
+        let field = match key.to_ascii_lowercase().as_str() {
+            "size" => &mut self.files,
+            "download" => &mut self.download,
+            _ => return,
+        };
+        *field = value.parse().ok().filter(|size| SIZES.contains(size));
+    }
+
+    /// What all of them take together; none unless each says so.
+    fn sum(depots: &[Self]) -> Option<Size> {
+        let all = |of: fn(&Self) -> Option<u64>| depots.iter().map(of).sum::<Option<u64>>();
+        Some(Size {
+            files: all(|depot| depot.files)?,
+            download: all(|depot| depot.download)?,
+        })
     }
 }
 

@@ -6,6 +6,8 @@ pub enum Cause {
     DiskFull,
     /// Steam does not give this app to anonymous users, or the account does not own it.
     NoSubscription,
+    /// Steam's servers do not give out the build's files yet, or no longer.
+    NoContent,
     /// The account's password or cached credentials are not valid.
     Credentials,
     /// Steam asks for a Steam Guard code.
@@ -34,13 +36,13 @@ pub enum Cause {
     NoBranch,
     /// The files of the other platform have to be installed first.
     InvalidPlatform,
-    /// State 0x402 or 0x602.
+    /// State 0x402 or 0x602, and others in which an update is required.
     Incomplete,
     /// State 0x606.
     NotWritten,
-    /// State 0x626.
+    /// State 0x626, and others with its flag.
     FilesMissing,
-    /// State 0x6a6.
+    /// State 0x6a6, and others with its flag.
     Corrupt,
     /// A fatal error of steamcmd itself.
     Fatal,
@@ -72,6 +74,7 @@ const WORDS: &[(&str, Cause)] = &[
     ("no space left", Cause::DiskFull),
     ("not enough disk space", Cause::DiskFull),
     ("not enough space", Cause::DiskFull),
+    ("not enough disk quota", Cause::DiskFull),
     ("disk quota exceeded", Cause::DiskFull),
     ("rate limit", Cause::RateLimit),
     ("ratelimit", Cause::RateLimit),
@@ -103,6 +106,7 @@ const WORDS: &[(&str, Cause)] = &[
     ("access denied", Cause::AccountRefused),
     ("logged in elsewhere", Cause::LoggedInElsewhere),
     ("logged in from another location", Cause::LoggedInElsewhere),
+    ("password check for appid", Cause::NoBranch),
     ("needs to be online", Cause::Network),
     ("no connection", Cause::Network),
     ("no internet connection", Cause::Network),
@@ -112,6 +116,15 @@ const WORDS: &[(&str, Cause)] = &[
     ("not logged in", Cause::Network),
     ("not logged on", Cause::Network),
     ("content servers unreachable", Cause::Network),
+    ("no download source", Cause::Network),
+    ("could not connect", Cause::Network),
+    ("failed to connect", Cause::Network),
+    ("could not resolve", Cause::Network),
+    ("couldn't resolve", Cause::Network),
+    ("name resolution", Cause::Network),
+    ("network is unreachable", Cause::Network),
+    ("connection refused", Cause::Network),
+    ("connection reset", Cause::Network),
     ("http error", Cause::Network),
     ("service unavailable", Cause::Network),
     ("serviceunavailable", Cause::Network),
@@ -123,6 +136,15 @@ const WORDS: &[(&str, Cause)] = &[
     ("timed out", Cause::TimedOut),
     ("timeout", Cause::TimedOut),
     ("time out", Cause::TimedOut),
+    ("manifest unavailable", Cause::NoContent),
+    ("manifest not available", Cause::NoContent),
+    ("missing manifest", Cause::NoContent),
+    ("missing file manifest", Cause::NoContent),
+    ("still encrypted", Cause::NoContent),
+    ("missing decryption key", Cause::NoContent),
+    ("invalid content configuration", Cause::NoContent),
+    ("invalid depot configuration", Cause::NoContent),
+    ("content unavailable", Cause::NoContent),
     ("missing configuration", Cause::MissingConfiguration),
     ("no such branch", Cause::NoBranch),
     ("invalid branch", Cause::NoBranch),
@@ -131,7 +153,15 @@ const WORDS: &[(&str, Cause)] = &[
     ("missing file permissions", Cause::Permissions),
     ("read-only file system", Cause::Permissions),
     ("permission denied", Cause::Permissions),
+    ("invalid install path", Cause::Permissions),
+    ("missing update files", Cause::FilesMissing),
+    ("missing installed files", Cause::FilesMissing),
+    ("missing shared content", Cause::FilesMissing),
     ("disk write failure", Cause::NotWritten),
+    ("disk write error", Cause::NotWritten),
+    ("disk read failure", Cause::NotWritten),
+    ("disk read error", Cause::NotWritten),
+    ("input/output error", Cause::NotWritten),
     ("corrupt", Cause::Corrupt),
 ];
 
@@ -150,20 +180,29 @@ impl Cause {
         if LOADER.iter().any(|words| line.contains(words)) {
             return Some(Cause::Libraries);
         }
+        // Logged in, but not for these files; in the line of a login it is about the account.
+        let is_of_files = ["failed to install", "manifest", "depot"];
+        if line.contains("access denied") && is_of_files.iter().any(|words| line.contains(words)) {
+            return Some(Cause::NoSubscription);
+        }
         WORDS
             .iter()
             .find(|(words, _)| line.contains(words))
             .map(|&(_, cause)| cause)
     }
 
-    /// The cause for a state word.
+    /// The cause for a state word. Those that operators explain stand alone; of any other, the flags
+    /// say what the state is.
     pub(super) fn of_state(state: u32) -> Option<Self> {
+        const UPDATE_REQUIRED: u32 = 0x2;
+        const FILES_MISSING: u32 = 0x20;
+        const FILES_CORRUPT: u32 = 0x80;
         match state {
             0x202 | 0x212 => Some(Cause::DiskFull),
-            0x402 | 0x602 => Some(Cause::Incomplete),
             0x606 => Some(Cause::NotWritten),
-            0x626 => Some(Cause::FilesMissing),
-            0x6a6 => Some(Cause::Corrupt),
+            _ if state & FILES_CORRUPT != 0 => Some(Cause::Corrupt),
+            _ if state & FILES_MISSING != 0 => Some(Cause::FilesMissing),
+            _ if state & UPDATE_REQUIRED != 0 => Some(Cause::Incomplete),
             _ => None,
         }
     }
@@ -193,9 +232,11 @@ impl Cause {
             | Cause::NoBranch
             | Cause::Permissions => Retry::Never,
             Cause::RateLimit => Retry::AfterTheLimit,
-            Cause::Network | Cause::TimedOut | Cause::LoggedInElsewhere | Cause::Silent => {
-                Retry::BackOff
-            }
+            Cause::Network
+            | Cause::TimedOut
+            | Cause::LoggedInElsewhere
+            | Cause::Silent
+            | Cause::NoContent => Retry::BackOff,
             Cause::MissingConfiguration
             | Cause::NoAppInfo
             | Cause::InvalidPlatform
@@ -218,6 +259,7 @@ impl Cause {
             Cause::NoSubscription => {
                 "Steam gives the game's files only to an account that has them (no subscription)"
             }
+            Cause::NoContent => "Steam's servers do not give out the files of this build now",
             Cause::Credentials => {
                 "the login failed: the Steam account's password or cached credentials are not valid"
             }
@@ -239,7 +281,7 @@ impl Cause {
             Cause::NoBranch => "Steam's app info has no build of the game's public branch",
             Cause::InvalidPlatform => "Steam refuses the Linux files (invalid platform)",
             Cause::Incomplete => "the update is not complete",
-            Cause::NotWritten => "files could not be written",
+            Cause::NotWritten => "files could not be read or written",
             Cause::FilesMissing => "files are missing",
             Cause::Corrupt => "the download is corrupt",
             Cause::Fatal => "steamcmd gave up with a fatal error",
@@ -262,6 +304,9 @@ impl Cause {
             }
             Cause::NoSubscription => {
                 "use an account that owns Left 4 Dead 2 in LEFT4ME_STEAM_ACCOUNT"
+            }
+            Cause::NoContent => {
+                "a new build takes a while to reach Steam's servers: try again in an hour"
             }
             Cause::Credentials | Cause::SteamGuard => {
                 "log in once by hand as left4me-steam (README, \

@@ -71,6 +71,7 @@ fn cause(code: i32, text: &str) -> Cause {
 const NEW: Published = Published {
     build: 20_000_002,
     at: Some(1_763_543_534),
+    size: None,
 };
 
 #[test]
@@ -220,6 +221,42 @@ fn it_is_asked_twice_and_an_account_is_a_name_alone() {
     assert!(
         words(Some("anna")).starts_with("+@NoPromptForPassword 1 +login anna +app_info_update")
     );
+}
+
+/// As Steam prints it now; older app info has only the number of the manifest.
+#[test]
+fn the_depots_of_a_linux_server_say_what_the_build_takes() {
+    let depot = |id: &str, branch: &str, inside: &str| {
+        format!("\"{id}\"\n{{\n\"manifests\"\n{{\n\"{branch}\"\n{{\n{inside}\n}}\n}}\n}}\n")
+    };
+    let sizes = |files: u64, download: u64| {
+        format!("\"gid\" \"1\"\n\"size\" \"{files}\"\n\"download\" \"{download}\"")
+    };
+    let said = |depots: &str| {
+        let text = block("7").replacen("\"depots\"\n\t{", &format!("\"depots\"\n{{\n{depots}"), 1);
+        session(0, &text.repeat(2)).unwrap().size
+    };
+
+    let shared = depot("222861", "public", &sizes(9_509_213_145, 4_000_000_000));
+    let windows = depot("222862", "public", &sizes(1, 1));
+    let linux = depot("222863", "public", &sizes(252_009_413, 90_000_000));
+    let size = Size {
+        files: 9_761_222_558,
+        download: 4_090_000_000,
+    };
+    assert_eq!(said(&format!("{shared}{windows}{linux}")), Some(size));
+
+    for unknown in [
+        "",
+        &shared,
+        &format!("{shared}{}", depot("222863", "beta", &sizes(5, 5))),
+        &format!("{shared}{}", depot("222863", "public", &sizes(0, 5))),
+        &format!("{shared}{}", depot("222863", "public", &sizes(u64::MAX, 5))),
+        &format!("{shared}{}", depot("222863", "public", "\"gid\" \"1\"")),
+        &format!("{shared}\"222863\"\n{{\n\"manifests\"\n{{\n\"public\" \"1\"\n}}\n}}\n"),
+    ] {
+        assert_eq!(said(unknown), None, "{unknown}");
+    }
 }
 
 proptest! {

@@ -128,8 +128,68 @@ fn each_failure_in_steamcmds_own_words_has_its_cause() {
         ),
         (
             8,
+            "Error! App '222860' state is 0x6 after update job.",
+            Cause::Incomplete,
+        ),
+        (
+            8,
+            "Error! App '222860' state is 0x10E after update job.",
+            Cause::Incomplete,
+        ),
+        (
+            8,
+            "Error! App '222860' state is 0x26 after update job.",
+            Cause::FilesMissing,
+        ),
+        (
+            8,
+            "ERROR! Failed to install app '222860' (Manifest unavailable)",
+            Cause::NoContent,
+        ),
+        (
+            8,
+            "ERROR! Failed downloading 1 manifests (No connection)",
+            Cause::Network,
+        ),
+        (
+            8,
+            "ERROR! Failed downloading 1 manifests (Access Denied)",
+            Cause::NoSubscription,
+        ),
+        (
+            5,
+            "Logging in user 'anna' to Steam Public...FAILED (Access Denied)",
+            Cause::AccountRefused,
+        ),
+        (
+            8,
+            "ERROR! Failed to install app '222860' (Invalid content configuration)",
+            Cause::NoContent,
+        ),
+        (
+            8,
+            "ERROR! Failed to install app '222860' (Content servers unreachable)",
+            Cause::Network,
+        ),
+        (
+            8,
+            "ERROR! Failed to install app '222860' (Missing update files)",
+            Cause::FilesMissing,
+        ),
+        (
+            8,
+            "ERROR! Failed to install app '222860' (Disk read failure)",
+            Cause::NotWritten,
+        ),
+        (
+            8,
+            "ERROR! Password check for AppId 222860 returned error Failure.",
+            Cause::NoBranch,
+        ),
+        (
+            8,
             "Error! App '222860' state is 0x10502 after update job.",
-            Cause::Other,
+            Cause::Incomplete,
         ),
         (
             127,
