@@ -11,6 +11,7 @@ mod say;
 
 use clap::{Args, Subcommand};
 use rusqlite::Connection;
+use serde::Serialize;
 
 use super::owner::owner;
 use super::{Context, facts, hint, history, server_set, when};
@@ -18,10 +19,15 @@ use crate::base::names::{BlueprintId, BlueprintRef, ServerName, ServerRef, UserI
 use crate::base::table::{Table, Tone};
 use crate::base::{Error, Exit, Result, clock, output};
 use crate::db::servers::{self, NewServer, Server};
+use crate::db::stale::{self, FoundStale};
 use crate::db::{Db, blueprints, poll, samples, schedules, users};
+use crate::domain::disk;
 use crate::domain::game::Responding;
 use crate::domain::history::peak;
 use crate::domain::server::{ActualState, DesiredState};
+
+/// How many stale files `show` names. `--json` has more of them.
+const STALE_SHOWN: usize = 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -291,8 +297,9 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         found => found?,
     };
 
+    let stale = stale::of_server(db.connection(), server.id)?;
     if args.json {
-        return output::json(&server);
+        return output::json(&Shown { server, stale });
     }
 
     let refused = blueprints::refusals(db.connection(), server.blueprint_id)?;
@@ -341,8 +348,16 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         ("last exit", server.last_end.unwrap_or_default()),
         ("last error", server.last_error.unwrap_or_default()),
     ]);
+    shown.extend(stale_facts(&stale));
+    let id = server.id;
     facts(&shown)?;
 
+    if stale.count > 0 {
+        hint(&format!(
+            "these files hide newer ones of the game since an update: `left4me-job enqueue reset \
+             --stale --server {id}` drops them"
+        ));
+    }
     for notice in notices {
         hint(&notice);
     }
@@ -354,6 +369,35 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
     }
 
     Ok(())
+}
+
+/// A server as `show --json` prints it.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    server: Server,
+    stale: FoundStale,
+}
+
+/// The first files that hide newer ones of the game.
+fn stale_facts(stale: &FoundStale) -> Vec<(&'static str, String)> {
+    if stale.count == 0 {
+        return Vec::new();
+    }
+    let amount = format!(
+        "{}, {}, found {}",
+        stale.amount(),
+        disk::bytes(stale.size),
+        when(stale.found_at)
+    );
+    let named = stale.files.iter().take(STALE_SHOWN);
+    let more = stale.count - named.len() as u64;
+    let mut facts = vec![("stale files", amount)];
+    facts.extend(named.map(|file| ("", format!("{} ({})", file.path, disk::bytes(file.size)))));
+    if more > 0 {
+        facts.push(("", format!("and {more} more")));
+    }
+    facts
 }
 
 /// What the game answered: who plays, on which map, and how fast it answers.

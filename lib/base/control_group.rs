@@ -4,11 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The name prefixes of the units that run our commands.
-const UNITS: [&str; 4] = [
+const UNITS: [&str; 6] = [
     "left4me-runner@",
     "left4me-publisher@",
     "left4me-helper@",
     "left4me-purge@",
+    "left4me-purge-stale@",
+    "left4me-stale@",
 ];
 
 /// Maximum length of a path, in bytes.

@@ -294,6 +294,16 @@ pub fn purge_unit(instance: impl fmt::Display) -> String {
     format!("left4me-purge@{instance}.service")
 }
 
+/// The unit that finds the stale files of a server: `left4me-stale@INSTANCE.service`.
+pub fn stale_unit(instance: impl fmt::Display) -> String {
+    format!("left4me-stale@{instance}.service")
+}
+
+/// The unit that drops the stale files of a server: `left4me-purge-stale@INSTANCE.service`.
+pub fn purge_stale_unit(instance: impl fmt::Display) -> String {
+    format!("left4me-purge-stale@{instance}.service")
+}
+
 /// The unit that mounts the layers of a server: `left4me-overlay@INSTANCE.service`.
 pub fn overlay_unit(instance: impl fmt::Display) -> String {
     format!("left4me-overlay@{instance}.service")

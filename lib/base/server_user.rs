@@ -1,4 +1,4 @@
-//! The Unix user of one server. `left4me-server@.service` and `left4me-purge@.service` name it as
+//! The Unix user of one server. `left4me-server@.service`, `left4me-purge@.service` and those of stale files name it as
 //! `left4me_%i`; `left4me-helper mount` creates it before the server's first start.
 //!
 //! The units use a name, because systemd looks up every `User=` and refuses a number without an
@@ -134,6 +134,8 @@ mod tests {
         for unit in [
             include_str!("../../systemd/left4me-server@.service"),
             include_str!("../../systemd/left4me-purge@.service"),
+            include_str!("../../systemd/left4me-purge-stale@.service"),
+            include_str!("../../systemd/left4me-stale@.service"),
         ] {
             for key in ["User", "Group"] {
                 assert!(
@@ -182,12 +184,12 @@ mod tests {
         assert!(status.unwrap().success());
         assert_eq!(
             std::fs::read_dir(dir.path().join("out")).unwrap().count(),
-            4
+            8
         );
 
         for name in long {
             let user = ServerUser::of(&name).name;
-            for unit in ["server", "purge"] {
+            for unit in ["server", "purge", "purge-stale", "stale"] {
                 let drop_in = format!("out/left4me-{unit}@{name}.service.d/50-user.conf");
                 let text = std::fs::read_to_string(dir.path().join(drop_in)).unwrap();
                 assert_eq!(text, format!("[Service]\nUser={user}\nGroup={user}\n"));

@@ -19,6 +19,7 @@ Examples:
   left4me-job enqueue start --server 1 --server Friday --wait
   left4me-job enqueue restart --all --rolling 5 --follow
   left4me-job enqueue restart --server Friday --when-empty --until 06:00 --then go --warn 10m,5m,1m
+  left4me-job enqueue reset --stale --server Friday     `left4me server show Friday` lists what it drops
   left4me-job enqueue check --follow         says which build is installed and which is published
   left4me-job enqueue update --unique        for timers: no second job while one is unfinished
   left4me-job enqueue update --validate      repairs the game's files, also when no build is new
@@ -45,6 +46,9 @@ pub struct EnqueueArgs {
     /// For update: download and verify all files, also when Steam has no new build
     #[arg(long)]
     validate: bool,
+    /// For reset: drop only the files that hide newer game files since an update, and keep all others
+    #[arg(long)]
+    stale: bool,
     /// If the same job, with the same condition, is queued or running, return that job instead of
     /// adding one
     #[arg(long)]
@@ -77,6 +81,7 @@ pub fn run(context: &mut Context, args: &EnqueueArgs) -> Result<ExitCode> {
         rolling: args.rolling,
         update: UpdateOptions {
             validate: args.validate,
+            stale: args.stale,
             ..UpdateOptions::default()
         },
         condition: args.condition.resolve(args.operation, now)?,

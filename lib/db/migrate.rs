@@ -28,6 +28,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0014-schedules.sql"),
     include_str!("migrations/0015-builds.sql"),
     include_str!("migrations/0016-updates.sql"),
+    include_str!("migrations/0017-stale.sql"),
 ];
 
 /// The step after whose SQL the blueprints' launch arguments are converted.

@@ -62,6 +62,7 @@ pub mod schedules;
 pub mod servers;
 pub mod sessions;
 mod space;
+pub mod stale;
 mod states;
 pub mod tasks;
 pub mod tokens;

@@ -1,16 +1,20 @@
 //! Checks servers by what the poller recorded: whether it polls at all, servers that need
 //! attention, and units that belong to no server.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Finding;
 use super::finding::{Advice, quoted};
 use crate::base::config::PollSeconds;
+use crate::base::names::ServerId;
 use crate::base::{Result, clock};
 use crate::db::Db;
 use crate::db::blueprints::{self, Blueprint};
 use crate::db::poll::{self, Orphan, Poll};
 use crate::db::servers::{self, Server};
+use crate::db::stale::{self, FoundStale};
+use crate::domain::disk;
 use crate::domain::drift::Drift;
 
 /// How many intervals without a poll are too many. [`SILENT`] is the minimum, because a poll may
@@ -23,8 +27,13 @@ pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Fi
     // The check of the settings reports a bad value; systemd's generator then uses 30.
     let (mut findings, seconds) = (Vec::new(), poll_seconds.number().unwrap_or(30));
     // Earlier checks have reported problems of the database.
-    if let Ok((last, servers, orphans, refused)) = read(path) {
+    if let Ok((last, servers, orphans, refused, stale)) = read(path) {
         findings.extend(judge(&last, &servers, &orphans, seconds, now));
+        findings.extend(
+            servers
+                .iter()
+                .filter_map(|server| Some(stale_files(server, stale.get(&server.id)?))),
+        );
         findings.extend(
             refused
                 .iter()
@@ -40,6 +49,7 @@ type ServerFacts = (
     Vec<Server>,
     Vec<Orphan>,
     Vec<(Blueprint, Vec<String>)>,
+    BTreeMap<ServerId, FoundStale>,
 );
 
 fn read(path: &Path) -> Result<ServerFacts> {
@@ -49,8 +59,26 @@ fn read(path: &Path) -> Result<ServerFacts> {
             servers::all(tx)?,
             poll::orphans(tx)?,
             blueprints::refused(tx)?,
+            stale::all(tx)?,
         ))
     })
+}
+
+/// Reports files that the game of a server wrote and that hide newer ones since an update.
+fn stale_files(server: &Server, found: &FoundStale) -> Finding {
+    let id = server.id;
+    let amount = found.amount();
+    let hide = if found.count == 1 { "hides" } else { "hide" };
+    Finding::warn(
+        format!("stale files of server {id} ({})", server.name),
+        format!(
+            "{amount} ({}) that its game wrote {hide} newer game files since an update",
+            disk::bytes(found.size)
+        ),
+        Advice::run(format!("left4me server show {id}")).and(format!(
+            "it lists them; `left4me-job enqueue reset --stale --server {id}` drops them"
+        )),
+    )
 }
 
 /// Reports a blueprint that cannot start any server.
@@ -167,7 +195,34 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::with_servers;
     use crate::doctor::Severity;
+    use crate::domain::stale::Stale;
+
+    #[test]
+    fn stale_files_are_told_with_what_lists_and_what_drops_them() {
+        let db = with_servers(2);
+        let found = Stale {
+            count: 3,
+            size: 2048,
+            ..Stale::default()
+        };
+        stale::record(&db, ServerId(2), &found, 5).unwrap();
+
+        let (servers, stale) = (servers::all(&db).unwrap(), stale::all(&db).unwrap());
+        assert_eq!(stale.len(), 1);
+        let finding = stale_files(&servers[1], &stale[&ServerId(2)]);
+        assert_eq!(finding.severity, Severity::Warn);
+        let text = format!("{finding:?}");
+        for part in [
+            "server 2",
+            "3 files (2.0 KiB)",
+            "left4me server show 2",
+            "reset --stale --server 2",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
 
     #[test]
     fn a_poller_that_is_silent_or_blind_is_told() {

@@ -39,7 +39,7 @@ const SERVICES: [(&str, &str); 8] = [
 ];
 
 /// The package's other units that servers and jobs need.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 18] = [
     "left4me-web-peers.socket",
     "left4me-console-network.socket",
     "left4me-helper@.service",
@@ -49,6 +49,8 @@ const OTHERS: [&str; 16] = [
     "left4me-overlay@.service",
     "left4me-server@.service",
     "left4me-purge@.service",
+    "left4me-purge-stale@.service",
+    "left4me-stale@.service",
     "left4me-watch@.timer",
     "left4me-schedule@.service",
     "left4me-changed.target",

@@ -1,4 +1,4 @@
-//! When a disk counts as almost full.
+//! When a disk counts as almost full, and how sizes are written.
 
 const GIB: u64 = 1 << 30;
 
@@ -30,6 +30,23 @@ pub fn message(space: Space) -> String {
 pub fn gib(bytes: u64) -> String {
     let tenths = u128::from(bytes) * 10 / u128::from(GIB);
     format!("{}.{} GiB", tenths / 10, tenths % 10)
+}
+
+/// Formats bytes: `0 B`, `512 KiB`, `1.3 GiB`.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+
+    let (mut size, mut unit) = (bytes as f64 / 1024.0, 0);
+    while size >= 1023.5 && unit + 1 < UNITS.len() {
+        (size, unit) = (size / 1024.0, unit + 1);
+    }
+
+    let digits = usize::from(size < 9.95);
+    format!("{size:.digits$} {}", UNITS[unit])
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod retention;
 pub mod schedule;
 pub mod scheduled;
 pub mod server;
+pub mod stale;
 pub mod status;
 pub mod steam;
 pub mod task;

@@ -38,20 +38,24 @@ impl Plan {
         self.tasks.len() - 1
     }
 
-    /// Adds tasks of one server, each of which needs the success of the one before, and the first
-    /// one `after`. Gives the position of the last one.
+    /// Adds tasks of one server, each of which needs the success of those before, and the first one
+    /// `after`. Gives the position of the last one.
     fn chain(
         &mut self,
         server: ServerId,
         kinds: &[TaskKind],
         after: Option<(usize, Needs)>,
     ) -> Option<usize> {
-        let mut needed = after;
+        let mut needed: Vec<_> = after.into_iter().collect();
         for &kind in kinds {
-            let task = self.push(kind, Some(server), needed.into_iter().collect());
-            needed = Some((task, Needs::Success));
+            let task = self.push(kind, Some(server), needed.clone());
+            match kind {
+                // A file that cannot be dropped does not keep its server down.
+                TaskKind::PurgeStale => needed.push((task, Needs::End)),
+                _ => needed = vec![(task, Needs::Success)],
+            }
         }
-        needed.map(|(task, _)| task)
+        needed.last().map(|&(task, _)| task)
     }
 
     /// Adds the tasks of each server, at most `at_once` servers at a time: each waits for the one so
@@ -123,7 +127,7 @@ pub fn plan(
         }
         _ => {
             for &server in targets {
-                plan.chain(server, of_server(operation), None);
+                plan.chain(server, of_server(operation, options), None);
             }
         }
     }
@@ -170,20 +174,25 @@ pub fn roll(servers: &[ServerId], at_once: usize) -> Plan {
 /// The plan of `operation` on `targets`, at most `at_once` servers at a time: each server waits for
 /// the one so many places before it. After a restart or reset that fails, the servers that wait for
 /// it are left as they are; other operations go on.
-pub fn rolling(operation: Operation, targets: &[ServerId], at_once: usize) -> Plan {
+pub fn rolling(
+    operation: Operation,
+    targets: &[ServerId],
+    at_once: usize,
+    options: &UpdateOptions,
+) -> Plan {
     let needs = match operation {
         Operation::Restart | Operation::Reset => Needs::Success,
         _ => Needs::End,
     };
 
     let mut plan = Plan::default();
-    plan.in_windows(targets, of_server(operation), at_once, needs);
+    plan.in_windows(targets, of_server(operation, options), at_once, needs);
     plan
 }
 
 /// The tasks of one server, in order; none for an operation on the game files.
-fn of_server(operation: Operation) -> &'static [TaskKind] {
-    use TaskKind::{Initialize, PurgeInstance, PurgeUpper, Start, StartIfRan, Stop};
+fn of_server(operation: Operation, options: &UpdateOptions) -> &'static [TaskKind] {
+    use TaskKind::{Initialize, PurgeInstance, PurgeStale, PurgeUpper, Start, StartIfRan, Stop};
 
     match operation {
         Operation::Install | Operation::Update | Operation::Rollback | Operation::Check => &[],
@@ -192,6 +201,7 @@ fn of_server(operation: Operation) -> &'static [TaskKind] {
         Operation::Start => &[Initialize, Start],
         Operation::Stop => &[Stop],
         Operation::Restart => &[Stop, Initialize, Start],
+        Operation::Reset if options.stale => &[Stop, PurgeStale, Initialize, StartIfRan],
         Operation::Reset => &[Stop, PurgeUpper, Initialize, StartIfRan],
         Operation::Delete => &[Stop, PurgeInstance],
     }
@@ -315,6 +325,26 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_of_stale_files_starts_the_server_also_if_one_cannot_be_dropped() {
+        use Needs::{End, Success};
+        let options = UpdateOptions {
+            stale: true,
+            ..UpdateOptions::default()
+        };
+        let tasks = plan(Operation::Reset, &[ServerId(1)], &[], &options).tasks;
+        let found = tasks.into_iter().map(|task| (task.kind, task.after));
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            [
+                (TaskKind::Stop, vec![]),
+                (TaskKind::PurgeStale, vec![(0, Success)]),
+                (TaskKind::Initialize, vec![(0, Success), (1, End)]),
+                (TaskKind::StartIfRan, vec![(2, Success)]),
+            ]
+        );
+    }
+
+    #[test]
     fn an_update_in_place_stops_side_by_side_installs_and_starts_what_ran_even_when_the_install_fails()
      {
         assert_eq!(
@@ -420,7 +450,7 @@ mod tests {
     fn a_rolling_restart_works_on_so_many_servers_at_a_time() {
         let ids: Vec<_> = (1..=4).map(ServerId).collect();
         let waits = |operation, at_once| -> Vec<_> {
-            let tasks = rolling(operation, &ids, at_once).tasks;
+            let tasks = rolling(operation, &ids, at_once, &UpdateOptions::default()).tasks;
             let first = tasks
                 .chunks(tasks.len() / 4)
                 .map(|chunk| chunk[0].after.clone());
@@ -443,7 +473,7 @@ mod tests {
             [none.clone(), vec![(0, End)], vec![(1, End)], vec![(2, End)]]
         );
         assert_eq!(
-            rolling(Operation::Start, &ids, 9),
+            rolling(Operation::Start, &ids, 9, &UpdateOptions::default()),
             plan(Operation::Start, &ids, &[], &UpdateOptions::default()),
             "nothing waits"
         );

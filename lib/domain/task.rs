@@ -25,6 +25,8 @@ words! {
         Stop = "stop",
         /// Empties a server's upper layer.
         PurgeUpper = "purge-upper",
+        /// Removes the files of a server's upper layer that hide newer game files.
+        PurgeStale = "purge-stale",
         /// Removes a server's instance and runtime directories.
         PurgeInstance = "purge-instance",
     }

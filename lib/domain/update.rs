@@ -1,4 +1,5 @@
-//! How a job brings another build of the game to the servers: what was asked for.
+//! What was asked of a job: how it brings another build of the game to the servers, or what a reset
+//! drops.
 
 use std::num::NonZeroU16;
 
@@ -10,7 +11,7 @@ use crate::domain::operation::Operation;
 /// How often a build may fail to start before the rest is left alone, unless a job says so.
 pub const MAX_FAILURES: NonZeroU16 = NonZeroU16::MIN;
 
-/// The options of an update or rollback.
+/// The options of an update, a rollback or a reset.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UpdateOptions {
@@ -32,6 +33,9 @@ pub struct UpdateOptions {
     /// Only for a rollback: the build. By default the newest one that is older than the current one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build: Option<u64>,
+    /// Only for a reset: drop the files that hide newer game files, and keep the others.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 impl UpdateOptions {
@@ -50,6 +54,11 @@ impl UpdateOptions {
             return refuse(format!(
                 "{operation} cannot validate: only update does; install always downloads and \
                  verifies"
+            ));
+        }
+        if self.stale && operation != Operation::Reset {
+            return refuse(format!(
+                "{operation} drops no stale files: only reset does (`reset --stale`)"
             ));
         }
         if self.build.is_some() && operation != Operation::Rollback {
@@ -116,6 +125,14 @@ mod tests {
         assert!(refused(&no_restart, Operation::Restart, false));
         assert!(refused(&build, Operation::Update, false));
         assert!(!refused(&build, Operation::Rollback, false));
+
+        let stale = UpdateOptions {
+            stale: true,
+            ..none.clone()
+        };
+        assert!(!refused(&stale, Operation::Reset, true));
+        assert!(refused(&stale, Operation::Update, false));
+        assert!(refused(&stale, Operation::Delete, false));
 
         let parsed: UpdateOptions = serde_json::from_str(r#"{"max_failures":3}"#).unwrap();
         assert_eq!(parsed.max_failures().get(), 3);

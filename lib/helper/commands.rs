@@ -5,7 +5,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::base::Result;
-pub(super) use crate::base::names::{overlay_unit, purge_unit, server_unit};
+pub(super) use crate::base::names::{
+    overlay_unit, purge_stale_unit, purge_unit, server_unit, stale_unit,
+};
 use crate::process::{Outcome, Relay, Spec, Supervisor, Terminal};
 use crate::wire::{LINE_LIMIT, Started, Stream};
 

@@ -124,7 +124,7 @@ fn game(below: &Path) -> Option<GameFiles> {
 /// Opens a layer without following any link, so that its path is its real path, now and when it is
 /// mounted. It opens one name at a time: openat2 could do it in one call, but is not available in a
 /// unit with RestrictSUIDSGID=.
-fn open_layer(root: &Directory, below: &Path) -> Result<OwnedFd> {
+pub(super) fn open_layer(root: &Directory, below: &Path) -> Result<OwnedFd> {
     let path = root.path.join(below);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
 

@@ -2,8 +2,9 @@
 //!
 //! There are three ways in. A connection of left4me-helper.socket carries one JSON request, from
 //! root or left4me. Root runs a verb as a command: by hand, through sudo, or from
-//! left4me-overlay@.service and left4me-overlay-check.service. left4me-purge@.service runs
-//! `purge-files` as the server's user. All of them make the same checks. None takes a path, only
+//! left4me-overlay@.service and left4me-overlay-check.service. left4me-purge@.service,
+//! left4me-stale@.service and left4me-purge-stale@.service run `purge-files`, `stale-files` and
+//! `drop-stale-files` as the server's user. All of them make the same checks. None takes a path, only
 //! names of instances, numbers of schedules, and calendars, which are parsed.
 
 mod adopt;
@@ -24,6 +25,7 @@ mod layers;
 mod manager;
 mod mirror;
 mod mount;
+mod mounted_layers;
 mod purge;
 mod purge_files;
 mod remove_timers;
@@ -32,6 +34,8 @@ mod set_timers;
 mod settings;
 mod show;
 mod stack;
+mod stale;
+mod stale_files;
 mod standins;
 mod timers;
 mod umount;
@@ -46,6 +50,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nix::unistd::Uid;
 
+use self::stale_files::Act;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result, config, notify, undumpable, users};
 use crate::process::{Outcome, Peer, Supervisor, handshake};
@@ -103,6 +108,16 @@ enum HelperVerb {
         /// The instance
         server: InstanceName,
     },
+    /// List the files of a server's upper layer that hide newer game files
+    Stale {
+        /// The instance
+        server: InstanceName,
+    },
+    /// Remove these files of a stopped server
+    PurgeStale {
+        /// The instance
+        server: InstanceName,
+    },
     /// Mount a server's overlay
     Mount {
         /// The instance
@@ -128,6 +143,18 @@ enum HelperVerb {
         /// The instance
         server: InstanceName,
     },
+    /// What left4me-stale@.service runs as the server's user
+    #[command(hide = true)]
+    StaleFiles {
+        /// The instance
+        server: InstanceName,
+    },
+    /// What left4me-purge-stale@.service runs as the server's user
+    #[command(hide = true)]
+    DropStaleFiles {
+        /// The instance
+        server: InstanceName,
+    },
 }
 
 /// Serves the connection that systemd passed, or carries out the verb in the arguments.
@@ -144,6 +171,12 @@ pub fn main() -> ExitCode {
     let result = match &settings.verb {
         None => return serve(&settings),
         Some(HelperVerb::PurgeFiles { server }) => purge_files::run(&settings.paths.root, server),
+        Some(HelperVerb::StaleFiles { server }) => {
+            stale_files::run(&settings.paths.root, server, Act::Find)
+        }
+        Some(HelperVerb::DropStaleFiles { server }) => {
+            stale_files::run(&settings.paths.root, server, Act::Drop)
+        }
         Some(_) if !Uid::effective().is_root() => Err(Error::not_permitted(
             "not permitted: root is needed; try `sudo left4me-helper …`",
         )),
@@ -237,11 +270,19 @@ impl HelperVerb {
             HelperVerb::Purge { server } => HelperRequest::Purge {
                 server: server.clone(),
             },
+            HelperVerb::Stale { server } => HelperRequest::Stale {
+                server: server.clone(),
+            },
+            HelperVerb::PurgeStale { server } => HelperRequest::PurgeStale {
+                server: server.clone(),
+            },
             HelperVerb::Mount { .. }
             | HelperVerb::Umount { .. }
             | HelperVerb::CheckOverlay
             | HelperVerb::Upgrade { .. }
-            | HelperVerb::PurgeFiles { .. } => {
+            | HelperVerb::PurgeFiles { .. }
+            | HelperVerb::StaleFiles { .. }
+            | HelperVerb::DropStaleFiles { .. } => {
                 return None;
             }
         })
@@ -308,6 +349,8 @@ fn dispatch(supervisor: &mut Supervisor, root: &Path, request: &HelperRequest) -
             }
         }
         HelperRequest::Purge { server } => purge::run(supervisor, root, server),
+        HelperRequest::Stale { server } => stale::find(supervisor, root, server),
+        HelperRequest::PurgeStale { server } => stale::drop_them(supervisor, root, server),
         HelperRequest::Timers {} => timers::run(supervisor),
         HelperRequest::SetTimers { timers } => set_timers::run(supervisor, timers),
         HelperRequest::RemoveTimers { schedules } => remove_timers::run(supervisor, schedules),

@@ -9,7 +9,10 @@ use sha2::{Digest as _, Sha256};
 use super::directory::{Directory, Opened};
 use super::layers::{self, Layer};
 use super::runtime::{self, Runtime};
-use super::{environment, former, game_layer, settings, stack, umount, unfinished, user, walk};
+use super::{
+    environment, former, game_layer, mounted_layers, settings, stack, umount, unfinished, user,
+    walk,
+};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
@@ -42,6 +45,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
                 && mount.source == source
                 && runtime::upper_owner(&directory, server)? == Some(owner.0) =>
         {
+            mounted_layers::write(&directory, server, &layers)?;
             return environment::write(server, &settings);
         }
         // Mounted by left4me, but with other layers or for another user.
@@ -69,6 +73,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     stack::clear_leftovers(&directory, server)?;
 
     let runtime = Runtime::ensure(&directory, server, owner, &earlier_users(server)?)?;
+    mounted_layers::write(&directory, server, &layers)?;
     environment::write(server, &settings)?;
     stack::mount(&source, &layers, &runtime, owner)?;
     Ok(())

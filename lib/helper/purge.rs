@@ -29,6 +29,42 @@ pub(super) fn run(
     root: &Path,
     server: &InstanceName,
 ) -> Result<Outcome> {
+    if let Some(ended) = refuse_while_active(supervisor, server)? {
+        return Ok(ended);
+    }
+
+    let root = Directory::root(root)?;
+    let Opened::Open(all) = root.find("runtime")? else {
+        return Ok(Outcome::exit(0));
+    };
+    let Opened::Open(runtime) = all.find(server.as_str())? else {
+        return Ok(Outcome::exit(0));
+    };
+    let is_there = matches!(runtime.find("upper")?, Opened::Open(_));
+
+    let purged = if is_there {
+        start(supervisor, &purge_unit(server))?
+    } else {
+        Outcome::exit(0)
+    };
+
+    if !purged.succeeded() || !is_gone(&root, server)? {
+        return Ok(purged);
+    }
+
+    // What is left is root's: empty directories, and what is known of the layers. Removing it needs
+    // no privilege.
+    let name = CString::new(server.as_str()).map_err(|error| Error::failed(error.to_string()))?;
+    empty::remove(&all, &name)?;
+    Ok(purged)
+}
+
+/// Fails with 4 while the server or its overlay is active. Gives how the question ended if it was
+/// interrupted.
+pub(super) fn refuse_while_active(
+    supervisor: &mut Supervisor,
+    server: &InstanceName,
+) -> Result<Option<Outcome>> {
     let units = [server_unit(server), overlay_unit(server)];
     let mut states = Vec::new();
     let asked = systemctl_with(
@@ -45,7 +81,7 @@ pub(super) fn run(
     )?;
 
     if asked.ended_by != EndedBy::Exit {
-        return Ok(asked);
+        return Ok(Some(asked));
     }
 
     if states.len() != units.len() {
@@ -58,50 +94,27 @@ pub(super) fn run(
     // The exit code of is-active is for both units together, so the states in its output are
     // compared.
     let at_rest = |state: &String| ["inactive", "failed", "unknown"].contains(&state.as_str());
-    if let Some((unit, state)) = units.iter().zip(&states).find(|(_, state)| !at_rest(state)) {
-        return Err(Error::conflict(format!(
+    match units.iter().zip(&states).find(|(_, state)| !at_rest(state)) {
+        Some((unit, state)) => Err(Error::conflict(format!(
             "server {server} cannot be purged: {unit} is {state}; stop it first"
-        )));
+        ))),
+        None => Ok(None),
     }
-
-    let root = Directory::root(root)?;
-    let Opened::Open(all) = root.find("runtime")? else {
-        return Ok(Outcome::exit(0));
-    };
-    let Opened::Open(runtime) = all.find(server.as_str())? else {
-        return Ok(Outcome::exit(0));
-    };
-    let is_there = matches!(runtime.find("upper")?, Opened::Open(_));
-
-    let purged = if is_there {
-        start(supervisor, server)?
-    } else {
-        Outcome::exit(0)
-    };
-
-    if !purged.succeeded() || !is_gone(&root, server)? {
-        return Ok(purged);
-    }
-
-    // What is left is empty directories of root; removing them needs no privilege.
-    let name = CString::new(server.as_str()).map_err(|error| Error::failed(error.to_string()))?;
-    empty::remove(&all, &name)?;
-    Ok(purged)
 }
 
-/// Starts the unit and waits for it.
-fn start(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> {
-    let unit = purge_unit(server);
-    let purged = systemctl(supervisor, &["start", &unit])?;
+/// Starts a unit that ends by itself, and waits for it. If it fails, its last log lines follow as
+/// error lines.
+pub(super) fn start(supervisor: &mut Supervisor, unit: &str) -> Result<Outcome> {
+    let purged = systemctl(supervisor, &["start", unit])?;
     if purged.ended_by != EndedBy::Exit {
         // After this nothing is removed any more.
-        if stop_after_the_end(supervisor, &unit).is_ok_and(Outcome::succeeded) {
+        if stop_after_the_end(supervisor, unit).is_ok_and(Outcome::succeeded) {
             return Ok(purged);
         }
 
         // The process that cannot be killed belongs to that unit. Callers that wait for its end
         // need to know its control group.
-        if let Err(error) = serve_from(supervisor, &unit) {
+        if let Err(error) = serve_from(supervisor, unit) {
             tracing::error!("{error}");
         }
 
@@ -114,7 +127,7 @@ fn start(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> 
     if !purged.succeeded() {
         let _ = journalctl(
             supervisor,
-            &["--quiet", "-u", &unit, "-n", "10", "-o", "cat"],
+            &["--quiet", "-u", unit, "-n", "10", "-o", "cat"],
             &mut |_, _| Relay::To(Stream::Stderr),
         )?;
     }

@@ -7,6 +7,7 @@ use crate::base::builds::GameFiles;
 use crate::base::clock::Moment;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Exit, Result};
+use crate::domain::stale::{MOST_DROPPED, MOST_NAMED, Stale};
 use crate::domain::unit::{End, Unit};
 use crate::host::units::{Kept, Observed, why_failed};
 use crate::host::{installation, instance};
@@ -97,6 +98,45 @@ pub trait OperationContext {
         let server = instance.clone();
         self.ask_helper(HelperRequest::Purge { server })
     }
+}
+
+/// Finds the files that the server has written and that hide newer game files. The server may run.
+///
+/// Fails as [`OperationContext::send`] does, and with 1 if the search did not come to its end.
+pub fn stale(context: &impl OperationContext, instance: &InstanceName) -> Result<Stale> {
+    let server = instance.clone();
+    let found = context.lines(HelperRequest::Stale { server })?;
+    Stale::of_lines(found.stdout(), MOST_NAMED).ok_or_else(|| incomplete("stale"))
+}
+
+/// Removes these files. The server and its overlay must be stopped. `dropped` gets what was
+/// removed, also when it failed.
+pub fn purge_stale(
+    context: &impl OperationContext,
+    instance: &InstanceName,
+    mut dropped: impl FnMut(&Stale),
+) -> Result<()> {
+    let server = instance.clone();
+    let request = Request::Helper(HelperRequest::PurgeStale { server });
+    let mut reply = Reply {
+        kept: Some(Kept::default()),
+        ..Reply::default()
+    };
+    let sent = context.send(&request, &mut reply);
+
+    let kept = reply.kept.unwrap_or_default();
+    let found = Stale::of_lines(kept.stdout(), MOST_DROPPED);
+    if let Some(found) = &found {
+        dropped(found);
+    }
+    sent?;
+    found.map(|_| ()).ok_or_else(|| incomplete("purge-stale"))
+}
+
+fn incomplete(verb: &str) -> Error {
+    Error::failed(format!(
+        "{verb}: the helper did not say which files there are; see its journal"
+    ))
 }
 
 /// Asks Steam which build of the game is published, and reads which one is installed.

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::base::names::{InstanceName, JobId, TaskId, purge_unit};
+use crate::base::names::{InstanceName, JobId, TaskId, purge_stale_unit, purge_unit, stale_unit};
 use crate::base::{Error, Result};
 use crate::db::runners::End;
 use crate::host::operation::{HostPaths, OperationContext, Reply, verdict};
@@ -314,8 +314,10 @@ impl OperationContext for TaskContext<'_> {
         }
 
         // The one other unit that the helper may pass the request on to.
-        let purge = match request {
+        let other = match request {
             Request::Helper(HelperRequest::Purge { server }) => Some(purge_unit(server)),
+            Request::Helper(HelperRequest::Stale { server }) => Some(stale_unit(server)),
+            Request::Helper(HelperRequest::PurgeStale { server }) => Some(purge_stale_unit(server)),
             _ => None,
         };
 
@@ -324,7 +326,7 @@ impl OperationContext for TaskContext<'_> {
         let end = self.begin(request).and_then(|command| {
             connections.keep(self.task, token, command.ender());
             command.run(|output| {
-                self.receive(output, token, purge.as_deref(), reply, &mut last_error);
+                self.receive(output, token, other.as_deref(), reply, &mut last_error);
                 Ok(())
             })
         });

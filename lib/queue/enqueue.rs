@@ -36,7 +36,7 @@ pub struct JobRequest<'a> {
     pub unique: bool,
     /// At most so many servers at a time; all at once by default.
     pub rolling: Option<NonZeroU16>,
-    /// Only for an update or rollback.
+    /// Only for an update, a rollback or a reset.
     pub update: UpdateOptions,
     /// What it waits for; of an update or rollback beside running servers, what its restarts wait
     /// for.
@@ -380,7 +380,7 @@ fn accept(
     } = task;
 
     let plan = match rolling.filter(|_| !operation.rolls_out()) {
-        Some(at_once) => plan::rolling(operation, targets, at_once.get().into()),
+        Some(at_once) => plan::rolling(operation, targets, at_once.get().into(), options),
         None => plan_now(tx, operation, targets, options)?,
     };
     let new = NewJob {
@@ -403,9 +403,13 @@ fn accept(
         None => set_desired(tx, operation, targets, now)?,
     }
 
+    let what = match options.stale {
+        true => format!("{operation} of stale files"),
+        false => operation.to_string(),
+    };
     let detail = match condition {
-        Some(condition) => format!("{operation} ({})", condition.message()),
-        None => operation.to_string(),
+        Some(condition) => format!("{what} ({})", condition.message()),
+        None => what,
     };
     events::add(
         tx,

@@ -7,9 +7,11 @@ use crate::base::builds::GameFiles;
 use crate::base::names::{InstanceName, ServerId, shown};
 use crate::base::{Error, Exit, Result, failpoint};
 use crate::domain::blueprint::Spec;
+use crate::domain::disk;
 use crate::domain::notices;
 use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
+use crate::domain::stale::Stale;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::content;
 use crate::host::instance::{self, Initialized};
@@ -86,8 +88,19 @@ fn carry_out(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Resul
         }
         TaskKind::Start | TaskKind::StartIfRan => start::start(context, work, server?, ended),
         TaskKind::Stop => stop(context, work, server?, ended),
-        TaskKind::PurgeUpper => context.purge(&server?.into()),
-        TaskKind::PurgeInstance => purge_instance(context, server?),
+        TaskKind::PurgeUpper => {
+            let server = server?;
+            context.purge(&server.into())?;
+            ended.stale = Some(Box::new((server, Stale::default())));
+            Ok(())
+        }
+        TaskKind::PurgeStale => purge_stale(context, server?, ended),
+        TaskKind::PurgeInstance => {
+            let server = server?;
+            purge_instance(context, server)?;
+            ended.stale = Some(Box::new((server, Stale::default())));
+            Ok(())
+        }
     }
 }
 
@@ -191,6 +204,26 @@ fn can_come_back(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Re
             "server {server} was left running, because it could not start again"
         ))
     })
+}
+
+fn purge_stale(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
+    let purged = operation::purge_stale(context, &server.into(), |dropped| {
+        for file in &dropped.files {
+            let size = disk::bytes(file.size);
+            context.note(format!("server {server}: dropped {} ({size})", file.path));
+        }
+        let more = match dropped.more() {
+            0 => String::new(),
+            more => format!(", {more} of them not named here"),
+        };
+        context.note(match dropped.count {
+            0 => format!("server {server}: no file hides a newer one of the game"),
+            _ => format!("server {server}: dropped {}{more}", dropped.amount()),
+        });
+    });
+    purged?;
+    ended.stale = Some(Box::new((server, Stale::default())));
+    Ok(())
 }
 
 fn purge_instance(context: &TaskContext<'_>, server: ServerId) -> Result<()> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::base::builds::{self, GameFiles};
 use crate::base::names::{InstanceName, ServerId};
 use crate::base::{Error, Exit, Result, failpoint};
+use crate::domain::operation::Operation;
 use crate::host::instance::{self, Initialized};
 use crate::host::operation::{self, OperationContext as _, Reply, Start};
 use crate::host::units::Observed;
@@ -44,12 +45,43 @@ pub(super) fn start(
                 observed.unit.actual(),
                 observed.unit.message()
             ));
+            // In place, an update changes the files and not where they are.
+            let is_other = game.is_some_and(|game| game.build() != work.last_build);
+            if is_other || work.operation == Some(Operation::Update) {
+                find_stale(context, &instance, server, ended);
+            }
             Ok(())
         }
         Err(error) => match other {
             Some(build) => go_back(context, work, &instance, build, error, ended),
             None => Err(error),
         },
+    }
+}
+
+/// Finds the files that the game wrote and that hide newer ones since the last start. The server is
+/// up, so a failure is only told.
+fn find_stale(
+    context: &TaskContext<'_>,
+    instance: &InstanceName,
+    server: ServerId,
+    ended: &mut Ended,
+) {
+    match operation::stale(context, instance) {
+        Ok(found) => {
+            if found.count > 0 {
+                context.note(format!(
+                    "server {server}: {} that its game wrote, older than those of the game files: \
+                     `left4me server show {server}` lists them, `left4me-job enqueue reset --stale \
+                     --server {server}` drops them",
+                    found.amount()
+                ));
+            }
+            ended.stale = Some(Box::new((server, found)));
+        }
+        Err(error) => context.warn(format!(
+            "server {server}: it is not known whether its files hide newer game files: {error}"
+        )),
     }
 }
 

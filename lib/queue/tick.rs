@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use crate::base::names::{InstanceName, JobId, TaskId};
 use crate::base::{Exit, Result};
 use crate::db::events::NewEvent;
-use crate::db::{builds, queue, samples, servers, tasks};
+use crate::db::{builds, queue, samples, servers, stale, tasks};
 use crate::domain::schedule::{Candidate, Schedule};
 use crate::domain::task::{Readiness, TaskKind, TaskState};
 use crate::queue::active::ActiveJob;
@@ -224,6 +224,10 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
         let cause = Cause::Job(job.id, &job.requested_by);
         let report = observe::record(tx, *server, observed, &cause)?;
         tick.result.reports.extend(report);
+    }
+
+    if let Some((server, found)) = ended.stale.as_deref() {
+        stale::record(tx, *server, found, now)?;
     }
 
     let Some(at) = job.position(ended.task) else {

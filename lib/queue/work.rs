@@ -6,6 +6,7 @@ use crate::base::names::{InstanceName, JobId, ServerId, TaskId};
 use crate::domain::blueprint::Spec;
 use crate::domain::build::Builds;
 use crate::domain::operation::Operation;
+use crate::domain::stale::Stale;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::domain::update::UpdateOptions;
 use crate::host::builds::BuildState;
@@ -59,6 +60,8 @@ pub struct Ended {
     pub observed: Option<(ServerId, Observed)>,
     /// The builds of the game, as a check found them or an installation left them.
     pub builds: Option<Builds>,
+    /// The stale files of the server, if they were searched for or there can be none.
+    pub stale: Option<Box<(ServerId, Stale)>>,
     /// Which build each instance uses, after a task about builds.
     pub state_of_builds: Option<Box<BuildState>>,
     /// The game files on which the server came up.
@@ -80,6 +83,7 @@ impl Ended {
             answered: None,
             observed: None,
             builds: None,
+            stale: None,
             state_of_builds: None,
             came_up: None,
             failed_build: None,

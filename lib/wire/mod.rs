@@ -82,6 +82,11 @@ pub enum HelperRequest {
     /// Runs `left4me-purge@SERVER`: empties the upper layer, and removes runtime/SERVER when
     /// instances/SERVER is gone.
     Purge { server: InstanceName },
+    /// Runs `left4me-stale@SERVER`: finds the files of the upper layer that hide newer game files,
+    /// and gives each as a [`Line`](crate::domain::stale::Line) in a line of JSON.
+    Stale { server: InstanceName },
+    /// Runs `left4me-purge-stale@SERVER`: removes these files, and gives them in the same way.
+    PurgeStale { server: InstanceName },
     /// The timers of schedules that systemd has, each as a [`timers::TimerState`] in a line of JSON.
     Timers {},
     /// Makes these timers, also in place of those that there are, and starts them.
@@ -124,10 +129,12 @@ impl HelperRequest {
         match self {
             HelperRequest::Show { .. }
             | HelperRequest::Journal { .. }
+            | HelperRequest::Stale { .. }
             | HelperRequest::Timers {} => grace.min(READING_GRACE),
             HelperRequest::Enable { .. }
             | HelperRequest::Disable { .. }
             | HelperRequest::Purge { .. }
+            | HelperRequest::PurgeStale { .. }
             | HelperRequest::SetTimers { .. }
             | HelperRequest::RemoveTimers { .. } => grace,
         }
@@ -144,6 +151,8 @@ impl HelperRequest {
             HelperRequest::Show { server } => BatchRequest::one(BatchVerb::Show, server),
             HelperRequest::Journal { .. }
             | HelperRequest::Purge { .. }
+            | HelperRequest::Stale { .. }
+            | HelperRequest::PurgeStale { .. }
             | HelperRequest::Timers {}
             | HelperRequest::SetTimers { .. }
             | HelperRequest::RemoveTimers { .. } => return None,
@@ -158,6 +167,8 @@ impl HelperRequest {
             HelperRequest::Show { .. } => "show",
             HelperRequest::Journal { .. } => "journal",
             HelperRequest::Purge { .. } => "purge",
+            HelperRequest::Stale { .. } => "stale",
+            HelperRequest::PurgeStale { .. } => "purge-stale",
             HelperRequest::Timers {} => "timers",
             HelperRequest::SetTimers { .. } => "set-timers",
             HelperRequest::RemoveTimers { .. } => "remove-timers",

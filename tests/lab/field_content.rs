@@ -13,7 +13,7 @@ use crate::lab::{Lab, s, wait_for};
 const DATA: &str = "/var/lib/left4me";
 
 /// What a script prints that runs in the game's own sandbox.
-fn inside(lab: &Lab, id: u32, script: &str) -> String {
+pub fn inside(lab: &Lab, id: u32, script: &str) -> String {
     let run = format!("{DATA}/runtime/{id}/merged/left4dead2/standin.run");
     lab.sh(&format!("rm -f {run}.out"));
     lab.run_with(

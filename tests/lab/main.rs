@@ -44,6 +44,7 @@ mod schedules_web;
 mod security;
 mod site;
 mod spine;
+mod stale;
 mod states;
 mod steam;
 mod updates;
@@ -87,6 +88,7 @@ stories! {
     spine::a_queued_start_becomes_a_server_that_outlives_a_reboot,
     queue::an_update_starts_again_what_ran_and_nothing_of_ours_stays_when_idle,
     updates::an_update_asks_first_and_stops_nothing_for_nothing,
+    stale::files_that_hide_newer_ones_are_found_and_dropped_on_request,
     steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,
     field_steam::steamcmds_ways_are_survived_and_told,
     alerts::a_crash_loop_is_one_alert_and_a_summary,

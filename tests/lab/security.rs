@@ -19,6 +19,8 @@ const BARS: &[(&str, f64)] = &[
     ("left4me-poller.service", 0.9),
     ("left4me-console-network.service", 1.0),
     ("left4me-purge@1.service", 1.0),
+    ("left4me-purge-stale@1.service", 1.0),
+    ("left4me-stale@1.service", 1.0),
     ("left4me-notify@1.service", 1.0),
     ("left4me-publisher@1.service", 0.6),
     ("left4me-runner@1.service", 1.8),

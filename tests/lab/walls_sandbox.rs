@@ -50,6 +50,15 @@ const ALL_DATA: &[&str] = &[
     "workshop_cache",
 ];
 
+/// What a server's upper layer is compared with. Of runtime/ it is what belongs to the server.
+const STALE_DATA: &[&str] = &[
+    "builds",
+    "installation",
+    "overlays",
+    "runtime",
+    "workshop_cache",
+];
+
 const DB: &str = "/var/lib/left4me/db/";
 
 const OURS: &[Unit] = &[
@@ -173,6 +182,21 @@ const OURS: &[Unit] = &[
         written: &["/var/lib/left4me/runtime/1/upper/"],
         connected: &[],
         seen: &["runtime"],
+    },
+    Unit {
+        name: "left4me-purge-stale@1.service",
+        through: &[],
+        written: &["/var/lib/left4me/runtime/1/upper/"],
+        connected: &[],
+        seen: STALE_DATA,
+    },
+    // The same, but it may run beside the game.
+    Unit {
+        name: "left4me-stale@1.service",
+        through: &[],
+        written: &[],
+        connected: &[],
+        seen: STALE_DATA,
     },
     // Of the data it sees what it copies, and has no network.
     Unit {

@@ -682,6 +682,8 @@ fn what_is_no_request_gets_an_error_and_exit_64() {
         r#"{"verb":"start","server":"7"}"#,
         r#"{"verb":"mount","server":"7"}"#,
         r#"{"verb":"purge-files","server":"7"}"#,
+        r#"{"verb":"stale-files","server":"7"}"#,
+        r#"{"verb":"stale","server":"7","drop":true}"#,
         r#"{"verb":"enable","server":"../7"}"#,
         r#"{"verb":"enable","server":"7 8"}"#,
         r#"{"verb":"enable","server":"-7"}"#,
@@ -1240,6 +1242,205 @@ fn purge_files_refuses_a_mounted_overlay_and_every_other_user() {
             "no such user, or another one: {output:?}"
         );
     }
+}
+
+// ---- stale files ------------------------------------------------------------------------------
+
+/// A server that ran over an installation with these files, wrote the same ones, and whose
+/// installation was updated since.
+fn updated(sandbox: &Sandbox, names: &[&str], then: &str) -> Output {
+    sandbox.initialized();
+    let names: String = names.iter().map(|name| format!("'{name}' ")).collect();
+    as_game(
+        sandbox,
+        &format!(
+            "set -e; cd $ROOT/installation; for name in {names}; do mkdir -p \"$(dirname \"$name\")\"
+             echo old > \"$name\"; touch -d @1000 \"$name\"; done
+             $HELPER mount 7; chmod 755 $ROOT/runtime $ROOT/runtime/7 $ROOT/runtime/7/merged
+             cd $ROOT/runtime/7/merged; for name in {names}; do
+             $GAMEsh -c 'echo changed > \"$0\"; touch -d @2000 \"$0\"' \"$name\"; done
+             cd /; $HELPER umount 7; cd $ROOT/installation
+             for name in {names}; do echo new > \"$name\"; touch -d @3000 \"$name\"; done; cd /
+             {then}"
+        ),
+    )
+}
+
+#[test]
+fn files_that_hide_newer_game_files_are_found_and_only_these_are_dropped() {
+    let sandbox = Sandbox::new();
+    let names = ["a/b/old", "a/same", "kept", "cfg/x", "top"];
+    let output = updated(
+        &sandbox,
+        &names,
+        "cp $ROOT/runtime/7/upper/kept $ROOT/tmp/; cd $ROOT/installation
+         $GAMEsh -c 'touch -d @4000 $ROOT/runtime/7/upper/kept; echo mine > $ROOT/runtime/7/upper/own'
+         cp a/same $ROOT/runtime/7/upper/a/same; touch -d @2000 $ROOT/runtime/7/upper/a/same
+         mkdir -p $ROOT/overlays/maps/cfg; echo overlay > $ROOT/overlays/maps/cfg/x
+         $GAME$HELPER stale-files 7; ls $ROOT/runtime/7/upper/a/b; echo
+         $GAME$HELPER drop-stale-files 7; cd $ROOT/runtime/7/upper; find . -type f | sort
+         $GAME$HELPER stale-files 7; $HELPER mount 7; cat $ROOT/runtime/7/merged/a/b/old",
+    );
+
+    let (code, stdout, stderr) = outcome(&output);
+    let both = "{\"file\":{\"path\":\"top\",\"size\":8}}\n\
+                {\"file\":{\"path\":\"a/b/old\",\"size\":8}}\n\
+                {\"end\":{\"count\":2,\"size\":16,\"is_whole\":true}}";
+    let none = "{\"end\":{\"count\":0,\"size\":0,\"is_whole\":true}}";
+    let left = "./a/same\n./cfg/x\n./kept\n./own";
+    assert_eq!(
+        (code, stdout),
+        (0, format!("{both}\nold\n\n{both}\n{left}\n{none}\nnew")),
+        "{stderr}"
+    );
+}
+
+/// Names, kinds and modes that a game can choose.
+#[test]
+fn what_the_game_made_of_its_files_neither_misleads_nor_holds_up_the_search() {
+    let sandbox = Sandbox::new();
+    let odd = "odd \u{202e}\u{1b}[2J\\n";
+    let names = [
+        odd, "d/gone", "d/link", "d/fifo", "d/dir", "moved/f", "shut/f", "ro/f", "hard", "cfg/x",
+    ];
+    let output = updated(
+        &sandbox,
+        &names,
+        "printf new > \"$ROOT/installation/$(printf 'new\\nline\\351')\"
+         $HELPER mount 7; cd $ROOT/runtime/7/merged; $GAMEsh -c 'rm d/gone d/link d/fifo d/dir
+         ln -s /etc/passwd d/link; mkfifo d/fifo; mkdir d/dir; ln hard hard2
+         f=$(printf \"new\\nline\\351\"); echo x > \"$f\"; touch -d @2000 \"$f\"'
+         cd /; $HELPER umount 7; chmod 755 $ROOT/runtime $ROOT/runtime/7
+         cd $ROOT/runtime/7/upper; $GAMEsh -c 'mv moved elsewhere; ln -s $ROOT/installation/moved moved
+         chmod 000 shut; chmod 555 ro; mkdir many; cd many; for i in $(seq 3000); do : > $i; done'
+         echo; $GAME$HELPER stale-files 7 | sort; echo; $GAME$HELPER drop-stale-files 7 | wc -l
+         stat -c %a ro shut; ls ro hard2; ls $ROOT/installation/moved; ls -d elsewhere/f",
+    );
+
+    let (code, stdout, stderr) = outcome(&output);
+    let file = |path: &str, size: u64| {
+        let path = serde_json::to_string(path).unwrap();
+        format!("{{\"file\":{{\"path\":{path},\"size\":{size}}}}}")
+    };
+    let mut found = [
+        "{\"end\":{\"count\":5,\"size\":34,\"is_whole\":true}}".to_owned(),
+        file("cfg/x", 8),
+        file("hard", 8),
+        file("new\\x0aline\\xe9", 2),
+        file("odd \\u{202e}\\x1b[2J\\\\n", 8),
+        file("ro/f", 8),
+    ];
+    found.sort();
+    assert_eq!(
+        (code, stdout.trim().to_owned()),
+        (
+            0,
+            format!(
+                "{}\n\n6\n555\n0\nhard2\n\nro:\nf\nelsewhere/f",
+                found.join("\n")
+            )
+        ),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn many_stale_files_are_counted_and_the_first_are_named() {
+    let sandbox = Sandbox::new();
+    let names: Vec<String> = (0..150).map(|number| format!("d/{number:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let output = updated(&sandbox, &names, "$GAME$HELPER stale-files 7");
+    let (code, stdout, stderr) = outcome(&output);
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!((code, lines.len()), (0, 101), "{stderr}");
+    assert!(
+        lines[0].contains("d/000") && lines[100].contains("\"count\":150"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn the_search_is_for_the_owner_and_dropping_needs_the_overlay_unmounted() {
+    let sandbox = Sandbox::new();
+    let output = updated(
+        &sandbox,
+        &["f"],
+        "$HELPER mount 7; chmod 755 $ROOT/runtime $ROOT/runtime/7; $GAME$HELPER stale-files 7
+         $GAME$HELPER drop-stale-files 7 || echo $?; cat $ROOT/runtime/7/upper/f
+         cat $ROOT/runtime/7/layers; stat -c '%a %u' $ROOT/runtime/7/layers",
+    );
+    let (code, stdout, stderr) = outcome(&output);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(
+        stdout,
+        "{\"file\":{\"path\":\"f\",\"size\":8}}\n{\"end\":{\"count\":1,\"size\":8,\"is_whole\":true}}\n\
+         4\nchanged\noverlays/maps\ninstallation\n644 0"
+    );
+    assert!(stderr.contains("is mounted"), "{stderr}");
+
+    if is_real_root() {
+        for verb in ["stale-files", "drop-stale-files"] {
+            let (code, _, stderr) = sandbox.helper(&format!("{verb} 7"));
+            assert_eq!(code, 77, "{stderr}");
+            assert!(stderr.contains("user id 64123"), "{stderr}");
+        }
+    }
+}
+
+#[test]
+fn stale_runs_a_unit_and_passes_on_what_it_wrote_and_nothing_else() {
+    let sandbox = Sandbox::new();
+    let end = r#"{"end":{"count":0,"size":0,"is_whole":true}}"#;
+    let ask = |verb: &str| sandbox.ask(&format!(r#"{{"verb":"{verb}","server":"7"}}"#));
+    assert_eq!(ask("stale").stdout, [end], "it never ran");
+    assert!(sandbox.calls().is_empty(), "{:?}", sandbox.calls());
+
+    played(&sandbox);
+    sandbox.root.write("runtime/7/layers", "installation\n");
+    sandbox.root.write("runtime/7/stale", end);
+    let file = r#"{"file":{"path":"a\\x0ab","size":3}}"#;
+    let more = r#"{"end":{"count":1,"size":3,"is_whole":true}}"#;
+    let written = format!(
+        "printf '%s\\n' '{}' 'nonsense' '{more}' > {}",
+        file.replace('\\', "\\\\").replace("\\\\\\\\", "\\\\"),
+        sandbox.root.join("runtime/7/stale").display()
+    );
+    sandbox.when("systemctl", &written);
+    let received = ask("stale");
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
+    assert_eq!(received.stdout, [file, more]);
+    assert_eq!(
+        sandbox.calls(),
+        ["systemctl --no-ask-password start left4me-stale@7.service"]
+    );
+
+    // A unit that does not start leaves nothing of an earlier run.
+    sandbox.when("systemctl", "echo 'Job failed.' >&2; exit 1");
+    sandbox.when("journalctl", "echo 'upper: Permission denied'");
+    let received = ask("stale");
+    assert_eq!(received.ending(), (1, "exit", "empty"), "{received:?}");
+    assert_eq!(received.stdout, [""; 0]);
+    assert_eq!(received.stderr, ["Job failed.", "upper: Permission denied"]);
+
+    sandbox.when(
+        "systemctl",
+        "case \"$*\" in *is-active*) printf 'active\\nactive\\n'; exit 3;; esac",
+    );
+    let received = ask("purge-stale");
+    assert_eq!(received.exit(), 4, "{received:?}");
+    assert!(received.complains("stop it first"), "{received:?}");
+
+    sandbox.when(
+        "systemctl",
+        &format!(
+            "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; esac; {written}"
+        ),
+    );
+    assert_eq!(ask("purge-stale").stdout, [file, more]);
+    assert_eq!(
+        sandbox.calls().last().unwrap(),
+        "systemctl --no-ask-password start left4me-purge-stale@7.service"
+    );
 }
 
 // ---- a user for each server -------------------------------------------------------------------

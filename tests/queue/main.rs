@@ -10,6 +10,7 @@ mod cancel_records;
 mod conditions;
 mod growth;
 mod rolls;
+mod stale;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,7 +1,10 @@
 //! Jobs that wait until nobody plays, as the pages ask for them and show them.
 
 use left4me::base::clock;
+use left4me::base::names::ServerId;
+use left4me::db::stale;
 use left4me::db::users::Role;
+use left4me::domain::stale::{Stale, StaleFile};
 
 use crate::support::host::TestHost;
 use crate::support::http::Web;
@@ -108,4 +111,76 @@ fn nobody_is_asked_when_nobody_plays() {
     assert_eq!(asks.status, 200, "{}", asks.body);
     assert_eq!(asks.page().text("h1"), "1 player on S1");
     assert_eq!(root.post("/servers/1/start", &[]).status, 303);
+}
+
+#[test]
+fn stale_files_are_listed_beside_reset_and_dropping_them_asks_while_people_play() {
+    let host = TestHost::with_servers(2);
+    host.user("root", Role::Admin);
+    plays(&host, 0);
+    let found = Stale {
+        files: vec![StaleFile {
+            path: "left4dead2/<b>\\x0a.nav".to_owned(),
+            size: 2048,
+        }],
+        count: 3,
+        size: 4096,
+        is_whole: true,
+    };
+    host.db()
+        .write(|tx| stale::record(tx, ServerId(1), &found, 5))
+        .unwrap();
+    let web = Web::start(&host, &[]);
+    let mut root = web.signed_in("root");
+
+    assert!(!root.get("/servers/2").page().has("#stale"));
+    let page = root.get("/servers/1").page();
+    let text = page.text("#stale");
+    for part in [
+        "3 files that hide newer game files",
+        "left4dead2/<b>\\x0a.nav",
+        "2.0 KiB",
+        "and 2 more",
+        "drop 3 stale files",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    let drops = |root: &mut crate::support::http::Client, more: &[(&str, &str)]| {
+        let fields = [&[("stale", "yes")], more].concat();
+        root.post("/servers/1/reset", &fields)
+    };
+    let options = || -> Vec<Option<String>> {
+        let db = host.db();
+        let sql = "SELECT options FROM jobs ORDER BY id";
+        let mut rows = db.connection().prepare(sql).unwrap();
+        let options = rows.query_map([], |row| row.get(0)).unwrap();
+        options.map(Result::unwrap).collect()
+    };
+    let dropped = drops(&mut root, &[("key", "a")]);
+    assert_eq!(dropped.status, 303, "{}", dropped.body);
+    let wanted = Some(r#"{"stale":true}"#.to_owned());
+    assert_eq!(options(), vec![wanted.clone()]);
+    let job = root.get(dropped.location()).page();
+    assert!(
+        job.text("main").contains("purge-stale"),
+        "{}",
+        job.text("main")
+    );
+    // While a job works on the server there is nothing to press.
+    let page = root.get("/servers/1").page();
+    assert!(page.has("#stale") && !page.has("#drop-stale"));
+
+    plays(&host, 4);
+    let asks = drops(&mut root, &[("key", "b")]);
+    assert_eq!(asks.status, 200, "{}", asks.body);
+    let page = asks.page();
+    assert!(
+        page.text("main")
+            .contains("To drop stale files now restarts the server")
+    );
+    assert_eq!(page.form_field("/servers/1/reset", "stale"), "yes");
+    let waits = drops(&mut root, &[("when_empty", "1"), ("key", "c")]);
+    assert_eq!(waits.status, 303, "{}", waits.body);
+    assert_eq!(options(), [wanted.clone(), wanted]);
 }

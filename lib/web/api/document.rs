@@ -32,7 +32,7 @@ use crate::web::failure::FailureBody;
     servers((url = "/", description = "The host of this document.")),
     paths(
         health::show, show, jobs::list, jobs::enqueue, jobs::show, cancel::job, cancel::status, cancel::task,
-        cancel::list, servers::list, servers::show, game::players, game::command,
+        cancel::list, servers::list, servers::show, servers::stale, game::players, game::command,
         schedules::list, schedules::add, schedules::show, schedules::remove, schedules::pause, schedules::resume,
     ),
     components(schemas(FailureBody)),

@@ -125,6 +125,10 @@ pub struct NewJob {
     /// For `update`: download and verify all files, also when Steam has no new build.
     #[serde(default)]
     validate: bool,
+    /// For `reset`: drop only the files that hide newer game files since an update, and keep all
+    /// others.
+    #[serde(default)]
+    stale: bool,
     /// Wait until nobody plays on any of the servers. For restart, stop, reset, delete and update.
     #[serde(default)]
     when_empty: bool,
@@ -265,6 +269,7 @@ pub async fn enqueue(
             rolling: new.rolling,
             update: UpdateOptions {
                 validate: new.validate,
+                stale: new.stale,
                 ..UpdateOptions::default()
             },
             condition,

@@ -50,6 +50,7 @@ pub(super) fn routes(table: Table) -> Table {
         .get(Access::Api, "/api/cancellations", cancel::list)
         .get(Access::Api, "/api/servers", servers::list)
         .get(Access::Api, "/api/servers/{id}", servers::show)
+        .get(Access::Api, "/api/servers/{id}/stale", servers::stale)
         .get(Access::Api, "/api/servers/{id}/players", game::players)
         .post(Access::Api, "/api/servers/{id}/command", game::command)
 }

@@ -10,6 +10,7 @@ use super::list::List;
 use crate::base::names::{ServerId, normal};
 use crate::db::lists;
 use crate::db::servers::Server;
+use crate::db::stale::{self, FoundStale};
 use crate::domain::server::ActualState;
 use crate::web::failure::Failure;
 use crate::web::json;
@@ -70,4 +71,23 @@ pub async fn show(
     _: Query<Nothing>,
 ) -> Result<Json<Server>, Failure> {
     Ok(Json(app.store.read(move |db| viewer.server(db, id)).await?))
+}
+
+/// List the files of a server that hide newer game files
+///
+/// They were written or changed by its game, and a later build of the game has newer ones. Found
+/// when the server came up on another build; a job `reset` with `stale` drops them.
+#[utoipa::path(get, path = "/api/servers/{id}/stale", operation_id = "listStaleFiles", tag = "servers", params(("id" = ServerId, Path, description = "The server.")), responses(
+    (status = 200, body = FoundStale, description = "The files. Their paths are for people: what is odd in them is escaped."),
+))]
+pub async fn stale(
+    SignedIn { app, viewer }: SignedIn,
+    Id(id): Id<ServerId>,
+    _: Query<Nothing>,
+) -> Result<Json<FoundStale>, Failure> {
+    let found = app.store.read(move |db| {
+        viewer.server(db, id)?;
+        stale::of_server(db, id)
+    });
+    Ok(Json(found.await?))
 }

@@ -6,6 +6,7 @@ use crate::base::names::{JobId, ServerId};
 use crate::db::job_rows::{JobRow, Target};
 use crate::db::links::Linked;
 use crate::db::lists::Part;
+use crate::domain::disk;
 use crate::domain::job::JobState;
 
 const SECOND: i64 = 1000;
@@ -63,19 +64,7 @@ pub fn exact(ms: impl Moment) -> String {
 
 /// Formats bytes: `0 B`, `512 KiB`, `1.3 GiB`.
 pub fn bytes(bytes: i64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-
-    if bytes < 1024 {
-        return format!("{} B", bytes.max(0));
-    }
-
-    let (mut size, mut unit) = (bytes as f64 / 1024.0, 0);
-    while size >= 1023.5 && unit + 1 < UNITS.len() {
-        (size, unit) = (size / 1024.0, unit + 1);
-    }
-
-    let digits = usize::from(size < 9.95);
-    format!("{size:.digits$} {}", UNITS[unit])
+    disk::bytes(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// Whether a host name means the client's own machine.

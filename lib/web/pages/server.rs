@@ -24,6 +24,7 @@ use crate::db::game::{self, PlayerRow};
 use crate::db::lists::Part;
 use crate::db::samples::{self, DAY, MONTH, Sample};
 use crate::db::servers::{self, Server};
+use crate::db::stale::{self, FoundStale};
 use crate::db::{access, job_rows, jobs};
 use crate::domain::history;
 use crate::domain::server::ActualState;
@@ -68,6 +69,9 @@ struct ServerPage {
     refused: Option<String>,
     /// Why players do not find it.
     notices: Vec<String>,
+    stale: FoundStale,
+    /// Whether its stale files can be dropped: no job works on it.
+    can_drop: bool,
     /// Whether its game may run.
     takes_commands: bool,
 }
@@ -116,6 +120,7 @@ struct Loaded {
     blueprints: Vec<Blueprint>,
     refused: Option<String>,
     notices: Vec<String>,
+    stale: FoundStale,
 }
 
 /// The number of jobs, if it is more than the page shows.
@@ -164,6 +169,7 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
             .into_iter()
             .next(),
         notices: blueprints::notices(db, server.blueprint_id)?,
+        stale: stale::of_server(db, id)?,
         schedules: schedules::of_server(db, viewer, id)?,
         events,
         jobs,
@@ -229,6 +235,8 @@ pub async fn show(
         blueprints: loaded.blueprints,
         refused: loaded.refused,
         notices: loaded.notices,
+        can_drop: power.job.is_none(),
+        stale: loaded.stale,
         takes_commands,
         server: loaded.server,
         console,

@@ -47,6 +47,7 @@ pub(super) async fn press(
     let now = clock::now_ms();
     let condition = waiting::condition(&form, operation, now)?;
     let validate = operation == Operation::Update && form.raw("validate") == "yes";
+    let stale = operation == Operation::Reset && form.raw("stale") == "yes";
 
     let requester = viewer.clone();
     let playing = app.store.read(move |db| {
@@ -57,7 +58,7 @@ pub(super) async fn press(
         waiting::playing(db, &form, operation, server, now)
     });
     if let Some(playing) = playing.await? {
-        return waiting::ask(viewer, playing, operation, server, validate);
+        return waiting::ask(viewer, playing, operation, server, validate, stale);
     }
 
     let accepted = app.store.with(move |db| {
@@ -77,6 +78,7 @@ pub(super) async fn press(
             rolling: None,
             update: UpdateOptions {
                 validate,
+                stale,
                 ..UpdateOptions::default()
             },
             condition,

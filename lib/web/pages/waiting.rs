@@ -71,6 +71,8 @@ struct PlayersOn {
     key: String,
     /// For an update: it downloads and verifies everything.
     validate: bool,
+    /// For a reset: it drops only stale files.
+    stale: bool,
 }
 
 /// The page that asks.
@@ -80,6 +82,7 @@ pub(super) fn ask(
     operation: Operation,
     server: Option<ServerId>,
     validate: bool,
+    stale: bool,
 ) -> std::result::Result<Response, Failure> {
     let (action, back) = match server {
         Some(id) => (
@@ -96,5 +99,6 @@ pub(super) fn ask(
         back,
         key: secret::random()?,
         validate,
+        stale,
     })
 }
