@@ -25,7 +25,7 @@
 //! | `self_update=1` | updates itself first, once: CR progress, then starts again as exit 42 makes its script do |
 //! | `silent_work=N` | N s without a word, in which the download grows |
 //! | `buildid=N` | the build it installs |
-//! | `size=MIB` | the game has so many MiB more, in files of which a quarter changes from build to build; what changes is staged first |
+//! | `files=MIB` | the game has so many MiB more, in files of which a quarter changes from build to build; what changes is staged first |
 //! | `rewrite=1` | the files that are the same are downloaded, too, and have a new time |
 //! | `commit_ms=N` | what was staged is moved into place file by file, one in N ms |
 //! | `hang_at=commit` | never ends, with half of them in place |

@@ -1,4 +1,4 @@
-//! The large files of the game, which the stand-in lays down if `size` is set. As with the real
+//! The large files of the game, which the stand-in lays down if `files` is set. As with the real
 //! steamcmd, what a build changes is downloaded into `steamapps/downloading` first, with the
 //! manifest no longer that of a whole installation, and then moved into place file by file.
 //!
@@ -84,7 +84,7 @@ pub struct Download {
 }
 
 impl Download {
-    /// Nothing, unless `size` is set.
+    /// Nothing, unless `files` is set.
     pub fn begin(conf: &Conf, dir: &Path, build: u64) -> io::Result<Self> {
         let mut files = large_files(conf, build);
         if !conf.has("rewrite") {
@@ -97,7 +97,7 @@ impl Download {
         left.reverse();
 
         let staging = dir.join("steamapps/downloading").join(APP);
-        if conf.has("size") {
+        if conf.has("files") {
             unfinished(dir)?;
             // What an earlier run has left there is downloaded again.
             let _ = fs::remove_dir_all(&staging);
@@ -151,7 +151,7 @@ impl Download {
 }
 
 fn large_files(conf: &Conf, build: u64) -> Vec<Large> {
-    let size = conf.number("size").unwrap_or(0);
+    let size = conf.number("files").unwrap_or(0);
     let length = size.div_ceil(FILES) * MIB;
     let file = |at| Large {
         path: format!("left4dead2/pak{at:02}_dir.vpk"),

@@ -77,11 +77,11 @@ fn version(game: &Game) -> String {
 fn a_build_changes_a_quarter_of_the_files_and_what_is_interrupted_is_repaired() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path();
-    install(dir, "buildid=1 size=16");
+    install(dir, "buildid=1 files=16");
     let first = files(dir);
     assert_eq!(first.len(), 16);
 
-    install(dir, "buildid=2 size=16");
+    install(dir, "buildid=2 files=16");
     let second = files(dir);
     let changed = |before: &BTreeMap<String, (u64, String)>,
                    after: &BTreeMap<String, (u64, String)>| {
@@ -93,7 +93,7 @@ fn a_build_changes_a_quarter_of_the_files_and_what_is_interrupted_is_repaired() 
     assert!(manifest(dir).contains("\"buildid\"\t\t\"2\""));
 
     // Killed in the middle of the move: half of the files are new, and the manifest says so.
-    let mut steamcmd = begin(dir, "buildid=3 size=16 hang_at=commit");
+    let mut steamcmd = begin(dir, "buildid=3 files=16 hang_at=commit");
     until("half of it is in its place", || {
         (changed(&second, &files(dir)) == 2).then_some(())
     });
@@ -104,7 +104,7 @@ fn a_build_changes_a_quarter_of_the_files_and_what_is_interrupted_is_repaired() 
     assert_eq!(version(&game), "2.2.2-mixed");
     drop(game);
 
-    install(dir, "buildid=3 size=16");
+    install(dir, "buildid=3 files=16");
     assert_eq!(changed(&second, &files(dir)), 4);
     assert!(manifest(dir).contains("\"4\""), "{}", manifest(dir));
     let game = Game::start_in(copy(dir), "", &[]);
