@@ -1,5 +1,5 @@
 //! One task of many cancelled, with and without those that depend on it, and then the job: in an
-//! update over twenty servers that really run.
+//! update in place over twenty servers that really run.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,8 @@ const GRACE: u64 = 2;
 
 pub fn an_update_over_twenty_servers_is_cancelled_task_by_task(lab: &Lab) {
     lab.set(&format!(
-        "LEFT4ME_CANCEL_GRACE_SECONDS={GRACE}\nLEFT4ME_WORKER_SLOTS={SLOTS}"
+        "LEFT4ME_CANCEL_GRACE_SECONDS={GRACE}\nLEFT4ME_WORKER_SLOTS={SLOTS}\n\
+         LEFT4ME_BUILDS=in-place"
     ));
     let names: Vec<String> = (1..=SERVERS).map(|id| format!("s{id}")).collect();
     lab.describe(&names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -148,6 +149,7 @@ fn tasks_then_the_job_are_cancelled_and_untouched_servers_still_run(lab: &Lab) {
             "left4me-job",
             "cancel",
             &job.to_string(),
+            "--leave-stopped",
             "--reason",
             "enough",
         ])

@@ -170,6 +170,7 @@ fn a_server_that_crashes_every_few_seconds_keeps_crashing(lab: &Lab) {
 }
 
 fn a_cancelled_update_says_which_servers_it_left_down(lab: &Lab) {
+    lab.set("LEFT4ME_BUILDS=in-place");
     lab.steamcmd("hang=1");
     let job = lab.enqueue(&["update"]);
     wait_until("both servers are stopped", s(30), || {
@@ -188,6 +189,7 @@ fn a_cancelled_update_says_which_servers_it_left_down(lab: &Lab) {
         "--reason",
         "players wait",
         "--force",
+        "--leave-stopped",
     ]);
 
     let advice = "left4me-job enqueue start --server 1 --server 2";

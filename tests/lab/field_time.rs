@@ -64,6 +64,7 @@ fn commands_and_sandboxed_programs_know_the_zone(lab: &Lab) {
 
 /// The lines that come while the page is open are made by its script.
 fn an_update_is_cancelled_while_its_page_is_open(lab: &Lab, anna: &Browser) -> i64 {
+    lab.set("LEFT4ME_BUILDS=in-place");
     lab.steamcmd("hang=1");
     let job = lab.enqueue(&["update"]);
     anna.go(&format!("/jobs/{job}"));
@@ -81,6 +82,7 @@ fn an_update_is_cancelled_while_its_page_is_open(lab: &Lab, anna: &Browser) -> i
         "--reason",
         "players wait",
         "--force",
+        "--leave-stopped",
     ]);
 
     anna.wait_for_state("cancelled", 30);

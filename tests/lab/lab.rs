@@ -310,6 +310,36 @@ impl Lab {
         );
     }
 
+    /// Which boot this is.
+    #[track_caller]
+    pub fn boot_id(&self) -> String {
+        self.ok(&["cat", "/proc/sys/kernel/random/boot_id"])
+    }
+
+    /// Waits until it is up again in another boot than that. What cuts its power is the caller's:
+    /// `systemctl reboot --force --force`, which stops nothing first.
+    #[track_caller]
+    pub fn wait_for_boot_after(&self, before: &str) {
+        let script = "systemctl is-system-running; cat /proc/sys/kernel/random/boot_id";
+        wait_for("it is up again", s(90), || {
+            // A command that goes down with the lab has no end of its own.
+            let output = command("timeout")
+                .args(["--kill-after=1", "5"])
+                .arg(lab_script())
+                .args(["exec", &self.name, "--", "bash", "-c", script])
+                .stdin(Stdio::null())
+                .output()
+                .expect("timeout runs");
+            let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+            let mut lines = seen.lines();
+            let is_up = matches!(lines.next(), Some("running" | "degraded"));
+            match lines.next() {
+                Some(boot) if is_up && boot != before => Ok(()),
+                _ => Err(seen),
+            }
+        });
+    }
+
     fn exec(&self, user: &str, argv: &[&str]) -> Command {
         let mut exec = command(lab_script());
         exec.args(["exec", "--user", user, &self.name, "--"])

@@ -16,6 +16,11 @@
 
 mod alerts;
 mod browser;
+mod builds;
+mod builds_cancelled;
+mod builds_deaths;
+mod builds_disk;
+mod builds_faults;
 mod calendar;
 mod cancel;
 mod cascade;
@@ -37,6 +42,7 @@ mod lab;
 mod package;
 mod players;
 mod polls;
+mod probe;
 mod queue;
 mod rows;
 mod schedules;
@@ -49,6 +55,7 @@ mod states;
 mod steam;
 mod updates;
 mod upgrade;
+mod upgrade_builds;
 mod walls_launch;
 mod walls_people;
 mod walls_sandbox;
@@ -68,6 +75,9 @@ macro_rules! stories {
             #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
                 super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Bookworm));
             }
+            #[test] fn a_host_without_builds_publishes_what_it_has() {
+                super::upgrade_builds::a_host_without_builds_publishes_what_it_has(&super::Lab::bare(super::Suite::Bookworm));
+            }
             #[test] fn the_package_comes_onto_another_host_over_ssh() {
                 super::field_install::the_package_comes_onto_another_host_over_ssh(super::Suite::Bookworm);
             }
@@ -76,6 +86,9 @@ macro_rules! stories {
             $(#[test] fn $story() { super::$file::$story(&super::Lab::up(super::Suite::Trixie)); })*
             #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
                 super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Trixie));
+            }
+            #[test] fn a_host_without_builds_publishes_what_it_has() {
+                super::upgrade_builds::a_host_without_builds_publishes_what_it_has(&super::Lab::bare(super::Suite::Trixie));
             }
             #[test] fn the_package_comes_onto_another_host_over_ssh() {
                 super::field_install::the_package_comes_onto_another_host_over_ssh(super::Suite::Trixie);
@@ -87,6 +100,12 @@ macro_rules! stories {
 stories! {
     spine::a_queued_start_becomes_a_server_that_outlives_a_reboot,
     queue::an_update_starts_again_what_ran_and_nothing_of_ours_stays_when_idle,
+    builds::an_update_is_not_noticed_until_a_server_restarts,
+    builds_faults::a_build_that_does_not_come_up_is_left_again,
+    builds_cancelled::a_cancelled_update_leaves_no_server_down,
+    builds_deaths::whatever_dies_before_a_restart_is_not_noticed,
+    builds_deaths::whatever_dies_afterwards_leaves_no_server_down,
+    builds_disk::a_full_disk_changes_nothing,
     updates::an_update_asks_first_and_stops_nothing_for_nothing,
     stale::files_that_hide_newer_ones_are_found_and_dropped_on_request,
     steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,

@@ -9,7 +9,7 @@ use crate::lab::{Lab, Output, s, wait_for};
 pub const STEAM: &str = "/var/lib/left4me/steam";
 
 /// The game's stand-in, which also asks a server for its name.
-const SRCDS: &str = "/usr/local/lib/left4me-standin/srcds";
+pub const SRCDS: &str = "/usr/local/lib/left4me-standin/srcds";
 
 const SETTINGS: &str = "/etc/left4me/left4me.env";
 
@@ -55,6 +55,13 @@ impl Lab {
     /// A user, an overlay, a blueprint and servers of these names, in this order from id 1 on.
     #[track_caller]
     pub fn describe(&self, servers: &[&str]) {
+        let config = "hostname \"first name\"\nsv_steamgroup_exclusive 0\n";
+        self.describe_with(config, servers);
+    }
+
+    /// The same, with these lines in the blueprint.
+    #[track_caller]
+    pub fn describe_with(&self, config: &str, servers: &[&str]) {
         self.run_with(
             "root",
             &[
@@ -70,10 +77,7 @@ impl Lab {
         .ends_with(0);
 
         self.ok(&["left4me", "overlay", "add", "demo"]);
-        self.write(
-            "/root/server.cfg",
-            "hostname \"first name\"\nsv_steamgroup_exclusive 0\n",
-        );
+        self.write("/root/server.cfg", config);
 
         self.ok(&[
             "left4me",

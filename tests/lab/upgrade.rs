@@ -86,14 +86,20 @@ pub fn an_existing_host_keeps_its_servers_and_loses_nothing(lab: &Lab) {
     a_reset_empties_what_came_over(lab);
 }
 
-fn lay_down_the_old_state(lab: &Lab) {
-    let fixture = tar();
+/// Makes of the lab what a fixture describes.
+#[track_caller]
+pub fn lay_down(lab: &Lab, name: &str) {
+    let fixture = tar(name);
     lab.push(&fixture, "/root/old.tar");
     lab.push(&standin("standin-srcds"), STANDIN);
     lab.sh(&format!(
         "mkdir /root/old && tar -C /root/old -xf /root/old.tar && /root/old/lay-down {STANDIN}"
     ));
     std::fs::remove_file(fixture).ok();
+}
+
+fn lay_down_the_old_state(lab: &Lab) {
+    lay_down(lab, "old");
 
     // The trial is fair: this is what such a host looked like.
     for port in [27000, 27001, 27005] {
@@ -113,12 +119,12 @@ fn lay_down_the_old_state(lab: &Lab) {
 }
 
 /// The fixture as one file.
-fn tar() -> PathBuf {
-    let file = std::env::temp_dir().join(format!("left4me-old-{}.tar", std::process::id()));
+fn tar(name: &str) -> PathBuf {
+    let file = std::env::temp_dir().join(format!("left4me-{name}-{}.tar", std::process::id()));
     let status = crate::lab::command("tar")
         .args([
             Path::new("-C"),
-            &repository().join("tests/lab/old"),
+            &repository().join("tests/lab").join(name),
             Path::new("-cf"),
             &file,
             Path::new("."),
@@ -148,7 +154,9 @@ fn enabled(lab: &Lab) -> String {
     lab.sh("find /etc/systemd/system -name 'left4me*' -type l -printf '%p\n' | sort")
 }
 
-fn install_the_new_package(lab: &Lab) {
+/// The package under test, over the one that is installed, and the stand-in for steamcmd.
+#[track_caller]
+pub fn install_the_new_package(lab: &Lab) {
     let inside = format!(
         "/root/{}",
         deb().file_name().expect("a file").to_string_lossy()

@@ -1,6 +1,7 @@
 //! The stand-in for the game, tried by clients that nobody here wrote, and byte by byte against the
 //! layouts in Valve's wiki (Server queries, Source RCON Protocol). Other tests trust it.
 
+mod builds;
 mod game;
 
 use std::net::TcpStream;

@@ -58,10 +58,12 @@
 //! | `standin.on-interrupt` | on SIGINT, while it is there, dies of it (`die`) or exits with the status in it |
 //! | `standin.eat` * | takes as many MiB of memory as the file says, and keeps them |
 //! | `standin.hang` | answers no query and no RCON while it is there |
+//! | `standin.only-on` | `crash-on-start`, `crash-after` and `hang` hold for the games on these ports alone |
 //! | `standin.silent-insecure` | answers no query while it is there, if started with `-insecure` or `-nomaster` |
 //! | `standin.silent-loopback` | answers no query of a loopback address while it is there, as some hosts have it |
 //! | `standin.map-load-ms` | how long a map takes to load, the first one too |
 //! | `standin.join` * | a player comes for each line: `NAME`, `NAME⇥STEAMID`, `NAME⇥STEAMID⇥SCORE`, with a tab between; any bytes are a name; `STEAM_ID_LAN` and `BOT` are ids |
+//! | `standin.players` | who is there from the start on, as in `standin.join` |
 //! | `standin.talk` * | the player says it, for each line `NAME: TEXT` |
 //! | `standin.leave` * | the player leaves, for each line `NAME` or `NAME⇥REASON` |
 //! | `standin.lobby` * | a lobby reserves it: `COOKIE [MAP [MODE]]`; 4 players may come then, or 8 to `versus` |
@@ -70,10 +72,12 @@
 //! | `standin.run` * | runs its content with /bin/sh; what that prints is in `standin.run.out` once it has ended |
 //! | `standin.say` * | prints its content as console lines |
 //!
-//! `left4dead2/standin.started` is written at each start and holds the pid.
+//! `left4dead2/standin.started` is written at each start and holds the pid. The version that it
+//! answers with is the one in `left4dead2/steam.inf`; `standin.files` lists what belongs to it.
 //!
 //! `standin-srcds --query HOST:PORT` asks a server for its name with `A2S_INFO`, prints it and
-//! exits 0; 1 when there is no answer within 3 s.
+//! exits 0; 1 when there is no answer within 3 s. `standin-srcds --probe FILE PORT...` asks many all
+//! the time (`probe.rs`).
 #![forbid(unsafe_code)]
 
 #[path = "srcds/arguments.rs"]
@@ -82,6 +86,8 @@ mod arguments;
 mod ask;
 #[path = "srcds/bans.rs"]
 mod bans;
+#[path = "srcds/build.rs"]
+mod build;
 #[path = "srcds/console.rs"]
 mod console;
 #[path = "srcds/controls.rs"]
@@ -96,6 +102,8 @@ mod maps;
 mod players;
 #[path = "srcds/ports.rs"]
 mod ports;
+#[path = "srcds/probe.rs"]
+mod probe;
 #[path = "srcds/query.rs"]
 mod query;
 #[path = "srcds/rcon.rs"]
@@ -118,6 +126,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("--query") => ask::command(args.get(2)),
+        Some("--probe") => probe::command(&args[2..]),
         Some("--stubborn-child") => controls::stubborn_child(),
         _ => serve(&args),
     }
@@ -148,7 +157,7 @@ fn serve(args: &[String]) -> ExitCode {
 
     let mut game = Game::new(arguments::engine_words(args));
     game.run_arguments();
-    if controls::is_there("crash-on-start") {
+    if controls::has_fault("crash-on-start") {
         controls::crash("");
     }
     let (udp, tcp) = match ports::bind(&mut game) {

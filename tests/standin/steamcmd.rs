@@ -25,6 +25,11 @@
 //! | `self_update=1` | updates itself first, once: CR progress, then starts again as exit 42 makes its script do |
 //! | `silent_work=N` | N s without a word, in which the download grows |
 //! | `buildid=N` | the build it installs |
+//! | `files=MIB` | the game has so many MiB more, in files of which a quarter changes from build to build; what changes is staged first |
+//! | `rewrite=1` | the files that are the same are downloaded, too, and have a new time |
+//! | `commit_ms=N` | what was staged is moved into place file by file, one in N ms |
+//! | `hang_at=commit` | never ends, with half of them in place |
+//! | `game=FAULT` | the game of this build has a fault: `crash-on-start`, `crash-after:MS`, `hang`; with `@PORT,PORT` on these ports alone |
 //! | `available=N` | the build that app info names; by default the one it installs if that is set, else a newer one each time |
 //! | `info=old` | the first answer of app info is an old one; by default it is empty |
 //! | `info=lone`, `info=broken`, `info=nothing` | the second answer does not come, breaks off; neither comes |
@@ -56,6 +61,8 @@
 
 #[path = "steamcmd_info.rs"]
 mod info;
+#[path = "steamcmd_tree.rs"]
+mod tree;
 #[path = "steamcmd_words.rs"]
 mod words;
 
@@ -375,7 +382,14 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
     if let Some(code) = way.and_then(|way| way.before_download(out)) {
         return code;
     }
-    download(conf, out);
+    let build = conf.number("buildid").unwrap_or(BUILD);
+    let mut staged = match tree::Download::begin(conf, dir, build) {
+        Ok(staged) => staged,
+        Err(error) => return disk_failed(&error, out),
+    };
+    if let Err(error) = download(conf, &mut staged, out) {
+        return disk_failed(&error, out);
+    }
     print_extras(conf, out);
     work_silently(conf, dir);
     while conf.has("repeat") {
@@ -412,18 +426,20 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
         }
     }
 
-    match lay_down(conf, dir, order.windows) {
+    match lay_down(conf, dir, staged, order.windows) {
         Ok(()) => {
             out.line(&format!("Success! App '{APP}' fully installed."));
             0
         }
-        Err(error) => {
-            out.line(&format!(
-                "Error! App '{APP}' state is 0x606 after update job. ({error})"
-            ));
-            INSTALL_FAILED
-        }
+        Err(error) => disk_failed(&error, out),
     }
+}
+
+fn disk_failed(error: &io::Error, out: &mut Printer) -> u8 {
+    out.line(&format!(
+        "Error! App '{APP}' state is 0x606 after update job. ({error})"
+    ));
+    INSTALL_FAILED
 }
 
 fn work_silently(conf: &Conf, dir: &Path) {
@@ -439,7 +455,7 @@ fn work_silently(conf: &Conf, dir: &Path) {
     }
 }
 
-fn download(conf: &Conf, out: &mut Printer) {
+fn download(conf: &Conf, staged: &mut tree::Download, out: &mut Printer) -> io::Result<()> {
     out.line(" Update state (0x3) reconfiguring, progress: 0.00 (0 / 0)");
     let whole = conf.number("seconds").unwrap_or(0) * 1000;
     let start = Instant::now();
@@ -448,12 +464,14 @@ fn download(conf: &Conf, out: &mut Printer) {
         .filter(|part| *part < 10_000)
     {
         out.line(&progress("0x61) downloading", part));
+        staged.until(part)?;
         thread::sleep(PROGRESS_EVERY);
     }
 
     if whole == 0 {
         out.line(&progress("0x61) downloading", 4532));
     }
+    staged.until(10_000)?;
     out.line(&progress("0x61) downloading", 10_000));
     let updates = conf.number("cr_progress").unwrap_or(0);
     for i in 1..=updates {
@@ -464,6 +482,7 @@ fn download(conf: &Conf, out: &mut Printer) {
     }
 
     out.line(&progress("0x101) committing", 10_000));
+    Ok(())
 }
 
 fn ms_since(start: Instant) -> u64 {
@@ -572,7 +591,8 @@ fn leave_staging(dir: &Path) -> io::Result<()> {
     fs::write(staging.join("partial"), "half of it\n")
 }
 
-fn lay_down(conf: &Conf, dir: &Path, windows: bool) -> io::Result<()> {
+fn lay_down(conf: &Conf, dir: &Path, staged: tree::Download, windows: bool) -> io::Result<()> {
+    staged.commit(conf, dir)?;
     let game = dir.join("left4dead2");
     for folder in ["bin", "cfg", "maps", "addons"] {
         fs::create_dir_all(game.join(folder))?;
@@ -585,6 +605,7 @@ fn lay_down(conf: &Conf, dir: &Path, windows: bool) -> io::Result<()> {
     )?;
 
     fs::write(game.join("maps/c1m1_hotel.bsp"), "VBSP\n")?;
+    tree::describe(conf, dir, conf.number("buildid").unwrap_or(BUILD))?;
     if windows {
         for name in ["srcds_linux", "srcds_run"].iter().chain(&LIBRARIES) {
             let _ = fs::remove_file(dir.join(name));

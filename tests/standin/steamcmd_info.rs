@@ -39,7 +39,8 @@ pub fn print(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Pri
 
 /// The depots: of both platforms, of Windows and of Linux, and what is installed from another app.
 fn depots(conf: &Conf, habit: &str) -> String {
-    let size = conf.number("size").unwrap_or(1_048_576);
+    let files = conf.number("files").map(|mib| (mib + 1) << 20);
+    let size = conf.number("size").or(files).unwrap_or(1_048_576);
     let download = conf.number("download").unwrap_or(size / 2);
     let depot = |id: u32, os: &str, gid: u64, size: u64, download: u64| {
         let config = match os {

@@ -36,9 +36,13 @@ impl Game {
     }
 
     pub fn start_with(cfg: &str, arguments: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), cfg, arguments)
+    }
+
+    /// In a tree that is there already.
+    pub fn start_in(dir: tempfile::TempDir, cfg: &str, arguments: &[&str]) -> Self {
         let program =
             PROGRAM.expect("the stand-in is missing: build the tests with --all-features");
-        let dir = tempfile::tempdir().unwrap();
         let cfg_dir = dir.path().join("left4dead2/cfg");
         std::fs::create_dir_all(&cfg_dir).unwrap();
         std::fs::write(dir.path().join("left4dead2/gameinfo.txt"), "").unwrap();

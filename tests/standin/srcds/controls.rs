@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +27,25 @@ pub fn control(name: &str) -> PathBuf {
 
 pub fn is_there(name: &str) -> bool {
     control(name).exists()
+}
+
+/// Whether the game has this fault: a build's faults may be those of some ports alone.
+pub fn has_fault(name: &str) -> bool {
+    static ONLY: OnceLock<bool> = OnceLock::new();
+    is_there(name) && *ONLY.get_or_init(is_meant)
+}
+
+/// Whether `standin.only-on` names our port, or is not there.
+fn is_meant() -> bool {
+    let Ok(ports) = fs::read_to_string(control("only-on")) else {
+        return true;
+    };
+    let words: Vec<String> = std::env::args().collect();
+    let port = words
+        .windows(2)
+        .find(|pair| pair[0].trim_start_matches(['-', '+']).ends_with("port"))
+        .map(|pair| pair[1].clone());
+    port.is_some_and(|port| ports.split_whitespace().any(|named| named == port))
 }
 
 /// What `standin.map-load-ms` says.
@@ -64,8 +84,12 @@ pub fn watch(shared: &Shared) -> ExitCode {
     let begun = Instant::now();
     let crash_after = fs::read_to_string(control("crash-after"))
         .ok()
+        .filter(|_| has_fault("crash-after"))
         .and_then(|ms| ms.trim().parse().ok());
     let mut files = Files::default();
+    for line in of_lines(&fs::read(control("players")).unwrap_or_default()) {
+        shared.lock().join(line);
+    }
     loop {
         // As a plugin does that loads with the first map ("server crashes a few seconds after
         // start, systemd says running": SourceMod's and MetaMod's issue trackers have many).
@@ -91,7 +115,7 @@ pub fn watch(shared: &Shared) -> ExitCode {
                 text.lines().for_each(say);
             }
             people(shared);
-        } else if !is_there("hang") {
+        } else if !has_fault("hang") {
             shared.lock().step();
         }
 
@@ -155,7 +179,7 @@ fn end() -> Option<ExitCode> {
 /// Those about players. A game that hangs notices none of them; one that loads a map leaves them
 /// until it has done so.
 fn people(shared: &Shared) {
-    if is_there("hang") {
+    if has_fault("hang") {
         return;
     }
     let mut game = shared.lock();

@@ -44,7 +44,7 @@ impl Shared {
     pub fn when_free(&self) -> MutexGuard<'_, Game> {
         loop {
             let game = self.lock();
-            if !game.is_loading() && !controls::is_there("hang") {
+            if !game.is_loading() && !controls::has_fault("hang") {
                 return game;
             }
             drop(game);
@@ -68,6 +68,8 @@ pub struct Game {
     pub bans: Bans,
     /// IP and port, as bound.
     pub address: (String, u16),
+    /// What it calls itself; see `build.rs`.
+    pub version: String,
     pub map: String,
     pub players: Vec<Player>,
     last_userid: u32,
@@ -92,6 +94,7 @@ impl Game {
             cvars: Cvars::new(),
             bans: Bans::default(),
             address: (String::new(), 0),
+            version: crate::build::version(),
             map: String::new(),
             players: Vec::new(),
             // The survivors have the first.

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use crate::controls;
 use crate::game::{Game, Shared};
-use crate::status::VERSION;
 
 pub const SIMPLE: &[u8] = b"\xff\xff\xff\xff";
 pub const INFO_REQUEST: &[u8] = b"\xff\xff\xff\xffTSource Engine Query\0";
@@ -46,7 +45,7 @@ pub fn serve(socket: &UdpSocket, shared: &Shared) {
             continue;
         };
         // It is not read late but never: the plugin that hangs has the game's only thread.
-        if controls::is_there("hang") {
+        if controls::has_fault("hang") {
             continue;
         }
 
@@ -199,7 +198,7 @@ fn info(reply: &mut Vec<u8>, game: &Game) {
     reply.extend(b"dl");
     let is_locked = !game.cvars.value("sv_password").is_empty();
     reply.extend([u8::from(is_locked), u8::from(!game.is_insecure())]);
-    text(reply, VERSION.as_bytes());
+    text(reply, game.version.as_bytes());
 
     let has_tv = game.cvars.is_on("tv_enable");
     let tv = if has_tv { TV } else { 0 };

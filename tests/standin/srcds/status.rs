@@ -5,8 +5,6 @@
 use crate::game::Game;
 use crate::players::connected;
 
-pub const VERSION: &str = "2.2.4.3";
-
 impl Game {
     pub fn status(&self) -> Vec<Vec<u8>> {
         let (ip, port) = &self.address;
@@ -17,7 +15,7 @@ impl Game {
         };
         let mut lines = vec![
             [b"hostname: ", self.cvars.value("hostname")].concat(),
-            format!("version : {VERSION} 10097 {secure}  (unknown)").into_bytes(),
+            format!("version : {} 10097 {secure}  (unknown)", self.version).into_bytes(),
             format!("udp/ip  : {ip}:{port} [ public n/a ]").into_bytes(),
             b"os      : Linux Dedicated".to_vec(),
             format!("map     : {}", self.map).into_bytes(),
