@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
-use crate::db::{exists, one, query, run};
+use crate::db::{exists, first, one, query, run};
 
 /// Records that the restart `job` waits for the update or rollback `roll`.
 pub fn set(tx: &Connection, job: JobId, roll: JobId) -> Result<()> {
@@ -18,12 +18,40 @@ pub fn waiting(connection: &Connection, roll: JobId) -> Result<Vec<JobId>> {
     query(connection, sql, [roll], |row| row.get(0))
 }
 
-/// How many starts for `roll` did not come up on the build.
+/// How many servers the roll has failed on so far: their start failed, whatever came up in the end;
+/// or they crashed since, on the build that it brought.
 pub fn failures(connection: &Connection, roll: JobId) -> Result<u32> {
-    let sql = "SELECT (SELECT count(failed_build) FROM tasks WHERE job_id = ?1) +
-               (SELECT count(t.failed_build) FROM jobs j JOIN tasks t ON t.job_id = j.id
-               WHERE j.roll_of = ?1)";
+    let sql = "WITH starts AS (SELECT t.server_id, t.state, t.finished_at FROM jobs j
+                 JOIN tasks t ON t.job_id = j.id AND t.kind IN ('start', 'start-if-ran')
+                 WHERE (j.id = ?1 OR j.roll_of = ?1) AND t.state IN ('failed', 'succeeded'))
+               SELECT count(DISTINCT server_id) FROM starts
+               WHERE state = 'failed' OR EXISTS (SELECT 1 FROM events e
+               WHERE e.server_id = starts.server_id AND e.at >= starts.finished_at
+               AND e.kind IN ('server.crashed', 'server.failed'))";
     one(connection, sql, [roll], |row| row.get(0))
+}
+
+/// Whether the roll was stopped.
+pub fn is_stopped(connection: &Connection, roll: JobId) -> Result<bool> {
+    let sql = "SELECT 1 FROM events WHERE job_id = ?1 AND kind = 'update.stopped'";
+    exists(connection, sql, [roll])
+}
+
+/// Whether the roll itself or a restart for it runs.
+pub fn is_under_way(connection: &Connection, roll: JobId) -> Result<bool> {
+    let sql = "SELECT 1 FROM jobs WHERE state IN ('running', 'cancelling')
+               AND (id = ?1 OR roll_of = ?1)";
+    exists(connection, sql, [roll])
+}
+
+/// The last server that went back from the build of a roll, and the build.
+pub fn last_failure(connection: &Connection, roll: JobId) -> Result<Option<(u64, ServerId)>> {
+    let sql = "SELECT t.failed_build, t.server_id FROM jobs j JOIN tasks t ON t.job_id = j.id
+               WHERE (j.id = ?1 OR j.roll_of = ?1) AND t.failed_build IS NOT NULL
+               ORDER BY t.id DESC LIMIT 1";
+    first(connection, sql, [roll], |row| {
+        Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?))
+    })
 }
 
 /// The servers that did not come up on `build`, and have not since.

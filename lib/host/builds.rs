@@ -207,5 +207,19 @@ pub fn remove_unused(
             removed.push(build);
         }
     }
+    // What an interrupted removal has left is removed with any other, and here with none.
+    if let Some(build) = half_removed(root).filter(|_| removed.is_empty()) {
+        let request = PublisherRequest::Remove { build };
+        context.send(&Request::Publisher(request), &mut Reply::default())?;
+    }
     Ok(removed)
+}
+
+/// A build whose removal was interrupted.
+fn half_removed(root: &Path) -> Option<u64> {
+    let entries = std::fs::read_dir(root.join(builds::DIRECTORY)).ok()?;
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let numbers = names.filter_map(|name| name.to_str()?.strip_prefix(".old-")?.parse().ok());
+    let mut gone = numbers.filter(|build| !builds::path(root, *build).exists());
+    gone.next()
 }

@@ -11,9 +11,9 @@ use crate::domain::plan::{self, goes_on_after_check};
 use crate::domain::server::{ActualState, DesiredState};
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::builds::BuildState;
-use crate::queue::roll;
 use crate::queue::tick_state::Tick;
 use crate::queue::work::Ended;
+use crate::queue::{give_up, roll};
 
 /// Settles the check of job `at` in the tick, which ended by itself. An update whose check found
 /// nothing to do, or failed, skips what is left of it: no server is stopped.
@@ -45,7 +45,7 @@ pub(super) fn settle(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<()
     match (nothing, &ended.state_of_builds) {
         // Only if the rollback from it was interrupted.
         (Some(why), Some(_)) if !in_place && found.is_current() && rejected.is_some() => {
-            roll::leave_build(tick, &why)?;
+            give_up::leave_build(tick.tx, &why, tick.now)?;
             jobs::set_result(tick.tx, tick.jobs[at].id, &why, tick.now)
         }
         (Some(why), Some(state)) if !in_place && found.is_current() => {

@@ -20,6 +20,7 @@ pub mod context;
 pub mod enqueue;
 mod finish;
 pub mod game;
+mod give_up;
 pub mod journal;
 pub mod log;
 pub mod moderation;

@@ -17,7 +17,7 @@ use crate::domain::operation::Operation;
 use crate::process::unit_group::UnitGroup;
 use crate::queue::active::ActiveJob;
 use crate::queue::finish::{self, WORKER};
-use crate::queue::start_again;
+use crate::queue::{give_up, start_again};
 use crate::wire::Stream;
 
 /// The message for a job whose worker died.
@@ -86,12 +86,13 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
             }
 
             // A restart or reset that was interrupted has stopped a server that should run, too.
-            let again = match ActiveJob::load(tx, job.id) {
-                Ok(job) if job.starts_again() || is_restart(&job) => {
+            let active = ActiveJob::load(tx, job.id).ok();
+            let again = match &active {
+                Some(job) if job.starts_again() || is_restart(job) => {
                     start_again::start_again(tx, job.id, now)?
                 }
-                Ok(job) => start_again::repeat(tx, &job, now)?,
-                Err(_) => None,
+                Some(job) => start_again::repeat(tx, job, now)?,
+                None => None,
             };
 
             finish::abandon(tx, job.id, WORKER, "the worker died", now)?;
@@ -113,6 +114,9 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
             };
 
             events::add(tx, now, &event)?;
+            if let Some(active) = &active {
+                give_up::after(tx, active, now)?;
+            }
             recovered.jobs.push((job.id, state));
         }
 

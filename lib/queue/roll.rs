@@ -3,8 +3,7 @@
 //! that waits for it.
 //!
 //! A server that does not come up on the build goes back by itself (see `start`). When too many do,
-//! the roll stops. If the build works on no server at all, it is given up: a rollback makes the
-//! build of before the current one, and updates leave this one alone.
+//! the roll stops; see `give_up` for what follows.
 
 use crate::base::names::{InstanceName, JobId, ServerId, ServerRef};
 use crate::base::{Exit, Result};
@@ -145,18 +144,18 @@ fn wait_for(
     }
 }
 
-/// The end of a start: which build the server runs is recorded, and whether that ends the roll.
+/// The end of a start: a server that went back is recorded, and too many failures end the roll.
 pub(super) fn started(tick: &mut Tick<'_>, at: usize, task: usize, ended: &Ended) -> Result<()> {
     let job = &tick.jobs[at];
-    let now = tick.now;
-    let (Some(server), Some(build)) = (job.tasks[task].server, ended.failed_build) else {
+    let Some(server) = job.tasks[task].server else {
         return Ok(());
     };
-
-    tasks::set_failed_build(tick.tx, ended.task, build)?;
-    let why = ended.error.as_deref().unwrap_or_default();
-    let event: NewEvent<'_> = job.event("server.went_back", Some(&job.tasks[task]), why);
-    tick.add_event(&event)?;
+    if let Some(build) = ended.failed_build {
+        tasks::set_failed_build(tick.tx, ended.task, build)?;
+        let why = ended.error.as_deref().unwrap_or_default();
+        let event: NewEvent<'_> = job.event("server.went_back", Some(&job.tasks[task]), why);
+        tick.add_event(&event)?;
+    }
 
     let Some(roll) = job.roll() else {
         return Ok(());
@@ -166,19 +165,23 @@ pub(super) fn started(tick: &mut Tick<'_>, at: usize, task: usize, ended: &Ended
         return Ok(());
     }
 
-    let why = format!("the roll was stopped: server {server} did not come up on build {build}");
+    let what = match (ended.failed_build, ended.state) {
+        (Some(build), _) => format!("server {server} did not come up on build {build}"),
+        (None, TaskState::Failed) => format!("server {server} did not start"),
+        (None, _) => "a server that it had restarted has crashed".to_owned(),
+    };
+    let why = format!("the roll was stopped: {what}");
     stop_own(tick, at, &why)?;
     stop_waiting(tick, roll, &why)?;
 
+    if rolls::is_stopped(tick.tx, roll)? {
+        return Ok(());
+    }
     let event = NewEvent {
         job: Some(roll),
         ..NewEvent::new("update.stopped", WORKER, &why)
     };
-    events::add(tick.tx, now, &event)?;
-    if !rolls::works_somewhere(tick.tx, build)? {
-        give_up(tick, build, server)?;
-    }
-    Ok(())
+    tick.add_event(&event)
 }
 
 /// Leaves the servers of this job alone that it has not touched.
@@ -210,31 +213,4 @@ fn stop_waiting(tick: &mut Tick<'_>, roll: JobId, why: &str) -> Result<()> {
         tick.add_event(&event)?;
     }
     Ok(())
-}
-
-/// No server came up on the build: the one of before becomes the current one again.
-fn give_up(tick: &Tick<'_>, build: u64, server: ServerId) -> Result<()> {
-    let why = format!("server {server} did not come up on it, and no other server did");
-    builds::reject(tick.tx, build, WORKER, &why, tick.now)?;
-    leave_build(tick, &why)
-}
-
-/// Queues the rollback to the build of before, which restarts no server.
-pub(super) fn leave_build(tick: &Tick<'_>, why: &str) -> Result<()> {
-    let request = JobRequest {
-        operation: Operation::Rollback,
-        targets: Targets::None,
-        unique: true,
-        rolling: None,
-        update: UpdateOptions {
-            no_restart: true,
-            ..UpdateOptions::default()
-        },
-        condition: None,
-        requester: Requester {
-            reason: why,
-            ..Requester::local(WORKER)
-        },
-    };
-    enqueue_in(tick.tx, &request, tick.now).map(drop)
 }

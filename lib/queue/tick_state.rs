@@ -12,8 +12,8 @@ use crate::domain::task::TaskState;
 use crate::queue::active::ActiveJob;
 use crate::queue::journal::{Finished, Started};
 use crate::queue::observe::{self, Cause, StateReport};
-use crate::queue::start_again;
 use crate::queue::work::Work;
+use crate::queue::{give_up, start_again};
 
 /// A tick under way. The jobs are a copy: they replace the scheduler's memory after the commit.
 pub struct Tick<'t> {
@@ -80,6 +80,7 @@ impl Tick<'_> {
             true => start_again::start_again(self.tx, job.id, self.now)?,
             false => None,
         };
+        give_up::after(self.tx, job, self.now)?;
         let is_started = |server| {
             let mut servers = again.iter().flat_map(|(_, servers)| servers);
             servers.any(|one| *one == server)

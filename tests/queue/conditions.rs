@@ -231,7 +231,8 @@ fn a_server_that_does_not_run_is_empty() {
 
 #[test]
 fn a_waiting_job_holds_no_slot_and_no_server() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
+    scene.host.in_place = true;
     scene.players(1, 3);
     let one = scene.enqueue("stop --server 1 --when-empty");
     let all = scene.enqueue("update --when-empty");
@@ -441,7 +442,8 @@ fn a_restart_of_several_leaves_those_stopped_that_were_stopped_while_it_waited()
 
 #[test]
 fn an_update_stops_and_starts_what_runs_when_it_begins() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
+    scene.host.in_place = true;
     scene.players(1, 3);
     scene
         .sql("UPDATE servers SET desired_state = 'stopped', actual_state = 'stopped' WHERE id = 2");

@@ -42,6 +42,8 @@ struct Host {
     bad: Vec<(Option<ServerId>, u64)>,
     /// The next publication finds damage in the build and replaces it.
     is_replaced: bool,
+    /// This server crashes soon after it came up.
+    crashes: Option<ServerId>,
     /// How many servers were down at once.
     most_down: usize,
     /// What each task did.
@@ -88,6 +90,7 @@ impl Host {
             running: all.map(|id| (id, true)).collect(),
             bad: Vec::new(),
             is_replaced: false,
+            crashes: None,
             most_down: 0,
             done: Vec::new(),
         }
@@ -254,6 +257,14 @@ impl Host {
                 self.running.insert(server, self.comes_up(server));
                 if self.running[&server] {
                     ended.came_up = Some(self.games[&server]);
+                    if self.crashes == Some(server) {
+                        let at = self.now + 11;
+                        let event = events::NewEvent {
+                            server: Some(server),
+                            ..events::NewEvent::new("server.crashed", "left4me-poller", "signal 11")
+                        };
+                        self.db.write(|tx| events::add(tx, at, &event)).unwrap();
+                    }
                     return Ok(());
                 }
                 let Some(old) = work.last_build.filter(|_| work.last_build != build) else {
@@ -431,14 +442,44 @@ fn more_failures_may_be_allowed() {
 }
 
 #[test]
-fn a_server_that_does_not_come_up_on_either_build_is_no_fault_of_the_build() {
+fn a_server_that_comes_up_on_neither_build_stops_the_roll_and_gives_up_nothing() {
     let mut host = Host::new();
     host.bad = vec![(Some(ServerId(1)), 6), (Some(ServerId(1)), 5)];
     let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::MIN.into();
     host.enqueue(Operation::Update, rolling);
     host.drain();
-    assert_eq!(host.on(6), 5);
-    assert_eq!(host.events("update.stopped"), 0);
+    // What it suffers from may be the host's, and would take down the next one, too.
+    assert_eq!(host.stopped(), ["1"]);
+    assert_eq!(host.events("update.stopped"), 1);
+    assert!(host.rejected().is_empty() && host.current == Some(6));
+}
+
+#[test]
+fn of_many_at_once_one_failure_gives_up_nothing_if_the_others_come_up() {
+    for pick in 0..3 {
+        let mut host = Host::new();
+        host.bad = vec![(Some(ServerId(1)), 6)];
+        host.update();
+        assert!(!host.run(pick, usize::MAX));
+        assert!(host.all_run() && host.on(6) == 5, "{:?}", host.games);
+        assert!(host.rejected().is_empty() && host.current == Some(6));
+        assert_eq!(host.events("update.stopped"), 1);
+    }
+}
+
+#[test]
+fn a_server_that_crashes_after_its_start_stops_the_roll() {
+    let mut host = Host::new();
+    host.crashes = Some(ServerId(2));
+    let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::MIN.into();
+    host.enqueue(Operation::Update, rolling);
+    host.drain();
+    assert_eq!(
+        host.stopped(),
+        ["1", "2", "3"],
+        "seen when the next one is up"
+    );
+    assert_eq!(host.events("update.stopped"), 1);
     assert!(host.rejected().is_empty());
 }
 

@@ -1,0 +1,56 @@
+//! A build that works on no server at all is given up at the end of its roll: a rollback makes the
+//! build of before the current one, and updates leave this one alone.
+
+use rusqlite::Connection;
+
+use crate::base::Result;
+use crate::db::{builds, rolls};
+use crate::domain::operation::Operation;
+use crate::domain::update::UpdateOptions;
+use crate::queue::active::ActiveJob;
+use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue_in};
+
+/// The actor of jobs without a requester.
+const WORKER: &str = "left4me-worker";
+
+/// After the end of a job: gives the build of its roll up if the roll was stopped, and the build
+/// works nowhere. Not before the last restart under way has ended: it may come up.
+pub fn after(tx: &Connection, job: &ActiveJob, now: i64) -> Result<()> {
+    let Some(roll) = job.roll() else {
+        return Ok(());
+    };
+    if !rolls::is_stopped(tx, roll)? || rolls::is_under_way(tx, roll)? {
+        return Ok(());
+    }
+    let Some((build, server)) = rolls::last_failure(tx, roll)? else {
+        return Ok(());
+    };
+    let rejected = builds::rejected(tx)?;
+    if rolls::works_somewhere(tx, build)? || rejected.iter().any(|one| one.build == build) {
+        return Ok(());
+    }
+
+    let why = format!("server {server} did not come up on it, and no other server did");
+    builds::reject(tx, build, WORKER, &why, now)?;
+    leave_build(tx, &why, now)
+}
+
+/// Queues the rollback to the build of before, which restarts no server.
+pub fn leave_build(tx: &Connection, why: &str, now: i64) -> Result<()> {
+    let request = JobRequest {
+        operation: Operation::Rollback,
+        targets: Targets::None,
+        unique: true,
+        rolling: None,
+        update: UpdateOptions {
+            no_restart: true,
+            ..UpdateOptions::default()
+        },
+        condition: None,
+        requester: Requester {
+            reason: why,
+            ..Requester::local(WORKER)
+        },
+    };
+    enqueue_in(tx, &request, now).map(drop)
+}
