@@ -54,7 +54,8 @@ fn it_is_told_before_the_download(lab: &Lab) {
     nothing_has_changed(lab, &before);
 
     // What it does not say shows only while steamcmd writes.
-    lab.steamcmd(&format!("buildid=101 files={SIZE} size=1000"));
+    let more = SIZE + 64;
+    lab.steamcmd(&format!("buildid=101 files={more} size=1000"));
     lab.failing_job(&["update"], &["free space"]);
     nothing_has_changed(lab, &before);
     probe.stop().no_query_was_missed("on a full disk");
