@@ -173,6 +173,15 @@ fn the_files_are_repaired_on_request(lab: &Lab) {
     let before = pids(lab);
     let job = lab.job(&["update", "--validate"]);
     lab.logged(job.id, "stdout", &["fully installed"]);
+    assert_eq!(pids(lab), before, "nothing was damaged");
+
+    let file = "/var/lib/left4me/builds/101/bin/engine_srv.so";
+    lab.sh(&format!("echo damaged >{file}"));
+    lab.job(&["update", "--validate"]);
+    assert!(
+        !lab.sh(&format!("cat {file} | tr -d '\\0'"))
+            .contains("damaged")
+    );
     assert!(pids(lab).iter().zip(&before).all(|(now, then)| now != then));
     for (id, name) in (1..).zip(SERVERS) {
         lab.runs(id, name);
