@@ -8,6 +8,7 @@
 //! | `roll`, `failed` | `begin` and `started` of queue/roll.rs |
 //! | `start_game` | `start` and `go_back` of queue/start.rs |
 //! | `effect` | the other tasks: queue/build_tasks.rs, host/builds.rs, the publisher, runner and helper |
+//! | `after` | queue/give_up.rs |
 //! | `left_stopped`, `start_again` | db/rolls.rs, queue/start_again.rs |
 //! | `cancel` | cancel/, as far as it matters here: all running tasks of the job end |
 //! | `Dies`, `PowerCut`, `Revives` | queue/recover.rs; at boot systemd starts what is enabled |

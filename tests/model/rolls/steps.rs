@@ -339,10 +339,8 @@ impl World {
 
     /// A server did not come up on the build.
     fn failed(&self, s: &mut State, at: usize) {
-        let roll = match s.jobs[at].roll_of {
-            None if s.jobs[at].operation.rolls_out() => at,
-            None => return,
-            Some(roll) => roll,
+        let Some(roll) = roll_of(s, at) else {
+            return;
         };
 
         s.jobs[roll].is_stopped = true;
@@ -360,7 +358,17 @@ impl World {
                 }
             }
         }
-        if self.rules.a_build_that_works_nowhere_is_given_up && !s.last.contains(&NEW) {
+    }
+
+    /// After the end of a job: a build that works nowhere is given up, once no restart for it runs.
+    fn after(&self, s: &mut State, at: usize) {
+        let Some(roll) = roll_of(s, at).filter(|&roll| s.jobs[roll].is_stopped) else {
+            return;
+        };
+        let mut of_roll = (0..s.jobs.len()).filter(|&job| roll_of(s, job) == Some(roll));
+        let is_under_way = of_roll.any(|job| s.jobs[job].phase == Phase::Running);
+        let is_known = s.rejected.contains(&NEW) || s.last.contains(&NEW);
+        if self.rules.a_build_that_works_nowhere_is_given_up && !is_under_way && !is_known {
             s.rejected.insert(NEW);
             give_up(s);
         }
@@ -380,6 +388,7 @@ impl World {
             if job.starts_again() && self.rules.starts_again_after_its_end {
                 start_again(s, at);
             }
+            self.after(s, at);
         }
     }
 
@@ -397,6 +406,7 @@ impl World {
             }
         }
         s.jobs[at].phase = Phase::Ended;
+        self.after(s, at);
 
         if leave_stopped {
             for server in left_stopped(&s.jobs[at]) {
@@ -451,8 +461,15 @@ impl World {
                     state => state,
                 };
             }
+            self.after(s, at);
         }
     }
+}
+
+/// The update or rollback whose restarts a job carries out.
+fn roll_of(s: &State, at: usize) -> Option<usize> {
+    let rolls_out = s.jobs[at].operation.rolls_out();
+    s.jobs[at].roll_of.or_else(|| rolls_out.then_some(at))
 }
 
 fn id(server: usize) -> ServerId {
