@@ -35,15 +35,18 @@ pub struct About {
     pub job: Option<i64>,
     /// The bytes of its files.
     pub size: u64,
-    /// How many of them are the same file as in an earlier build.
+    /// How many files are the same as in an earlier build.
     #[serde(default)]
     pub linked: u64,
-    /// How many of them share their blocks with the installation (FICLONE).
+    /// How many share their blocks with the installation (FICLONE).
     #[serde(default)]
     pub cloned: u64,
-    /// How many of them were copied.
+    /// How many were copied.
     #[serde(default)]
     pub copied: u64,
+    /// The bytes of those that were copied.
+    #[serde(default)]
+    pub copied_size: u64,
 }
 
 /// A published build.

@@ -107,7 +107,8 @@ fn check_leave_stopped(job: &Job, request: &CancelRequest<'_>) -> Result<()> {
     let rolls_out = job
         .operation
         .parse::<Operation>()
-        .is_ok_and(Operation::rolls_out);
+        .is_ok_and(Operation::rolls_out)
+        || job.roll_of.is_some();
     match (request.leave_stopped, rolls_out, request.task) {
         (true, false, _) => Err(Error::usage(format!(
             "leave-stopped does not fit to job {} ({}): only an update or rollback starts servers \

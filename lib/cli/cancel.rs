@@ -33,7 +33,7 @@ Examples:
   left4me-job cancel 7 --task 31 --no-cascade     run its dependents as if it had succeeded
   left4me-job cancel 7 --leave-stopped            for an update: do not start servers again
 
-An update or rollback that is cancelled starts the servers again that it has stopped.
+An update or rollback that is cancelled restarts the servers it stopped.
 `left4me-job show 7` lists the tasks. A second `cancel` follows the same cancellation; with --force
 it kills at once. Cancelling does not undo what the job has already done.
 

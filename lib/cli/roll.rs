@@ -37,11 +37,11 @@ pub struct RollArgs {
 impl RollArgs {
     /// The options for a job.
     ///
-    /// Fails with 2 if --now does not fit to the operation; 3 or 4 if there is nothing to go back to.
+    /// Fails with 2 if --now does not apply to the operation; 3 or 4 if there is nothing to go back to.
     pub fn resolve(&self, context: &Context, operation: Operation) -> Result<UpdateOptions> {
         if self.now && !operation.rolls_out() {
             return Err(Error::usage(format!(
-                "--now does not fit to {operation}: only update and rollback restart servers \
+                "--now does not apply to {operation}: only update and rollback restart servers \
                  because of a build"
             )));
         }
@@ -54,6 +54,7 @@ impl RollArgs {
             max_failures: self.max_failures,
             build: self.build,
             stale: false,
+            from: None,
         };
         if operation == Operation::Rollback && !options.in_place {
             self.check_target(context)?;

@@ -34,7 +34,7 @@ impl CtlContext {
         if self.in_place {
             return line("the game is installed");
         }
-        let (build, _) = builds::publish(self, None, false)?;
+        let (build, _) = builds::publish(self, None, false, &[])?;
         line(&format!("the game is installed: build {build}"))
     }
 

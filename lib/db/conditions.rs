@@ -77,19 +77,25 @@ impl From<Condition> for JobCondition {
     }
 }
 
-/// Stores the condition of a job that was inserted on hold. Warnings whose time is over at `now`
-/// count as said.
+/// Whether one more job may wait. Asked before the job is inserted: a refusal leaves nothing.
 ///
-/// Fails with 4 if too many jobs wait already.
-pub fn insert(tx: &Connection, job: JobId, condition: &Condition, now: i64) -> Result<()> {
-    let others = count(tx)? - 1;
+/// Fails with 4 if too many wait already.
+pub fn check_room(tx: &Connection) -> Result<()> {
+    let others = count(tx)?;
     if others >= MOST {
         return Err(Error::conflict(format!(
             "{others} jobs wait for a condition already: cancel some of them first \
              (`left4me-job list --state queued`)"
         )));
     }
+    Ok(())
+}
 
+/// Stores the condition of a job that was inserted on hold. Warnings whose time is over at `now`
+/// count as said.
+///
+/// Fails with 4 if too many jobs wait already.
+pub fn insert(tx: &Connection, job: JobId, condition: &Condition, now: i64) -> Result<()> {
     let (deadline, warnings) = (condition.deadline.as_ref(), &condition.warnings);
     let before = serde_json::to_string(warnings.before()).unwrap_or_default();
     let missed = deadline.map_or(0, |deadline| warnings.missed(deadline.at - now));

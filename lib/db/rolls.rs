@@ -18,17 +18,61 @@ pub fn waiting(connection: &Connection, roll: JobId) -> Result<Vec<JobId>> {
     query(connection, sql, [roll], |row| row.get(0))
 }
 
+/// For how long after its start a crash is put down to the build, ms.
+const CRASHES: i64 = 600_000;
+
 /// How many servers the roll has failed on so far: their start failed, whatever came up in the end;
-/// or they crashed since, on the build that it brought.
+/// or they crashed soon after it. A server that was not up before does not count, nor does a start
+/// that the worker's end has interrupted.
 pub fn failures(connection: &Connection, roll: JobId) -> Result<u32> {
-    let sql = "WITH starts AS (SELECT t.server_id, t.state, t.finished_at FROM jobs j
+    let sql = "WITH starts AS (SELECT t.job_id, t.server_id, t.state, t.finished_at FROM jobs j
                  JOIN tasks t ON t.job_id = j.id AND t.kind IN ('start', 'start-if-ran')
-                 WHERE (j.id = ?1 OR j.roll_of = ?1) AND t.state IN ('failed', 'succeeded'))
+                 WHERE (j.id = ?1 OR j.roll_of = ?1) AND t.interrupted = 0
+                 AND t.state IN ('failed', 'succeeded'))
                SELECT count(DISTINCT server_id) FROM starts
-               WHERE state = 'failed' OR EXISTS (SELECT 1 FROM events e
-               WHERE e.server_id = starts.server_id AND e.at >= starts.finished_at
-               AND e.kind IN ('server.crashed', 'server.failed'))";
-    one(connection, sql, [roll], |row| row.get(0))
+               WHERE NOT EXISTS (SELECT 1 FROM tasks stop WHERE stop.job_id = starts.job_id
+               AND stop.server_id = starts.server_id AND stop.kind = 'stop' AND stop.was_up = 0)
+               AND (state = 'failed' OR EXISTS (SELECT 1 FROM server_crashes c
+               WHERE c.server_id = starts.server_id
+               AND c.at BETWEEN starts.finished_at AND starts.finished_at + ?2))";
+    one(connection, sql, params![roll, CRASHES], |row| row.get(0))
+}
+
+/// Records which build a job has made the current one.
+pub fn set_build(tx: &Connection, job: JobId, build: u64) -> Result<()> {
+    let sql = "UPDATE jobs SET build = ?2 WHERE id = ?1";
+    run(tx, sql, params![job, build.cast_signed()])
+}
+
+/// Why the last roll of a build was stopped, if it was.
+pub fn why_stopped(connection: &Connection, build: u64) -> Result<Option<String>> {
+    let sql = "SELECT (SELECT e.detail FROM events e WHERE e.job_id = j.id
+               AND e.kind = 'update.stopped' LIMIT 1)
+               FROM jobs j WHERE j.build = ?1 ORDER BY j.id DESC LIMIT 1";
+    let found: Option<Option<String>> =
+        first(connection, sql, [build.cast_signed()], |row| row.get(0))?;
+    Ok(found.flatten())
+}
+
+/// The build on which most servers came up last, apart from `build`: what to go back to.
+pub fn before(connection: &Connection, build: u64) -> Result<Option<u64>> {
+    let sql = "SELECT build FROM servers WHERE build IS NOT NULL AND build <> ?1
+               GROUP BY build ORDER BY count(*) DESC, build DESC LIMIT 1";
+    let found: Option<i64> = first(connection, sql, [build.cast_signed()], |row| row.get(0))?;
+    Ok(found.map(i64::unsigned_abs))
+}
+
+/// The servers whose restart for a roll still waits.
+pub fn waiting_servers(connection: &Connection) -> Result<Vec<ServerId>> {
+    let sql = "SELECT t.server_id FROM jobs j JOIN job_targets t ON t.job_id = j.id
+               WHERE j.roll_of IS NOT NULL AND j.state = 'queued' ORDER BY t.server_id";
+    query(connection, sql, [], |row| row.get(0))
+}
+
+/// The restarts of all rolls that still wait.
+pub fn all_waiting(connection: &Connection) -> Result<Vec<JobId>> {
+    let sql = "SELECT id FROM jobs WHERE roll_of IS NOT NULL AND state = 'queued' ORDER BY id";
+    query(connection, sql, [], |row| row.get(0))
 }
 
 /// Whether the roll was stopped.
@@ -75,7 +119,7 @@ pub fn left_stopped(connection: &Connection, job: JobId) -> Result<Vec<ServerId>
                AND (stop.was_running = 1 OR stop.state <> 'failed' AND stop.was_running IS NULL)
                AND EXISTS (SELECT 1 FROM tasks start WHERE start.job_id = ?1
                AND start.server_id = stop.server_id AND start.kind IN ('start', 'start-if-ran')
-               AND start.state NOT IN ('succeeded', 'failed'))
+               AND (start.state NOT IN ('succeeded', 'failed') OR start.interrupted = 1))
                ORDER BY stop.server_id";
     query(connection, sql, [job], |row| row.get(0))
 }

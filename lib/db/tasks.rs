@@ -216,6 +216,10 @@ pub struct Finish<'a> {
     pub was_running: Option<bool>,
     /// For a stop task: whether the server's game answered.
     pub answered: Option<bool>,
+    /// For a stop task: whether the server was up.
+    pub was_up: Option<bool>,
+    /// The worker ended it.
+    pub interrupted: bool,
 }
 
 /// running -> succeeded, failed or cancelled. False when it is no longer running: it has ended or
@@ -223,7 +227,7 @@ pub struct Finish<'a> {
 pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Result<bool> {
     let sql = "UPDATE tasks
                SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, answered = ?6,
-               finished_at = ?7
+               was_up = ?7, interrupted = ?8, finished_at = ?9
                WHERE id = ?1 AND state = 'running'";
     changes(
         tx,
@@ -235,6 +239,8 @@ pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Res
             finish.error,
             finish.was_running,
             finish.answered,
+            finish.was_up,
+            finish.interrupted,
             now
         ],
     )
@@ -303,6 +309,7 @@ pub fn abandon(
 ) -> Result<Vec<(TaskId, Option<ServerId>, String)>> {
     let sql = "UPDATE tasks
          SET exit_code = CASE state WHEN 'pending' THEN NULL ELSE 1 END, error = ?2,
+         interrupted = (state = 'running'),
          finished_at = ?3, state = CASE state WHEN 'running' THEN 'failed'
          WHEN 'cancelling' THEN 'cancelled' ELSE 'skipped' END
          WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling')

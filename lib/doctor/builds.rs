@@ -91,6 +91,12 @@ fn another(root: &Path, other_than: Option<u64>) -> Advice {
         let link = quoted(root.join(DIRECTORY).join(CURRENT));
         return Advice::root(format!("rm {link} && left4me-helper upgrade"));
     }
+    if other_than.is_none() {
+        // While the link leads nowhere, no job can set it.
+        let link = quoted(root.join(DIRECTORY).join(CURRENT));
+        return Advice::root(format!("rm {link}"))
+            .and("then `left4me-job enqueue install --follow` downloads the game");
+    }
     Advice::run("left4me-job enqueue update --validate --follow")
 }
 
@@ -185,6 +191,15 @@ mod tests {
         let root = dir.path();
         std::fs::create_dir_all(root.join("builds")).unwrap();
         assert_eq!(check(root), []);
+
+        symlink("7", root.join("builds/current")).unwrap();
+        let found = check(root).remove(0);
+        let (command, advice) = (found.command.unwrap(), found.advice.unwrap());
+        assert!(
+            command.starts_with("rm ") && advice.contains("enqueue install"),
+            "{advice}"
+        );
+        std::fs::remove_file(root.join("builds/current")).unwrap();
 
         game(&root.join("installation"), 6);
         let (severity, found, advice) = only(root);

@@ -217,7 +217,7 @@ fn client_library(root: &Path, steamcmd: &Path) -> Finding {
     let dangling = if library.exists() { own } else { library };
     let missing = match copy.exists() {
         true => format!(
-            "{} is missing: servers keep the copy in {}, which gets old",
+            "{} is missing: servers keep the copy in {}, which becomes outdated",
             dangling.display(),
             steam.join(CLIENT).display()
         ),

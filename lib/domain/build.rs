@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 /// What a check found, or an installation at its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Builds {
-    /// What Steam publishes.
+    /// What Steam publishes. On the wire as earlier versions know it: a worker of before an upgrade may
+    /// still ask.
+    #[serde(rename = "published")]
     pub available: u64,
     /// When Steam published it, unix ms, if Steam says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]

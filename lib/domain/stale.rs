@@ -125,6 +125,17 @@ impl Stale {
     pub fn amount(&self) -> String {
         amount(self.count, self.is_whole)
     }
+
+    /// What a search that found no file says.
+    pub fn none(&self) -> &'static str {
+        match self.is_whole {
+            true => "no file hides a newer one of the game",
+            false => {
+                "it is not known whether its files hide newer game files; a server that has not \
+                 started since an upgrade of left4me is searched from its next start on"
+            }
+        }
+    }
 }
 
 /// `3 files`, `1 file`, `at least 12 files`.

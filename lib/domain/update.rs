@@ -30,6 +30,9 @@ pub struct UpdateOptions {
     /// How many servers may fail to start on the build before the rest is left alone; 1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<NonZeroU16>,
+    /// Only for left4me's own rollback: nothing is done unless this build is still the current one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
     /// Only for a rollback: the build. By default the newest one that is older than the current one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build: Option<u64>,

@@ -152,7 +152,12 @@ fn rename(root: &Directory, builds: &Directory, build: u64) -> Result<()> {
 fn unmoved(root: &Directory, errno: Errno) -> Error {
     let installation = root.path.join("installation");
     match errno {
-        Errno::EXDEV | Errno::EBUSY => Error::conflict(format!(
+        Errno::EXDEV => Error::conflict(format!(
+            "installation/ and builds/ are on different file systems, so what is installed cannot \
+             become a build: put both on that of {}, or set LEFT4ME_BUILDS=in-place",
+            root.path.display()
+        )),
+        Errno::EBUSY => Error::conflict(format!(
             "{} is a file system of its own, so it cannot become a build: mount that at {}, \
              or set LEFT4ME_BUILDS=in-place",
             installation.display(),

@@ -59,11 +59,11 @@ fn run(
     let Some(runtime) = mounted_layers::runtime_of(&root, server)? else {
         return none(supervisor);
     };
-    // A server that has not started since the upgrade to this version has no list of its layers:
-    // nothing can be said about it until then.
-    let has_upper = matches!(runtime.find("upper")?, Opened::Open(_));
-    if !has_upper || !mounted_layers::is_there(&runtime) {
+    if !matches!(runtime.find("upper")?, Opened::Open(_)) {
         return none(supervisor);
+    }
+    if !mounted_layers::is_there(&runtime) {
+        return unknown(supervisor, server);
     }
 
     // What an earlier run printed must not pass for the output of one that does not start.
@@ -86,10 +86,25 @@ fn run(
 
 /// The answer for a server without stale files.
 fn none(supervisor: &mut Supervisor) -> Result<Outcome> {
+    nothing(supervisor, true)
+}
+
+/// The answer for a server that has not started since the upgrade to this version: it has no list of
+/// its layers.
+fn unknown(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> {
+    let why = format!(
+        "server {server}: it is not known until its next start whether its files hide newer game \
+         files"
+    );
+    supervisor.write_line(Stream::Stderr, &why);
+    nothing(supervisor, false)
+}
+
+fn nothing(supervisor: &mut Supervisor, is_whole: bool) -> Result<Outcome> {
     let end = Line::End {
         count: 0,
         size: 0,
-        is_whole: true,
+        is_whole,
     };
     supervisor.write_line(Stream::Stdout, &json(&end)?);
     Ok(Outcome::exit(0))

@@ -39,7 +39,7 @@ pub struct Build {
     pub job_id: Option<JobId>,
     /// The bytes of its files.
     pub size: Option<u64>,
-    /// How many of them were copied. The others take no room of their own.
+    /// The bytes that it takes itself; the others are shared.
     pub copied: Option<u64>,
     /// The servers that use it.
     pub servers: Vec<BuildUser>,
@@ -138,7 +138,7 @@ fn described(
         published_at: about.map(|about| about.published_at),
         job_id: about.and_then(|about| about.job).map(JobId),
         size: about.map(|about| about.size),
-        copied: about.map(|about| about.copied),
+        copied: about.map(|about| about.copied_size),
         servers: Vec::new(),
         rejected: rejected.map(|one| RejectedBuild {
             at: one.at,

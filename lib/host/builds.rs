@@ -120,6 +120,14 @@ pub fn install<L: Display>(
 
     let mut reply = Reply::default();
     context.send(&Request::Runner(RunnerRequest::Install {}), &mut reply)?;
+    if in_place {
+        // Nothing is mounted, and the disk is too small for a second copy.
+        for published in builds::list(root).map_err(unreadable)? {
+            let build = published.build;
+            let request = Request::Publisher(PublisherRequest::Remove { build });
+            context.send(&request, &mut Reply::default())?;
+        }
+    }
     Ok(reply.builds.filter(operation::fits))
 }
 
@@ -129,8 +137,20 @@ pub fn publish(
     context: &impl OperationContext,
     job: Option<JobId>,
     fresh: bool,
+    rejected: &[u64],
 ) -> Result<(u64, bool)> {
     let root = &context.paths().root;
+    let installed = game_files::verify(&root.join("installation")).ok();
+    let current = builds::current(root).map_err(unreadable)?;
+    if let Some(build) = installed.filter(|build| rejected.contains(build))
+        && current != Some(build)
+    {
+        return Err(Error::conflict(format!(
+            "build {build} is installed, but was rejected: it is not published; \
+             `left4me build list` says why"
+        )));
+    }
+
     let directory = |build| builds::path(root, build).metadata().ok();
     let before = builds::list(root).map_err(unreadable)?;
     let before: Vec<_> = before
@@ -155,12 +175,21 @@ pub fn publish(
 /// Makes a published build the current one: `wanted`, or the newest that is older than the current
 /// one and not among `rejected`. Gives the build.
 ///
+/// `from`: nothing is done unless this is still the current one.
+///
 /// Fails with 3 if there is no such build; 4 if it is current already, or no older one is kept.
 pub fn use_build(
     context: &impl OperationContext,
     wanted: Option<u64>,
+    from: Option<u64>,
     rejected: &[u64],
 ) -> Result<u64> {
+    let current = builds::current(&context.paths().root).map_err(unreadable)?;
+    if let (Some(from), Some(current)) = (from, current)
+        && from != current
+    {
+        return Ok(current);
+    }
     let build = builds::rollback_target(&context.paths().root, wanted, rejected)?;
     context.send(
         &Request::Publisher(PublisherRequest::Use { build }),
@@ -175,6 +204,7 @@ pub fn use_build(
 pub fn remove_unused(
     context: &impl OperationContext,
     keep: usize,
+    rejected: &[u64],
     stopped: &[InstanceName],
 ) -> Result<Vec<u64>> {
     let root = &context.paths().root;
@@ -183,11 +213,8 @@ pub fn remove_unused(
         return Ok(Vec::new());
     };
 
-    let candidates = state
-        .published
-        .iter()
-        .skip(keep)
-        .filter(|build| **build != current);
+    let candidates = beyond(&state.published, keep, rejected);
+    let candidates = candidates.iter().filter(|build| **build != current);
     let mut removed = Vec::new();
     for &build in candidates {
         let users = state
@@ -215,6 +242,17 @@ pub fn remove_unused(
     Ok(removed)
 }
 
+/// The builds that are older than the newest `keep`, among which rejected ones do not count: one to
+/// go back to has to be there.
+fn beyond<'b>(published: &'b [u64], keep: usize, rejected: &[u64]) -> &'b [u64] {
+    let mut left = keep;
+    let last = published.iter().position(|build| {
+        left -= usize::from(!rejected.contains(build));
+        left == 0
+    });
+    last.map_or(&[], |last| &published[last + 1..])
+}
+
 /// A build whose removal was interrupted.
 fn half_removed(root: &Path) -> Option<u64> {
     let entries = std::fs::read_dir(root.join(builds::DIRECTORY)).ok()?;
@@ -222,4 +260,23 @@ fn half_removed(root: &Path) -> Option<u64> {
     let numbers = names.filter_map(|name| name.to_str()?.strip_prefix(".old-")?.parse().ok());
     let mut gone = numbers.filter(|build| !builds::path(root, *build).exists());
     gone.next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejected_builds_use_up_no_place() {
+        for (published, keep, rejected, gone) in [
+            (&[9, 8, 7][..], 2, &[][..], &[7][..]),
+            (&[9, 8, 7], 2, &[8], &[]),
+            (&[9, 8, 7, 6], 2, &[8], &[6]),
+            (&[9, 8, 7, 6], 1, &[9], &[7, 6]),
+            (&[9], 2, &[9], &[]),
+            (&[], 2, &[], &[]),
+        ] {
+            assert_eq!(beyond(published, keep, rejected), gone, "{published:?}");
+        }
+    }
 }

@@ -115,7 +115,7 @@ pub fn purge_stale(
     context: &impl OperationContext,
     instance: &InstanceName,
     mut dropped: impl FnMut(&Stale),
-) -> Result<()> {
+) -> Result<Stale> {
     let server = instance.clone();
     let request = Request::Helper(HelperRequest::PurgeStale { server });
     let mut reply = Reply {
@@ -130,7 +130,7 @@ pub fn purge_stale(
         dropped(found);
     }
     sent?;
-    found.map(|_| ()).ok_or_else(|| incomplete("purge-stale"))
+    found.ok_or_else(|| incomplete("purge-stale"))
 }
 
 fn incomplete(verb: &str) -> Error {

@@ -24,6 +24,7 @@ mod spawn;
 mod supervisor;
 mod tree;
 pub mod unit_group;
+pub mod watchdog;
 
 use std::ffi::OsString;
 use std::fmt;

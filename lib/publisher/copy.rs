@@ -21,12 +21,14 @@ use crate::base::{Error, failpoint};
 pub(super) const FLUSH_FILES: usize = 256;
 pub(super) const FLUSH_SIZE: u64 = 32 * 1024 * 1024;
 
-/// How the files were made.
+/// How many files were made in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Made {
     pub linked: u64,
     pub cloned: u64,
     pub copied: u64,
+    /// The bytes of those that were copied.
+    pub copied_size: u64,
 }
 
 /// What differs between the requests that copy.
@@ -169,6 +171,7 @@ impl<'a, 's> Copier<'a, 's> {
                 return Err(changed(sides.path).into());
             }
             self.made.copied += 1;
+            self.made.copied_size = self.made.copied_size.saturating_add(file.size);
         }
 
         check_unchanged(&source, file, sides.path)?;

@@ -31,7 +31,7 @@ use clap::Parser;
 use nix::unistd::Uid;
 
 use crate::base::{Error, config, journal, notify, undumpable, users};
-use crate::process::{Outcome, Supervisor, handshake};
+use crate::process::{Outcome, Supervisor, handshake, watchdog};
 use crate::wire::PublisherRequest;
 use context::{Context, Stop};
 use store::Store;
@@ -80,6 +80,7 @@ pub fn main() -> ExitCode {
         Err(error) => return error.report("left4me-publisher"),
     };
 
+    watchdog::start();
     let result = match carry_out(&mut supervisor, &settings, &request) {
         Ok(()) => Ok(Outcome::exit(0)),
         // A kill may have followed while what was begun was removed.

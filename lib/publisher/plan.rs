@@ -164,7 +164,7 @@ pub(super) fn ask_room(to: &Place, what: &str, sums: Sums, clones: bool) -> Resu
     }
 
     Err(Error::failed(format!(
-        "{what} needs {} in {}, {} are there: nothing was copied; \
+        "{what} needs {} in {}, {} is free: nothing was copied; \
          make room, or set LEFT4ME_BUILDS=in-place",
         size(needed),
         to.path.display(),

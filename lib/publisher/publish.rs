@@ -113,6 +113,7 @@ fn copy(
         linked: made.linked,
         cloned: made.cloned,
         copied: made.copied,
+        copied_size: made.copied_size,
     };
     write_about(&new, &about)?;
     prove(&new, build)?;

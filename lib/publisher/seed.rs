@@ -15,7 +15,7 @@ use crate::domain::steam::MANIFEST;
 use crate::process::game_files;
 
 /// Seeds the installation. Nothing to do if there is a manifest, which comes last, or if no build is
-/// current.
+/// current, or that one is damaged.
 ///
 /// Fails with what the disk lacks, before anything is copied.
 pub(super) fn run(context: &mut Context<'_>, store: &Store) -> Work<()> {
@@ -42,8 +42,11 @@ pub(super) fn run(context: &mut Context<'_>, store: &Store) -> Work<()> {
     .map_err(|errno| failed(&path, errno))?;
     let from = Place { fd, path };
     if game_files::verify(&from.path) != Ok(build) {
-        let shown = from.path.display();
-        return Err(Error::conflict(format!("build {build} in {shown} is not complete")).into());
+        // Not an error: then no job could repair it.
+        context.say(&format!(
+            "build {build} is damaged: steamcmd starts from nothing"
+        ));
+        return Ok(());
     }
 
     let mut tree = tree::read(context, &from)?;

@@ -9,28 +9,41 @@ use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, mkdirat, openat, renameat, statat, symlinkat, syncfs, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, mkdirat, openat, renameat, statat, symlinkat, syncfs, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::context::{Context, Work, failed};
 use super::copy::{Copier, FLUSH_FILES, FLUSH_SIZE, Rules, Sides};
-use super::erase::Until;
+use super::erase::{Until, erase};
 use super::place::{DIRECTORY, Place};
 use super::plan;
+use super::publish::is_whole;
 use super::store::Store;
 use super::tree::{self, Directory, File, MOVING, Node, Sums, join};
 use crate::base::{Error, builds, failpoint};
-use crate::domain::steam::{MANIFEST, PROGRAMS};
+use crate::domain::steam::{MANIFEST, PROGRAMS, UNFINISHED};
 use crate::process::game_files;
 
 /// The manifest of a build whose files are being moved.
 const MOVED: &str = ".left4me-manifest";
 
-/// Moves the files of the current build to an installation/ without a manifest; an installation
-/// with one stays as it is. Then no build is current, and servers take installation/.
+/// Moves the files of the current build to installation/, unless a whole server is there. If the
+/// build is not whole either, an installation/ with a manifest stays as it is. Then no build is
+/// current, and servers take installation/.
 pub(super) fn run(context: &mut Context<'_>, store: &Store) -> Work<()> {
     if let Some(build) = store.current(context)? {
-        if !game_files::is_begun(&store.installation.path) {
+        let installation = &store.installation.path;
+        if !game_files::is_begun(installation) {
+            move_files(context, store, build)?;
+        } else if game_files::verify_finished(installation).is_err()
+            && is_whole(context.root, build)
+        {
+            context.say(&format!(
+                "what is in installation/ is not complete: the files of build {build} replace it"
+            ));
+            remove_manifest(context, &store.installation)?;
             move_files(context, store, build)?;
         }
         store.unset_current()?;
@@ -57,6 +70,21 @@ fn sweep(context: &mut Context<'_>, store: &Store) -> Work<()> {
     }
     store.sync()?;
     store.clear(context, Until::Killed)
+}
+
+/// Removes the manifest of an installation that is not whole, so that a repeated request continues.
+fn remove_manifest(context: &mut Context<'_>, installation: &Place) -> Work<()> {
+    let path = installation.path.join(MANIFEST[0]);
+    let refused = |errno| failed(&path, errno);
+    let fd = openat(&installation.fd, MANIFEST[0], DIRECTORY, Mode::empty()).map_err(refused)?;
+    let steamapps = Place {
+        fd,
+        path: path.clone(),
+    };
+    let name = CString::new(MANIFEST[1]).unwrap_or_default();
+    erase(context, Until::Cancelled, &steamapps, &name)?;
+    syncfs(&steamapps.fd).map_err(refused)?;
+    Ok(())
 }
 
 fn move_files(context: &mut Context<'_>, store: &Store, build: u64) -> Work<()> {
@@ -104,6 +132,11 @@ fn move_files(context: &mut Context<'_>, store: &Store, build: u64) -> Work<()> 
         .map_err(|errno| failed(&to.path.join(MANIFEST[0]), errno))?;
     syncfs(&to.fd).map_err(refused)?;
     mover.settle()?;
+    // The files of a Linux server are in their places: the mark no longer holds.
+    match unlinkat(&to.fd, UNFINISHED, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(failed(&to.path.join(UNFINISHED), errno).into()),
+    }
     if let Node::File(file) = manifest.node {
         let name = CString::new(MANIFEST[1]).unwrap_or_default();
         let path = game_files::manifest(&to.path);
@@ -142,6 +175,8 @@ impl Mover<'_, '_, '_> {
             let name = entry.name.as_c_str();
             let path = join(path, name);
             let refused = |errno| failed(&path, errno);
+            let is_directory = matches!(entry.node, Node::Directory(_));
+            self.make_free(to, name, &path, is_directory)?;
             match &entry.node {
                 Node::File(file) => self.file((from, name), (to, name), *file, &path)?,
                 Node::Link(target) => {
@@ -164,6 +199,31 @@ impl Mover<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Removes what is in the way of an entry: a directory of a file or link, and anything else of a
+    /// directory. A file or link replaces another one by itself.
+    fn make_free(
+        &mut self,
+        to: &OwnedFd,
+        name: &CStr,
+        path: &Path,
+        is_directory: bool,
+    ) -> Work<()> {
+        let found = match statat(to, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => FileType::from_raw_mode(found.st_mode),
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(failed(path, errno).into()),
+        };
+        if (found == FileType::Directory) == is_directory {
+            return Ok(());
+        }
+
+        let above = Place {
+            fd: to.try_clone()?,
+            path: path.parent().unwrap_or(path).to_owned(),
+        };
+        erase(self.copier.context, Until::Cancelled, &above, name)
     }
 
     /// Moves one file. Inside the unit the two directories are mounts of their own, between which

@@ -32,6 +32,8 @@ pub struct ActiveTask {
     pub was_running: Option<bool>,
     /// Whether the server's game answered, as a stop task found it.
     pub answered: Option<bool>,
+    /// The end of the worker has interrupted it.
+    pub interrupted: bool,
     pub cancel: CancelPhase,
     /// The tasks that it depends on, by position in the job, each with the condition.
     pub after: Vec<(Needs, usize)>,
@@ -150,6 +152,7 @@ impl ActiveJob {
                 error: None,
                 was_running: task.was_running,
                 answered: task.answered,
+                interrupted: false,
                 cancel: if task.waived {
                     CancelPhase::Waived
                 } else {
@@ -189,6 +192,7 @@ impl ActiveJob {
             error: None,
             was_running: None,
             answered: None,
+            interrupted: false,
             cancel: CancelPhase::None,
             after: task
                 .after

@@ -4,7 +4,7 @@ use crate::base::names::{InstanceName, ServerId};
 use crate::base::{Result, clock};
 use crate::db::builds::Rejected;
 use crate::db::events::NewEvent;
-use crate::db::{builds, jobs, servers, tasks};
+use crate::db::{builds, jobs, rolls, servers, tasks};
 use crate::domain::build::Builds;
 use crate::domain::operation::Operation;
 use crate::domain::plan::{self, goes_on_after_check};
@@ -37,23 +37,31 @@ pub(super) fn settle(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<()
     }
 
     let in_place = tick.jobs[at].options.in_place;
-    let rejected = rejected(tick, found)?;
+    // In place there is no other build to take.
+    let rejected = rejected(tick, found)?.filter(|_| !in_place);
     let nothing = match &rejected {
-        Some(one) => Some(why_rejected(one)),
+        Some(one) => Some(why_rejected(one, ended.state_of_builds.as_deref())),
         None => found.is_current().then(|| found.nothing_to_do()),
     };
     match (nothing, &ended.state_of_builds) {
         // Only if the rollback from it was interrupted.
         (Some(why), Some(_)) if !in_place && found.is_current() && rejected.is_some() => {
-            give_up::leave_build(tick.tx, &why, tick.now)?;
+            give_up::leave(tick.tx, found.available, &why, tick.now)?;
             jobs::set_result(tick.tx, tick.jobs[at].id, &why, tick.now)
         }
         (Some(why), Some(state)) if !in_place && found.is_current() => {
+            let job = tick.jobs[at].id;
+            if let Some(stopped) = rolls::why_stopped(tick.tx, found.available)? {
+                let result = format!(
+                    "{why} ({stopped}; `left4me-job enqueue restart --all --rolling 1` goes on)"
+                );
+                return jobs::set_result(tick.tx, job, &result, tick.now);
+            }
             // What an earlier update could not finish.
             if !roll::begin(tick, at, state)? {
-                jobs::set_result(tick.tx, tick.jobs[at].id, &why, tick.now)?;
+                jobs::set_result(tick.tx, job, &why, tick.now)?;
             }
-            Ok(())
+            rolls::set_build(tick.tx, job, found.available)
         }
         (Some(why), _) => {
             jobs::set_result(tick.tx, tick.jobs[at].id, &why, tick.now)?;
@@ -69,11 +77,17 @@ fn rejected(tick: &Tick<'_>, found: &Builds) -> Result<Option<Rejected>> {
     Ok(rejected.find(|one| one.build == found.available))
 }
 
-fn why_rejected(one: &Rejected) -> String {
+fn why_rejected(one: &Rejected, state: Option<&BuildState>) -> String {
+    let build = one.build;
+    let is_kept =
+        state.is_some_and(|state| state.published.contains(&build) && state.current != Some(build));
+    let all_the_same = match is_kept {
+        true => format!("; `left4me-job enqueue rollback --build {build}` takes it all the same"),
+        false => String::new(),
+    };
     format!(
-        "build {} was rejected: nothing to do ({}; `left4me-job enqueue rollback --build {}` \
-         takes it all the same)",
-        one.build, one.why, one.build
+        "build {build} was rejected: nothing to do ({}{all_the_same})",
+        one.why
     )
 }
 

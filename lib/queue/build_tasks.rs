@@ -12,8 +12,12 @@ use crate::queue::work::{Ended, Work};
 pub(super) fn check(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
     let mut found = operation::check(context)?;
     let state = BuildState::read(&context.paths().root)?;
-    if let Some(current) = state.current.filter(|_| !work.options.in_place) {
-        (found.installed, found.flaw) = (Some(current), None);
+    if let Some(current) = state.current {
+        (found.installed, found.flaw) = match work.options.in_place {
+            false => (Some(current), None),
+            // They take what is installed only once that has changed places with the build.
+            true => (None, Some(format!("servers use build {current} beside it"))),
+        };
     }
 
     context.note(found.message(clock::local));
@@ -34,7 +38,12 @@ pub(super) fn install(context: &TaskContext<'_>, work: &Work, ended: &mut Ended)
 }
 
 pub(super) fn publish(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
-    let (build, is_replaced) = builds::publish(context, Some(work.job), work.options.validate)?;
+    let (build, is_replaced) = builds::publish(
+        context,
+        Some(work.job),
+        work.options.validate,
+        &work.rejected,
+    )?;
     context.note(format!("build {build} is the current build"));
     ended.state_of_builds = Some(Box::new(BuildState {
         is_replaced,
@@ -44,7 +53,12 @@ pub(super) fn publish(context: &TaskContext<'_>, work: &Work, ended: &mut Ended)
 }
 
 pub(super) fn use_build(context: &TaskContext<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
-    let build = builds::use_build(context, work.options.build, &work.rejected)?;
+    let build = builds::use_build(
+        context,
+        work.options.build,
+        work.options.from,
+        &work.rejected,
+    )?;
     context.note(format!("build {build} is the current build"));
     ended.state_of_builds = Some(Box::new(BuildState::read(&context.paths().root)?));
     Ok(())
@@ -52,7 +66,7 @@ pub(super) fn use_build(context: &TaskContext<'_>, work: &Work, ended: &mut Ende
 
 pub(super) fn remove(context: &TaskContext<'_>, work: &Work) -> Result<()> {
     let keep = context.keep_builds();
-    for build in builds::remove_unused(context, keep, &work.stopped)? {
+    for build in builds::remove_unused(context, keep, &work.rejected, &work.stopped)? {
         context.note(format!(
             "build {build} is removed: no server uses it, and the newest {keep} are kept"
         ));

@@ -393,6 +393,9 @@ fn accept(
         on_hold: waits(operation, options, condition),
     };
 
+    if condition.is_some() {
+        conditions::check_room(tx)?;
+    }
     let id = jobs::insert(tx, &new, &plan, now)?;
     if let (Some(user), Some(key)) = (requester.user, requester.key) {
         request_keys::add(tx, user, key, id, now)?;

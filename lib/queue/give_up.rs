@@ -32,11 +32,15 @@ pub fn after(tx: &Connection, job: &ActiveJob, now: i64) -> Result<()> {
 
     let why = format!("server {server} did not come up on it, and no other server did");
     builds::reject(tx, build, WORKER, &why, now)?;
-    leave_build(tx, &why, now)
+    leave(tx, build, &why, now)
 }
 
-/// Queues the rollback to the build of before, which restarts no server.
-pub fn leave_build(tx: &Connection, why: &str, now: i64) -> Result<()> {
+/// Queues the rollback from `build` to the one on which servers came up before; it restarts no
+/// server. Nothing if there is none.
+pub fn leave(tx: &Connection, build: u64, why: &str, now: i64) -> Result<()> {
+    let Some(before) = rolls::before(tx, build)? else {
+        return Ok(());
+    };
     let request = JobRequest {
         operation: Operation::Rollback,
         targets: Targets::None,
@@ -44,6 +48,8 @@ pub fn leave_build(tx: &Connection, why: &str, now: i64) -> Result<()> {
         rolling: None,
         update: UpdateOptions {
             no_restart: true,
+            from: Some(build),
+            build: Some(before),
             ..UpdateOptions::default()
         },
         condition: None,

@@ -36,19 +36,23 @@ pub(super) fn switched(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<
     let event: NewEvent<'_> = job.event("update.published", None, &message);
     tick.add_event(&event)?;
     jobs::set_result(tick.tx, job.id, &message, tick.now)?;
+    rolls::set_build(tick.tx, job.id, build)?;
 
     match operation {
-        Operation::Rollback => {
-            reject_newer(tick, job, build, &state.published)?;
-            begin(tick, at, state).map(drop)
-        }
-        Operation::Update => begin(tick, at, state).map(drop),
+        Operation::Rollback => reject_newer(tick, job, build, &state.published)?,
+        Operation::Update => {}
         // An install leaves the servers alone.
-        _ => Ok(()),
+        _ => return Ok(()),
     }
+
+    // What still waits for another build has nothing to wait for.
+    let why = format!("job {} brings build {build}", job.id);
+    let waiting = rolls::all_waiting(tick.tx)?;
+    cancel_waiting(tick, waiting, &why)?;
+    begin(tick, at, state).map(drop)
 }
 
-/// Whoever goes back to a build does not want the newer ones again, until Steam has another one.
+/// A rollback keeps updates from the builds that it leaves, until Steam has another one.
 fn reject_newer(tick: &Tick<'_>, job: &ActiveJob, build: u64, published: &[u64]) -> Result<()> {
     let why = format!("job {} went back to build {build}", job.id);
     for &newer in published.iter().filter(|other| **other > build) {
@@ -62,7 +66,9 @@ fn reject_newer(tick: &Tick<'_>, job: &ActiveJob, build: u64, published: &[u64])
 /// a restart.
 pub(super) fn begin(tick: &mut Tick<'_>, at: usize, state: &BuildState) -> Result<bool> {
     let job = &tick.jobs[at];
-    let outdated = outdated(tick, job, state)?;
+    let mut outdated = outdated(tick, job, state)?;
+    let waiting = rolls::waiting_servers(tick.tx)?;
+    outdated.retain(|server| !waiting.contains(server));
     let condition = conditions::of(tick.tx, job.id)?;
     let restarts = !job.options.no_restart && !outdated.is_empty();
 
@@ -98,6 +104,14 @@ fn outdated(tick: &Tick<'_>, job: &ActiveJob, state: &BuildState) -> Result<Vec<
         !is_in_job && found.is_some_and(is_other)
     });
 
+    // Those that are down have nothing to lose, and say least about the build.
+    let runs = |server: &ServerId| {
+        let name = InstanceName::from(*server);
+        let mut instances = state.instances.iter();
+        instances.any(|one| one.instance == name && one.is_mounted)
+    };
+    all.sort_by_key(|server| !runs(server));
+
     let Some(build) = state
         .current
         .filter(|_| job.operation == Ok(Operation::Update))
@@ -127,15 +141,14 @@ fn wait_for(
     let request = JobRequest {
         operation: Operation::Restart,
         targets: Targets::Named(vec![ServerRef::Id(server)]),
-        unique: true,
+        unique: false,
         rolling: None,
         update: UpdateOptions::default(),
         condition,
         requester: Requester::local(&job.requested_by),
     };
     match enqueue_in(tick.tx, &request, tick.now) {
-        Ok(accepted) if accepted.added => rolls::set(tick.tx, accepted.job_id, job.id),
-        Ok(_) => Ok(()),
+        Ok(accepted) => rolls::set(tick.tx, accepted.job_id, job.id),
         Err(error) if error.exit == Exit::Conflict => {
             let line = format!("server {server} keeps its build until its next start: {error}");
             logs::append(tick.tx, job.id, tick.now, Stream::Stderr, &line)
@@ -157,7 +170,7 @@ pub(super) fn started(tick: &mut Tick<'_>, at: usize, task: usize, ended: &Ended
         tick.add_event(&event)?;
     }
 
-    let Some(roll) = job.roll() else {
+    let Some(roll) = job.roll().filter(|_| !ended.interrupted) else {
         return Ok(());
     };
     let allowed = update_options::of(tick.tx, roll)?.max_failures();
@@ -172,7 +185,8 @@ pub(super) fn started(tick: &mut Tick<'_>, at: usize, task: usize, ended: &Ended
     };
     let why = format!("the roll was stopped: {what}");
     stop_own(tick, at, &why)?;
-    stop_waiting(tick, roll, &why)?;
+    let waiting = rolls::waiting(tick.tx, roll)?;
+    cancel_waiting(tick, waiting, &why)?;
 
     if rolls::is_stopped(tick.tx, roll)? {
         return Ok(());
@@ -196,9 +210,9 @@ fn stop_own(tick: &mut Tick<'_>, at: usize, why: &str) -> Result<()> {
     Ok(())
 }
 
-/// Cancels the restarts that wait for their condition.
-fn stop_waiting(tick: &mut Tick<'_>, roll: JobId, why: &str) -> Result<()> {
-    for waiting in rolls::waiting(tick.tx, roll)? {
+/// Cancels restarts that wait for their condition.
+fn cancel_waiting(tick: &Tick<'_>, jobs: Vec<JobId>, why: &str) -> Result<()> {
+    for waiting in jobs {
         if !jobs::cancel(tick.tx, waiting, JobState::Queued, why, tick.now)? {
             continue;
         }

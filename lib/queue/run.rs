@@ -53,6 +53,7 @@ pub fn run(context: &WorkerContext, work: &Work) {
             _ => 1,
         };
 
+        ended.interrupted = task_context.may_continue().is_err();
         ended.error = Some(error.to_string());
     }
 
@@ -161,6 +162,7 @@ fn stop(context: &TaskContext<'_>, work: &Work, server: ServerId, ended: &mut En
     );
 
     ended.was_running = Some(ran || work.should_run);
+    ended.was_up = Some(before == ActualState::Running);
 
     let mut reply = Reply::default();
     let request = HelperRequest::Disable {
@@ -187,7 +189,7 @@ fn answered(context: &TaskContext<'_>, work: &Work, instance: &InstanceName) -> 
         return None;
     }
     let port = work.spec.as_ref()?.as_ref().ok()?.port;
-    Some(context.answers(instance, port, QUESTION))
+    context.answers(instance, port, QUESTION).ok()
 }
 
 /// A restart that could not start the server again must not stop it, so that its players can stay.
@@ -217,12 +219,13 @@ fn purge_stale(context: &TaskContext<'_>, server: ServerId, ended: &mut Ended) -
             more => format!(", {more} of them not named here"),
         };
         context.note(match dropped.count {
-            0 => format!("server {server}: no file hides a newer one of the game"),
+            0 => format!("server {server}: {}", dropped.none()),
             _ => format!("server {server}: dropped {}{more}", dropped.amount()),
         });
     });
-    purged?;
-    ended.stale = Some(Box::new((server, Stale::default())));
+    if purged?.is_whole {
+        ended.stale = Some(Box::new((server, Stale::default())));
+    }
     Ok(())
 }
 

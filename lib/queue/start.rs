@@ -141,8 +141,16 @@ fn answer(
         if let Err(error) = context.may_continue() {
             break Err(error);
         }
-        if context.answers(instance, port, QUESTION) {
-            break Ok(true);
+        match context.answers(instance, port, QUESTION) {
+            Ok(true) => break Ok(true),
+            Ok(false) => {}
+            // That says nothing about the game.
+            Err(error) => {
+                context.warn(format!(
+                    "server {instance} is up; its game cannot be asked: {error}"
+                ));
+                break Ok(true);
+            }
         }
         match stay_up::is_up(&observed) {
             true if since.elapsed() >= ANSWER_LIMIT => {
@@ -194,7 +202,7 @@ fn go_back(
     }
     let root = &context.paths().root;
     let (Some(Ok(spec)), Some(old)) = (&work.spec, earlier(root, work.last_build, build)) else {
-        ended.failed_build = Some(build);
+        // Whether it is the build's fault cannot be tried.
         return Err(error);
     };
 
@@ -208,7 +216,7 @@ fn go_back(
         match instance::initialize(root, instance, spec, Some(old), may)? {
             Initialized::InUse => Err(Error::failed("its overlay is still mounted")),
             Initialized::Written | Initialized::Unchanged => {
-                bring_up(context, work, instance, false, ended)
+                bring_up(context, work, instance, true, ended)
             }
         }
     });
@@ -271,16 +279,27 @@ fn with_last_line(
 
 impl TaskContext<'_> {
     /// Whether the game on `port` answers within `timeout`.
-    pub(super) fn answers(&self, instance: &InstanceName, port: u16, timeout: Duration) -> bool {
+    ///
+    /// Fails if the game cannot be asked.
+    pub(super) fn answers(
+        &self,
+        instance: &InstanceName,
+        port: u16,
+        timeout: Duration,
+    ) -> Result<bool> {
         let place = [(instance.clone(), port)];
-        let (results, _) = ask_all(
+        let (results, asked) = ask_all(
             self.console(),
             place,
             &ConsoleVerb::Info,
             timeout,
             &mut || false,
         );
-        matches!(results.first(), Some(Some(ConsoleResult::Info(_))))
+        asked?;
+        Ok(matches!(
+            results.first(),
+            Some(Some(ConsoleResult::Info(_)))
+        ))
     }
 }
 

@@ -30,7 +30,7 @@ pub fn start_again(
     start(tx, left, true, &why, now)
 }
 
-/// Queues such a start again that was interrupted itself: nobody else would ask for it. Gives the
+/// Queues such a start once more that was interrupted itself. Gives the
 /// job and the servers.
 pub fn repeat(
     tx: &Connection,
@@ -43,7 +43,7 @@ pub fn repeat(
     let tasks = job.tasks.iter();
     let open = tasks.filter(|task| {
         task.kind == Ok(TaskKind::Start)
-            && !matches!(task.state, TaskState::Succeeded | TaskState::Failed)
+            && (task.interrupted || !matches!(task.state, TaskState::Succeeded | TaskState::Failed))
     });
     let left: Vec<ServerId> = open.filter_map(|task| task.server).collect();
     let why = format!("job {} ended before it started all of its servers", job.id);

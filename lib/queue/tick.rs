@@ -213,6 +213,8 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
         error: ended.error.as_deref(),
         was_running: ended.was_running,
         answered: ended.answered,
+        was_up: ended.was_up,
+        interrupted: ended.interrupted,
     };
 
     let written = tasks::finish(tx, ended.task, &finish, now)?;
@@ -249,6 +251,7 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
     task.error.clone_from(&ended.error);
     task.was_running = ended.was_running;
     task.answered = ended.answered;
+    task.interrupted = ended.interrupted;
     let (server, kind) = (task.server, task.kind.as_ref().ok().copied());
 
     if written {
@@ -291,7 +294,9 @@ fn skip_unreachable(tick: &mut Tick<'_>) -> Result<()> {
 }
 
 fn work(tx: &Connection, job: &ActiveJob, at: usize, now: i64) -> Work {
-    use TaskKind::{Initialize, InstallRuntime, RemoveBuilds, Start, StartIfRan, Stop, UseBuild};
+    use TaskKind::{
+        Initialize, InstallRuntime, PublishBuild, RemoveBuilds, Start, StartIfRan, Stop, UseBuild,
+    };
     let task = &job.tasks[at];
     let kind = task.kind.as_ref().ok().copied();
     let spec = match (kind, task.server) {
@@ -337,7 +342,7 @@ fn work(tx: &Connection, job: &ActiveJob, at: usize, now: i64) -> Work {
     };
 
     let rejected = match kind {
-        Some(UseBuild) => builds::rejected(tx).unwrap_or_default(),
+        Some(UseBuild | PublishBuild | RemoveBuilds) => builds::rejected(tx).unwrap_or_default(),
         _ => Vec::new(),
     };
     let stopped = match kind {

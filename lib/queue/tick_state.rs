@@ -78,6 +78,8 @@ impl Tick<'_> {
     pub fn judge_servers(&mut self, job: &ActiveJob) -> Result<Option<(JobId, Vec<ServerId>)>> {
         let again = match job.starts_again() {
             true => start_again::start_again(self.tx, job.id, self.now)?,
+            // Its own start that the end of the worker has interrupted.
+            false if job.cancelled_by.is_none() => start_again::repeat(self.tx, job, self.now)?,
             false => None,
         };
         give_up::after(self.tx, job, self.now)?;

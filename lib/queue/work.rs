@@ -56,6 +56,10 @@ pub struct Ended {
     pub was_running: Option<bool>,
     /// Whether the server's game answered, as a stop task found it; none if it was not asked.
     pub answered: Option<bool>,
+    /// Whether the server was up, as a stop task found it.
+    pub was_up: Option<bool>,
+    /// It failed because the worker is stopping: that says nothing about its server.
+    pub interrupted: bool,
     /// The state of the server, if it was read.
     pub observed: Option<(ServerId, Observed)>,
     /// The builds of the game, as a check found them or an installation left them.
@@ -81,6 +85,8 @@ impl Ended {
             error: None,
             was_running: None,
             answered: None,
+            was_up: None,
+            interrupted: false,
             observed: None,
             builds: None,
             stale: None,

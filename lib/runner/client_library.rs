@@ -7,7 +7,7 @@
 //! renames from there (#11830: errno 18 from a directory on another file system; #4018), so a
 //! running server keeps the file that it has mapped. But Valve documents none of that, and the
 //! updater does not sync what it writes: a power cut has left libraries of 0 bytes (#636). So
-//! servers use the copy. It is replaced by rename, and never by an empty file.
+//! servers use the copy. Its files are replaced by rename, and never by an empty one.
 
 use std::fs::FileTimes;
 use std::io;
@@ -144,10 +144,6 @@ fn make_link(supervisor: &mut Supervisor, link: &Path, target: &Path) -> Result<
 
 /// Copies the libraries in `source` that `target` does not have yet, each in one step.
 fn copy(source: &Path, target: &Path) -> io::Result<()> {
-    if source.join(LIBRARY).metadata()?.len() == 0 && target.join(LIBRARY).is_file() {
-        return Ok(());
-    }
-
     fs::create_dir_all(target)?;
     for entry in fs::read_dir(source)? {
         let entry = entry?;
@@ -160,6 +156,10 @@ fn copy(source: &Path, target: &Path) -> io::Result<()> {
 
         let (from, to) = (entry.path(), target.join(&name));
         let found = from.symlink_metadata()?;
+        // A power cut has left it.
+        if found.len() == 0 {
+            continue;
+        }
         let is_same = to.symlink_metadata().is_ok_and(|copy| {
             let of = |file: &std::fs::Metadata| (file.len(), file.mtime(), file.mtime_nsec());
             copy.is_file() && of(&copy) == of(&found)

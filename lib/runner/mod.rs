@@ -18,7 +18,7 @@ use clap::Parser;
 use nix::unistd::Uid;
 
 use crate::base::{Error, Exit, config, journal, notify, undumpable, users};
-use crate::process::{Outcome, Supervisor, handshake};
+use crate::process::{Outcome, Supervisor, handshake, watchdog};
 use crate::wire::{RunnerRequest, Stream, Tree};
 
 /// Run steamcmd for one connection of left4me-runner.socket
@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
         Err(error) => return error.report("left4me-runner"),
     };
 
-    start_watchdog();
+    watchdog::start();
     let result = match request {
         RunnerRequest::Install {} => install::run(&mut supervisor, &settings),
         RunnerRequest::Check {} => check::run(&mut supervisor, &settings),
@@ -94,28 +94,5 @@ pub fn main() -> ExitCode {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
-    }
-}
-
-/// Sends keep-alive pings to PID 1. The command runs as the same user and can stop this process. A
-/// stopped runner would block the queue, so PID 1 then ends the unit (WatchdogSec=). It is a thread
-/// of its own, because a slow disk may block the main thread for longer, which is no reason to end
-/// the unit. Signals are blocked in it: the supervisor takes them.
-fn start_watchdog() {
-    let Some(pause) = notify::watchdog_interval() else {
-        return;
-    };
-    let ping = move || {
-        loop {
-            notify::watchdog();
-            std::thread::sleep(pause);
-        }
-    };
-
-    if let Err(error) = std::thread::Builder::new()
-        .name("watchdog".to_owned())
-        .spawn(ping)
-    {
-        tracing::warn!(%error, "cannot start the watchdog thread: PID 1 will end this runner");
     }
 }

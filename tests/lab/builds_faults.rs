@@ -30,7 +30,7 @@ pub fn a_build_that_does_not_come_up_is_left_again(lab: &Lab) {
 
 fn told(lab: &Lab, words: &str) -> bool {
     let alerts = lab.sql(
-        "SELECT e.kind || ' ' || e.message FROM alert_outbox o JOIN events e ON e.id = o.event_id",
+        "SELECT e.kind || ' ' || e.detail FROM alert_outbox o JOIN events e ON e.id = o.event_id",
     );
     alerts.lines().any(|line| line.contains(words))
 }

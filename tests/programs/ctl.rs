@@ -575,7 +575,10 @@ fn an_instance_with_a_mounted_overlay_is_not_changed() {
         std::fs::read_to_string(host.root.join("instances/7/instance.env")).unwrap()
     );
 
-    in_mount_namespace("exec \"$0\" install").failed(4, &["7", "mounted"]);
+    in_mount_namespace("exec \"$0\" install").failed(4, &["7", "installation/", "stop it first"]);
+    in_mount_namespace("exec env LEFT4ME_BUILDS=in-place \"$0\" install")
+        .failed(4, &["7", "mounted"]);
     assert_eq!(host.verbs(), [""; 0], "there was no request");
-    assert!(host.run(&["install"]).done().contains("installed"));
+    let install = host.command("env", &["LEFT4ME_BUILDS=in-place", L4D2CTL, "install"]);
+    assert!(install.done().contains("installed"));
 }

@@ -100,7 +100,9 @@ fn cancel_job_and_watch_cancellation_work_together() {
 
 #[test]
 fn cancel_task_works_with_and_without_cascade() {
-    let host = TestHost::with_servers(2);
+    let mut host = TestHost::with_servers(2);
+    host.in_place = true;
+    std::fs::create_dir_all(host.root.join("instances")).unwrap();
     let _helper = host.helper(HELPER);
     let _runner = host.runner("#!/bin/sh\nexit 5\n");
     host.db()
@@ -116,7 +118,9 @@ fn cancel_task_works_with_and_without_cascade() {
                 "stop 1: cancelled",
                 "stop 2: succeeded",
                 "install-runtime -: skipped",
+                "initialize 1: skipped",
                 "start-if-ran 1: skipped",
+                "initialize 2: succeeded",
                 "start-if-ran 2: succeeded",
             ],
         ),
@@ -126,7 +130,9 @@ fn cancel_task_works_with_and_without_cascade() {
                 "stop 1: cancelled",
                 "stop 2: succeeded",
                 "install-runtime -: failed",
+                "initialize 1: succeeded",
                 "start-if-ran 1: succeeded",
+                "initialize 2: succeeded",
                 "start-if-ran 2: succeeded",
             ],
         ),
@@ -156,7 +162,7 @@ fn cancel_task_works_with_and_without_cascade() {
         let states_seen: Vec<&str> = out
             .lines()
             .rev()
-            .take(5)
+            .take(states.len())
             .collect::<Vec<_>>()
             .into_iter()
             .rev()

@@ -1395,7 +1395,14 @@ fn stale_runs_a_unit_and_passes_on_what_it_wrote_and_nothing_else() {
     assert_eq!(ask("stale").stdout, [end], "it never ran");
     assert!(sandbox.calls().is_empty(), "{:?}", sandbox.calls());
 
+    // Not started since the upgrade: that is no all-clear.
     played(&sandbox);
+    let received = ask("stale");
+    assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
+    assert_eq!(received.stdout, [end.replace("true", "false")]);
+    assert!(received.complains("until its next start"), "{received:?}");
+    assert!(sandbox.calls().is_empty(), "{:?}", sandbox.calls());
+
     sandbox.root.write("runtime/7/layers", "installation\n");
     sandbox.root.write("runtime/7/stale", end);
     let file = r#"{"file":{"path":"a\\x0ab","size":3}}"#;

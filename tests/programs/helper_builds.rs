@@ -239,7 +239,7 @@ fn an_upgrade_leaves_what_it_must_not_take() {
         "mount -t tmpfs none $ROOT/builds; $HELPER upgrade; code=$?; umount $ROOT/builds; exit $code",
     ));
     assert!(
-        code == 4 && err.contains("a file system of its own"),
+        code == 4 && err.contains("are on different file systems"),
         "{err}"
     );
     untouched(&sandbox);

@@ -355,6 +355,17 @@ fn an_installation_is_seeded_from_the_current_build_and_shares_no_file_with_it()
         assert_eq!(game.join(name).metadata().unwrap().nlink(), 1, "{name}");
     }
     assert_eq!(current(&root).as_deref(), Some("6"));
+
+    // A damaged build is nothing to start from, and stops no job that repairs it.
+    std::fs::remove_file(root.join("builds/6/bin/engine_srv.so")).unwrap();
+    std::fs::remove_dir_all(&game).unwrap();
+    std::fs::create_dir(&game).unwrap();
+    let received = done(&root, SEED);
+    assert!(
+        received.stdout[0].contains("build 6 is damaged"),
+        "{received:?}"
+    );
+    assert_eq!(listing(&game), [""; 0]);
 }
 
 #[test]
@@ -426,6 +437,47 @@ fn unpublishing_gives_the_files_back_to_the_installation() {
         received.stdout[0].contains("no build is current"),
         "{received:?}"
     );
+}
+
+#[test]
+fn unpublishing_replaces_an_installation_that_is_not_whole() {
+    let root = Root::new();
+    let game = root.join("installation");
+    install(&game, 6);
+    symlink("maps", game.join("left4dead2/link")).unwrap();
+    done(&root, PUBLISH);
+    let whole = listing(&game);
+
+    // A download of build 7 that did not end, with other kinds of names where the build's go.
+    install(&game, 7);
+    write(&game.join(".left4me-unfinished"), "");
+    std::fs::remove_file(game.join("bin/engine_srv.so")).unwrap();
+    write(&game.join("bin/engine_srv.so/inside"), "a directory");
+    std::fs::remove_file(game.join("left4dead2/link")).unwrap();
+    write(&game.join("left4dead2/link/inside"), "a directory");
+    write(&root.join("tmp/elsewhere/c1m1_hotel.bsp"), "elsewhere");
+    std::fs::remove_dir_all(game.join("left4dead2/maps")).unwrap();
+    symlink(root.join("tmp/elsewhere"), game.join("left4dead2/maps")).unwrap();
+
+    let received = done(&root, UNPUBLISH);
+    assert!(
+        received.stdout[0].contains("the files of build 6 replace it"),
+        "{received:?}"
+    );
+    assert_eq!(listing(&game), whole);
+    assert!(names(&root).is_empty(), "{:?}", names(&root));
+    let elsewhere = root.join("tmp/elsewhere/c1m1_hotel.bsp");
+    assert_eq!(std::fs::read_to_string(elsewhere).unwrap(), "elsewhere");
+
+    // Neither is whole: both stay, and servers take installation/ as before.
+    done(&root, PUBLISH);
+    for directory in ["installation", "builds/6"] {
+        std::fs::remove_file(root.join(directory).join("bin/engine_srv.so")).unwrap();
+    }
+    let damaged = listing(&game);
+    done(&root, UNPUBLISH);
+    assert_eq!(listing(&game), damaged);
+    assert_eq!(names(&root), ["6"]);
 }
 
 #[test]

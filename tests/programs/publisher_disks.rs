@@ -153,7 +153,7 @@ fn a_disk_without_room_is_named_before_anything_is_copied() {
     for words in [
         "build 7 needs 32.",
         " MiB in ",
-        "are there",
+        "is free",
         "nothing was copied",
     ] {
         assert!(received.complains(words), "{words}: {received:?}");

@@ -29,7 +29,7 @@ fn the_second_answer_counts_and_only_the_other_lines_are_passed_on() {
     assert_eq!(received.ending(), (0, "exit", "empty"), "{received:?}");
     assert_eq!(
         received.builds,
-        [json!({"available": 43, "published_at": 1_763_543_534_000_i64, "installed": 42})]
+        [json!({"published": 43, "published_at": 1_763_543_534_000_i64, "installed": 42})]
     );
     assert!(received.stdout.iter().any(|line| line == "between"));
     assert!(
@@ -51,7 +51,7 @@ fn what_the_installation_lacks_is_said_beside_the_build() {
     steamcmd_that_answers(&root, "asked 43");
     assert_eq!(
         check(&root).builds,
-        [json!({"available": 43, "published_at": 1_763_543_534_000_i64})],
+        [json!({"published": 43, "published_at": 1_763_543_534_000_i64})],
         "nothing is installed"
     );
 
@@ -93,7 +93,7 @@ fn an_answer_that_does_not_come_is_asked_for_again() {
         steamcmd_that_answers(&root, info);
         let received = check(&root);
         assert_eq!(received.exit(), 0, "{info}: {received:?}");
-        assert_eq!(received.builds[0]["available"], 43, "{info}");
+        assert_eq!(received.builds[0]["published"], 43, "{info}");
         assert_eq!(calls(&root).len(), runs, "{info}");
     }
 }

@@ -549,9 +549,13 @@ fn servers_use_a_copy_of_the_client_library_that_no_update_of_steamcmd_touches()
     assert_eq!(seen, "one\n", "the old file is whole for whom has it open");
 
     // What a power cut can leave of an update of steamcmd.
-    steamcmd_that_answers(&root, ": > linux32/steamclient.so; asked 42");
+    steamcmd_that_answers(
+        &root,
+        ": > linux32/steamclient.so; : > linux32/crashhandler.so; asked 42",
+    );
     assert_eq!(check(&root).exit(), 0);
     assert_eq!(read(&root, "steam/client/steamclient.so"), "two, longer\n");
+    assert_eq!(read(&root, "steam/client/crashhandler.so"), "x\n");
 }
 
 /// Right after the run that brought it, whatever became of the installation, and after an update of

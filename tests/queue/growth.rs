@@ -479,6 +479,8 @@ fn run_job(db: &mut Db, now: i64) {
             runners::end(tx, runner, end, now)?;
             let finish = tasks::Finish {
                 answered: None,
+                was_up: None,
+                interrupted: false,
                 state: TaskState::Succeeded,
                 exit_code: Some(0),
                 error: None,

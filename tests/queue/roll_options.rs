@@ -107,7 +107,7 @@ fn what_does_not_fit_is_refused_before_anything_is_queued() {
         (
             &["restart", "--all", "--now"],
             2,
-            "--now does not fit to restart",
+            "--now does not apply to restart",
         ),
         (
             &["restart", "--all", "--no-restart"],

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use left4me::base::Error;
 use left4me::base::builds::GameFiles;
 use left4me::base::names::{InstanceName, JobId, ServerId, ServerRef};
-use left4me::db::{Db, builds, events, jobs, rolls, servers};
+use left4me::db::{Db, builds, crashes, events, jobs, rolls, servers};
 use left4me::domain::build::Builds;
 use left4me::domain::condition::Condition;
 use left4me::domain::condition::warning::Warnings;
@@ -115,13 +115,22 @@ impl Host {
     }
 
     fn tick(&mut self) -> Vec<Work> {
+        self.tick_with(false)
+    }
+
+    /// The last tick of a worker that was asked to stop.
+    fn stop(&mut self) {
+        assert!(self.tick_with(true).is_empty());
+    }
+
+    fn tick_with(&mut self, stopping: bool) -> Vec<Work> {
         self.now += 10;
         let (engine, now) = (&self.engine, self.now);
         let (jobs, result) = self
             .db
             .write(|tx| {
                 let mut tick = engine.settle(tx, now)?;
-                engine.schedule(&mut tick, false)?;
+                engine.schedule(&mut tick, stopping)?;
                 Ok((tick.jobs, tick.result))
             })
             .unwrap();
@@ -239,6 +248,7 @@ impl Host {
             TaskKind::Stop => {
                 let server = work.server.unwrap();
                 ended.was_running = Some(self.running[&server] || work.should_run);
+                ended.was_up = Some(self.running[&server]);
                 self.running.insert(server, false);
             }
             TaskKind::Initialize => {
@@ -259,11 +269,7 @@ impl Host {
                     ended.came_up = Some(self.games[&server]);
                     if self.crashes == Some(server) {
                         let at = self.now + 11;
-                        let event = events::NewEvent {
-                            server: Some(server),
-                            ..events::NewEvent::new("server.crashed", "left4me-poller", "signal 11")
-                        };
-                        self.db.write(|tx| events::add(tx, at, &event)).unwrap();
+                        self.db.write(|tx| crashes::add(tx, server, 1, at)).unwrap();
                     }
                     return Ok(());
                 }
@@ -410,12 +416,16 @@ fn one_server_that_does_not_like_the_build_stops_the_roll_and_gives_up_nothing()
     assert!(host.all_run() && host.on(6) == 2 && host.on(5) == 4);
     assert_eq!((host.current, host.rejected()), (Some(6), vec![]));
 
-    // The next one goes on without that server, which would be down once more each night.
+    // The nightly one does not go on by itself, or it would be no stop.
     host.done.clear();
     let job = host.update();
     host.drain();
-    assert_eq!(host.job_state(job), JobState::Succeeded);
-    assert_eq!(host.stopped(), ["4", "5", "6"]);
+    assert_eq!(host.done, ["check-build"]);
+    let said = host.result(job);
+    assert!(said.contains("the roll was stopped: server 3"), "{said}");
+
+    host.enqueue(Operation::Restart, |request| request.targets = Targets::All);
+    host.drain();
     assert!(host.all_run() && host.on(6) == 5 && host.on(5) == 1);
 
     // Its owner has mended it.
@@ -474,11 +484,7 @@ fn a_server_that_crashes_after_its_start_stops_the_roll() {
     let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::MIN.into();
     host.enqueue(Operation::Update, rolling);
     host.drain();
-    assert_eq!(
-        host.stopped(),
-        ["1", "2", "3"],
-        "seen when the next one is up"
-    );
+    assert_eq!(host.stopped(), ["1", "2"], "the third keeps its players");
     assert_eq!(host.events("update.stopped"), 1);
     assert!(host.rejected().is_empty());
 }
@@ -548,6 +554,71 @@ fn a_second_update_queues_no_second_restart() {
         .unwrap();
     assert_eq!(count, 6);
     assert_eq!(host.job_state(first), JobState::Succeeded);
+}
+
+#[test]
+fn what_waits_for_an_older_build_makes_room_for_the_newer_one() {
+    let mut host = Host::new();
+    let first = host.enqueue(Operation::Update, |request| {
+        request.condition = when_empty()
+    });
+    host.drain();
+    host.steam = 7;
+    let second = host.enqueue(Operation::Update, |request| {
+        request.condition = when_empty()
+    });
+    host.drain();
+    let waiting = |host: &Host, job| rolls::waiting(host.db.connection(), job).unwrap().len();
+    assert_eq!((waiting(&host, first), waiting(&host, second)), (0, 6));
+
+    // One for all at once needs no other restart after it.
+    host.steam = 8;
+    host.update();
+    host.drain();
+    assert!(host.all_run() && host.on(8) == 6);
+    assert_eq!(waiting(&host, second), 0);
+}
+
+/// As at an upgrade of the package, or a shutdown of the host.
+#[test]
+fn a_start_that_the_end_of_the_worker_interrupts_is_no_failure_and_is_made_again() {
+    let mut host = Host::new();
+    let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::MIN.into();
+    host.enqueue(Operation::Update, rolling);
+    loop {
+        let work = host.tick().remove(0);
+        if work.kind == Ok(TaskKind::StartIfRan) {
+            host.engine.note(Ended {
+                interrupted: true,
+                ..Ended::failed(work.job, work.task, "the worker is stopping".to_owned())
+            });
+            break;
+        }
+        let ended = host.carry_out(&work);
+        host.engine.note(ended);
+    }
+    host.stop();
+    host.revive();
+    host.drain();
+    assert!(host.all_run(), "{:?}", host.running);
+    assert_eq!(host.events("update.stopped"), 0);
+
+    host.update();
+    host.drain();
+    assert!(host.all_run() && host.on(6) == 6);
+}
+
+#[test]
+fn a_server_that_was_down_before_is_last_and_stops_nothing() {
+    let mut host = Host::new();
+    host.bad = vec![(Some(ServerId(1)), 6), (Some(ServerId(1)), 5)];
+    host.running.insert(ServerId(1), false);
+    let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::MIN.into();
+    host.enqueue(Operation::Update, rolling);
+    host.drain();
+    assert_eq!(host.stopped(), ["2", "3", "4", "5", "6", "1"]);
+    assert_eq!(host.on(6), 5);
+    assert_eq!(host.events("update.stopped"), 0);
 }
 
 #[test]

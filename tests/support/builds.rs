@@ -9,7 +9,7 @@ use super::{SocketUnit, accept};
 pub fn kept(host: &TestHost, builds: &[u64], current: u64) {
     for build in builds {
         let about = format!(
-            r#"{{"build":{build},"published_at":1795305600000,"job":1,"size":2147483648,"copied":1048576}}"#
+            r#"{{"build":{build},"published_at":1795305600000,"job":1,"size":2147483648,"copied":3,"copied_size":1048576}}"#
         );
         host.root.write(format!("builds/{build}/.left4me"), about);
     }

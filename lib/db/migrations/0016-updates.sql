@@ -20,12 +20,20 @@ INSERT INTO task_dependencies (task_id, depends_on)
     SELECT p.id, i.id FROM tasks p JOIN tasks i ON i.job_id = p.job_id AND i.position = 0
     WHERE p.kind = 'publish-build';
 
--- The update or rollback for which a restart waits until nobody plays.
+-- The build that an update or rollback has made the current one; and, of a restart, the job for which it waits until nobody plays.
+ALTER TABLE jobs ADD COLUMN build INTEGER;
+CREATE INDEX jobs_build ON jobs (build) WHERE build IS NOT NULL;
 ALTER TABLE jobs ADD COLUMN roll_of INTEGER REFERENCES jobs (id) ON DELETE SET NULL;
 CREATE INDEX jobs_roll_of ON jobs (roll_of) WHERE roll_of IS NOT NULL;
 
 -- For a stop before a start on another build: whether the game answered, and so has to answer there too.
 ALTER TABLE tasks ADD COLUMN answered INTEGER CHECK (answered IN (0, 1));
+
+-- For a stop: whether the server was up. One that was down before is no fault of the build.
+ALTER TABLE tasks ADD COLUMN was_up INTEGER CHECK (was_up IN (0, 1));
+
+-- Whether the worker, not the task, was the reason for its end: that says nothing about a server.
+ALTER TABLE tasks ADD COLUMN interrupted INTEGER NOT NULL DEFAULT 0 CHECK (interrupted IN (0, 1));
 
 -- For a start: the build on which the server did not come up.
 ALTER TABLE tasks ADD COLUMN failed_build INTEGER;

@@ -17,7 +17,8 @@ fn host() -> (tempfile::TempDir, PathBuf, Connection) {
     for build in ["5", "6", "7"] {
         std::fs::create_dir_all(root.join("builds").join(build)).unwrap();
     }
-    let about = r#"{"build":6,"published_at":40,"job":9,"size":2048,"copied":1024}"#;
+    let about =
+        r#"{"build":6,"published_at":40,"job":9,"size":2048,"copied":3,"copied_size":1024}"#;
     std::fs::write(root.join("builds/6/.left4me"), about).unwrap();
     symlink("6", root.join("builds/current")).unwrap();
 

@@ -215,6 +215,7 @@ impl NewJob {
             max_failures: self.max_failures,
             build: self.build,
             stale: self.stale,
+            from: None,
         }
     }
 

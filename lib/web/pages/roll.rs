@@ -76,6 +76,7 @@ pub fn read(
             validate: form.raw("validate") == "yes",
             in_place,
             stale: false,
+            from: None,
             rolling: None,
             no_restart,
             max_failures: match no_restart {

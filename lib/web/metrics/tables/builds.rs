@@ -36,8 +36,8 @@ pub(super) fn families(builds: &BuildFigures) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_build_rejected",
-            "1 if updates leave the build alone that Steam publishes, because servers did not come \
-             up on it or an admin went back from it.",
+            "1 if updates skip the build that Steam publishes, because servers did not come up on it \
+             or an admin went back from it.",
             MetricType::GAUGE,
             [gauge(&[], f64::from(u8::from(builds.is_rejected)))],
         ),
