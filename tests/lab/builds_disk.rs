@@ -2,7 +2,7 @@
 //! server notices.
 
 use crate::builds::SERVERS;
-use crate::lab::{Lab, repository, s, wait_until};
+use crate::lab::Lab;
 use crate::site::STEAM;
 
 /// MiB of the file system of left4me's data.
@@ -12,10 +12,9 @@ const SIZE: u32 = 64;
 
 pub fn a_full_disk_changes_nothing(lab: &Lab) {
     data_have_a_small_disk(lab);
-    lab.push(&repository().join("tests/lab/at"), "/root/at");
     lab.twenty_on_build_100(SIZE);
     it_is_told_before_the_download(lab);
-    a_disk_that_fills_up_during_the_copy_changes_nothing(lab);
+    a_disk_without_room_for_the_copy_changes_nothing(lab);
 }
 
 /// Before anything runs on it.
@@ -62,20 +61,20 @@ fn it_is_told_before_the_download(lab: &Lab) {
     lab.sh("rm /var/lib/left4me/tmp/full");
 }
 
-fn a_disk_that_fills_up_during_the_copy_changes_nothing(lab: &Lab) {
+/// The download fits, and the copy does not.
+fn a_disk_without_room_for_the_copy_changes_nothing(lab: &Lab) {
     let (before, probe) = (lab.game_pids(), lab.probe(SERVERS));
-    lab.steamcmd(&format!("buildid=101 files={SIZE}"));
-    lab.sh("systemd-run --quiet --collect --unit=at --property=RuntimeMaxSec=120 /root/at copy disk 101");
-    lab.failing_job(&["update"], &["101"]);
-    wait_until("the disk was filled", s(5), || {
-        lab.is("test -e /root/at.done")
-    });
+    let more = SIZE * 2;
+    leave(lab, more + SIZE / 4);
+    lab.steamcmd(&format!("buildid=101 files={more} size=1000"));
+    lab.failing_job(&["update"], &["build 101", "nothing was copied"]);
     nothing_has_changed(lab, &before);
     probe
         .stop()
-        .no_query_was_missed("while the disk became full");
+        .no_query_was_missed("without room for the copy");
 
     lab.sh("rm /var/lib/left4me/tmp/full");
+    lab.steamcmd(&format!("buildid=101 files={SIZE}"));
     lab.job(&["update", "--rolling", "10"]);
     lab.all_answer_with(SERVERS, 101);
 }
