@@ -39,7 +39,7 @@ fn the_first_server_goes_back_and_the_roll_stops(lab: &Lab, build: u64, fault: &
     let (before, probe) = (lab.game_pids(), lab.probe(SERVERS));
     lab.steamcmd(&format!("buildid={build} files=16 game={fault}"));
     let job = lab.enqueue(&["update", "--rolling", "1"]);
-    let ended = lab.ended(job, 180);
+    let ended = lab.ended(job, 330);
     assert_eq!(ended.state, "failed", "{fault}");
     assert!(
         ended.error.contains(&build.to_string()),

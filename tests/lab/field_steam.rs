@@ -15,6 +15,8 @@ pub fn steamcmds_ways_are_survived_and_told(lab: &Lab) {
         lab.set(&format!("LEFT4ME_STEAM_{setting}"));
     }
 
+    // What steamcmd leaves in its files is what servers get.
+    lab.set("LEFT4ME_BUILDS=in-place");
     lab.describe(&["played"]);
     a_first_run_updates_itself(lab);
     each_cause_is_the_jobs_error(lab);

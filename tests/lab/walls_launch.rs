@@ -86,6 +86,8 @@ ask POST /blueprints "csrf=$csrf&name=$1&config=&arguments=$arguments"
 "#;
 
 pub fn launch_arguments_reach_the_game_and_nothing_else(lab: &Lab) {
+    // So that servers use the files that the story changes.
+    lab.set("LEFT4ME_BUILDS=in-place");
     lab.describe(&["victim", "target"]);
     lab.run_with(
         "root",
