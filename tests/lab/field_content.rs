@@ -39,6 +39,8 @@ pub fn inside(lab: &Lab, id: u32, script: &str) -> String {
 
 /// Two servers of one blueprint over one overlay, whose files are left4me's, root's and a member's.
 pub fn the_game_writes_what_it_writes_in_place(lab: &Lab) {
+    // So that servers use the files that the story changes.
+    lab.set("LEFT4ME_BUILDS=in-place");
     lab.describe(&["one", "two"]);
     lab.job(&["install"]);
     lab.sh(&format!(
