@@ -40,8 +40,8 @@ pub fn available(connection: &Connection) -> Result<Option<Available>> {
     })
 }
 
-/// Records what a check or an installation found. True once for each build that is not the installed one: an event is
-/// due.
+/// Records what a check or an installation found. True once for each build that is not the installed
+/// one: an event is due.
 pub fn record(tx: &Connection, found: &Builds, now: i64) -> Result<bool> {
     // It was read as a number that fits.
     let build = found.available.cast_signed();

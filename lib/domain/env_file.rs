@@ -11,6 +11,9 @@
 
 use crate::base::{Error, Result};
 
+/// The variable of an instance.env with the paths of the lower layers, the topmost first.
+pub const LAYERS: &str = "LEFT4ME_LOWERDIRS";
+
 /// The kernel limits a string in an environment, with its name and `=`, to 128 KiB (MAX_ARG_STRLEN,
 /// execve(2)).
 const MAX_VALUE: usize = 128 * 1024 - 64;
@@ -49,6 +52,19 @@ pub fn value(text: &str, name: &str) -> Option<String> {
             .map(str::to_owned)
     };
     unquoted(&text.lines().filter_map(assigned).next_back()?)
+}
+
+/// The text with `value` for `name`, as its last line, instead of what it assigns now.
+///
+/// Fails with 1 when the value is longer than the kernel's limit.
+pub fn with_value(text: &str, name: &str, value: &str) -> Result<String> {
+    let assigns = |line: &&str| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with('='))
+    };
+    let others = text.lines().filter(|line| !assigns(line));
+    let others: String = others.flat_map(|line| [line, "\n"]).collect();
+    Ok(format!("{others}{}", assignment(name, value)?))
 }
 
 /// Splits a value into words as an unquoted `$NAME` in ExecStart= does.

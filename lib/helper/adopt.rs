@@ -22,13 +22,11 @@ use super::settings;
 use crate::base::builds::{self, CURRENT, GameFiles};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result, failpoint, files, output, users};
-use crate::domain::env_file;
+use crate::domain::env_file::{self, LAYERS};
 use crate::process::{game_files, overlay_mounts};
 
 /// The lock that steamcmd's runner holds.
 const STEAM_LOCK: &str = ".left4me-install.lock";
-
-const LAYERS: &str = "LEFT4ME_LOWERDIRS";
 
 /// Adopts what is installed below `root`. Does nothing if a build is published already, or if no
 /// whole Linux server is installed.
@@ -239,11 +237,8 @@ fn changed(text: &str, build: u64) -> Result<Option<String>> {
     }
 
     let path = builds::path(root, build);
-    let line = env_file::assignment(LAYERS, &format!("{above}{}", path.display()))?;
-    let is_theirs = |line: &&str| line.starts_with(&format!("{LAYERS}="));
-    let others = text.lines().filter(|line| !is_theirs(line));
-    let others: String = others.map(|line| format!("{line}\n")).collect();
-    Ok(Some(format!("{others}{line}")))
+    let layers = format!("{above}{}", path.display());
+    env_file::with_value(text, LAYERS, &layers).map(Some)
 }
 
 /// Replaces instance.env in one step, with the owner and mode of the old one.

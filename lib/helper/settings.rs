@@ -57,7 +57,7 @@ pub(super) fn read(root: &Directory, server: &InstanceName) -> Result<Settings> 
     let port = port.ok_or_else(|| bad("has an L4D2_PORT that is no port".to_owned()))?;
     let words = env_file::split(&env_file::value(&text, "L4D2_ARGS").unwrap_or_default());
     let arguments = arguments(server, words).map_err(|why| bad(format!("is refused ({why})")))?;
-    let layers = value("LEFT4ME_LOWERDIRS")?
+    let layers = value(env_file::LAYERS)?
         .split(':')
         .map(str::to_owned)
         .collect();

@@ -104,7 +104,7 @@ pub fn game_files(root: &Path, instance: &InstanceName) -> Option<GameFiles> {
         .join(instance.as_str())
         .join("instance.env");
     let text = fs_err::read_to_string(file).ok()?;
-    let layers = env_file::value(&text, "LEFT4ME_LOWERDIRS")?;
+    let layers = env_file::value(&text, env_file::LAYERS)?;
     let lowest = layers.rsplit(':').next()?;
     let canonical = fs_err::canonicalize(root).ok();
     [Some(root), canonical.as_deref()]
@@ -130,7 +130,6 @@ pub fn all_game_files(root: &Path) -> Result<BTreeMap<InstanceName, GameFiles>> 
 /// Makes the instance use other game files from its next start on; everything else stays. False if
 /// it is mounted now.
 pub fn switch_game(root: &Path, instance: &InstanceName, game: GameFiles) -> Result<bool> {
-    const LAYERS: &str = "LEFT4ME_LOWERDIRS";
     let root = fs_err::canonicalize(root)?;
     let dir = root.join("instances").join(instance.as_str());
     let lock = lock(&dir)?;
@@ -140,7 +139,7 @@ pub fn switch_game(root: &Path, instance: &InstanceName, game: GameFiles) -> Res
 
     let file = dir.join("instance.env");
     let text = fs_err::read_to_string(&file)?;
-    let layers = env_file::value(&text, LAYERS);
+    let layers = env_file::value(&text, env_file::LAYERS);
     let above = layers.as_deref().and_then(|layers| layers.rsplit_once(':'));
     let (Some((above, _)), Some(lowest)) =
         (above, game.directory(&root).to_str().map(str::to_owned))
@@ -151,14 +150,9 @@ pub fn switch_game(root: &Path, instance: &InstanceName, game: GameFiles) -> Res
         )));
     };
 
-    let is_other = |line: &&str| !line.starts_with(&format!("{LAYERS}="));
-    let others: String = text
-        .lines()
-        .filter(is_other)
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    let layers = env_file::assignment(LAYERS, &format!("{above}:{lowest}"))?;
-    layer::replace_file(&file, &format!("{others}{layers}"))?;
+    let layers = format!("{above}:{lowest}");
+    let changed = env_file::with_value(&text, env_file::LAYERS, &layers)?;
+    layer::replace_file(&file, &changed)?;
     drop(lock);
     Ok(true)
 }

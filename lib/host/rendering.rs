@@ -78,7 +78,7 @@ pub fn render(spec: &Spec, layers: &[String], brought: &[ConfigFile]) -> Result<
     Ok(Rendering {
         server_cfg,
         launch,
-        stack: env_file::assignment("LEFT4ME_LOWERDIRS", &layers.join(":"))?,
+        stack: env_file::assignment(env_file::LAYERS, &layers.join(":"))?,
     })
 }
 

@@ -11,7 +11,6 @@ use crate::db::game::{self, ToRestart};
 use crate::db::{Db, observations};
 use crate::domain::game::{may_restart, no_map_load};
 use crate::domain::operation::Operation;
-use crate::domain::update::UpdateOptions;
 use crate::host::units;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use crate::queue::observe::{self, StateReport};
@@ -87,17 +86,14 @@ fn restart(db: &mut Db, now: i64) -> Result<bool> {
         }
 
         let reason = format!("its game does not answer: {why}");
+        let requester = Requester {
+            reason: &reason,
+            ..Requester::local(POLLER)
+        };
+        let targets = Targets::Named(vec![ServerRef::Id(id)]);
         let request = JobRequest {
-            operation: Operation::Restart,
-            targets: Targets::Named(vec![ServerRef::Id(id)]),
             unique: true,
-            rolling: None,
-            update: UpdateOptions::default(),
-            condition: None,
-            requester: Requester {
-                reason: &reason,
-                ..Requester::local(POLLER)
-            },
+            ..JobRequest::new(Operation::Restart, targets, requester)
         };
 
         match enqueue(db, &request, now) {

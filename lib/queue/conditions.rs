@@ -24,8 +24,8 @@ use crate::domain::operation::Operation;
 use crate::domain::schedule::Schedule;
 use crate::domain::server::ActualState;
 use crate::domain::task::TaskState;
-use crate::queue::enqueue::{plan_now, set_desired};
-use crate::queue::finish::{WORKER, abandon};
+use crate::queue::enqueue::{WORKER, plan_now, set_desired};
+use crate::queue::finish::abandon;
 use crate::queue::observe::{self, Cause};
 use crate::wire::Stream;
 use crate::wire::console::{ConsoleResult, ConsoleVerb, ask_all};
@@ -292,24 +292,34 @@ pub fn release(tx: &Connection, id: JobId, message: &str, now: i64) -> Result<bo
 
 /// Cancels a waiting job. False if it no longer waits.
 fn end(tx: &Connection, waiting: &Waiting, message: &str, now: i64) -> Result<bool> {
-    if !jobs::is_on_hold(tx, waiting.id)?
-        || !jobs::cancel(tx, waiting.id, JobState::Queued, message, now)?
-    {
+    Ok(jobs::is_on_hold(tx, waiting.id)?
+        && cancel(tx, waiting.id, &waiting.requested_by, message, now)?)
+}
+
+/// Cancels a queued job because what it is for has come to nothing. False if it is no longer queued.
+pub(super) fn cancel(
+    tx: &Connection,
+    id: JobId,
+    requested_by: &str,
+    message: &str,
+    now: i64,
+) -> Result<bool> {
+    if !jobs::cancel(tx, id, JobState::Queued, message, now)? {
         return Ok(false);
     }
 
-    abandon(tx, waiting.id, WORKER, message, now)?;
-    logs::append(tx, waiting.id, now, Stream::Stderr, message)?;
-    let targets = jobs::targets(tx, waiting.id)?;
+    abandon(tx, id, WORKER, message, now)?;
+    logs::append(tx, id, now, Stream::Stderr, message)?;
+    let targets = jobs::targets(tx, id)?;
     let event = NewEvent {
-        job: Some(waiting.id),
+        job: Some(id),
         server: events::only_server(&targets),
         ..NewEvent::new("job.cancelled", WORKER, message)
     };
     events::add(tx, now, &event)?;
 
     for server in targets {
-        let cause = Cause::Job(waiting.id, &waiting.requested_by);
+        let cause = Cause::Job(id, requested_by);
         observe::judge_server(tx, server, &cause, now)?;
     }
     Ok(true)

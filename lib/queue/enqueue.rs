@@ -57,7 +57,23 @@ pub struct Requester<'a> {
     pub reason: &'a str,
 }
 
-impl JobRequest<'_> {
+/// The requester of what left4me asks for by itself.
+pub(super) const WORKER: &str = "left4me-worker";
+
+impl<'a> JobRequest<'a> {
+    /// A request without anything but what every one has.
+    pub fn new(operation: Operation, targets: Targets, requester: Requester<'a>) -> Self {
+        Self {
+            operation,
+            targets,
+            unique: false,
+            rolling: None,
+            update: UpdateOptions::default(),
+            condition: None,
+            requester,
+        }
+    }
+
     /// The options that the job is stored with.
     fn options(&self) -> UpdateOptions {
         match self.operation.rolls_out() {
@@ -71,6 +87,14 @@ impl JobRequest<'_> {
 }
 
 impl<'a> Requester<'a> {
+    /// A request of the worker itself, with its reason.
+    pub(super) fn worker(reason: &'a str) -> Self {
+        Self {
+            reason,
+            ..Self::local(WORKER)
+        }
+    }
+
     /// A request from this host's command line.
     pub fn local(name: &'a str) -> Self {
         Self {

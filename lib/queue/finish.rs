@@ -9,14 +9,12 @@ use crate::db::{jobs, tasks};
 use crate::domain::job::{JobState, outcome};
 use crate::domain::task::TaskState;
 use crate::queue::active::{ActiveJob, ActiveTask};
+use crate::queue::enqueue::WORKER;
 use crate::queue::journal::Finished;
 use crate::queue::tick_state::Tick;
 
 /// Why a job is not started any more.
 const STOPPED: &str = "worker stopped";
-
-/// The actor of events without a requester.
-pub(super) const WORKER: &str = "left4me-worker";
 
 /// Ends jobs that have nothing left to do and, when the worker stops, jobs that cannot continue.
 pub(super) fn finish_jobs(tick: &mut Tick<'_>, worker: &str, stopping: bool) -> Result<()> {

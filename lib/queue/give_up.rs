@@ -8,10 +8,7 @@ use crate::db::{builds, rolls};
 use crate::domain::operation::Operation;
 use crate::domain::update::UpdateOptions;
 use crate::queue::active::ActiveJob;
-use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue_in};
-
-/// The actor of jobs without a requester.
-const WORKER: &str = "left4me-worker";
+use crate::queue::enqueue::{JobRequest, Requester, Targets, WORKER, enqueue_in};
 
 /// After the end of a job: gives the build of its roll up if the roll was stopped, and the build
 /// works nowhere. Not before the last restart under way has ended: it may come up.
@@ -42,21 +39,14 @@ pub fn leave(tx: &Connection, build: u64, why: &str, now: i64) -> Result<()> {
         return Ok(());
     };
     let request = JobRequest {
-        operation: Operation::Rollback,
-        targets: Targets::None,
         unique: true,
-        rolling: None,
         update: UpdateOptions {
             no_restart: true,
             from: Some(build),
             build: Some(before),
             ..UpdateOptions::default()
         },
-        condition: None,
-        requester: Requester {
-            reason: why,
-            ..Requester::local(WORKER)
-        },
+        ..JobRequest::new(Operation::Rollback, Targets::None, Requester::worker(why))
     };
     enqueue_in(tx, &request, now).map(drop)
 }

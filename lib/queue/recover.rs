@@ -16,7 +16,8 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::process::unit_group::UnitGroup;
 use crate::queue::active::ActiveJob;
-use crate::queue::finish::{self, WORKER};
+use crate::queue::enqueue::WORKER;
+use crate::queue::finish;
 use crate::queue::{give_up, start_again};
 use crate::wire::Stream;
 

@@ -5,19 +5,20 @@
 //! A server that does not come up on the build goes back by itself (see `start`). When too many do,
 //! the roll stops; see `give_up` for what follows.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::base::names::{InstanceName, JobId, ServerId, ServerRef};
 use crate::base::{Exit, Result};
-use crate::db::events::{self, NewEvent};
-use crate::db::{builds, conditions, jobs, logs, rolls, servers, tasks, update_options};
-use crate::domain::job::JobState;
+use crate::db::events::NewEvent;
+use crate::db::{self, builds, jobs, logs, rolls, servers, tasks, update_options};
+use crate::domain::condition::Condition;
 use crate::domain::operation::Operation;
 use crate::domain::plan;
 use crate::domain::task::{TaskKind, TaskState};
-use crate::domain::update::UpdateOptions;
 use crate::host::builds::{BuildState, InstanceGame};
 use crate::queue::active::ActiveJob;
-use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue_in};
-use crate::queue::finish::{WORKER, abandon};
+use crate::queue::conditions;
+use crate::queue::enqueue::{JobRequest, Requester, Targets, WORKER, enqueue_in};
 use crate::queue::tick_state::Tick;
 use crate::queue::work::Ended;
 use crate::wire::Stream;
@@ -48,7 +49,7 @@ pub(super) fn switched(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<
     // What still waits for another build has nothing to wait for.
     let why = format!("job {} brings build {build}", job.id);
     let waiting = rolls::all_waiting(tick.tx)?;
-    cancel_waiting(tick, waiting, &why)?;
+    cancel_waiting(tick, waiting, &tick.jobs[at].requested_by, &why)?;
     begin(tick, at, state).map(drop)
 }
 
@@ -69,7 +70,7 @@ pub(super) fn begin(tick: &mut Tick<'_>, at: usize, state: &BuildState) -> Resul
     let mut outdated = outdated(tick, job, state)?;
     let waiting = rolls::waiting_servers(tick.tx)?;
     outdated.retain(|server| !waiting.contains(server));
-    let condition = conditions::of(tick.tx, job.id)?;
+    let condition = db::conditions::of(tick.tx, job.id)?;
     let restarts = !job.options.no_restart && !outdated.is_empty();
 
     if restarts && condition.is_some() {
@@ -92,23 +93,26 @@ pub(super) fn begin(tick: &mut Tick<'_>, at: usize, state: &BuildState) -> Resul
 /// that the job restarts anyway. One that did not come up on this build before is left alone, or
 /// each night would take it down once more.
 fn outdated(tick: &Tick<'_>, job: &ActiveJob, state: &BuildState) -> Result<Vec<ServerId>> {
+    let instances: HashMap<&InstanceName, &InstanceGame> = state
+        .instances
+        .iter()
+        .map(|one| (&one.instance, one))
+        .collect();
+    let in_job: HashSet<ServerId> = job.tasks.iter().filter_map(|task| task.server).collect();
+
     let mut all = servers::all_that_should_run(tick.tx)?;
-    all.retain(|&server| {
-        let name = InstanceName::from(server);
-        let mut instances = state.instances.iter();
-        let found = instances.find(|one| one.instance == name);
-        let is_in_job = job.tasks.iter().any(|task| task.server == Some(server));
-        let is_other = |one: &InstanceGame| {
+    all.retain(|server| {
+        let is_other = |one: &&InstanceGame| {
             one.game.build() != state.current || state.is_replaced && one.is_mounted
         };
-        !is_in_job && found.is_some_and(is_other)
+        let found = instances.get(&InstanceName::from(*server));
+        !in_job.contains(server) && found.is_some_and(is_other)
     });
 
     // Those that are down have nothing to lose, and say least about the build.
     let runs = |server: &ServerId| {
-        let name = InstanceName::from(*server);
-        let mut instances = state.instances.iter();
-        instances.any(|one| one.instance == name && one.is_mounted)
+        let found = instances.get(&InstanceName::from(*server));
+        found.is_some_and(|one| one.is_mounted)
     };
     all.sort_by_key(|server| !runs(server));
 
@@ -136,16 +140,13 @@ fn wait_for(
     tick: &Tick<'_>,
     job: &ActiveJob,
     server: ServerId,
-    condition: Option<crate::domain::condition::Condition>,
+    condition: Option<Condition>,
 ) -> Result<()> {
+    let targets = Targets::Named(vec![ServerRef::Id(server)]);
+    let requester = Requester::local(&job.requested_by);
     let request = JobRequest {
-        operation: Operation::Restart,
-        targets: Targets::Named(vec![ServerRef::Id(server)]),
-        unique: false,
-        rolling: None,
-        update: UpdateOptions::default(),
         condition,
-        requester: Requester::local(&job.requested_by),
+        ..JobRequest::new(Operation::Restart, targets, requester)
     };
     match enqueue_in(tick.tx, &request, tick.now) {
         Ok(accepted) => rolls::set(tick.tx, accepted.job_id, job.id),
@@ -186,7 +187,7 @@ pub(super) fn started(tick: &mut Tick<'_>, at: usize, task: usize, ended: &Ended
     let why = format!("the roll was stopped: {what}");
     stop_own(tick, at, &why)?;
     let waiting = rolls::waiting(tick.tx, roll)?;
-    cancel_waiting(tick, waiting, &why)?;
+    cancel_waiting(tick, waiting, &tick.jobs[at].requested_by, &why)?;
 
     if rolls::is_stopped(tick.tx, roll)? {
         return Ok(());
@@ -211,20 +212,9 @@ fn stop_own(tick: &mut Tick<'_>, at: usize, why: &str) -> Result<()> {
 }
 
 /// Cancels restarts that wait for their condition.
-fn cancel_waiting(tick: &Tick<'_>, jobs: Vec<JobId>, why: &str) -> Result<()> {
+fn cancel_waiting(tick: &Tick<'_>, jobs: Vec<JobId>, who: &str, why: &str) -> Result<()> {
     for waiting in jobs {
-        if !jobs::cancel(tick.tx, waiting, JobState::Queued, why, tick.now)? {
-            continue;
-        }
-        abandon(tick.tx, waiting, WORKER, why, tick.now)?;
-        logs::append(tick.tx, waiting, tick.now, Stream::Stderr, why)?;
-        let targets = jobs::targets(tick.tx, waiting)?;
-        let event = NewEvent {
-            job: Some(waiting),
-            server: events::only_server(&targets),
-            ..NewEvent::new("job.cancelled", WORKER, why)
-        };
-        tick.add_event(&event)?;
+        conditions::cancel(tick.tx, waiting, who, why, tick.now)?;
     }
     Ok(())
 }

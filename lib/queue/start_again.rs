@@ -8,12 +8,8 @@ use crate::base::names::{JobId, ServerId, ServerRef};
 use crate::db::{cancellations, rolls, servers};
 use crate::domain::operation::Operation;
 use crate::domain::task::{TaskKind, TaskState};
-use crate::domain::update::UpdateOptions;
 use crate::queue::active::ActiveJob;
-use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue_in};
-
-/// The actor of jobs without a requester.
-const WORKER: &str = "left4me-worker";
+use crate::queue::enqueue::{JobRequest, Requester, Targets, WORKER, enqueue_in};
 
 /// Queues the start of the servers that a job has stopped and not started again, whatever ended it;
 /// unless a cancellation said to leave them. Gives the job and the servers.
@@ -30,8 +26,7 @@ pub fn start_again(
     start(tx, left, true, &why, now)
 }
 
-/// Queues such a start once more that was interrupted itself. Gives the
-/// job and the servers.
+/// Queues such a start once more that was interrupted itself. Gives the job and the servers.
 pub fn repeat(
     tx: &Connection,
     job: &ActiveJob,
@@ -64,17 +59,11 @@ fn start(
         return Ok(None);
     }
 
+    let targets = left.iter().map(|&server| ServerRef::Id(server)).collect();
+    let targets = Targets::Named(targets);
     let request = JobRequest {
-        operation: Operation::Start,
-        targets: Targets::Named(left.iter().map(|&server| ServerRef::Id(server)).collect()),
         unique,
-        rolling: None,
-        update: UpdateOptions::default(),
-        condition: None,
-        requester: Requester {
-            reason: why,
-            ..Requester::local(WORKER)
-        },
+        ..JobRequest::new(Operation::Start, targets, Requester::worker(why))
     };
     let accepted = enqueue_in(tx, &request, now)?;
     Ok(Some((accepted.job_id, left)))

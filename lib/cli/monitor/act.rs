@@ -10,7 +10,6 @@ use crate::db::{jobs, queue};
 use crate::domain::condition::Condition;
 use crate::domain::condition::warning::Warnings;
 use crate::domain::operation::Operation;
-use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use crate::queue::wake;
 
@@ -73,14 +72,11 @@ fn queue_job(
     now: i64,
 ) -> Result<(Tone, String)> {
     let caller = caller::caller();
+    let targets = Targets::Named(vec![ServerRef::Id(server)]);
     let request = JobRequest {
-        operation,
-        targets: Targets::Named(vec![ServerRef::Id(server)]),
         unique: true,
-        rolling: None,
-        update: UpdateOptions::default(),
         condition,
-        requester: Requester::local(&caller),
+        ..JobRequest::new(operation, targets, Requester::local(&caller))
     };
 
     let accepted = enqueue(&mut context.db, &request, now)?;

@@ -8,6 +8,7 @@ use crate::domain::condition::Condition;
 use crate::domain::condition::warning::Warnings;
 use crate::domain::drift::Drift;
 use crate::domain::game::RESTART_INTERVAL;
+use crate::domain::update::UpdateOptions;
 use crate::poller::game::tests::running;
 
 const SERVER: ServerId = ServerId(1);
