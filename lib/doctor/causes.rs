@@ -60,18 +60,17 @@ const STATUSES: [(&str, &str); 4] = [
 pub(super) fn explain(findings: &mut [Finding]) {
     for finding in findings {
         let Some(unit) = &finding.unit else { continue };
-        let cause = journalctl(
-            "left4me",
+        let mut arguments = lines_of(unit);
+        arguments.extend(
             [
-                "--unit",
-                unit,
                 "--lines",
                 LINES,
                 "--output=json",
                 "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,UNIT,_SYSTEMD_UNIT",
-            ],
-        )
-        .ok();
+            ]
+            .map(str::to_owned),
+        );
+        let cause = journalctl("left4me", arguments.iter().map(String::as_str)).ok();
 
         let cause = cause.as_deref().and_then(reason);
 
@@ -90,6 +89,22 @@ pub(super) fn explain(findings: &mut [Finding]) {
                 .push_str(" (the cause needs root: `sudo left4me doctor`)"),
         }
     }
+}
+
+/// What journalctl is asked for. `--unit` finds lines about a unit only if PID 1 wrote them. Those of
+/// the child with which PID 1 opens a socket it finds only if journald could still read the child's
+/// control group, and on a busy host the child is gone by then.
+fn lines_of(unit: &str) -> Vec<String> {
+    if unit.contains(['*', '?', '[']) {
+        return vec!["--unit".to_owned(), unit.to_owned()];
+    }
+
+    vec![
+        format!("_SYSTEMD_UNIT={unit}"),
+        "+".to_owned(),
+        format!("UNIT={unit}"),
+        "_UID=0".to_owned(),
+    ]
 }
 
 /// The last line of the journal that gives a reason. If several instances match, that of the last

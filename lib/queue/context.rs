@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::base::names::{InstanceName, JobId, TaskId, purge_stale_unit, purge_unit, stale_unit};
 use crate::base::{Error, Result};
@@ -164,6 +165,8 @@ pub struct WorkerContext {
     pub waiting: Waiting,
     /// The socket of the program that talks to games.
     pub console: Arc<Path>,
+    /// How long a game may take to answer after a start on another build.
+    pub answer_limit: Duration,
     /// How many of the newest builds are kept.
     pub keep_builds: usize,
 }
@@ -235,6 +238,10 @@ impl TaskContext<'_> {
 
     pub(super) fn console(&self) -> &Path {
         &self.context.console
+    }
+
+    pub(super) fn answer_limit(&self) -> Duration {
+        self.context.answer_limit
     }
 
     pub(super) fn keep_builds(&self) -> usize {

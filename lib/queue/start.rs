@@ -16,10 +16,6 @@ use crate::queue::work::{Ended, Work};
 use crate::wire::console::{ConsoleResult, ConsoleVerb, ask_all};
 use crate::wire::{HelperRequest, Request};
 
-/// How long a game may take to answer after its start on another build. Large campaigns with many
-/// addons take about a minute on a slow disk.
-const ANSWER_LIMIT: Duration = Duration::from_secs(180);
-
 /// How long one question may take.
 pub(super) const QUESTION: Duration = Duration::from_millis(1500);
 
@@ -153,10 +149,10 @@ fn answer(
             }
         }
         match stay_up::is_up(&observed) {
-            true if since.elapsed() >= ANSWER_LIMIT => {
+            true if since.elapsed() >= context.answer_limit() => {
                 break Err(Error::failed(format!(
                     "server {instance} runs, but its game has not answered for {} s",
-                    ANSWER_LIMIT.as_secs()
+                    context.answer_limit().as_secs()
                 )));
             }
             true => std::thread::sleep(PAUSE),

@@ -90,6 +90,7 @@ impl Scheduler {
             sessions: Sessions::default(),
             waiting: Waiting::new(wake.waker()),
             console: cli.console.console_socket.as_path().into(),
+            answer_limit: Duration::from_secs(u64::from(cli.builds.answer_seconds)),
             keep_builds: usize::try_from(cli.builds.keep_builds).unwrap_or(usize::MAX),
         };
 

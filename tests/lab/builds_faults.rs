@@ -6,6 +6,8 @@ use crate::probe::version;
 use crate::site::STEAM;
 
 pub fn a_build_that_does_not_come_up_is_left_again(lab: &Lab) {
+    // The default is for large campaigns on slow disks.
+    lab.set("LEFT4ME_ANSWER_SECONDS=30");
     lab.twenty_on_build_100(16);
     lab.ok(&[
         "left4me",
@@ -39,7 +41,7 @@ fn the_first_server_goes_back_and_the_roll_stops(lab: &Lab, build: u64, fault: &
     let (before, probe) = (lab.game_pids(), lab.probe(SERVERS));
     lab.steamcmd(&format!("buildid={build} files=16 game={fault}"));
     let job = lab.enqueue(&["update", "--rolling", "1"]);
-    let ended = lab.ended(job, 330);
+    let ended = lab.ended(job, 180);
     assert_eq!(ended.state, "failed", "{fault}");
     assert!(
         ended.error.contains(&build.to_string()),

@@ -117,6 +117,7 @@ mod tests {
             ("LEFT4ME_WEB_ORIGIN", "l4d.example.org", "https://HOST"),
             ("LEFT4ME_BUILDS", "inplace", "beside or in-place"),
             ("LEFT4ME_KEEP_BUILDS", "0", "from 1 to 100"),
+            ("LEFT4ME_ANSWER_SECONDS", "0", "from 5 to 3600"),
             ("LEFT4ME_WEB_PROXIES", "proxy.lan", "IP addresses"),
             ("LEFT4ME_PORT_RANGE", "27000", "FIRST-LAST"),
             ("LEFT4ME_ALERT_PRIVATE", "yes", "0 or 1"),

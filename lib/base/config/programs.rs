@@ -46,6 +46,11 @@ pub struct BuildSettings {
     #[arg(long, global = true, env = "LEFT4ME_KEEP_BUILDS", value_name = "LEFT4ME_KEEP_BUILDS", default_value = "2",
           value_parser = whole(1..=100), hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
     pub keep_builds: u32,
+    /// How many seconds a game may take to answer queries after a start on another build; then its
+    /// server goes back to the build before
+    #[arg(long, global = true, env = "LEFT4ME_ANSWER_SECONDS", value_name = "LEFT4ME_ANSWER_SECONDS", default_value = "180",
+          value_parser = whole(5..=3600), hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub answer_seconds: u32,
 }
 
 /// How updates are made.
