@@ -11,7 +11,7 @@
 //! | 3 store | [`db`]: all SQL |
 //! | 3 system | [`wire`]: the line protocol of runner, publisher and helper; [`process`]: the only module that spawns processes; [`host`]: units, instances, layers |
 //! | 4 engine | [`queue`]: enqueue, claim, run, finish, recover, write logs; [`cancel`]: cancellation, step by step, up to the verified cleanup; [`doctor`]: checks of the installation |
-//! | 5 programs | [`worker`], [`poller`], [`console`], [`web`], [`runner`], [`publisher`], [`helper`], [`notify`], [`cli`] (`left4me-job`), [`admin`] (`left4me`), [`ctl`] (`l4d2ctl`) |
+//! | 5 programs | [`worker`], [`poller`], [`console`], [`web`], [`runner`], [`publisher`], [`helper`], [`notify`], [`gate`], [`link`], [`rollout`], [`cli`] (`left4me-job`), [`admin`] (`left4me`), [`ctl`] (`l4d2ctl`) |
 //!
 //! Programs never import each other. They communicate through the database and three sockets.
 #![deny(unsafe_code)]
@@ -25,13 +25,16 @@ pub mod ctl;
 pub mod db;
 pub mod doctor;
 pub mod domain;
+pub mod gate;
 pub mod helper;
 pub mod host;
+pub mod link;
 pub mod notify;
 pub mod poller;
 pub mod process;
 pub mod publisher;
 pub mod queue;
+pub mod rollout;
 pub mod runner;
 pub mod web;
 pub mod wire;

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod env_file;
+mod fleet;
 mod known;
 mod programs;
 mod retention;
@@ -16,6 +17,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use alerts::{AlertsSocket, MailServer, NotifySettings, NotifySocket};
 pub use env_file::{Assignment, EnvFile, Fault};
+pub use fleet::FleetSettings;
 pub use known::{KnownSetting, settings};
 pub use programs::{
     BuildMode, BuildSettings, SteamSettings, Steamcmd, WebSettings, WorkerSettings,

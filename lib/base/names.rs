@@ -177,6 +177,11 @@ macro_rules! name_type {
 }
 
 checked_name!(
+    /// A host's name in its fleet.
+    FleetHost, "host name", "lower-case letters, digits and '-', at most 32, \
+                             a letter or digit first and last",
+    |text| slug(text, 32, |b| b.is_ascii_lowercase() || b.is_ascii_digit(), b"-") && !text.ends_with('-'));
+checked_name!(
     /// The instance of `left4me-server@…`: a server's id, or a name given to `l4d2ctl`.
     InstanceName, "instance name", "lower-case letters, digits, '-' and '_', \
                                     at most 64, a letter or digit first",

@@ -194,6 +194,7 @@ fn new_event<'a>(request: &'a CancelRequest<'_>, kind: &'a str, detail: &'a str)
         job: Some(request.job),
         task: request.task,
         server: None,
+        order: None,
         detail,
         reason: request.reason,
     }

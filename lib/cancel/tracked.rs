@@ -241,6 +241,7 @@ impl Tracked {
             job: Some(self.job),
             task,
             server,
+            order: None,
             detail,
             reason: &self.why,
         }

@@ -4,6 +4,7 @@ use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::names::{JobId, ServerId, TaskId};
+use crate::base::ulid::Ulid;
 use crate::base::{Error, Result};
 use crate::db::outbox::{self, About};
 use crate::db::{first, query, run, text};
@@ -36,6 +37,8 @@ pub struct NewEvent<'a> {
     pub task: Option<TaskId>,
     /// The server it is about.
     pub server: Option<ServerId>,
+    /// The order it is about, in a fleet.
+    pub order: Option<Ulid>,
     pub detail: &'a str,
     pub reason: &'a str,
 }
@@ -60,8 +63,9 @@ pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()
 
 /// The same; returns the event's id.
 fn add_with_id(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<i64> {
-    let sql = "INSERT INTO events (at, kind, actor, job_id, task_id, server_id, detail, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql =
+        "INSERT INTO events (at, kind, actor, job_id, task_id, server_id, detail, reason, order_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     run(
         connection,
         sql,
@@ -73,7 +77,8 @@ fn add_with_id(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Resul
             event.task,
             event.server,
             event.detail,
-            event.reason
+            event.reason,
+            event.order
         ],
     )?;
 

@@ -1,11 +1,25 @@
 //! Row ids as SQL values.
 
-use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 use crate::base::names::{
-    AlertId, BlueprintId, CancellationId, JobId, OverlayId, ScheduleId, ServerId, SessionId,
-    TaskId, TokenId, UserId,
+    AlertId, BadName, BlueprintId, CancellationId, JobId, OverlayId, ScheduleId, ServerId,
+    SessionId, TaskId, TokenId, UserId,
 };
+use crate::base::ulid::Ulid;
+
+impl ToSql for Ulid {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.to_string().into())
+    }
+}
+
+impl FromSql for Ulid {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let parsed = value.as_str()?.parse();
+        parsed.map_err(|bad: BadName| FromSqlError::Other(Box::new(bad)))
+    }
+}
 
 macro_rules! sql_value {
     ($($id:ident),+) => {$(

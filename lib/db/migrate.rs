@@ -30,6 +30,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0016-updates.sql"),
     include_str!("migrations/0017-stale.sql"),
     include_str!("migrations/0018-scheduled-updates.sql"),
+    include_str!("migrations/0019-fleet.sql"),
 ];
 
 /// The step after whose SQL the blueprints' launch arguments are converted.

@@ -29,6 +29,7 @@ pub mod drift;
 pub mod error;
 pub mod events;
 mod file;
+pub mod fleet;
 pub mod game;
 pub mod identity;
 mod ids;

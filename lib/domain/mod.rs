@@ -13,6 +13,7 @@ pub mod disk;
 pub mod drift;
 pub mod duration;
 pub mod env_file;
+pub mod fleet;
 pub mod game;
 pub mod game_command;
 pub mod history;

@@ -19,6 +19,7 @@ pub mod conditions;
 pub mod context;
 pub mod enqueue;
 mod finish;
+pub mod fleet;
 pub mod game;
 mod give_up;
 pub mod journal;

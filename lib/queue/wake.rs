@@ -73,6 +73,19 @@ pub fn schedules(socket: &Path) -> Result<()> {
     })
 }
 
+/// Tells left4me-link that there is something for other hosts. Without a fleet nothing listens; link
+/// looks by itself from time to time, so that a failure only delays.
+pub fn link(socket: &Path) {
+    if let Err(error) = notify(socket)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::warn!(
+            "left4me-link cannot be woken at {}: {error}",
+            socket.display()
+        );
+    }
+}
+
 /// Sends one byte. A full socket is as good.
 fn notify(socket: &Path) -> std::io::Result<()> {
     let sent = UnixDatagram::unbound().and_then(|datagram| {

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod client;
 pub mod console;
+pub mod gate;
 pub mod line;
 pub mod session;
 pub mod timers;

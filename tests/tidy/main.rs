@@ -32,7 +32,10 @@ const LAYERS: &str = "
     cli:     base domain wire process db host queue cancel
     web:     base domain wire process db host queue cancel doctor
     admin:   base domain wire process db host queue doctor
-    ctl:     base domain wire process db host queue";
+    ctl:     base domain wire process db host queue
+    gate:    base domain wire process db host queue cancel
+    link:    base domain wire
+    rollout: base domain wire process db host queue";
 
 /// The files that may hold `unsafe`, each under an `expect(unsafe_code, reason = \"…\")`.
 const UNSAFE: &[&str] = &[

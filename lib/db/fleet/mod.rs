@@ -1,0 +1,3 @@
+//! The tables of a fleet. One file per table.
+
+pub mod orders_out;

@@ -1,0 +1,171 @@
+-- A fleet: several hosts that exchange orders and events. Rows are the truth; the engine between the hosts only
+-- carries them, and may lose all it has. See docs/fleet.md.
+
+-- A server's name in the fleet: a ULID, which it keeps when it moves to another host. NULL until a program of this
+-- version has given it one.
+ALTER TABLE servers ADD COLUMN ulid TEXT CHECK (ulid IS NULL OR length(ulid) = 26);
+CREATE UNIQUE INDEX servers_ulid ON servers (ulid) WHERE ulid IS NOT NULL;
+
+-- The order that an event is about. Events of a job that an order asked for have it by fleet_orders_in.job_id.
+ALTER TABLE events ADD COLUMN order_id TEXT CHECK (order_id IS NULL OR length(order_id) = 26);
+
+-- Orders to other hosts. body holds the bytes that are signed: every attempt sends the same ones.
+CREATE TABLE fleet_orders_out (
+    id          TEXT    PRIMARY KEY CHECK (length(id) = 26),
+    to_host     TEXT    NOT NULL,
+    kind        TEXT    NOT NULL,
+    body        BLOB    NOT NULL,
+    summary     TEXT    NOT NULL,
+    requested_by TEXT   NOT NULL,
+    reason      TEXT    NOT NULL DEFAULT '',
+    rollout_id  TEXT,
+    -- kept: here, not yet with the engine. sent: with the engine. accepted: the host has it, and its job has not ended.
+    -- The rest are final: refused by the host; succeeded, failed, cancelled as its job did; withdrawn before the host had
+    -- it; unknown: its time is over without an answer.
+    state       TEXT    NOT NULL DEFAULT 'kept'
+        CHECK (state IN ('kept', 'sent', 'accepted', 'refused', 'succeeded', 'failed', 'cancelled', 'withdrawn', 'unknown')),
+    attempt     INTEGER NOT NULL DEFAULT 1 CHECK (attempt >= 1),
+    -- Of the newest attempt that the engine has acknowledged.
+    sent_at     INTEGER,
+    generation  TEXT,
+    sequence    INTEGER,
+    remote_job  INTEGER,
+    detail      TEXT    NOT NULL DEFAULT '',
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
+    not_after   INTEGER NOT NULL,
+    settled_at  INTEGER,
+    CHECK ((state IN ('kept', 'sent', 'accepted')) = (settled_at IS NULL))
+) STRICT;
+CREATE INDEX fleet_orders_out_open ON fleet_orders_out (id) WHERE settled_at IS NULL;
+CREATE INDEX fleet_orders_out_of_rollout ON fleet_orders_out (rollout_id) WHERE rollout_id IS NOT NULL;
+
+-- Orders from other hosts, each once: the primary key is what keeps an order that arrives twice from running twice. A
+-- tombstone is an order that was withdrawn before it arrived.
+CREATE TABLE fleet_orders_in (
+    id           TEXT    PRIMARY KEY CHECK (length(id) = 26),
+    kind         TEXT    NOT NULL,
+    from_name    TEXT    NOT NULL,
+    from_host    TEXT    NOT NULL,
+    -- The controller's key that signed it.
+    signed_by    TEXT    NOT NULL,
+    state        TEXT    NOT NULL CHECK (state IN ('accepted', 'refused', 'tombstone')),
+    detail       TEXT    NOT NULL DEFAULT '',
+    job_id       INTEGER REFERENCES jobs (id) ON DELETE SET NULL,
+    received_at  INTEGER NOT NULL,
+    not_after    INTEGER NOT NULL,
+    -- How its end was told, for what has no job, or once the job's row is gone.
+    ended        TEXT    CHECK (ended IN ('succeeded', 'failed', 'cancelled', 'refused', 'withdrawn'))
+) STRICT;
+CREATE UNIQUE INDEX fleet_orders_in_of_job ON fleet_orders_in (job_id) WHERE job_id IS NOT NULL;
+CREATE INDEX fleet_orders_in_by_age ON fleet_orders_in (received_at);
+
+-- How far each stream of the engine has been read: committed with what was read. A stream that was lost and made again
+-- has another generation, and is read from its beginning.
+CREATE TABLE fleet_cursors (
+    stream      TEXT    PRIMARY KEY CHECK (stream IN ('orders', 'events')),
+    generation  TEXT    NOT NULL,
+    sequence    INTEGER NOT NULL CHECK (sequence >= 0),
+    updated_at  INTEGER NOT NULL
+) STRICT;
+
+-- This host's part in the fleet; one row, from the first `left4me fleet init` or `join` on.
+CREATE TABLE fleet_self (
+    only         INTEGER PRIMARY KEY CHECK (only = 1),
+    -- The newest event that the engine has acknowledged, in the stream of this generation. Pruning stops here.
+    events_sent  INTEGER NOT NULL DEFAULT 0,
+    events_generation TEXT,
+    cordoned     INTEGER NOT NULL DEFAULT 0 CHECK (cordoned IN (0, 1)),
+    cordoned_by  TEXT,
+    -- What left4me-link said last, and when. connected_since is NULL while it has no connection; then disconnected_since
+    -- is when it lost it.
+    link_at      INTEGER,
+    connected_since    INTEGER,
+    disconnected_since INTEGER,
+    -- Why it has no connection, or that a copy of this host has its place.
+    link_error   TEXT,
+    -- Messages that were no orders, events or statuses, or not signed by whom they should be.
+    noise        INTEGER NOT NULL DEFAULT 0,
+    -- The greatest version of the roster that was accepted.
+    roster       INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- The hosts of the fleet, from the signed roster. status is the newest signed status document of each; NULL on a host
+-- without the view role, and until one has come.
+CREATE TABLE fleet_hosts (
+    name        TEXT    PRIMARY KEY,
+    key         TEXT    NOT NULL,
+    seal_key    TEXT    NOT NULL,
+    labels      TEXT    NOT NULL DEFAULT '{}',
+    roles       TEXT    NOT NULL DEFAULT '',
+    admitted_at INTEGER NOT NULL,
+    expelled_at INTEGER,
+    status      TEXT,
+    -- By that host's clock, and by this one's.
+    status_at   INTEGER,
+    status_received_at INTEGER
+) STRICT;
+
+-- What other hosts told, for the pages of the fleet. It can be thrown away at any time. A server's row is that of the
+-- newest status of its host.
+CREATE TABLE fleet_servers (
+    host        TEXT    NOT NULL REFERENCES fleet_hosts (name) ON DELETE CASCADE,
+    server      TEXT    NOT NULL,
+    name        TEXT    NOT NULL,
+    document    TEXT    NOT NULL,
+    PRIMARY KEY (host, server)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX fleet_servers_by_server ON fleet_servers (server);
+
+CREATE TABLE fleet_events (
+    host        TEXT    NOT NULL,
+    seq         INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    kind        TEXT    NOT NULL,
+    actor       TEXT    NOT NULL DEFAULT '',
+    order_id    TEXT,
+    job         INTEGER,
+    server      TEXT,
+    detail      TEXT    NOT NULL DEFAULT '',
+    received_at INTEGER NOT NULL,
+    PRIMARY KEY (host, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX fleet_events_by_age ON fleet_events (at);
+CREATE INDEX fleet_events_of_order ON fleet_events (order_id) WHERE order_id IS NOT NULL;
+
+CREATE TABLE fleet_jobs (
+    host        TEXT    NOT NULL,
+    job         INTEGER NOT NULL,
+    operation   TEXT    NOT NULL DEFAULT '',
+    state       TEXT    NOT NULL,
+    order_id    TEXT,
+    updated_at  INTEGER NOT NULL,
+    detail      TEXT    NOT NULL DEFAULT '',
+    PRIMARY KEY (host, job)
+) STRICT, WITHOUT ROWID;
+
+-- Where each server belongs: the host, and the epoch, which grows with each move. On a host: what it was told, so that it
+-- stops what has moved away. On a viewer: what the engine's bucket says.
+CREATE TABLE fleet_places (
+    server      TEXT    PRIMARY KEY CHECK (length(server) = 26),
+    host        TEXT    NOT NULL,
+    epoch       INTEGER NOT NULL CHECK (epoch >= 1),
+    updated_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Moves of servers and updates in waves, each driven by left4me-rollout@ID.service on the host that it was asked on.
+CREATE TABLE fleet_rollouts (
+    id           TEXT    PRIMARY KEY CHECK (length(id) = 26),
+    kind         TEXT    NOT NULL CHECK (kind IN ('place', 'drain', 'evacuate', 'update')),
+    -- What was asked for, and how far it is: JSON.
+    request      TEXT    NOT NULL,
+    progress     TEXT    NOT NULL DEFAULT '{}',
+    state        TEXT    NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'aborting', 'succeeded', 'failed', 'aborted')),
+    requested_by TEXT    NOT NULL,
+    detail       TEXT    NOT NULL DEFAULT '',
+    created_at   INTEGER NOT NULL,
+    updated_at   INTEGER NOT NULL,
+    ended_at     INTEGER,
+    CHECK ((state IN ('running', 'aborting')) = (ended_at IS NULL))
+) STRICT;
+CREATE INDEX fleet_rollouts_open ON fleet_rollouts (id) WHERE ended_at IS NULL;

@@ -1,0 +1,20 @@
+//! A fleet: hosts that exchange orders and events over an engine that only carries them. Here is
+//! what they say, and how it is judged. Nothing here reads a file, a clock or a network.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`order`] | what one host asks of another |
+//! | [`event`] | what a host tells of itself |
+//! | [`status`] | a host, as it is now |
+//! | [`roster`] | who belongs to the fleet |
+
+pub mod event;
+pub mod order;
+pub mod roster;
+pub mod status;
+
+/// The version of all documents. A host understands this one and the one before.
+pub const VERSION: u32 = 1;
+
+/// The longest order, event or status document, in bytes.
+pub const LONGEST: usize = 256 * 1024;
