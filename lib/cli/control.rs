@@ -34,6 +34,7 @@ pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
     let accepted = enqueue::retry(
         &mut context.db,
         args.id,
+        context.build_mode,
         &enqueue::Requester::local(&caller::caller()),
         clock::now_ms(),
     )?;

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 
 use serde::Serialize;
 
+use crate::base::config::BuildMode;
 use crate::base::names::{JobId, RequestKey, ServerId, ServerRef, UserId};
 use crate::base::{Error, Result, clock};
 use crate::db::events::{self, NewEvent};
@@ -199,11 +200,18 @@ fn reused(job: &Job) -> Error {
 }
 
 /// Accepts a new job that does the same as job `id`, under the same condition. Once the time has
-/// come at which that job was to go ahead, the new one does so at once.
+/// come at which that job was to go ahead, the new one does so at once. `mode`: how this host makes
+/// updates now, whatever it did then.
 ///
 /// Fails with 3 for an unknown job, or if one of its servers is gone; 4 while it has not ended, or
 /// if the time has come at which it was to give up; 69 if the database cannot be written.
-pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Result<Accepted> {
+pub fn retry(
+    db: &mut Db,
+    id: JobId,
+    mode: BuildMode,
+    requester: &Requester<'_>,
+    now: i64,
+) -> Result<Accepted> {
     db.write(|tx| {
         if let Some(job) = repeated(tx, requester, now)? {
             return if job.retry_of == Some(id) {
@@ -238,11 +246,16 @@ pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Res
             Some(condition) => condition_again(id, condition, now)?,
             None => None,
         };
+        let options = UpdateOptions {
+            in_place: operation.rolls_out() && mode == BuildMode::InPlace,
+            ..job.options.clone()
+        };
+        options.check(operation, condition.is_some())?;
         let task = Accept {
             operation,
             targets: &job.servers,
             rolling: rolling_of(&job),
-            options: &job.options,
+            options: &options,
             condition: condition.as_ref(),
             retry_of: Some(id),
         };

@@ -12,9 +12,10 @@ use crate::base::{Error, Result, clock};
 use crate::db::schedules::{self, NewRun, NewSchedule, Schedule};
 use crate::db::{Db, access, servers, users};
 use crate::domain::calendar::{Calendar, ZoneName};
+use crate::domain::condition::ConditionRequest;
 use crate::domain::operation::Operation;
 use crate::domain::scheduled::{
-    self, MOST, MOST_OF_USER, Rights, ScheduleRequest, ScheduleTargets,
+    self, MOST, MOST_OF_USER, Rights, ScheduleRequest, ScheduleTargets, ScheduledOperation,
 };
 use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{Accepted, JobRequest, Requester, Targets, enqueue_in};
@@ -47,15 +48,31 @@ impl Maker<'_> {
 
 /// Adds a schedule.
 ///
+/// `mode`: how this host makes updates.
+///
 /// Fails with 2 if the request is not valid; 3 for a server that does not exist, or is another
 /// user's; 4 if there are too many schedules; 77 if the maker may not schedule this.
 pub fn add(
     db: &mut Db,
     request: &ScheduleRequest,
     maker: &Maker<'_>,
+    mode: BuildMode,
     now: i64,
 ) -> Result<Schedule> {
     let first = request.check(now, &clock::zone(), maker.option())?;
+    if request.operation == ScheduledOperation::Update {
+        // Every run would be refused.
+        let options = UpdateOptions {
+            in_place: mode == BuildMode::InPlace,
+            rolling: request.rolling,
+            no_restart: request.no_restart,
+            ..UpdateOptions::default()
+        };
+        options.check(
+            Operation::Update,
+            request.condition != ConditionRequest::default(),
+        )?;
+    }
     db.write(|tx| {
         let servers = targets(tx, &request.targets, maker)?;
         let of_all = request.targets == ScheduleTargets::All;

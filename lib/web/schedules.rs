@@ -23,6 +23,7 @@ pub struct Accepted {
 
 /// Adds a schedule.
 pub async fn add(app: &App, viewer: Viewer, request: ScheduleRequest) -> Result<Accepted> {
+    let mode = app.settings.build_mode;
     let added = app.store.with(move |db| {
         let mut own = visible(db.connection(), &viewer)?;
         own.retain(|schedule| schedule.owner == Some(viewer.id) && is_same(schedule, &request));
@@ -34,7 +35,7 @@ pub async fn add(app: &App, viewer: Viewer, request: ScheduleRequest) -> Result<
         }
 
         let schedule = by(&viewer, |maker| {
-            schedules::add(db, &request, maker, clock::now_ms())
+            schedules::add(db, &request, maker, mode, clock::now_ms())
         })?;
         Ok(Accepted {
             schedule,

@@ -1,6 +1,7 @@
 //! The options of updates and rollbacks: what is refused, what counts as the same job, what a retry
 //! keeps, and how jobs show them.
 
+use left4me::base::names::JobId;
 use serde_json::{Value, json};
 
 use crate::support::builds::kept;
@@ -156,6 +157,61 @@ fn in_place_is_a_setting_that_leaves_no_choice() {
         let (code, said) = job(args);
         assert!(code == 2 && said.contains(words), "{args:?}: {code} {said}");
     }
+}
+
+#[test]
+fn what_a_host_in_place_could_never_run_is_refused_when_it_is_scheduled() {
+    let host = host();
+    let schedule = |mode: &str, policy: &[&str]| {
+        let add = ["schedule", "add", "update", "--on", "*-*-* 04:30"];
+        let mut command = host.command(crate::support::LEFT4ME, &[&add, policy].concat());
+        let done = command.env("LEFT4ME_BUILDS", mode).output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        (done.status.code().unwrap(), said)
+    };
+    for (policy, words) in [
+        (&["--rolling", "2"][..], "leave out rolling"),
+        (&["--no-restart"], "no-restart is not possible"),
+    ] {
+        let (code, said) = schedule("in-place", policy);
+        assert!(code == 2 && said.contains(words), "{code} {said}");
+        assert_eq!(schedule("beside", policy).0, 0);
+    }
+    assert_eq!(schedule("in-place", &["--when-empty"]).0, 0);
+}
+
+#[test]
+fn a_retry_is_made_as_the_host_makes_updates_now() {
+    let host = host();
+    let retry = |mode: &str, id: &str| {
+        let mut command = host.command(crate::support::JOB, &["retry", id]);
+        let done = command.env("LEFT4ME_BUILDS", mode).output().unwrap();
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        (done.status.code().unwrap(), said)
+    };
+    let in_place =
+        |id: JobId| host.job_json(&["show", &id.to_string()]).1["update"]["in_place"].clone();
+
+    let plain = host.enqueue(&["update"]);
+    let rolling = host.enqueue(&["update", "--rolling", "2"]);
+    for id in [plain, rolling] {
+        assert_eq!(host.job(&["cancel", &id.to_string()]).0, 0);
+    }
+
+    assert_eq!(retry("in-place", &plain.to_string()).0, 0);
+    assert_eq!(in_place(JobId(rolling.0 + 1)), true);
+    let (code, said) = retry("in-place", &rolling.to_string());
+    assert!(
+        code == 2 && said.contains("leave out rolling"),
+        "{code} {said}"
+    );
+
+    assert_eq!(
+        host.job(&["cancel", &JobId(rolling.0 + 1).to_string()]).0,
+        0
+    );
+    assert_eq!(retry("beside", &JobId(rolling.0 + 1).to_string()).0, 0);
+    assert_ne!(in_place(JobId(rolling.0 + 2)), true);
 }
 
 #[test]

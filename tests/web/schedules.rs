@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixDatagram;
 
 use left4me::base::clock;
+use left4me::base::config::BuildMode;
 use left4me::base::names::{ScheduleId, ServerId, ServerRef};
 use left4me::db::schedules;
 use left4me::db::users::{self, Role};
@@ -61,9 +62,15 @@ pub fn nightly(host: &TestHost, server: i64) -> ScheduleId {
         name: "test",
         user: None,
     };
-    add(&mut host.db(), &request, &maker, clock::now_ms())
-        .unwrap()
-        .id
+    add(
+        &mut host.db(),
+        &request,
+        &maker,
+        BuildMode::Beside,
+        clock::now_ms(),
+    )
+    .unwrap()
+    .id
 }
 
 fn row(page: &Page, id: i64, column: &str) -> String {

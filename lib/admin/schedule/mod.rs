@@ -177,7 +177,13 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
         },
     };
 
-    let schedule = schedules::add(&mut context.db()?, &request, &maker(context), context.now)?;
+    let schedule = schedules::add(
+        &mut context.db()?,
+        &request,
+        &maker(context),
+        context.build_mode,
+        context.now,
+    )?;
     wake(context);
     if args.json {
         return output::json(&schedule);

@@ -80,7 +80,7 @@ fn restart(servers: &[&str]) -> ScheduleRequest {
 
 impl Scene {
     fn add(&mut self, request: &ScheduleRequest, maker: &Maker<'_>) -> Result<Schedule> {
-        add(&mut self.db, request, maker, NOW)
+        add(&mut self.db, request, maker, BuildMode::Beside, NOW)
     }
 
     /// The events about schedules, oldest first.

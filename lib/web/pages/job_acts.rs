@@ -96,6 +96,7 @@ pub async fn retry(
     FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let key: Option<RequestKey> = form.optional("key")?;
+    let mode = app.settings.build_mode;
     let accepted = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), job)?;
 
@@ -118,7 +119,7 @@ pub async fn retry(
 
         let actor = viewer.actor();
         let requester = viewer.requester(&actor, key.as_ref());
-        repeat(db, job, &requester, clock::now_ms())
+        repeat(db, job, mode, &requester, clock::now_ms())
     });
 
     let job = accepted.await?.job_id;
