@@ -6,6 +6,7 @@
 #   rootfs/, disk/   its root file system and what that is on, mounted in the boot loop's mount namespace
 #   inode            the root file system's device and inode, by which nspawn locks it
 #   cgroup           its base cgroup: loop/ holds the boot loop, guest/ nspawn and the guest
+#   keep             where its files go once it is powered off, if they are to be kept
 #   log              what nspawn, apt and the guest's console said
 
 names() {
@@ -61,8 +62,10 @@ mount_rootfs() {
     image=$(<"$dir/image")
     mount_disk "$disk"
     mkdir "$disk/rootfs" "$disk/usr" "$disk/work"
-    tar --create --directory="$image" --xattrs --exclude=./usr/* . |
-        tar --extract --directory="$disk/rootfs" --xattrs --preserve-permissions --numeric-owner
+    tar --create --directory="$image" --acls --xattrs --exclude=./usr/* . |
+        tar --extract --directory="$disk/rootfs" --acls --xattrs --preserve-permissions --numeric-owner
+    # A system that has booted before has an identity, and no two labs have the same one.
+    [[ ! -s $disk/rootfs/etc/machine-id ]] || tr -d - </proc/sys/kernel/random/uuid >"$disk/rootfs/etc/machine-id"
     printf '%s\n' "$name" >"$disk/rootfs/etc/hostname"
     printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name" >"$disk/rootfs/etc/hosts"
     mount --bind "$disk/rootfs" "$dir/rootfs"
@@ -168,7 +171,14 @@ supervise() {
         status=0
         boot "$name" "$base/guest" || status=$?
     done
+    [[ ! -e $state/$name/keep ]] || keep_rootfs "$name" "$(<"$state/$name/keep")"
     printf 'the guest ended, nspawn said %s\n' "$status"
+}
+
+# keep_rootfs NAME DIRECTORY: what the guest has left, without its history.
+keep_rootfs() {
+    mkdir "$2" && cp -a --reflink=auto "$state/$1/rootfs/." "$2/" &&
+        rm -rf "$2"/var/log/journal/* "$2"/var/lib/systemd/random-seed "$2"/{run,tmp}/*
 }
 
 cgroup_of_self() { echo "$(cgroup_root)$(sed -n 's/^0:://p' /proc/self/cgroup)"; }

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # $cache is deploy/lab's
-# The root file system of a suite: made once by mmdebstrap, then copied by each lab.
+# The root file system of a suite: made once by mmdebstrap, then copied by each lab. For labs of the same package, one
+# with the package in it, made once by apt in a lab.
 
 # What left4me's own package may take for granted on a Debian server, and nothing more.
 readonly image_packages="systemd systemd-sysv dbus sudo procps iproute2 passwd util-linux
@@ -97,4 +98,43 @@ finish_image() {
     for unit in apt-daily.timer apt-daily-upgrade.timer console-getty.service getty.target; do
         ln -sfn /dev/null "$dir/etc/systemd/system/$unit"
     done
+}
+
+# prepared_image SUITE IMAGE DEB: prints the directory of IMAGE with the package in it, made now if there is none. It
+# belongs to this state directory.
+prepared_image() {
+    local suite=$1 image=$2 deb=$3 sum prepared
+    sum=$(sha256sum <"$deb")
+    prepared=$state/.prepared/${image##*/}-${sum:0:12}
+    mkdir -p "$state/.prepared"
+    (
+        # Two labs may start at once: the second one waits for the first one's image.
+        flock 9
+        [[ -d $prepared ]] || prepare_image "$suite" "$image" "$deb" "$prepared" >&2
+    ) 9>"$prepared.lock"
+    printf '%s\n' "$prepared"
+}
+
+# prepare_image SUITE IMAGE DEB PREPARED: boots a lab, in which apt installs the package, and keeps its files once it is
+# powered off.
+prepare_image() {
+    local suite=$1 image=$2 deb=$3 prepared=$4 tenths
+    # Global: the trap runs when this function is over.
+    claimed=''
+    claim_name claimed "$suite" ''
+    trap 'abandon "$claimed"' EXIT
+    make_guest "$claimed" "$suite" "$image" private
+    printf '%s\n' "$prepared.new" >"$state/$claimed/keep"
+    start_guest "$claimed"
+    wait_running "$claimed" ''
+    install_deb "$claimed" "$deb"
+    glimpse "$claimed" systemctl poweroff >>"$state/$claimed/log" 2>&1 || true
+    for ((tenths = 0; tenths < 600; tenths++)); do
+        loop_alive "$claimed" || break
+        sleep 0.1
+    done
+    [[ -e $prepared.new/etc/machine-id ]] || die 1 "$claimed: its files could not be kept ($state/$claimed/log)"
+    trap - EXIT
+    remove_guest "$claimed"
+    mv "$prepared.new" "$prepared"
 }
