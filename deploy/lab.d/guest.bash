@@ -2,6 +2,7 @@
 # shellcheck disable=SC2154  # $state, $cache, $self and die are deploy/lab's
 # One lab. Its directory is $state/NAME:
 #   suite, network   how it was asked for
+#   net, cable       the network between labs that it is in: network.bash
 #   image            the image that it is made from
 #   rootfs/, disk/   its root file system and what that is on, mounted in the boot loop's mount namespace
 #   inode            the root file system's device and inode, by which nspawn locks it
@@ -64,7 +65,10 @@ mount_rootfs() {
     tar --create --directory="$image" --xattrs --exclude=./usr/* . |
         tar --extract --directory="$disk/rootfs" --xattrs --preserve-permissions --numeric-owner
     printf '%s\n' "$name" >"$disk/rootfs/etc/hostname"
-    printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name" >"$disk/rootfs/etc/hosts"
+    {
+        printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name"
+        [[ ! -e $dir/cable ]] || cat "$state/.net-$(cut -d' ' -f1 "$dir/cable")/hosts" 2>/dev/null
+    } >"$disk/rootfs/etc/hosts" || true
     mount --bind "$disk/rootfs" "$dir/rootfs"
     # No overlay can be written where the disk is a directory on another overlay, as in some containers.
     mount -t overlay left4me-lab -o "lowerdir=$image/usr,upperdir=$disk/usr,workdir=$disk/work" "$dir/rootfs/usr" ||
@@ -202,6 +206,8 @@ boot() (
     case $(<"$dir/network") in
         private) nspawn+=(--private-network --resolv-conf=off) ;;
         host) nspawn+=(--resolv-conf=replace-host) ;;
+        # As with a private network, its root administers it.
+        cable) nspawn+=(--network-namespace-path="$dir/net" --capability=CAP_NET_ADMIN --resolv-conf=off) ;;
     esac
     [[ ! -c /dev/fuse ]] || nspawn+=(--bind=/dev/fuse)
     if [[ $(stat -f -c %T /sys/fs/cgroup) == cgroup2fs ]]; then
@@ -328,6 +334,7 @@ remove_guest() {
         until_empty "$base" 0 || die 1 "$name: processes in $base do not end"
         find "$base" -depth -type d -exec rmdir {} + 2>/dev/null || true
     fi
+    leave_network "$name"
     # The lock is what an nspawn that was killed itself would leave.
     lock=/run/systemd/nspawn/locks/inode-$(cat "$dir/inode" 2>/dev/null || echo none)
     rm -rf --one-file-system "${state:?}/$name" "$lock" "/run/systemd/nspawn/propagate/$machine" \
