@@ -1,3 +1,11 @@
 //! The tables of a fleet. One file per table.
 
+pub mod cursors;
+pub mod events_out;
+pub mod members;
+pub mod old;
+pub mod orders_in;
 pub mod orders_out;
+pub mod orders_to_send;
+pub mod self_row;
+pub mod ulids;

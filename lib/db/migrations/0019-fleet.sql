@@ -29,6 +29,8 @@ CREATE TABLE fleet_orders_out (
     sent_at     INTEGER,
     generation  TEXT,
     sequence    INTEGER,
+    -- When left4me-link was given it for the first time: from then on it may be with the engine.
+    taken_at    INTEGER,
     remote_job  INTEGER,
     detail      TEXT    NOT NULL DEFAULT '',
     created_at  INTEGER NOT NULL,
@@ -55,9 +57,12 @@ CREATE TABLE fleet_orders_in (
     received_at  INTEGER NOT NULL,
     not_after    INTEGER NOT NULL,
     -- How its end was told, for what has no job, or once the job's row is gone.
-    ended        TEXT    CHECK (ended IN ('succeeded', 'failed', 'cancelled', 'refused', 'withdrawn'))
+    ended        TEXT    CHECK (ended IN ('succeeded', 'failed', 'cancelled', 'refused', 'withdrawn')),
+    -- When its receipt was told last: an order that comes again and again does not fill the table of events.
+    told_at      INTEGER NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX fleet_orders_in_of_job ON fleet_orders_in (job_id) WHERE job_id IS NOT NULL;
+-- Not unique: an order that asks for a job that is queued already gets that one.
+CREATE INDEX fleet_orders_in_of_job ON fleet_orders_in (job_id) WHERE job_id IS NOT NULL;
 CREATE INDEX fleet_orders_in_by_age ON fleet_orders_in (received_at);
 
 -- How far each stream of the engine has been read: committed with what was read. A stream that was lost and made again
