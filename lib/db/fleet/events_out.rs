@@ -54,10 +54,10 @@ pub fn newest(connection: &Connection) -> Result<i64> {
     one(connection, sql, [], |row| row.get(0))
 }
 
-/// Where the mark has to be for the events since `since` to be told again, at most `most` of them.
-pub fn mark_before(connection: &Connection, since: i64, most: i64) -> Result<i64> {
+/// The first event since `since`, among the `most` newest ones; None if they are all older.
+pub fn first_since(connection: &Connection, since: i64, most: i64) -> Result<Option<i64>> {
     // Backwards over the primary key, so that old events are not read.
-    let sql = "SELECT coalesce(min(id), 1 + (SELECT coalesce(max(id), 0) FROM events)) - 1
-               FROM (SELECT id, at FROM events ORDER BY id DESC LIMIT ?2) WHERE at >= ?1";
+    let sql = "SELECT min(id) FROM (SELECT id, at FROM events ORDER BY id DESC LIMIT ?2)
+               WHERE at >= ?1";
     one(connection, sql, params![since, most], |row| row.get(0))
 }

@@ -5,7 +5,6 @@ pub mod events;
 pub mod events_out;
 pub mod hosts;
 pub mod jobs;
-pub mod members;
 pub mod old;
 pub mod orders_in;
 pub mod orders_out;

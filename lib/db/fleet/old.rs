@@ -5,11 +5,8 @@ use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::db::{execute, first};
+use crate::domain::fleet::rules::KEPT_AFTER;
 use crate::domain::retention::DAY;
-
-/// How long after its time an order from another host is remembered, ms: a clock that was set does
-/// not let it run twice.
-const REMEMBERED: i64 = 30 * DAY;
 
 /// How long events wait for an engine that does not answer, ms. It keeps none for longer.
 pub const EVENTS_WAIT: i64 = 90 * DAY;
@@ -27,7 +24,7 @@ pub fn prune(tx: &Connection, now: i64, before: Option<i64>, most: i64) -> Resul
 
     let sql = "DELETE FROM fleet_orders_in WHERE id IN (SELECT id FROM fleet_orders_in
                WHERE received_at < ?1 AND not_after < ?1 LIMIT ?2)";
-    drop_rows(sql, now.saturating_sub(REMEMBERED))?;
+    drop_rows(sql, now.saturating_sub(KEPT_AFTER))?;
 
     if let Some(before) = before {
         let sql = "DELETE FROM fleet_orders_out WHERE id IN (SELECT id FROM fleet_orders_out

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::Result;
 use crate::base::names::JobId;
 use crate::base::ulid::Ulid;
-use crate::db::{changes, first, query, run, text, text_or_null};
+use crate::db::{changes, exists, first, run, text, text_or_null};
 
 /// An order that came here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -66,12 +66,6 @@ pub fn get(connection: &Connection, id: Ulid) -> Result<Option<OrderIn>> {
     first(connection, &sql, params![id], order)
 }
 
-/// The newest orders, newest first.
-pub fn list(connection: &Connection, limit: u32) -> Result<Vec<OrderIn>> {
-    let sql = format!("SELECT {ORDER} FROM fleet_orders_in ORDER BY id DESC LIMIT ?1");
-    query(connection, &sql, [limit], order)
-}
-
 /// Writes an order down. It fails if the order is known: that is looked up before.
 pub fn add(tx: &Connection, now: i64, new: &NewOrderIn<'_>) -> Result<()> {
     let sql = "INSERT INTO fleet_orders_in (id, kind, from_name, from_host, signed_by, state, detail, job_id,
@@ -109,12 +103,15 @@ pub fn end(tx: &Connection, id: Ulid, ended: &str) -> Result<bool> {
 /// Keeps the end of a job whose row is about to be deleted.
 pub fn keep_end_of(tx: &Connection, job: i64) -> Result<()> {
     let sql = "UPDATE fleet_orders_in SET ended = (SELECT state FROM jobs WHERE id = ?1)
-               WHERE job_id = ?1";
+               WHERE job_id = ?1 AND ended IS NULL";
     run(tx, sql, [job])
 }
 
-/// The order that asked for a job; the first one if several did.
-pub fn of_job(connection: &Connection, job: JobId) -> Result<Option<Ulid>> {
-    let sql = "SELECT id FROM fleet_orders_in WHERE job_id = ?1 ORDER BY id LIMIT 1";
-    first(connection, sql, params![job], |row| row.get(0))
+/// Whether the job of an order is not only its own: another order got it, or it was there before.
+pub fn shares(connection: &Connection, id: Ulid, job: JobId) -> Result<bool> {
+    let sql = "SELECT 1 FROM fleet_orders_in o JOIN jobs j ON j.id = ?2 WHERE o.id = ?1
+               AND (j.requested_by <> o.from_name
+                    OR EXISTS (SELECT 1 FROM fleet_orders_in other
+                               WHERE other.job_id = ?2 AND other.id <> ?1))";
+    exists(connection, sql, params![id, job])
 }

@@ -99,12 +99,6 @@ pub fn get(connection: &Connection, id: Ulid) -> Result<Option<OrderOut>> {
     first(connection, &sql, params![id], order)
 }
 
-/// Orders whose end is not known, oldest first.
-pub fn open(connection: &Connection) -> Result<Vec<OrderOut>> {
-    let sql = format!("SELECT {ORDER} FROM fleet_orders_out WHERE settled_at IS NULL ORDER BY id");
-    query(connection, &sql, [], order)
-}
-
 /// Records that the host has it; with which job, if it has one. Also for one that was given up as
 /// unknown: its time was over before the receipt came.
 pub fn accept(

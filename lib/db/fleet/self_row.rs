@@ -21,6 +21,8 @@ pub struct SelfRow {
     pub disconnected_since: Option<i64>,
     /// Why there is none, or that a copy of this host has its place.
     pub link_error: Option<String>,
+    /// Whether a copy of this host has its place.
+    pub is_clone: bool,
     /// Messages that were no orders, events or statuses, or badly signed.
     pub noise: i64,
     /// The version of the roster that was accepted last.
@@ -31,7 +33,7 @@ pub struct SelfRow {
 pub fn get(connection: &Connection) -> Result<Option<SelfRow>> {
     let sql =
         "SELECT events_sent, events_generation, cordoned, cordoned_by, link_at, connected_since,
-               disconnected_since, link_error, noise, roster FROM fleet_self";
+               disconnected_since, link_error, noise, roster, is_clone FROM fleet_self";
     first(connection, sql, [], |row| {
         Ok(SelfRow {
             events_sent: row.get(0)?,
@@ -44,6 +46,7 @@ pub fn get(connection: &Connection) -> Result<Option<SelfRow>> {
             link_error: text_or_null(row, 7)?,
             noise: row.get(8)?,
             roster: row.get(9)?,
+            is_clone: row.get(10)?,
         })
     })
 }
@@ -64,13 +67,13 @@ pub fn ensure(tx: &Connection) -> Result<()> {
 pub fn set_link(
     tx: &Connection,
     now: i64,
-    connected: bool,
-    since: i64,
+    (connected, since): (bool, i64),
+    is_clone: bool,
     error: Option<&str>,
 ) -> Result<()> {
-    let sql = "UPDATE fleet_self SET link_at = ?1, link_error = ?4,
+    let sql = "UPDATE fleet_self SET link_at = ?1, link_error = ?4, is_clone = ?5,
                connected_since = iif(?2, ?3, NULL), disconnected_since = iif(?2, NULL, ?3)";
-    run(tx, sql, params![now, connected, since, error])
+    run(tx, sql, params![now, connected, since, error, is_clone])
 }
 
 /// Records up to which event the engine has all, in the stream of this generation.

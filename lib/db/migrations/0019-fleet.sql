@@ -91,6 +91,7 @@ CREATE TABLE fleet_self (
     disconnected_since INTEGER,
     -- Why it has no connection, or that a copy of this host has its place.
     link_error   TEXT,
+    is_clone     INTEGER NOT NULL DEFAULT 0 CHECK (is_clone IN (0, 1)),
     -- Messages that were no orders, events or statuses, or not signed by whom they should be.
     noise        INTEGER NOT NULL DEFAULT 0,
     -- The greatest version of the roster that was accepted.
