@@ -7,11 +7,21 @@
 //! | [`event`] | what a host tells of itself |
 //! | [`status`] | a host, as it is now |
 //! | [`roster`] | who belongs to the fleet |
+//! | [`subjects`], [`objects`] | the engine's names, streams and buckets |
+//! | [`permissions`], [`jwt`] | who may do what at the engine |
+//! | [`engine_conf`] | the engine's own configuration |
+//! | [`lease`] | which process is a host |
 
+pub mod engine_conf;
 pub mod event;
+pub mod jwt;
+pub mod lease;
+pub mod objects;
 pub mod order;
+pub mod permissions;
 pub mod roster;
 pub mod status;
+pub mod subjects;
 
 /// The version of all documents. A host understands this one and the one before.
 pub const VERSION: u32 = 1;
