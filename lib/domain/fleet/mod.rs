@@ -11,6 +11,7 @@
 //! | [`permissions`], [`jwt`] | who may do what at the engine |
 //! | [`engine_conf`] | the engine's own configuration |
 //! | [`lease`] | which process is a host |
+//! | [`view`] | how a host is, as seen from another |
 
 pub mod engine_conf;
 pub mod event;
@@ -22,6 +23,7 @@ pub mod permissions;
 pub mod roster;
 pub mod status;
 pub mod subjects;
+pub mod view;
 
 /// The version of all documents. A host understands this one and the one before.
 pub const VERSION: u32 = 1;
