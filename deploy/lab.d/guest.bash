@@ -65,10 +65,7 @@ mount_rootfs() {
     tar --create --directory="$image" --xattrs --exclude=./usr/* . |
         tar --extract --directory="$disk/rootfs" --xattrs --preserve-permissions --numeric-owner
     printf '%s\n' "$name" >"$disk/rootfs/etc/hostname"
-    {
-        printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name"
-        [[ ! -e $dir/cable ]] || cat "$state/.net-$(cut -d' ' -f1 "$dir/cable")/hosts" 2>/dev/null
-    } >"$disk/rootfs/etc/hosts" || true
+    printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name" >"$disk/rootfs/etc/hosts"
     mount --bind "$disk/rootfs" "$dir/rootfs"
     # No overlay can be written where the disk is a directory on another overlay, as in some containers.
     mount -t overlay left4me-lab -o "lowerdir=$image/usr,upperdir=$disk/usr,workdir=$disk/work" "$dir/rootfs/usr" ||

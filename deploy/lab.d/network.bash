@@ -3,7 +3,6 @@
 # Networks between labs: a bridge that leads nowhere else, and a cable to it from each lab. All of it is in network
 # namespaces of their own, so that this machine has no interface and no address more.
 #   $state/.net-NETWORK/bridge  the namespace that the bridge is in
-#   $state/.net-NETWORK/hosts   lines for the labs' /etc/hosts; optional
 #   $state/LAB/net              the lab's namespace, which outlives its reboots
 #   $state/LAB/cable            its network and its address
 

@@ -12,6 +12,7 @@ mod content;
 mod ctl;
 mod deploy;
 mod examples;
+mod fleet_soak;
 mod game;
 mod helper;
 mod helper_builds;

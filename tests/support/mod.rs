@@ -9,6 +9,7 @@ pub mod batch;
 pub mod builds;
 pub mod console;
 pub mod destinations;
+pub mod fleet;
 pub mod game_tree;
 pub mod games;
 pub mod host;
