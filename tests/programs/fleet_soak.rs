@@ -19,7 +19,7 @@ use left4me::base::ulid::Ulid;
 use left4me::domain::fleet::order::{Enqueue, What};
 use left4me::domain::update::UpdateOptions;
 
-use crate::support::fleet::{Fleet, Member};
+use crate::support::fleet::Fleet;
 
 /// How many orders go out.
 const ORDERS: usize = 1_000;
@@ -255,25 +255,4 @@ fn judge(fleet: &Fleet, sent: &[Sent]) {
     assert!(wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), sent.len());
     assert!(counts["succeeded"] > sent.len() / 2, "{counts:?}");
     assert!(counts["failed"] > 0, "{counts:?}");
-}
-
-/// Shown when it fails.
-impl Member {
-    fn summary(&self) -> String {
-        format!(
-            "{}: link started {} times, gate {}, worker {}",
-            self.name,
-            self.link.starts(),
-            self.gate.starts(),
-            self.worker.starts()
-        )
-    }
-}
-
-impl Fleet {
-    fn tell_all(&self) {
-        for member in &self.members {
-            eprintln!("{}\n{}", member.summary(), member.log_tail(40));
-        }
-    }
 }

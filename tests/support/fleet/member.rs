@@ -202,13 +202,20 @@ impl Member {
             .collect()
     }
 
-    /// The last lines that its programs said.
-    pub fn log_tail(&self, lines: usize) -> String {
-        let mut tail = String::new();
+    /// How often its programs were started, and the last lines that they said.
+    pub fn tell(&self) -> String {
+        const LINES: usize = 40;
+        let mut tail = format!(
+            "{}: link started {} times, gate {}, worker {}\n",
+            self.name,
+            self.link.starts(),
+            self.gate.starts(),
+            self.worker.starts()
+        );
         for name in ["link", "gate", "worker"] {
             let text = read(&self.host.root.join(format!("{name}.log")));
             let all: Vec<&str> = text.lines().collect();
-            let last = all[all.len().saturating_sub(lines)..].join("\n");
+            let last = all[all.len().saturating_sub(LINES)..].join("\n");
             tail += &format!("---- {} {name}\n{last}\n", self.name);
         }
         tail

@@ -7,8 +7,9 @@ pub mod service;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::{Finished, LEFT4ME, until};
+use super::{Finished, LEFT4ME, PATIENCE, until};
 use engine::Engine;
 pub use member::Member;
 use member::Newcomer;
@@ -64,11 +65,25 @@ impl Fleet {
     /// Waits until the controller has a status of each host.
     pub fn all_are_seen(&self) {
         let controller = &self.members[0];
-        until("the controller sees every host", || {
-            let seen = controller
-                .column("SELECT name FROM fleet_hosts WHERE status IS NOT NULL");
-            (seen.len() == self.members.len()).then_some(())
-        });
+        let begun = Instant::now();
+        loop {
+            let seen = controller.column("SELECT name FROM fleet_hosts WHERE status IS NOT NULL");
+            if seen.len() == self.members.len() {
+                return;
+            }
+            if begun.elapsed() > PATIENCE {
+                self.tell_all();
+                panic!("the controller sees only {seen:?}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What helps to understand a failure.
+    pub fn tell_all(&self) {
+        for member in &self.members {
+            eprintln!("{}", member.tell());
+        }
     }
 }
 
