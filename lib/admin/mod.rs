@@ -187,7 +187,10 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
     }
 
     let database = context.paths.database();
-    users::drop_root(&database)?;
+    // The keys of a fleet are root's.
+    if !matches!(&cli.family, Family::Fleet(verb) if verb.is_roots()) {
+        users::drop_root(&database)?;
+    }
 
     let done = match cli.family {
         Family::User(verb) => user::run(&context, verb),

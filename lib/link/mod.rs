@@ -18,6 +18,7 @@ mod gate;
 mod hold;
 mod nats;
 mod readers;
+mod roster;
 mod run;
 mod status;
 
@@ -42,6 +43,7 @@ use crate::domain::fleet::lease::{GOOD_FOR, GOOD_FOR_A_VISITOR, Lease};
 use crate::wire::link::{Administer, Administered, REQUEST};
 use carry::Signer;
 use nats::{Access, Nats};
+use roster::SignedRoster;
 use run::{Link, Parts, Sockets, Stay};
 use status::Status;
 
@@ -148,6 +150,7 @@ fn serve(cli: &LinkCli) -> Result<()> {
         },
         lease: lease(stay),
         status: Status::new(directory_of("STATE_DIRECTORY").map(|path| path.join("status.json"))),
+        roster: SignedRoster::new(directory.join("roster.json")),
         stay,
     };
 

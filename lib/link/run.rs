@@ -14,6 +14,7 @@ use super::engine::{Engine, Heard};
 use super::gate::Gate;
 use super::hold::Hold;
 use super::readers::{Read, Readers};
+use super::roster::SignedRoster;
 use super::status::Status;
 use crate::base::{Error, Result, clock, notify};
 use crate::domain::fleet::lease::{self, Lease};
@@ -60,6 +61,7 @@ pub struct Link<E> {
     pub signer: Signer,
     pub hold: Hold,
     pub status: Status,
+    pub roster: SignedRoster,
     pub stay: Stay,
     readers: Readers,
     /// Whether there is a connection, and since when it is or is not; unix ms.
@@ -83,6 +85,7 @@ pub struct Parts<E> {
     pub signer: Signer,
     pub lease: Lease,
     pub status: Status,
+    pub roster: SignedRoster,
     pub stay: Stay,
 }
 
@@ -97,6 +100,7 @@ impl<E: Engine> Link<E> {
             hold: Hold::new(parts.signer.host.clone(), parts.lease),
             signer: parts.signer,
             status: parts.status,
+            roster: parts.roster,
             stay: parts.stay,
             readers,
             connected: false,
@@ -244,6 +248,7 @@ impl<E: Engine> Link<E> {
         self.connected = connected;
         self.readers.stop_all();
         self.generations = None;
+        self.roster.forget();
         (self.look, self.renewal) = (Instant::now(), Instant::now());
         if connected {
             self.complaint = None;
@@ -329,6 +334,9 @@ impl<E: Engine> Link<E> {
             let taken = self.take(if carries { BATCH } else { 0 }).await?;
             if !carries {
                 return Ok(());
+            }
+            if taken.controls {
+                self.roster.tell(&self.engine).await?;
             }
             self.readers.start(&self.engine, &taken);
 

@@ -124,6 +124,23 @@ ProtectControlGroups=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 ";
 
+/// What root runs on a node, in the directory that `left4me fleet init` has made for it.
+pub const INSTALL: &str = "\
+#!/bin/sh
+# Installs this node of the engine of a left4me fleet, on Debian 13. Run it as root, in this directory.
+set -eu
+cd \"$(dirname \"$0\")\"
+command -v nats-server >/dev/null || apt-get install -y nats-server
+install -d -m 0750 -o root -g nats /etc/left4me-engine
+install -m 0640 -o root -g nats ca.pem cert.pem key.pem /etc/left4me-engine/
+install -m 0640 -o root -g nats nats-server.conf /etc/nats-server.conf
+install -D -m 0644 left4me.conf /etc/systemd/system/nats-server.service.d/left4me.conf
+systemctl daemon-reload
+systemctl enable nats-server.service
+systemctl restart nats-server.service
+echo \"the node runs; its key need not stay here: rm key.pem\"
+";
+
 /// Whether this version of nats-server keeps what it has acknowledged: `2.10.27`, `2.11.0-dev`.
 pub fn is_new_enough(version: &str) -> bool {
     let number = version.split(['-', '+']).next().unwrap_or_default();
