@@ -14,6 +14,7 @@ mod deploy;
 mod examples;
 mod fleet_soak;
 mod game;
+mod gate;
 mod helper;
 mod helper_builds;
 mod install;
