@@ -2,6 +2,7 @@
 # shellcheck disable=SC2154  # $state, $cache, $self and die are deploy/lab's
 # One lab. Its directory is $state/NAME:
 #   suite, network   how it was asked for
+#   net, cable       the network between labs that it is in: network.bash
 #   image            the image that it is made from
 #   rootfs/, disk/   its root file system and what that is on, mounted in the boot loop's mount namespace
 #   inode            the root file system's device and inode, by which nspawn locks it
@@ -212,6 +213,8 @@ boot() (
     case $(<"$dir/network") in
         private) nspawn+=(--private-network --resolv-conf=off) ;;
         host) nspawn+=(--resolv-conf=replace-host) ;;
+        # As with a private network, its root administers it.
+        cable) nspawn+=(--network-namespace-path="$dir/net" --capability=CAP_NET_ADMIN --resolv-conf=off) ;;
     esac
     [[ ! -c /dev/fuse ]] || nspawn+=(--bind=/dev/fuse)
     if [[ $(stat -f -c %T /sys/fs/cgroup) == cgroup2fs ]]; then
@@ -338,6 +341,7 @@ remove_guest() {
         until_empty "$base" 0 || die 1 "$name: processes in $base do not end"
         find "$base" -depth -type d -exec rmdir {} + 2>/dev/null || true
     fi
+    leave_network "$name"
     # The lock is what an nspawn that was killed itself would leave.
     lock=/run/systemd/nspawn/locks/inode-$(cat "$dir/inode" 2>/dev/null || echo none)
     rm -rf --one-file-system "${state:?}/$name" "$lock" "/run/systemd/nspawn/propagate/$machine" \

@@ -15,6 +15,7 @@ pub mod filesystem;
 pub mod fleet;
 mod free_text;
 mod host_name;
+pub mod issuer;
 pub mod journal;
 pub mod keys;
 pub mod lock;

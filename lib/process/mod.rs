@@ -14,6 +14,7 @@ pub mod game_files;
 pub mod getent;
 pub mod handshake;
 pub mod lines;
+pub mod link;
 pub mod mounts;
 pub mod overlay_mounts;
 mod peer;

@@ -137,6 +137,42 @@ impl Lab {
         Self::boot(suite, &[], packages)
     }
 
+    /// [`Lab::up`], with a cable to the other labs of this network.
+    #[track_caller]
+    pub fn in_network(suite: Suite, network: &str, address: &str, packages: &str) -> Self {
+        let (deb, standin) = (deb(), setting("LEFT4ME_TEST_STANDIN"));
+        Self::boot(
+            suite,
+            &[
+                "--deb".as_ref(),
+                deb.as_os_str(),
+                "--standin".as_ref(),
+                standin.as_os_str(),
+                "--network".as_ref(),
+                network.as_ref(),
+                "--address".as_ref(),
+                address.as_ref(),
+            ],
+            packages,
+        )
+    }
+
+    /// Pulls its cable out, or puts it in again.
+    #[track_caller]
+    pub fn cable(&self, is_in: bool) {
+        let verb = if is_in { "plug" } else { "unplug" };
+        let done = command(lab_script())
+            .args([verb, &self.name])
+            .stdin(Stdio::null())
+            .output();
+        let done = done.expect("deploy/lab runs");
+        assert!(
+            done.status.success(),
+            "deploy/lab {verb}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+
     #[track_caller]
     fn boot(suite: Suite, options: &[&std::ffi::OsStr], packages: &str) -> Self {
         let mut up = command(lab_script());

@@ -226,6 +226,30 @@ const OURS: &[Unit] = &[
         // Empty: where helper@, which has the same root directory, mounts them.
         seen: &["instances", "runtime"],
     },
+    // What other hosts ask comes in here: it has the database, and no network.
+    Unit {
+        name: "left4me-gate.service",
+        through: &[],
+        written: &[DB],
+        connected: &["/run/left4me/worker.sock", "/run/left4me/alerts.sock"],
+        seen: &["db"],
+    },
+    // It has the network, and nothing of left4me's but the way to left4me-gate.
+    Unit {
+        name: "left4me-link.service",
+        through: &["AF_INET", "AF_INET6"],
+        written: &["/var/lib/left4me-link/"],
+        connected: &["/run/left4me-gate/gate.sock"],
+        seen: &[],
+    },
+    // It writes orders, and has no network.
+    Unit {
+        name: "left4me-rollout@1.service",
+        through: &[],
+        written: &[DB],
+        connected: &["/run/left4me/link.sock"],
+        seen: &["db"],
+    },
     // It mounts, in the host's namespace: it has no tree of its own that could be read-only.
     Unit {
         name: "left4me-overlay@1.service",
@@ -452,6 +476,9 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
          left4me-alerts.socket left4me-alerts.service left4me-schedules.socket left4me-schedules.service left4me-poller.service left4me-console.service left4me-console-network.service \
          'left4me-overlay@*.service'",
     );
+    // Secrets of a fleet, for what has credentials.
+    lab.sh("mkdir -p /etc/left4me/fleet; cd /etc/left4me/fleet; touch host.jwt ca.pem; \
+         for secret in host.seed host.xseed controller.seed; do echo secret | install -m 600 /dev/stdin $secret; done");
 
     for unit in OURS {
         let (plus, shown) = match unit.name {
@@ -465,6 +492,9 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             | "left4me-notify@walls.service"
             | "left4me-helper@walls.service"
             | "left4me-reload.service"
+            | "left4me-gate.service"
+            | "left4me-link.service"
+            | "left4me-rollout@1.service"
             | "left4me-overlay-check.service" => ("+", true),
             _ => ("", false),
         };
@@ -491,7 +521,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
         lab.write(
             &format!("/run/systemd/system/{}.d/walls.conf", unit.name),
             &format!(
-                "[Unit]\nStopWhenUnneeded=no\n[Service]\nType=oneshot\nRemainAfterExit=no\nWatchdogSec=0\nRestart=no\n\
+                "[Unit]\nStopWhenUnneeded=no\nConditionPathExists=\n[Service]\nType=oneshot\nRemainAfterExit=no\nWatchdogSec=0\nRestart=no\n\
                  ExecStop=\nExecStart=\nExecStart={INTRUDER} walls\nExecStart={walk}\n\
                  StandardOutput=append:/root/{}.walls\n{exec}\n{bind}\n",
                 unit.name
@@ -507,7 +537,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
     });
 
     let tried = tried.collect();
-    lab.sh("rm -r /run/systemd/system/left4me-*.d; \
+    lab.sh("rm -r /run/systemd/system/left4me-*.d /etc/left4me/fleet; \
          systemctl daemon-reload; systemctl start left4me.target");
 
     tried

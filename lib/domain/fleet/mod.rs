@@ -7,11 +7,25 @@
 //! | [`event`] | what a host tells of itself |
 //! | [`status`] | a host, as it is now |
 //! | [`roster`] | who belongs to the fleet |
+//! | [`rules`] | how an order comes to its end |
+//! | [`subjects`], [`objects`] | the engine's names, streams and buckets |
+//! | [`permissions`], [`jwt`] | who may do what at the engine |
+//! | [`engine_conf`] | the engine's own configuration |
+//! | [`lease`] | which process is a host |
+//! | [`view`] | how a host is, as seen from another |
 
+pub mod engine_conf;
 pub mod event;
+pub mod jwt;
+pub mod lease;
+pub mod objects;
 pub mod order;
+pub mod permissions;
 pub mod roster;
+pub mod rules;
 pub mod status;
+pub mod subjects;
+pub mod view;
 
 /// The version of all documents. A host understands this one and the one before.
 pub const VERSION: u32 = 1;

@@ -1,0 +1,183 @@
+//! The keys that make a fleet: on one host, for root alone, in /etc/left4me/fleet/operator. Whoever has
+//! them can admit hosts; none of them can sign an order.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, PUBLIC, SECRET};
+use crate::base::issuer::{Issuer, IssuerKey};
+use crate::base::keys::{PublicKey, Purpose, SigningKey};
+use crate::base::{Error, Result};
+use crate::domain::fleet::jwt::{self, RoleKeys};
+use crate::domain::fleet::permissions::Role;
+use crate::domain::fleet::roster::Roster;
+use crate::process;
+use crate::wire::gate::SignedText;
+use crate::wire::link::{Administer, Administered, Call};
+
+/// What the operator knows, without its secrets: `operator/fleet.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Book {
+    /// The engine's nodes: `tls://10.0.0.1:4222`.
+    pub engine: Vec<String>,
+    pub roster: Roster,
+    /// Keys that count no more, with the time, unix s, up to which their JWTs do not.
+    #[serde(default)]
+    pub revoked: BTreeMap<PublicKey, i64>,
+}
+
+pub(super) struct Operator {
+    /// /etc/left4me/fleet
+    fleet: PathBuf,
+    directory: PathBuf,
+    pub book: Book,
+    pub operator: IssuerKey,
+    pub system: IssuerKey,
+    pub account: IssuerKey,
+    pub roles: BTreeMap<Role, IssuerKey>,
+}
+
+impl Operator {
+    /// Whether this host has made a fleet.
+    pub fn exists(fleet: &Path) -> bool {
+        fleet.join("operator/fleet.json").exists()
+    }
+
+    /// Makes the keys of a new fleet.
+    pub fn generate(fleet: &Path, book: Book) -> Result<Self> {
+        let directory = fleet.join("operator");
+        files::directory(fleet, 0o755)?;
+        files::directory(&directory, 0o700)?;
+        let account = || IssuerKey::generate(Issuer::Account);
+        let made = Self {
+            fleet: fleet.to_owned(),
+            directory,
+            book,
+            operator: IssuerKey::generate(Issuer::Operator),
+            system: account(),
+            account: account(),
+            roles: Role::ALL
+                .into_iter()
+                .map(|role| (role, account()))
+                .collect(),
+        };
+        for (name, key) in made.seeds() {
+            let path = made.directory.join(format!("{name}.seed"));
+            files::write(&path, SECRET, &format!("{}\n", key.seed()?))?;
+        }
+        Ok(made)
+    }
+
+    fn seeds(&self) -> Vec<(&'static str, &IssuerKey)> {
+        let mut all = vec![
+            ("operator", &self.operator),
+            ("system", &self.system),
+            ("account", &self.account),
+        ];
+        all.extend(self.roles.iter().map(|(role, key)| (role.as_str(), key)));
+        all
+    }
+
+    /// Reads what [`Self::generate`] has made.
+    ///
+    /// Fails with 3 on a host that has made no fleet.
+    pub fn read(fleet: &Path) -> Result<Self> {
+        let directory = fleet.join("operator");
+        let path = directory.join("fleet.json");
+        let text = files::read(&path)?.ok_or_else(|| {
+            Error::not_found(
+                "this host has not made a fleet: run it on the host where `left4me fleet init` was run",
+            )
+        })?;
+        let book = serde_json::from_str(&text)
+            .map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
+        let seed = |kind, name: &str| {
+            let path = directory.join(format!("{name}.seed"));
+            let text = files::read(&path)?.unwrap_or_default();
+            IssuerKey::from_seed(kind, &text).map_err(|error| error.within(path.display()))
+        };
+        let roles = Role::ALL
+            .into_iter()
+            .map(|role| Ok((role, seed(Issuer::Account, role.as_str())?)));
+        let roles = roles.collect::<Result<_>>()?;
+        Ok(Self {
+            operator: seed(Issuer::Operator, "operator")?,
+            system: seed(Issuer::Account, "system")?,
+            account: seed(Issuer::Account, "account")?,
+            roles,
+            fleet: fleet.to_owned(),
+            directory,
+            book,
+        })
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Keeps who belongs to the fleet, and signs it as this controller: left4me-link hands it to the
+    /// engine.
+    pub fn save(&self, controller: &SigningKey) -> Result<()> {
+        let bad = |error: serde_json::Error| Error::failed(format!("the roster: {error}"));
+        let text = serde_json::to_string_pretty(&self.book).map_err(bad)?;
+        files::write(&self.directory.join("fleet.json"), SECRET, &(text + "\n"))?;
+
+        let body = serde_json::to_string(&self.book.roster).map_err(bad)?;
+        let signature = controller.sign(Purpose::Roster, body.as_bytes())?;
+        let signed = SignedText {
+            key: controller.public().to_string(),
+            signature: STANDARD.encode(signature),
+            body,
+        };
+        let text = serde_json::to_string(&signed).map_err(bad)?;
+        files::write(&self.fleet.join("roster.json"), PUBLIC, &(text + "\n"))
+    }
+
+    /// The JWT of the account FLEET, as it is from now on.
+    pub fn account_jwt(&self, now: i64) -> Result<String> {
+        let roles: RoleKeys = self
+            .roles
+            .iter()
+            .map(|(role, key)| (*role, key.public()))
+            .collect();
+        jwt::account(
+            &self.operator,
+            &self.account.public(),
+            &roles,
+            &self.book.revoked,
+            now,
+        )
+    }
+
+    /// Has the engine changed, by a key that is good for minutes, in one of the two accounts.
+    pub fn call(&self, call: Call, now: i64) -> Result<Administered> {
+        let issuer = match call {
+            Call::PushAccount { .. } | Call::Nodes {} => &self.system,
+            Call::Make { .. } | Call::Look { .. } => &self.account,
+        };
+        let key = SigningKey::generate();
+        let ca = self.fleet.join("ca.pem");
+        process::link::administer(&Administer {
+            engine: self.book.engine.clone(),
+            ca: ca.exists().then_some(ca),
+            jwt: jwt::administrator(issuer, &key.public(), now)?,
+            seed: key.seed()?,
+            call,
+        })
+    }
+
+    /// Tells all nodes what each role may, and who was expelled.
+    pub fn push_account(&self, now: i64) -> Result<()> {
+        let jwt = self.account_jwt(now)?;
+        self.call(Call::PushAccount { jwt }, now).map(drop)
+    }
+
+    /// How often the engine keeps each stream: three times if it has three nodes.
+    pub fn replicas(&self) -> u8 {
+        if self.book.engine.len() >= 3 { 3 } else { 1 }
+    }
+}

@@ -1,0 +1,176 @@
+//! One exchange: takes from gate what is to be sent, hands it to the engine, and tells gate what the
+//! engine has.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::engine::{Engine, Publication};
+use crate::base::keys::{Purpose, SigningKey};
+use crate::base::names::FleetHost;
+use crate::base::{Exit, Result};
+use crate::domain::fleet::subjects::{self, Bucket, ROSTER};
+use crate::wire::gate::{GateRequest, Generations, SetPlace, SignedText, Taken};
+
+/// Signs what this host says of itself.
+pub struct Signer {
+    pub host: FleetHost,
+    pub key: SigningKey,
+}
+
+impl Signer {
+    fn signed(&self, purpose: Purpose, subject: String, body: String) -> Result<Publication> {
+        let signature = self.key.sign(purpose, body.as_bytes())?;
+        Ok(Publication {
+            subject,
+            key: self.key.public().to_string(),
+            signature: STANDARD.encode(signature),
+            body: body.into_bytes(),
+            ..Publication::default()
+        })
+    }
+}
+
+/// What came of it.
+pub struct Carried {
+    /// What gate is told.
+    pub sent: GateRequest,
+    /// The first thing that the engine did not take.
+    pub failed: Option<crate::base::Error>,
+}
+
+/// Hands all of it to the engine.
+pub async fn carry<E: Engine>(
+    engine: &E,
+    signer: &Signer,
+    taken: &Taken,
+    generations: &Generations,
+) -> Result<Carried> {
+    let mut failed = None;
+
+    let orders = taken.orders.iter().map(|order| Publication {
+        subject: subjects::order(&order.to),
+        // A further attempt is no duplicate of the one before, which the engine may have lost.
+        id: Some(format!("{}.{}", order.id, order.attempt)),
+        over: None,
+        key: order.key.clone(),
+        signature: order.signature.clone(),
+        body: order.body.clone().into_bytes(),
+    });
+    let sequences = engine.publish(orders.collect()).await;
+    let mut sent = Vec::new();
+    for (order, sequence) in taken.orders.iter().zip(sequences) {
+        match sequence {
+            Ok(sequence) => sent.push(crate::wire::gate::SentOrder {
+                id: order.id,
+                attempt: order.attempt,
+                sequence,
+            }),
+            Err(error) => {
+                failed.get_or_insert(error.within(format!("order {} to {}", order.id, order.to)));
+            }
+        }
+    }
+
+    let subject = subjects::event(&signer.host);
+    let mut events = Vec::new();
+    for event in &taken.events {
+        let mut out = signer.signed(Purpose::Event, subject.clone(), event.body.clone())?;
+        // A stream that was made again must not take it for a duplicate of one that it has lost.
+        out.id = Some(format!(
+            "{}:{}@{}",
+            signer.host, event.seq, generations.events
+        ));
+        events.push(out);
+    }
+    let mut newest = None;
+    let mut has_gap = false;
+    for (event, sequence) in taken.events.iter().zip(engine.publish(events).await) {
+        match sequence {
+            Ok(_) if !has_gap => newest = Some(event.seq),
+            Ok(_) => {}
+            Err(error) => {
+                has_gap = true;
+                failed.get_or_insert(error.within(format!("event {}", event.seq)));
+            }
+        }
+    }
+
+    if let Some(SignedText {
+        body,
+        key,
+        signature,
+    }) = taken.roster.clone()
+    {
+        let roster = Publication {
+            subject: Bucket::Roster.subject(ROSTER),
+            key,
+            signature,
+            body: body.into_bytes(),
+            ..Publication::default()
+        };
+        if let Some(Err(error)) = engine.publish(vec![roster]).await.pop() {
+            failed.get_or_insert(error.within("the roster"));
+        }
+    }
+    for place in &taken.places {
+        if let Err(error) = set_place(engine, place).await {
+            failed.get_or_insert(error.within(format!("the place of server {}", place.server)));
+        }
+    }
+
+    let sent = GateRequest::Sent {
+        orders: sent,
+        events: newest,
+        generations: generations.clone(),
+    };
+    Ok(Carried { sent, failed })
+}
+
+/// Publishes this host's status document.
+pub async fn tell_status<E: Engine>(engine: &E, signer: &Signer, status: &str) -> Result<()> {
+    let subject = Bucket::Hosts.subject(signer.host.as_str());
+    let out = signer.signed(Purpose::Status, subject, status.to_owned())?;
+    match engine.publish(vec![out]).await.pop() {
+        Some(Err(error)) => Err(error.within("the status")),
+        _ => Ok(()),
+    }
+}
+
+/// The value of a key in the bucket of places.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    host: FleetHost,
+    epoch: u64,
+}
+
+/// Compares and sets: only a greater epoch replaces another one.
+async fn set_place<E: Engine>(engine: &E, place: &SetPlace) -> Result<()> {
+    let key = place.server.to_string();
+    // Another controller may be faster, once or twice.
+    for _ in 0..3 {
+        let kept = engine.kept(Bucket::Places, &key).await?;
+        let found: Option<Place> = kept
+            .as_ref()
+            .and_then(|kept| serde_json::from_slice(&kept.body).ok());
+        if found.is_some_and(|found| found.epoch >= place.epoch) {
+            return Ok(());
+        }
+        let value = Place {
+            host: place.host.clone(),
+            epoch: place.epoch,
+        };
+        let out = Publication {
+            subject: Bucket::Places.subject(&key),
+            over: Some(kept.map_or(0, |kept| kept.revision)),
+            body: serde_json::to_vec(&value).unwrap_or_default(),
+            ..Publication::default()
+        };
+        match engine.publish(vec![out]).await.pop() {
+            Some(Err(error)) if error.exit == Exit::Conflict => {}
+            Some(Err(error)) => return Err(error),
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Requests to the engine's API, and what its answers mean.
+
+use async_nats::{Client, Request, RequestError, RequestErrorKind};
+use serde_json::Value;
+
+use super::TIMEOUT;
+use crate::base::{Error, Result};
+
+/// The engine's number for a revision that is not the expected one.
+const WRONG_REVISION: u64 = 10071;
+/// For a stream that does not exist.
+const NO_STREAM: u64 = 10059;
+
+/// A stream, as the engine describes it.
+pub struct Info {
+    pub created: String,
+    pub last: u64,
+    pub all: Value,
+}
+
+/// Sends a request; its answer without an error.
+pub async fn request(client: &Client, subject: &str, body: &Value) -> Result<Value> {
+    let request = Request::new()
+        .payload(body.to_string().into())
+        .timeout(Some(TIMEOUT));
+    let answer = client.send_request(subject.to_owned(), request).await;
+    let answer = answer.map_err(|error| failed(subject, &error))?;
+    self::answer(subject, &answer.payload)
+}
+
+/// Describes a stream. None if there is no such stream.
+pub async fn info(client: &Client, stream: &str) -> Result<Option<Info>> {
+    let subject = format!("$JS.API.STREAM.INFO.{stream}");
+    match request(client, &subject, &Value::Object(serde_json::Map::new())).await {
+        Ok(all) => Ok(Some(Info {
+            created: all["created"].as_str().unwrap_or_default().to_owned(),
+            last: all["state"]["last_seq"].as_u64().unwrap_or_default(),
+            all,
+        })),
+        Err(error) if error.exit == crate::base::Exit::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads an answer. Fails with 3 for a stream that does not exist, with 4 for another revision than
+/// expected, with 69 otherwise.
+pub fn answer(subject: &str, payload: &[u8]) -> Result<Value> {
+    let answer: Value = serde_json::from_slice(payload)
+        .map_err(|error| Error::unavailable(format!("{subject}: not an answer: {error}")))?;
+    let Some(error) = answer.get("error") else {
+        return Ok(answer);
+    };
+
+    let why = error["description"].as_str().unwrap_or("it failed");
+    let text = format!("the engine refused {subject}: {why}");
+    Err(match error["err_code"].as_u64() {
+        Some(WRONG_REVISION) => Error::conflict(text),
+        Some(NO_STREAM) => Error::not_found(text),
+        _ => Error::unavailable(text),
+    })
+}
+
+/// A request without an answer.
+pub fn failed(subject: &str, error: &RequestError) -> Error {
+    Error::unavailable(match error.kind() {
+        RequestErrorKind::TimedOut => {
+            format!(
+                "the engine did not answer {subject} within {} s",
+                TIMEOUT.as_secs()
+            )
+        }
+        RequestErrorKind::NoResponders => {
+            format!("the engine has nothing that serves {subject}: its streams are not up")
+        }
+        _ => format!("{subject}: {error}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Exit;
+
+    #[test]
+    fn errors_of_the_engine_are_told_apart() {
+        let exit = |text: &str| answer("s", text.as_bytes()).unwrap_err().exit;
+        assert_eq!(
+            exit(
+                r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 4"}}"#
+            ),
+            Exit::Conflict
+        );
+        assert_eq!(
+            exit(r#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#),
+            Exit::NotFound
+        );
+        assert_eq!(exit(r#"{"error":{"code":503}}"#), Exit::Unavailable);
+        assert_eq!(exit("PONG"), Exit::Unavailable);
+        assert_eq!(answer("s", br#"{"seq":7}"#).unwrap()["seq"], 7);
+    }
+}
