@@ -6,34 +6,9 @@ use serde::Serialize;
 use crate::base::Result;
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
-use crate::base::words::words;
 use crate::db::{first, run, text};
 
-words! {
-    /// How far an order is.
-    pub enum OrderState ("a state of an order") {
-        /// On this host's disk.
-        Kept = "kept",
-        /// With the engine.
-        Sent = "sent",
-        /// The host has it, and has not told its end.
-        Accepted = "accepted",
-        Refused = "refused",
-        Succeeded = "succeeded",
-        Failed = "failed",
-        Cancelled = "cancelled",
-        /// Before the host had it.
-        Withdrawn = "withdrawn",
-        /// Its time is over without an answer: nothing is known.
-        Unknown = "unknown",
-    }
-}
-
-impl OrderState {
-    pub fn is_settled(self) -> bool {
-        !matches!(self, Self::Kept | Self::Sent | Self::Accepted)
-    }
-}
+pub use crate::domain::fleet::rules::OrderState;
 
 /// A new order.
 pub struct NewOrder<'a> {

@@ -25,7 +25,11 @@ CREATE TABLE fleet_orders_out (
     state       TEXT    NOT NULL DEFAULT 'kept'
         CHECK (state IN ('kept', 'sent', 'accepted', 'refused', 'succeeded', 'failed', 'cancelled', 'withdrawn', 'unknown')),
     attempt     INTEGER NOT NULL DEFAULT 1 CHECK (attempt >= 1),
-    -- Of the newest attempt that the engine has acknowledged.
+    -- When left4me-link first had it. Before that it can be withdrawn at once.
+    taken_at    INTEGER,
+    -- The order that withdraws it.
+    withdrawal  TEXT    CHECK (withdrawal IS NULL OR length(withdrawal) = 26),
+    -- Of the newest attempt, once the engine has acknowledged it; NULL while it has to be sent.
     sent_at     INTEGER,
     generation  TEXT,
     sequence    INTEGER,

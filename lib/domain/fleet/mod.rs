@@ -7,10 +7,12 @@
 //! | [`event`] | what a host tells of itself |
 //! | [`status`] | a host, as it is now |
 //! | [`roster`] | who belongs to the fleet |
+//! | [`rules`] | how an order comes to its end |
 
 pub mod event;
 pub mod order;
 pub mod roster;
+pub mod rules;
 pub mod status;
 
 /// The version of all documents. A host understands this one and the one before.
