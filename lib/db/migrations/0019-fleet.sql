@@ -59,9 +59,12 @@ CREATE TABLE fleet_orders_in (
     received_at  INTEGER NOT NULL,
     not_after    INTEGER NOT NULL,
     -- How its end was told, for what has no job, or once the job's row is gone.
-    ended        TEXT    CHECK (ended IN ('succeeded', 'failed', 'cancelled', 'refused', 'withdrawn'))
+    ended        TEXT    CHECK (ended IN ('succeeded', 'failed', 'cancelled', 'refused', 'withdrawn')),
+    -- When its receipt was told last: an order that comes again and again does not fill the table of events.
+    told_at      INTEGER NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX fleet_orders_in_of_job ON fleet_orders_in (job_id) WHERE job_id IS NOT NULL;
+-- Not unique: an order that asks for a job that is queued already gets that one.
+CREATE INDEX fleet_orders_in_of_job ON fleet_orders_in (job_id) WHERE job_id IS NOT NULL;
 CREATE INDEX fleet_orders_in_by_age ON fleet_orders_in (received_at);
 
 -- How far each stream of the engine has been read: committed with what was read. A stream that was lost and made again
@@ -88,6 +91,7 @@ CREATE TABLE fleet_self (
     disconnected_since INTEGER,
     -- Why it has no connection, or that a copy of this host has its place.
     link_error   TEXT,
+    is_clone     INTEGER NOT NULL DEFAULT 0 CHECK (is_clone IN (0, 1)),
     -- Messages that were no orders, events or statuses, or not signed by whom they should be.
     noise        INTEGER NOT NULL DEFAULT 0,
     -- The greatest version of the roster that was accepted.

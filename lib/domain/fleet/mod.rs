@@ -8,12 +8,14 @@
 //! | [`status`] | a host, as it is now |
 //! | [`roster`] | who belongs to the fleet |
 //! | [`rules`] | how an order comes to its end |
+//! | [`view`] | how a host is, as seen from another |
 
 pub mod event;
 pub mod order;
 pub mod roster;
 pub mod rules;
 pub mod status;
+pub mod view;
 
 /// The version of all documents. A host understands this one and the one before.
 pub const VERSION: u32 = 1;

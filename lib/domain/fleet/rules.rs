@@ -305,8 +305,10 @@ pub fn accept(
     let (to, not_after, wrong) = match order {
         Ok(order) => (&order.to, order.not_after, None),
         Err(bad) if bad.id.is_none() => return Verdict::Noise(bad.why.clone()),
-        // Its frame does not say for whom it is; its signature and its subject do.
-        Err(bad) => (here, bad.not_after, Some(bad.why.clone())),
+        Err(bad) => {
+            let to = bad.to.as_ref().unwrap_or(here);
+            (to, bad.not_after, Some(bad.why.clone()))
+        }
     };
     if to != here {
         return Verdict::Noise(format!("it is for {to}"));
