@@ -184,7 +184,6 @@ fn worst() -> World {
         swallows: true,
         has_patience: true,
         budget: Budget {
-            deaths: 1,
             losses: 1,
             wipes: 1,
             ..NOTHING_GOES_WRONG
@@ -193,12 +192,15 @@ fn worst() -> World {
     }
 }
 
-/// Two orders, and messages are lost.
+/// Messages are lost and doubled, a program dies, and the sender is too hasty.
 fn lossy() -> World {
     World {
         has_patience: true,
         budget: Budget {
-            losses: 2,
+            deaths: 1,
+            losses: 1,
+            doubles: 1,
+            hastes: 1,
             ..NOTHING_GOES_WRONG
         },
         ..ONE_ORDER
@@ -209,10 +211,8 @@ fn lossy() -> World {
 fn withdrawn() -> World {
     World {
         withdraws: true,
-        swallows: true,
         has_patience: true,
         budget: Budget {
-            deaths: 1,
             losses: 1,
             ..NOTHING_GOES_WRONG
         },
@@ -246,7 +246,8 @@ fn forged() -> World {
     World {
         has_patience: true,
         budget: Budget {
-            forgeries: 1,
+            forgeries: 2,
+            wipes: 1,
             ..NOTHING_GOES_WRONG
         },
         ..ONE_ORDER
@@ -281,7 +282,7 @@ fn orders_come_to_their_ends_whatever_the_engine_does() {
 }
 
 #[test]
-fn two_orders_come_to_their_ends_when_messages_are_lost() {
+fn orders_come_to_their_ends_when_messages_are_lost() {
     holds("lossy", lossy());
 }
 

@@ -9,6 +9,7 @@
 //! | [`roster`] | who belongs to the fleet |
 //! | [`rules`] | how an order comes to its end |
 //! | [`view`] | how a host is, as seen from another |
+//! | [`way`] | where an order is, in words |
 
 pub mod event;
 pub mod order;
@@ -16,6 +17,7 @@ pub mod roster;
 pub mod rules;
 pub mod status;
 pub mod view;
+pub mod way;
 
 /// The version of all documents. A host understands this one and the one before.
 pub const VERSION: u32 = 1;

@@ -17,6 +17,7 @@
 
 pub mod accept;
 pub mod answer;
+pub mod ask_for;
 pub mod cordon;
 pub mod outbox;
 pub mod place;
