@@ -3,8 +3,10 @@
 mod events;
 mod hosts;
 mod jobs;
+mod orders;
 mod servers;
 mod show;
+mod withdraw;
 
 use clap::Subcommand;
 
@@ -30,10 +32,14 @@ pub(super) enum FleetVerb {
     Hosts(hosts::HostsArgs),
     /// List the jobs of the hosts, newest first
     Jobs(jobs::JobsArgs),
+    /// List the orders that were sent from here, newest first, each with where it is
+    Orders(orders::OrdersArgs),
     /// List the servers of all hosts
     Servers(servers::ServersArgs),
     /// Show a host, its servers and what happened there
     Show(show::ShowArgs),
+    /// Take back an order, unless its job is under way on its host
+    Withdraw(withdraw::WithdrawArgs),
 }
 
 pub(super) fn run(context: &Context, verb: FleetVerb) -> Result<()> {
@@ -41,8 +47,10 @@ pub(super) fn run(context: &Context, verb: FleetVerb) -> Result<()> {
         FleetVerb::Events(args) => events::run(context, &args),
         FleetVerb::Hosts(args) => hosts::run(context, &args),
         FleetVerb::Jobs(args) => jobs::run(context, &args),
+        FleetVerb::Orders(args) => orders::run(context, &args),
         FleetVerb::Servers(args) => servers::run(context, &args),
         FleetVerb::Show(args) => show::run(context, &args),
+        FleetVerb::Withdraw(args) => withdraw::run(context, &args),
     }
 }
 
