@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::base::names::{CancellationId, JobId, TaskId};
+use crate::base::names::{CancellationId, FleetHost, JobId, TaskId};
 use crate::base::{Error, Result, caller, clock, lock, output};
 use crate::cancel::result::Terminated;
 use crate::cancel::{self, CancelRequest, CancelResult, result};
+use crate::cli::remote::{self, JobOrOrder};
 use crate::cli::{self, Context, PROGRAM, follow};
 use crate::db::cancellations::StepRow;
 use crate::db::watch::Watch;
 use crate::domain::cancellation::StepState;
+use crate::domain::fleet::order::What;
 use crate::queue::wake;
 
 /// How long to wait for a worker that did not get the wake-up. A worker in the foreground has no
@@ -40,8 +42,9 @@ it kills at once. Cancelling does not undo what the job has already done.
 Exit codes: 0 cancelled, 1 a process could not be ended, 3 no such job or task,
 4 already finished.")]
 pub struct CancelArgs {
-    /// The job's id
-    id: JobId,
+    /// The job's id, or that of the order that asked for it on another host
+    #[arg(value_name = "ID")]
+    id: JobOrOrder,
     /// Reason, one line; shown with the job and in its events
     #[arg(long)]
     reason: Option<String>,
@@ -66,15 +69,63 @@ pub struct CancelArgs {
 }
 
 pub fn run(context: &mut Context, args: &CancelArgs) -> Result<ExitCode> {
-    let by = caller::caller();
     let reason = cli::reason(args.reason.as_deref())?;
+    match (args.id, context.host.clone()) {
+        (JobOrOrder::Job(id), None) => cancel_here(context, args, id, reason),
+        (JobOrOrder::Job(_), Some(host)) => send(context, args, &host, reason),
+        (JobOrOrder::Order(id), _) => {
+            let host = remote::get(context, id)?.to_host.parse()?;
+            send(context, args, &host, reason)
+        }
+    }
+}
+
+/// Cancels a job of another host.
+fn send(
+    context: &mut Context,
+    args: &CancelArgs,
+    host: &FleetHost,
+    reason: Option<String>,
+) -> Result<ExitCode> {
+    let instead = "only the whole job can be cancelled from here";
+    remote::refuse(args.task.is_some(), "--task", instead)?;
+    let instead = "cancel it on that host";
+    remote::refuse(args.leave_stopped, "--leave-stopped", instead)?;
+
+    let (order, job) = match args.id {
+        JobOrOrder::Order(id) => (Some(id), None),
+        JobOrOrder::Job(id) => (None, Some(id)),
+    };
+    let reason = reason.unwrap_or_default();
+    let what = What::Cancel {
+        order,
+        job,
+        force: args.force,
+        reason: reason.clone(),
+    };
+    let options = remote::Options {
+        reason: &reason,
+        wait: !args.no_wait,
+        json: args.json,
+        ..remote::Options::default()
+    };
+    remote::send(context, host, what, options)
+}
+
+fn cancel_here(
+    context: &mut Context,
+    args: &CancelArgs,
+    job: JobId,
+    reason: Option<String>,
+) -> Result<ExitCode> {
+    let by = caller::caller();
     let request = CancelRequest {
         task: args.task,
         force: args.force,
         cascade: !args.no_cascade,
         leave_stopped: args.leave_stopped,
         reason: &reason.unwrap_or_default(),
-        ..CancelRequest::new(args.id, &by)
+        ..CancelRequest::new(job, &by)
     };
 
     let requested = cancel::request(&mut context.db, &request, clock::now_ms())?;
@@ -97,8 +148,7 @@ pub fn run(context: &mut Context, args: &CancelArgs) -> Result<ExitCode> {
     }
 
     follow::exit_on_interrupt(format!(
-        "stopped watching; the cancellation continues: see `left4me-job cancel-status {}`",
-        args.id
+        "stopped watching; the cancellation continues: see `left4me-job cancel-status {job}`"
     ));
 
     let over = watch(context, id, unheard, &mut Steps::new(args.json))?;

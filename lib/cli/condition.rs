@@ -7,6 +7,7 @@ use crate::cli::Context;
 use crate::db::conditions;
 use crate::domain::condition::warning::Warnings;
 use crate::domain::condition::{AtDeadline, Condition, ConditionRequest, Until};
+use crate::domain::fleet::order::OrderedCondition;
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{JobRequest, players_of};
 
@@ -44,6 +45,17 @@ impl ConditionArgs {
         };
         let option = |name: &str| format!("--{name}");
         Ok(request.resolve(operation, now, &clock::zone(), option)?)
+    }
+
+    /// The condition in the words of an order, for another host. None if nothing was asked for.
+    pub fn ordered(&self) -> Option<OrderedCondition> {
+        let ordered = OrderedCondition {
+            when_empty: self.when_empty,
+            until: self.until.as_ref().map(|until| until.asked().to_owned()),
+            then: self.then.map(|then| then.to_string()),
+            warn: self.warn.as_ref().map(Warnings::asked),
+        };
+        (ordered != OrderedCondition::default()).then_some(ordered)
     }
 
     /// Asks on a terminal whether the job may end the game of people. Without a terminal, scripts

@@ -3,11 +3,12 @@
 use std::num::NonZeroU16;
 use std::process::ExitCode;
 
-use crate::base::names::ServerRef;
-use crate::base::{Result, caller, clock, output};
+use crate::base::names::{FleetHost, ServerRef};
+use crate::base::{Error, Result, caller, clock, output};
 use crate::cli::condition::ConditionArgs;
 use crate::cli::roll::RollArgs;
-use crate::cli::{Context, follow, wait};
+use crate::cli::{Context, follow, remote, wait};
+use crate::domain::fleet::order::{Enqueue, What};
 use crate::domain::operation::Operation;
 use crate::domain::update::UpdateOptions;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
@@ -29,6 +30,7 @@ Examples:
   left4me-job enqueue update --validate      repairs the game's files, also when no build is new
   left4me-job enqueue rollback --follow      goes back to the build before the current one
   left4me-job enqueue rollback --build 11906514 --when-empty
+  left4me-job --host ams-1 enqueue restart --server Friday --wait     prints the order's id
 
 Prints the job's id. Ctrl-C stops waiting; the job keeps running.")]
 pub struct EnqueueArgs {
@@ -66,12 +68,68 @@ pub struct EnqueueArgs {
     /// Print the job's log until it ends; implies --wait
     #[arg(long)]
     follow: bool,
+    /// With --host: for how long that host may accept it, should it be away [default: 1d]
+    #[arg(long, value_name = "DURATION", value_parser = remote::good_for, help_heading = "Other hosts")]
+    good_for: Option<i64>,
+    /// With --host: why, one line
+    #[arg(long, help_heading = "Other hosts")]
+    reason: Option<String>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
 
+impl EnqueueArgs {
+    /// The order for another host, which checks it as if it were asked for there.
+    ///
+    /// Fails with 2 if the options do not fit together; 3 for a server that it has not told of.
+    fn order(&self, context: &Context, host: &FleetHost, reason: &str) -> Result<Enqueue> {
+        let update = UpdateOptions {
+            stale: self.stale,
+            ..self.roll.for_another_host(self.operation)?
+        };
+        // It fails here rather than there if the options do not fit together.
+        self.condition.resolve(self.operation, clock::now_ms())?;
+        Ok(Enqueue {
+            operation: self.operation.to_string(),
+            servers: remote::servers(context, host, &self.servers)?,
+            all: self.all,
+            unique: self.unique,
+            rolling: self.rolling,
+            update,
+            condition: self.condition.ordered(),
+            reason: reason.to_owned(),
+        })
+    }
+}
+
+fn send(context: &mut Context, args: &EnqueueArgs, host: &FleetHost) -> Result<ExitCode> {
+    remote::refuse(
+        args.follow,
+        "--follow",
+        "--wait says how the job ends; its log is on that host",
+    )?;
+    let reason = super::reason(args.reason.as_deref())?.unwrap_or_default();
+    let order = args.order(context, host, &reason)?;
+    let options = remote::Options {
+        good_for: args.good_for,
+        reason: &reason,
+        wait: args.wait,
+        json: args.json,
+    };
+    remote::send(context, host, What::Enqueue(order), options)
+}
+
 pub fn run(context: &mut Context, args: &EnqueueArgs) -> Result<ExitCode> {
+    if let Some(host) = context.host.clone() {
+        return send(context, args, &host);
+    }
+    if args.good_for.is_some() || args.reason.is_some() {
+        return Err(Error::usage(
+            "--good-for and --reason are for an order: they need --host",
+        ));
+    }
+
     let targets = match (args.all, args.servers.is_empty()) {
         (true, _) => Targets::All,
         (false, true) => Targets::None,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::base::names::ServerRef;
 use crate::base::table::Table;
 use crate::base::{Result, clock, output};
-use crate::cli::Context;
+use crate::cli::{Context, remote};
 use crate::db::jobs::{self, Filter, Job};
 use crate::db::{queue, servers};
 use crate::domain::job::JobState;
@@ -17,7 +17,8 @@ use crate::queue::recover;
 Examples:
   left4me-job list
   left4me-job list --server Friday --state failed --limit 5
-  left4me-job list --json")]
+  left4me-job list --json
+  left4me-job --host ams-1 list")]
 pub struct ListArgs {
     /// Only jobs for this server
     #[arg(long, short, value_name = "ID|NAME")]
@@ -34,6 +35,12 @@ pub struct ListArgs {
 }
 
 pub fn run(context: &mut Context, args: &ListArgs) -> Result<ExitCode> {
+    if let Some(host) = &context.host {
+        let instead = "events do not tell all servers of a job";
+        remote::refuse(args.server.is_some(), "--server", instead)?;
+        return remote::list(context, host, &args.states, args.limit, args.json);
+    }
+
     let (jobs, pause, unkillable, invalid) = context.db.read(|tx| {
         let server = args
             .server

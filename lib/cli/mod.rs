@@ -11,9 +11,11 @@ mod list;
 mod logs;
 mod monitor;
 mod progress;
+mod remote;
 mod roll;
 mod show;
 mod wait;
+mod withdraw;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -22,7 +24,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::base::config::{BuildMode, BuildSettings, Logging, Paths, WorkerSocket, parse};
+use crate::base::config::{
+    BuildMode, BuildSettings, FleetSettings, Logging, Paths, WorkerSocket, parse,
+};
+use crate::base::names::FleetHost;
 use crate::base::{Error, Result, accounts, journal, undumpable, users};
 use crate::db::Db;
 use crate::domain::cancellation;
@@ -42,7 +47,12 @@ struct JobCli<Verb: Subcommand = JobVerb> {
     #[command(flatten)]
     builds: BuildSettings,
     #[command(flatten)]
+    fleet: FleetSettings,
+    #[command(flatten)]
     logging: Logging,
+    /// Another host of the fleet: enqueue, list, show and cancel concern its jobs
+    #[arg(long, global = true, value_name = "HOST")]
+    host: Option<FleetHost>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -56,6 +66,7 @@ Examples:
   left4me-job list --state queued --state running
   left4me-job logs 7 --follow
   left4me-job cancel 7 --reason 'wrong server'
+  left4me-job --host ams-1 enqueue restart --all --wait
   left4me-job monitor                             servers, jobs and logs, live on one screen
 
 Exit codes: 0 done, 1 failed or cancelled, 2 usage, 3 no such job or server,
@@ -76,6 +87,7 @@ enum JobVerb {
     Pause(control::PauseArgs),
     Resume(control::ResumeArgs),
     Monitor(monitor::MonitorArgs),
+    Withdraw(withdraw::WithdrawArgs),
 }
 
 /// The verb that scripts and timers call most. Parsed without the others, because clap builds each
@@ -92,6 +104,8 @@ impl From<JobCli<EnqueueVerb>> for JobCli {
             paths: cli.paths,
             worker: cli.worker,
             builds: cli.builds,
+            fleet: cli.fleet,
+            host: cli.host,
             logging: cli.logging,
             verb: JobVerb::Enqueue(args),
         }
@@ -103,6 +117,9 @@ struct Context {
     root: PathBuf,
     build_mode: BuildMode,
     worker_socket: PathBuf,
+    fleet: FleetSettings,
+    /// The other host that is meant; None for this one.
+    host: Option<FleetHost>,
 }
 
 impl Context {
@@ -152,11 +169,17 @@ fn run(cli: JobCli) -> Result<ExitCode> {
     // Drop root before opening anything that another user can replace.
     users::drop_root(&database)?;
 
+    let host = remote::other_host(&cli.fleet.fleet_dir, cli.host)?;
+    if let Some(host) = &host {
+        check_verb(&cli.verb, host)?;
+    }
     let mut context = Context {
         db: Db::open(&database)?,
         root: cli.paths.root,
         build_mode: cli.builds.builds,
         worker_socket: cli.worker.worker_socket,
+        fleet: cli.fleet,
+        host,
     };
 
     let done = match cli.verb {
@@ -173,12 +196,25 @@ fn run(cli: JobCli) -> Result<ExitCode> {
         JobVerb::Pause(args) => control::pause(&mut context, &args),
         JobVerb::Resume(args) => control::resume(&mut context, &args),
         JobVerb::Monitor(args) => monitor::run(&mut context, &args),
+        JobVerb::Withdraw(args) => withdraw::run(&mut context, &args),
     };
 
     // Skip SQLite's teardown: it takes a tenth of the whole time of an enqueue, and the kernel
     // closes the files anyway. Nothing is left to write (see NO_CKPT_ON_CLOSE in db/).
     std::mem::forget(context);
     done
+}
+
+/// Refuses `--host` where it would have no effect.
+fn check_verb(verb: &JobVerb, host: &FleetHost) -> Result<()> {
+    match verb {
+        JobVerb::Enqueue(_) | JobVerb::List(_) | JobVerb::Show(_) | JobVerb::Cancel(_) => Ok(()),
+        JobVerb::Withdraw(_) => Ok(()),
+        _ => Err(Error::usage(format!(
+            "--host goes with enqueue, list, show, cancel and withdraw; for the rest, run \
+             left4me-job on {host}"
+        ))),
+    }
 }
 
 /// Checks a `--reason`. clap does not parse it, because its error would print the whole text.

@@ -39,27 +39,33 @@ impl RollArgs {
     ///
     /// Fails with 2 if --now does not apply to the operation; 3 or 4 if there is nothing to go back to.
     pub fn resolve(&self, context: &Context, operation: Operation) -> Result<UpdateOptions> {
+        let options = UpdateOptions {
+            in_place: operation.is_exclusive() && context.build_mode == BuildMode::InPlace,
+            ..self.for_another_host(operation)?
+        };
+        if operation == Operation::Rollback && !options.in_place {
+            self.check_target(context)?;
+        }
+        Ok(options)
+    }
+
+    /// The options for a job on another host, which has builds and a way to keep them of its own.
+    ///
+    /// Fails with 2 if --now does not apply to the operation.
+    pub fn for_another_host(&self, operation: Operation) -> Result<UpdateOptions> {
         if self.now && !operation.rolls_out() {
             return Err(Error::usage(format!(
                 "--now does not apply to {operation}: only update and rollback restart servers \
                  because of a build"
             )));
         }
-
-        let options = UpdateOptions {
+        Ok(UpdateOptions {
             validate: self.validate,
-            in_place: operation.is_exclusive() && context.build_mode == BuildMode::InPlace,
-            rolling: None,
             no_restart: self.no_restart,
             max_failures: self.max_failures,
             build: self.build,
-            stale: false,
-            from: None,
-        };
-        if operation == Operation::Rollback && !options.in_place {
-            self.check_target(context)?;
-        }
-        Ok(options)
+            ..UpdateOptions::default()
+        })
     }
 
     /// What the job would find too, but only when its turn comes.

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::base::names::{JobId, TaskId};
+use crate::base::names::TaskId;
 use crate::base::table::Table;
 use crate::base::{Result, clock, output};
 use crate::cli::Context;
 use crate::cli::list::{duration, servers_of};
+use crate::cli::remote::{self, JobOrOrder};
 use crate::db::cancellations::{self, Cancellation};
 use crate::db::jobs::{self, Job};
 use crate::db::runners::{self, Runner};
@@ -18,8 +19,9 @@ use crate::domain::outcome::Outcome;
 /// Show one job: its tasks with their states, and the commands that ran for it
 #[derive(clap::Args)]
 pub struct ShowArgs {
-    /// The job's id
-    id: JobId,
+    /// The job's id, or that of an order to another host
+    #[arg(value_name = "ID")]
+    id: JobOrOrder,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -35,11 +37,16 @@ struct FullJob {
 }
 
 pub fn run(context: &mut Context, args: &ShowArgs) -> Result<ExitCode> {
+    let id = match (args.id, &context.host) {
+        (JobOrOrder::Order(id), _) => return remote::order(context, id, args.json),
+        (JobOrOrder::Job(id), Some(host)) => return remote::job(context, host, id, args.json),
+        (JobOrOrder::Job(id), None) => id,
+    };
     let full = context.db.read(|tx| {
         Ok(FullJob {
-            job: jobs::get(tx, args.id)?,
-            runners: runners::of_job(tx, args.id)?,
-            cancellations: cancellations::of_job(tx, args.id)?,
+            job: jobs::get(tx, id)?,
+            runners: runners::of_job(tx, id)?,
+            cancellations: cancellations::of_job(tx, id)?,
         })
     })?;
 

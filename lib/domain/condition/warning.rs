@@ -56,6 +56,17 @@ impl Warnings {
         self.text.as_deref()
     }
 
+    /// In the words of an option: `600s,60s=Restart`.
+    pub fn asked(&self) -> String {
+        let before: Vec<String> = self
+            .before
+            .iter()
+            .map(|ms| format!("{}s", ms / 1000))
+            .collect();
+        let text = self.text.as_ref().map(|text| format!("={text}"));
+        format!("{}{}", before.join(","), text.unwrap_or_default())
+    }
+
     /// How many of the warnings cannot be said any more when a job is accepted `left` ms before its
     /// deadline.
     pub fn missed(&self, left: i64) -> usize {

@@ -13,6 +13,7 @@
 //! | [`engine_conf`] | the engine's own configuration |
 //! | [`lease`] | which process is a host |
 //! | [`view`] | how a host is, as seen from another |
+//! | [`way`] | where an order is, in words |
 
 pub mod engine_conf;
 pub mod event;
@@ -26,6 +27,7 @@ pub mod rules;
 pub mod status;
 pub mod subjects;
 pub mod view;
+pub mod way;
 
 /// The version of all documents. A host understands this one and the one before.
 pub const VERSION: u32 = 1;

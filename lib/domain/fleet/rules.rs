@@ -10,7 +10,7 @@
 //! | [`withdraw_here`], [`holds`] | the sender, when an order is withdrawn |
 //! | [`accept`], [`tell_again`], [`withdraw`] | the host that receives it |
 //! | [`read_from`], [`cursor_after`], [`begins_again`] | each reader of a stream |
-//! | [`mark_after_loss`] | each host, when the stream of events was lost |
+//! | [`mark_after_loss`], [`mark_after_sent`] | each host, for the events that it tells |
 
 use super::event::{ACCEPTED, End, FleetEvent};
 use super::order::{Order, Unreadable};
@@ -380,6 +380,8 @@ pub struct Cursor<'a> {
 
 /// Whether the stream is another one than the cursor's, or has lost what was read: it is read from
 /// its beginning. `generation` and `last` are the stream's; an unknown generation changes nothing.
+/// Of EVENTS, ask this before each move of the cursor, and [`resend`] accepted orders in the same
+/// transaction.
 pub fn begins_again(cursor: Option<Cursor<'_>>, generation: &str, last: u64) -> bool {
     cursor.is_some_and(|cursor| {
         !generation.is_empty() && (cursor.generation != generation || cursor.sequence > last)
@@ -410,6 +412,16 @@ pub fn mark_after_loss(mark: i64, first_of_day: Option<i64>) -> i64 {
     let day = first_of_day.map_or(mark, |first| first.saturating_sub(1));
     day.max(mark.saturating_sub(TOLD_AGAIN))
         .clamp(0, mark.max(0))
+}
+
+/// Where the mark goes once the engine has acknowledged all events up to `acked`. `told` is the
+/// generation in which they are believed to be, `mine` that of the mark: an acknowledgement of
+/// another stream counts for nothing.
+pub fn mark_after_sent(mark: i64, mine: &str, acked: i64, told: &str) -> i64 {
+    match mine == told {
+        true => mark.max(acked),
+        false => mark,
+    }
 }
 
 #[cfg(test)]

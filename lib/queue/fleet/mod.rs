@@ -11,11 +11,13 @@
 //! | [`receipt`] | tells its sender |
 //! | [`settle`] | what other hosts told about orders from here |
 //! | [`project`] | keeps what other hosts told, for pages and lists |
+//! | [`seen`] | hosts and servers as they are shown |
 //! | [`status`] | this host, as others see it |
 //! | [`answer`] | what other hosts ask at once |
 
 pub mod accept;
 pub mod answer;
+pub mod ask_for;
 pub mod cordon;
 pub mod outbox;
 pub mod place;
@@ -23,6 +25,7 @@ pub mod project;
 pub mod read;
 pub mod receipt;
 pub mod resend;
+pub mod seen;
 pub mod send;
 pub mod settle;
 mod signed;

@@ -355,3 +355,10 @@ fn after_a_loss_the_last_day_is_told_again_but_no_more_than_the_limit() {
         assert_eq!(mark_after_loss(mark, first_of_day), expected);
     }
 }
+
+#[test]
+fn an_acknowledgement_of_another_stream_moves_no_mark() {
+    assert_eq!(mark_after_sent(5, "a", 9, "a"), 9);
+    assert_eq!(mark_after_sent(9, "a", 5, "a"), 9);
+    assert_eq!(mark_after_sent(5, "b", 9, "a"), 5);
+}
