@@ -6,6 +6,9 @@
 ALTER TABLE servers ADD COLUMN ulid TEXT CHECK (ulid IS NULL OR length(ulid) = 26);
 CREATE UNIQUE INDEX servers_ulid ON servers (ulid) WHERE ulid IS NOT NULL;
 
+-- The host to which a server has moved; '' where nobody said which. It is not started here any more; its files stay.
+ALTER TABLE servers ADD COLUMN moved_to TEXT;
+
 -- The order that an event is about. Events of a job that an order asked for have it by fleet_orders_in.job_id.
 ALTER TABLE events ADD COLUMN order_id TEXT CHECK (order_id IS NULL OR length(order_id) = 26);
 
@@ -150,13 +153,32 @@ CREATE TABLE fleet_places (
     server      TEXT    PRIMARY KEY CHECK (length(server) = 26),
     host        TEXT    NOT NULL,
     epoch       INTEGER NOT NULL CHECK (epoch >= 1),
+    -- 1 while it has been decided here and the engine's bucket does not say so yet.
+    unpublished INTEGER NOT NULL DEFAULT 0 CHECK (unpublished IN (0, 1)),
+    updated_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX fleet_places_unpublished ON fleet_places (server) WHERE unpublished = 1;
+
+-- What each server was placed with from here: its blueprint as JSON, for when its host is dead and cannot hand it over.
+CREATE TABLE fleet_blueprints (
+    server      TEXT    PRIMARY KEY CHECK (length(server) = 26),
+    document    TEXT    NOT NULL,
     updated_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Moves of servers and updates in waves, each driven by left4me-rollout@ID.service on the host that it was asked on.
+-- The digest of each overlay's files, so that hosts can compare them. fingerprint is that of names, sizes and times: as
+-- long as it stays the same, the files are not read again.
+CREATE TABLE fleet_overlays (
+    reference   TEXT    PRIMARY KEY,
+    fingerprint TEXT    NOT NULL,
+    digest      TEXT    NOT NULL,
+    updated_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Moves of servers and updates in waves, driven by left4me-rollout.service on the host that they were asked on.
 CREATE TABLE fleet_rollouts (
     id           TEXT    PRIMARY KEY CHECK (length(id) = 26),
-    kind         TEXT    NOT NULL CHECK (kind IN ('place', 'drain', 'evacuate', 'update')),
+    kind         TEXT    NOT NULL CHECK (kind IN ('place', 'move', 'drain', 'evacuate', 'update')),
     -- What was asked for, and how far it is: JSON.
     request      TEXT    NOT NULL,
     progress     TEXT    NOT NULL DEFAULT '{}',

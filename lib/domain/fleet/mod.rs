@@ -7,11 +7,21 @@
 //! | [`event`] | what a host tells of itself |
 //! | [`status`] | a host, as it is now |
 //! | [`roster`] | who belongs to the fleet |
+//! | [`blueprint`] | what a server is made from, on its way to another host |
+//! | [`placement`] | which host takes a server |
+//! | [`drain`] | how a server moves |
+//! | [`waves`] | how an update goes through the fleet |
+//! | [`rollout`] | what was asked for: moves, or an update in waves |
 
+pub mod blueprint;
+pub mod drain;
 pub mod event;
 pub mod order;
+pub mod placement;
+pub mod rollout;
 pub mod roster;
 pub mod status;
+pub mod waves;
 
 /// The version of all documents. A host understands this one and the one before.
 pub const VERSION: u32 = 1;
