@@ -1,11 +1,12 @@
-//! left4me: manages users, tokens, overlays, blueprints, servers, builds, alerts, schedules and the
-//! database. One file per command family.
+//! left4me: manages users, tokens, overlays, blueprints, servers, builds, alerts, schedules, a fleet
+//! and the database. One file per command family.
 
 mod alert;
 mod backup;
 mod blueprint;
 mod build;
 mod doctor;
+mod fleet;
 mod history;
 mod overlay;
 mod owner;
@@ -24,8 +25,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{
-    AlertsSocket, BuildMode, BuildSettings, CommandSockets, ConsoleSocket, Logging, NotifySocket,
-    Paths, PortRange, Ports, SchedulesSocket, WorkerSocket, parse_lenient,
+    AlertsSocket, BuildMode, BuildSettings, CommandSockets, ConsoleSocket, FleetSettings, Logging,
+    NotifySocket, Paths, PortRange, Ports, SchedulesSocket, WorkerSocket, parse_lenient,
 };
 use crate::base::table::Table;
 use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
@@ -53,6 +54,8 @@ struct AdminCli {
     alerts: AlertsSocket,
     #[command(flatten)]
     schedules: SchedulesSocket,
+    #[command(flatten)]
+    fleet: FleetSettings,
     #[command(flatten)]
     builds: BuildSettings,
     #[command(flatten)]
@@ -101,6 +104,9 @@ enum Family {
     /// Manage schedules: what is done at set times
     #[command(subcommand)]
     Schedule(schedule::ScheduleVerb),
+    /// Manage a fleet: many hosts that exchange orders and events
+    #[command(subcommand)]
+    Fleet(fleet::FleetVerb),
     /// Upgrade the database to this version's schema
     Migrate,
     Backup(backup::BackupArgs),
@@ -118,6 +124,7 @@ struct Context {
     notify_socket: PathBuf,
     alerts_socket: PathBuf,
     schedules_socket: PathBuf,
+    fleet: FleetSettings,
     build_mode: BuildMode,
     /// A file from the command line that only root can read.
     opened: Option<File>,
@@ -156,6 +163,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         notify_socket: cli.notify.notify_socket,
         alerts_socket: cli.alerts.alerts_socket,
         schedules_socket: cli.schedules.schedules_socket,
+        fleet: cli.fleet,
         build_mode: cli.builds.builds,
         opened: match &cli.family {
             Family::Blueprint(verb) => verb.config_file().and_then(walk::open_root_owned),
@@ -190,6 +198,7 @@ fn run(cli: AdminCli) -> Result<ExitCode> {
         Family::Build(verb) => build::run(&context, verb),
         Family::Alert(verb) => alert::run(&context, verb),
         Family::Schedule(verb) => schedule::run(&context, verb),
+        Family::Fleet(verb) => fleet::run(&context, verb),
         Family::Migrate => migrate(&context),
         Family::Backup(args) => backup::run(&context, &args),
         Family::Restore(args) => return restore::run(&context, &args),

@@ -12,6 +12,8 @@
 //! | [`drain`] | how a server moves |
 //! | [`waves`] | how an update goes through the fleet |
 //! | [`rollout`] | what was asked for: moves, or an update in waves |
+//! | [`rules`] | how an order comes to its end |
+//! | [`view`] | how a host is, as seen from another |
 
 pub mod blueprint;
 pub mod drain;
@@ -20,8 +22,10 @@ pub mod order;
 pub mod placement;
 pub mod rollout;
 pub mod roster;
+pub mod rules;
 pub mod status;
 pub mod waves;
+pub mod view;
 
 /// The version of all documents. A host understands this one and the one before.
 pub const VERSION: u32 = 1;

@@ -1,0 +1,112 @@
+//! What other hosts told that happened there.
+
+use rusqlite::{Connection, Row, params};
+use serde::Serialize;
+
+use crate::base::Result;
+use crate::base::ulid::Ulid;
+use crate::db::{changes, execute, one, query, text};
+use crate::domain::fleet::event::FleetEvent;
+
+/// An event of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HostEvent {
+    pub host: String,
+    /// Its number on that host, without gaps.
+    pub seq: i64,
+    /// Unix ms, by that host's clock.
+    pub at: i64,
+    pub kind: String,
+    pub actor: String,
+    /// The order it is about.
+    pub order: Option<Ulid>,
+    /// The job on that host.
+    pub job: Option<i64>,
+    pub server: Option<Ulid>,
+    pub detail: String,
+    /// Unix ms: when it came here.
+    pub received_at: i64,
+}
+
+/// Which events are shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EventFilter<'a> {
+    pub host: Option<&'a str>,
+    pub order: Option<Ulid>,
+    pub job: Option<i64>,
+    /// Only kinds that begin so: `server.`.
+    pub kind: &'a str,
+}
+
+/// The newest events, newest first.
+pub fn newest(
+    connection: &Connection,
+    filter: EventFilter<'_>,
+    limit: u32,
+) -> Result<Vec<HostEvent>> {
+    let sql = "SELECT host, seq, at, kind, actor, order_id, job, server, detail, received_at
+               FROM fleet_events
+               WHERE (?1 IS NULL OR host = ?1) AND (?2 IS NULL OR order_id = ?2)
+                 AND (?3 IS NULL OR job = ?3) AND substr(kind, 1, length(?4)) = ?4
+               ORDER BY at DESC, host, seq DESC LIMIT ?5";
+    let values = params![filter.host, filter.order, filter.job, filter.kind, limit];
+    query(connection, sql, values, event)
+}
+
+fn event(row: &Row<'_>) -> rusqlite::Result<HostEvent> {
+    Ok(HostEvent {
+        host: text(row, 0)?,
+        seq: row.get(1)?,
+        at: row.get(2)?,
+        kind: text(row, 3)?,
+        actor: text(row, 4)?,
+        order: row.get(5)?,
+        job: row.get(6)?,
+        server: row.get(7)?,
+        detail: text(row, 8)?,
+        received_at: row.get(9)?,
+    })
+}
+
+/// Keeps an event. False if it was known.
+pub fn add(tx: &Connection, event: &FleetEvent, now: i64) -> Result<bool> {
+    let sql = "INSERT OR IGNORE INTO fleet_events
+                   (host, seq, at, kind, actor, order_id, job, server, detail, received_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let row = params![
+        event.host.as_str(),
+        event.seq,
+        event.at,
+        event.kind,
+        event.actor,
+        event.order,
+        event.job,
+        event.server,
+        event.detail,
+        now
+    ];
+    changes(tx, sql, row)
+}
+
+/// The newest event of a host that came here; 0 before the first one.
+pub fn last_of(connection: &Connection, host: &str) -> Result<i64> {
+    let sql = "SELECT coalesce(max(seq), 0) FROM fleet_events WHERE host = ?1";
+    one(connection, sql, [host], |row| row.get(0))
+}
+
+/// The event before the first gap in what came from a host, among its newest ones: what comes after
+/// it is asked for. None without a gap.
+pub fn gap_of(connection: &Connection, host: &str) -> Result<Option<i64>> {
+    let sql = "SELECT max(before) FROM (
+                   SELECT seq, lag(seq) OVER (ORDER BY seq) AS before FROM (
+                       SELECT seq FROM fleet_events WHERE host = ?1 ORDER BY seq DESC LIMIT 2000))
+               WHERE before IS NOT NULL AND seq > before + 1";
+    one(connection, sql, [host], |row| row.get(0))
+}
+
+/// Removes up to `limit` events that happened before this time. How many they were.
+pub fn prune(tx: &Connection, before: i64, limit: u32) -> Result<usize> {
+    let sql = "DELETE FROM fleet_events WHERE (host, seq) IN (
+                   SELECT host, seq FROM fleet_events WHERE at < ?1 ORDER BY at LIMIT ?2)";
+    execute(tx, sql, params![before, limit])
+}

@@ -1,0 +1,50 @@
+//! Where each server belongs: on a viewer, what the engine's bucket says; on a host, what it was
+//! told.
+
+use rusqlite::{Connection, Row, params};
+use serde::Serialize;
+
+use crate::base::Result;
+use crate::base::ulid::Ulid;
+use crate::db::{changes, first, query, text};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    pub server: Ulid,
+    pub host: String,
+    /// Grows with each move.
+    pub epoch: u64,
+    /// Unix ms.
+    pub updated_at: i64,
+}
+
+const PLACE: &str = "server, host, epoch, updated_at";
+
+fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
+    Ok(Place {
+        server: row.get(0)?,
+        host: text(row, 1)?,
+        epoch: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
+        updated_at: row.get(3)?,
+    })
+}
+
+pub fn all(connection: &Connection) -> Result<Vec<Place>> {
+    let sql = format!("SELECT {PLACE} FROM fleet_places ORDER BY server");
+    query(connection, &sql, [], place)
+}
+
+pub fn get(connection: &Connection, server: Ulid) -> Result<Option<Place>> {
+    let sql = format!("SELECT {PLACE} FROM fleet_places WHERE server = ?1");
+    first(connection, &sql, [server], place)
+}
+
+/// Writes a server's place, if its epoch is newer than the known one. False if it is not.
+pub fn put(tx: &Connection, server: Ulid, host: &str, epoch: u64, now: i64) -> Result<bool> {
+    let sql = "INSERT INTO fleet_places (server, host, epoch, updated_at) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (server) DO UPDATE SET
+                   host = excluded.host, epoch = excluded.epoch, updated_at = excluded.updated_at
+               WHERE excluded.epoch > epoch";
+    let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
+    changes(tx, sql, params![server, host, epoch, now])
+}

@@ -1,0 +1,110 @@
+//! How a host of the fleet is, as seen from another one. What is old is not known: a host that is
+//! silent may be cut off and run all its servers.
+
+use crate::base::words::words;
+
+/// A host tells its status at least this often, in ms.
+pub const STATUS_EVERY: i64 = 60_000;
+
+/// Without a status for this long, in ms, a host counts as silent: two of them are missing.
+pub const SILENT_AFTER: i64 = 150_000;
+
+/// The alert tells that a host is silent after this time, in ms.
+pub const ALERT_AFTER: i64 = 300_000;
+
+/// An order that has no receipt after this time, in ms, is mentioned by alert and doctor.
+pub const ORDER_IS_LATE: i64 = 300_000;
+
+words! {
+    /// What this host knows of another.
+    pub enum HostState ("a state of a host") {
+        Up = "up",
+        /// It takes in no more servers.
+        Cordoned = "cordoned",
+        /// Nothing is known since its last status.
+        Silent = "silent",
+        /// Admitted; it has not told anything yet.
+        Never = "never seen",
+        Expelled = "expelled",
+    }
+}
+
+/// What the state is decided from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub expelled: bool,
+    /// When its last status came, by this host's clock.
+    pub status_received_at: Option<i64>,
+    pub cordoned: bool,
+}
+
+pub fn host_state(seen: Seen, now: i64) -> HostState {
+    match seen.status_received_at {
+        _ if seen.expelled => HostState::Expelled,
+        None => HostState::Never,
+        Some(at) if is_old(at, now) => HostState::Silent,
+        Some(_) if seen.cordoned => HostState::Cordoned,
+        Some(_) => HostState::Up,
+    }
+}
+
+/// Whether what came at `at` says nothing any more about `now`.
+pub fn is_old(at: i64, now: i64) -> bool {
+    now.saturating_sub(at) > SILENT_AFTER
+}
+
+impl HostState {
+    /// Whether what the host said is still so.
+    pub fn is_known(self) -> bool {
+        matches!(self, Self::Up | Self::Cordoned)
+    }
+}
+
+/// The state of a job of another host after an event of this kind. None if the event says nothing
+/// about it. An end stays: an event that was missing may come late.
+pub fn job_state(before: Option<&str>, kind: &str) -> Option<&'static str> {
+    let has_ended = matches!(before, Some("succeeded" | "failed" | "cancelled"));
+    let after = match kind {
+        super::event::ACCEPTED | "job.queued" if before.is_none() => "queued",
+        "job.released" if before.is_none() => "queued",
+        "job.started" => "running",
+        "job.succeeded" => "succeeded",
+        "job.failed" => "failed",
+        "job.cancelled" => "cancelled",
+        _ => return None,
+    };
+    (!has_ended).then_some(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_says_nothing_is_silent_and_never_down() {
+        let seen = |at, cordoned, expelled| Seen {
+            expelled,
+            status_received_at: at,
+            cordoned,
+        };
+        let state = |seen| host_state(seen, 1_000_000);
+        assert_eq!(state(seen(None, false, false)), HostState::Never);
+        assert_eq!(state(seen(Some(1_000_000), false, false)), HostState::Up);
+        assert_eq!(state(seen(Some(990_000), true, false)), HostState::Cordoned);
+        assert_eq!(state(seen(Some(849_999), true, false)), HostState::Silent);
+        assert_eq!(state(seen(Some(990_000), true, true)), HostState::Expelled);
+        // Its clock is ahead, or this one was set back.
+        assert_eq!(state(seen(Some(2_000_000), false, false)), HostState::Up);
+        assert!(!HostState::ALL.map(HostState::as_str).contains(&"stopped"));
+    }
+
+    #[test]
+    fn a_job_that_has_ended_stays_so_when_an_earlier_event_comes_late() {
+        assert_eq!(job_state(None, "order.accepted"), Some("queued"));
+        assert_eq!(job_state(Some("queued"), "job.started"), Some("running"));
+        assert_eq!(job_state(Some("running"), "job.queued"), None);
+        assert_eq!(job_state(Some("running"), "job.failed"), Some("failed"));
+        assert_eq!(job_state(Some("failed"), "job.started"), None);
+        assert_eq!(job_state(None, "server.crashed"), None);
+    }
+}
