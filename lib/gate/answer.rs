@@ -1,7 +1,7 @@
 //! Answers one request of left4me-link. Nothing that it says is believed: signatures are verified,
 //! and the tables say how far everything is.
 
-use std::collections::BTreeMap;
+use std::thread::JoinHandle;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,12 +15,16 @@ use crate::cancel::request::{CancelRequest, request_in};
 use crate::db::Db;
 use crate::domain::fleet::status::HostStatus;
 use crate::domain::fleet::view::STATUS_EVERY;
+use crate::host::overlay_digest;
 use crate::queue::fleet::accept::{self, CancelOrder};
 use crate::queue::fleet::{answer, outbox, read, roster, status};
 use crate::queue::wake;
 use crate::wire::gate::{
     BATCH, GateAnswer, GateRequest, LinkState, Message, SignedText, Source, Taken,
 };
+
+/// How often it is looked whether overlays have changed, in ms.
+const OVERLAYS_EVERY: i64 = 60_000;
 
 /// How long the roster may take to reach the engine before it is given out again, in ms.
 const ROSTER_WITHIN: i64 = 30_000;
@@ -29,6 +33,8 @@ pub(super) struct Gate {
     cli: GateCli,
     db: Db,
     keys: Keys,
+    /// What reads the overlays, and when it began last, unix ms.
+    reader: (Option<JoinHandle<()>>, i64),
     /// The status that left4me-link took last.
     told: Option<HostStatus>,
     /// The version of the roster that the engine has.
@@ -43,6 +49,7 @@ impl Gate {
             cli,
             db,
             keys,
+            reader: (None, i64::MIN),
             told: None,
             roster_there: 0,
             roster_given: (0, 0),
@@ -101,10 +108,30 @@ impl Gate {
         let mut taken = outbox::take(&mut self.db, &fleet.host, signing, link, limit, now)?;
         taken.views = fleet.views();
         taken.controls = signing.is_some();
+        self.read_overlays(now);
         taken.status = self.status(fleet, now)?;
         taken.roster = self.roster(fleet, now)?;
         wake::alerts(self.db.connection(), &self.cli.alerts.alerts_socket);
         Ok(taken)
+    }
+
+    /// Reads overlays whose files have changed, beside the requests: that may take minutes.
+    fn read_overlays(&mut self, now: i64) {
+        let (reader, began) = &mut self.reader;
+        let is_reading = reader.as_ref().is_some_and(|reader| !reader.is_finished());
+        if is_reading || (*began..began.saturating_add(OVERLAYS_EVERY)).contains(&now) {
+            return;
+        }
+
+        let (database, root) = (self.db.path().to_owned(), self.cli.paths.root.clone());
+        *began = now;
+        *reader = Some(std::thread::spawn(move || {
+            let read = Db::open_existing(&database)
+                .and_then(|mut db| overlay_digest::refresh(&mut db, &root, now));
+            if let Err(error) = read {
+                tracing::warn!("the overlays have not been read: {error}");
+            }
+        }));
     }
 
     /// The status document if it has changed, or is due.
@@ -115,7 +142,7 @@ impl Gate {
             ports: self.cli.ports.port_range,
             root: &self.cli.paths.root,
         };
-        let new = status::status(&mut self.db, &host, BTreeMap::new(), now)?;
+        let new = status::status(&mut self.db, &host, now)?;
         let is_told = self.told.as_ref().is_some_and(|told| {
             // Half of it: left4me-link may not ask for a while.
             let age = now.saturating_sub(told.at);

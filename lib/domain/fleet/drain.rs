@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::blueprint::HandedOver;
 use super::placement::Needs;
 use super::rollout::Fate;
 use super::status::ServerStatus;
@@ -238,7 +239,12 @@ fn hand_over(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
         return vec![Act::HandOver];
     };
     match order.fate {
-        Fate::Succeeded => begin_placing(own),
+        Fate::Succeeded if HandedOver::from_detail(&order.detail).is_some() => begin_placing(own),
+        // That it succeeded is known, but its answer was lost on the way: another order asks again.
+        Fate::Succeeded => {
+            own.epoch += 1;
+            vec![Act::HandOver]
+        }
         // Nothing has changed on any host.
         Fate::UnderWay if facts.is_aborted => own.end(MoveStep::NotBegun, "aborted"),
         Fate::UnderWay => Vec::new(),

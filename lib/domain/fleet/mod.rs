@@ -24,8 +24,8 @@ pub mod rollout;
 pub mod roster;
 pub mod rules;
 pub mod status;
-pub mod waves;
 pub mod view;
+pub mod waves;
 
 /// The version of all documents. A host understands this one and the one before.
 pub const VERSION: u32 = 1;

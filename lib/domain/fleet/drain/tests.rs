@@ -69,6 +69,29 @@ fn order(fate: Fate, detail: &str) -> Option<OrderFacts> {
     })
 }
 
+/// The answer to the order to hand it over.
+fn handed() -> String {
+    let key = crate::base::keys::OpeningKey::generate();
+    let handed = HandedOver {
+        name: "Friday".to_owned(),
+        owner: "anna".to_owned(),
+        overlays: Vec::new(),
+        blueprint: String::new(),
+        sealed_by: key.public(),
+    };
+    serde_json::to_string(&handed).unwrap()
+}
+
+#[test]
+fn an_answer_that_was_lost_is_asked_for_again() {
+    let (mut own, empty) = (moved(), server(Some(0)));
+    let mut facts = facts(Source::Here(&empty));
+    next(&mut own, &facts);
+    facts.handed_over = order(Fate::Succeeded, "");
+    assert_eq!(next(&mut own, &facts), [Act::HandOver]);
+    assert_eq!((own.step, own.epoch), (MoveStep::HandingOver, 5));
+}
+
 #[test]
 fn a_server_moves_when_it_is_empty_and_stops_only_once_it_runs_elsewhere() {
     let (mut own, empty) = (moved(), server(Some(0)));
@@ -76,7 +99,7 @@ fn a_server_moves_when_it_is_empty_and_stops_only_once_it_runs_elsewhere() {
     assert_eq!(next(&mut own, &facts), [Act::HandOver]);
     assert_eq!((own.epoch, own.start), (4, true));
 
-    facts.handed_over = order(Fate::Succeeded, "");
+    facts.handed_over = order(Fate::Succeeded, &handed());
     assert_eq!(
         next(&mut own, &facts),
         [Act::Claim(host("chi-1")), Act::Place]
@@ -142,7 +165,7 @@ fn a_host_that_refuses_fails_or_falls_silent_is_left_for_another() {
         let (mut own, empty) = (moved(), server(Some(0)));
         let mut facts = facts(Source::Here(&empty));
         next(&mut own, &facts);
-        facts.handed_over = order(Fate::Succeeded, "");
+        facts.handed_over = order(Fate::Succeeded, &handed());
         next(&mut own, &facts);
         facts.placed = order(fate, "full");
         facts.is_target_silent = silent;
@@ -195,7 +218,7 @@ fn an_abort_leaves_what_has_not_begun_and_finishes_what_has() {
     let (mut own, empty) = (moved(), server(Some(0)));
     let mut facts = facts(Source::Here(&empty));
     next(&mut own, &facts);
-    facts.handed_over = order(Fate::Succeeded, "");
+    facts.handed_over = order(Fate::Succeeded, &handed());
     next(&mut own, &facts);
 
     facts.is_aborted = true;
@@ -248,13 +271,15 @@ proptest! {
         let mut own = moved();
         let (mut sent, mut now, mut claimed) = (BTreeMap::new(), 1, 3);
         let mut runs_elsewhere = false;
+        let handed = handed();
         for (fate, players, is_target_silent, kind) in happens {
             now += 10_000;
             // One of the orders that were sent has become something else.
             let epoch = own.epoch;
             let key = (epoch, kind);
             if let Some(Some(OrderFacts { fate: Fate::UnderWay, .. })) = sent.get(&key) {
-                sent.insert(key, order(fate, ""));
+                let detail = if kind == 0 { handed.as_str() } else { "" };
+                sent.insert(key, order(fate, detail));
             }
             let here = server(players);
             let facts = Facts {
