@@ -3,13 +3,9 @@
 
 use std::thread::JoinHandle;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::GateCli;
 use super::keys::Keys;
 use crate::base::fleet::{self, Fleet};
-use crate::base::keys::Purpose;
 use crate::base::{Error, Result, clock};
 use crate::cancel::request::{CancelRequest, request_in};
 use crate::db::Db;
@@ -17,17 +13,14 @@ use crate::domain::fleet::status::HostStatus;
 use crate::domain::fleet::view::STATUS_EVERY;
 use crate::host::overlay_digest;
 use crate::queue::fleet::accept::{self, CancelOrder};
-use crate::queue::fleet::{answer, outbox, read, roster, status};
+use crate::queue::fleet::{answer, outbox, read, status};
 use crate::queue::wake;
 use crate::wire::gate::{
-    BATCH, GateAnswer, GateRequest, LinkState, Message, SignedText, Source, Taken,
+    BATCH, GateAnswer, GateRequest, Generations, LinkState, Message, Source, Taken,
 };
 
 /// How often it is looked whether overlays have changed, in ms.
 const OVERLAYS_EVERY: i64 = 60_000;
-
-/// How long the roster may take to reach the engine before it is given out again, in ms.
-const ROSTER_WITHIN: i64 = 30_000;
 
 pub(super) struct Gate {
     cli: GateCli,
@@ -37,10 +30,8 @@ pub(super) struct Gate {
     reader: (Option<JoinHandle<()>>, i64),
     /// The status that left4me-link took last.
     told: Option<HostStatus>,
-    /// The version of the roster that the engine has.
-    roster_there: i64,
-    /// The one that left4me-link took last, and when.
-    roster_given: (i64, i64),
+    /// What left4me-link said of the engine's streams last, and since when it was connected then.
+    streams: Option<(i64, Generations)>,
 }
 
 impl Gate {
@@ -51,8 +42,7 @@ impl Gate {
             keys,
             reader: (None, i64::MIN),
             told: None,
-            roster_there: 0,
-            roster_given: (0, 0),
+            streams: None,
         }
     }
 
@@ -104,13 +94,16 @@ impl Gate {
     }
 
     fn take(&mut self, fleet: &Fleet, link: &LinkState, limit: usize, now: i64) -> Result<Taken> {
+        let link = self.judged(link);
         let signing = self.keys.signing.as_ref().filter(|_| fleet.controls());
-        let mut taken = outbox::take(&mut self.db, &fleet.host, signing, link, limit, now)?;
+        let mut taken = outbox::take(&mut self.db, &fleet.host, signing, &link, limit, now)?;
         taken.views = fleet.views();
         taken.controls = signing.is_some();
         self.read_overlays(now);
-        taken.status = self.status(fleet, now)?;
-        taken.roster = self.roster(fleet, now)?;
+        // Without a connection it takes nothing.
+        if limit > 0 {
+            taken.status = self.status(fleet, now)?;
+        }
         wake::alerts(self.db.connection(), &self.cli.alerts.alerts_socket);
         Ok(taken)
     }
@@ -132,6 +125,19 @@ impl Gate {
                 tracing::warn!("the overlays have not been read: {error}");
             }
         }));
+    }
+
+    /// The same state. How far the streams are counts only when it is news: left4me-link may say the
+    /// same as long as it is connected, while they grow.
+    fn judged(&mut self, link: &LinkState) -> LinkState {
+        let mut judged = link.clone();
+        let said = Some((link.since, link.generations.clone()));
+        if self.streams == said {
+            judged.generations.last_order = u64::MAX;
+            judged.generations.last_event = u64::MAX;
+        }
+        self.streams = said;
+        judged
     }
 
     /// The status document if it has changed, or is due.
@@ -161,30 +167,6 @@ impl Gate {
         Ok(Some(text))
     }
 
-    /// The signed roster, on a controller whose roster is newer than the engine's.
-    fn roster(&mut self, fleet: &Fleet, now: i64) -> Result<Option<SignedText>> {
-        let Some(key) = self.keys.signing.as_ref().filter(|_| fleet.controls()) else {
-            return Ok(None);
-        };
-        let Some(roster) = roster::roster(self.db.connection(), &fleet.fleet)? else {
-            return Ok(None);
-        };
-        let (version, at) = self.roster_given;
-        let is_under_way = version == roster.version && (at..at + ROSTER_WITHIN).contains(&now);
-        if roster.version <= self.roster_there || is_under_way {
-            return Ok(None);
-        }
-
-        self.roster_given = (roster.version, now);
-        let body = serde_json::to_vec(&roster)
-            .map_err(|error| Error::failed(format!("the roster: {error}")))?;
-        Ok(Some(SignedText {
-            key: key.public().to_string(),
-            signature: STANDARD.encode(key.sign(Purpose::Roster, &body)?),
-            body: STANDARD.encode(&body),
-        }))
-    }
-
     fn deliver(
         &mut self,
         fleet: &Fleet,
@@ -209,9 +191,6 @@ impl Gate {
         let read = read::deliver(&mut self.db, &host, from, generation, messages, now)?;
         crate::base::failpoint::hit("gate.committed");
 
-        if let Some(version) = read.roster {
-            self.roster_there = version;
-        }
         if read.carried_out
             && let Err(error) = wake::worker(&self.cli.worker.worker_socket)
         {

@@ -8,6 +8,8 @@
 mod cancel;
 mod cancel_records;
 mod conditions;
+mod fleet;
+mod fleet_moves;
 mod growth;
 mod roll_options;
 mod rolls;

@@ -5,9 +5,9 @@ use clap::builder::Resettable;
 use clap::{Arg, Args, Command};
 
 use super::{
-    AlertsSocket, BuildSettings, CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging,
-    NotifySettings, NotifySocket, Paths, PollSeconds, Ports, RetentionSettings, SchedulesSocket,
-    SteamSettings, Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
+    AlertsSocket, BuildSettings, CleanRetry, CommandSockets, ConsoleSocket, FleetSettings, Grace,
+    Logging, NotifySettings, NotifySocket, Paths, PollSeconds, Ports, RetentionSettings,
+    SchedulesSocket, SteamSettings, Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
 };
 
 pub struct KnownSetting {
@@ -29,6 +29,9 @@ pub fn settings() -> Vec<KnownSetting> {
         of::<CommandSockets>("left4me, left4me-worker, left4me-poller and left4me-web"),
         of::<ConsoleSocket>(
             "left4me, left4me-job, left4me-worker, left4me-poller, left4me-web and left4me-console",
+        ),
+        of::<FleetSettings>(
+            "left4me, left4me-job, left4me-worker, left4me-poller, left4me-gate and left4me-link",
         ),
         of::<Logging>(every),
         of::<Grace>("left4me-worker, left4me-helper, left4me-runner and left4me-publisher"),

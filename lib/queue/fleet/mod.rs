@@ -14,7 +14,6 @@
 //! | [`settle`] | what other hosts told about orders from here |
 //! | [`project`] | keeps what other hosts told, for pages and lists |
 //! | [`status`] | this host, as others see it |
-//! | [`roster`] | who belongs to the fleet, as a controller signs it |
 //! | [`answer`] | what other hosts ask at once |
 
 pub mod accept;
@@ -27,7 +26,6 @@ pub mod project;
 pub mod read;
 pub mod receipt;
 pub mod resend;
-pub mod roster;
 pub mod send;
 pub mod settle;
 mod signed;

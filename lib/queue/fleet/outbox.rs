@@ -31,7 +31,7 @@ const NOTED_WITHIN: i64 = 30_000;
 /// The most bytes of all orders and events in one answer: half of a line, for base64.
 const MOST_BYTES: usize = 3 * 1024 * 1024;
 
-/// What left4me-link takes, without this host's status.
+/// What left4me-link takes, without this host's status; with a limit of 0, nothing.
 ///
 /// Fails if the database does, or a key cannot sign.
 pub fn take(
@@ -42,7 +42,7 @@ pub fn take(
     limit: usize,
     now: i64,
 ) -> Result<Taken> {
-    let limit = limit.clamp(1, BATCH);
+    let limit = limit.min(BATCH);
     if is_news_of_link(db.connection(), link, now)? {
         db.write(|tx| note_link(tx, link, now))?;
     }
@@ -54,6 +54,11 @@ pub fn take(
     }
 
     let mut taken = Taken::default();
+    // Without a connection it only says so.
+    if limit == 0 {
+        return Ok(taken);
+    }
+
     let mut room = MOST_BYTES;
     if let Some(key) = signing {
         let waiting = orders_to_send::waiting(db.connection(), limit + 1)?;
@@ -215,6 +220,8 @@ fn note_link(tx: &Connection, link: &LinkState, now: i64) -> Result<()> {
     let was_heard = before.link_at.is_some();
     let kind = match (link.connected, link.is_clone) {
         (false, true) if !before.is_clone => "fleet.clone_refused",
+        // While this host is connected, that is all that can be wrong: a copy was refused.
+        (true, _) if error.is_some() && before.link_error != link.error => "fleet.clone_refused",
         (true, _) if !was_connected => "fleet.connected",
         (false, false) if was_connected || !was_heard => "fleet.disconnected",
         _ => return Ok(()),

@@ -31,8 +31,6 @@ pub struct Read {
     pub carried_out: bool,
     /// Whether there are receipts to tell.
     pub has_news: bool,
-    /// The version of the roster that the engine has, if that was read.
-    pub roster: Option<i64>,
 }
 
 /// Reads messages of one stream or bucket, in their order. `generation` is the stream's.
@@ -113,9 +111,7 @@ fn one(
         },
         Source::Events => return event(tx, message, now),
         Source::Hosts => return status(tx, message, now),
-        Source::Roster => {
-            return Ok(roster(tx, host, message)?.map(|version| read.roster = Some(version)));
-        }
+        Source::Roster => return roster(tx, host, message),
         Source::Places => return place(tx, message, now),
     }
     Ok(Ok(()))
@@ -178,8 +174,8 @@ fn status(tx: &Connection, message: &Message, now: i64) -> Result<Result<(), Str
     Ok(Ok(()))
 }
 
-/// The roster is believed if a controller that root installed here has signed it. Gives its version.
-fn roster(tx: &Connection, host: &Host<'_>, message: &Message) -> Result<Result<i64, String>> {
+/// The roster is believed if a controller that root installed here has signed it.
+fn roster(tx: &Connection, host: &Host<'_>, message: &Message) -> Result<Result<(), String>> {
     let Some(signed) = Signed::read(message) else {
         return Ok(Err("it is not in base64".to_owned()));
     };
@@ -188,7 +184,7 @@ fn roster(tx: &Connection, host: &Host<'_>, message: &Message) -> Result<Result<
         return Ok(Err("no controller of this host has signed it".to_owned()));
     }
     match serde_json::from_slice::<Roster>(&signed.body) {
-        Ok(roster) => project::roster(tx, &roster).map(|_| Ok(roster.version)),
+        Ok(roster) => project::roster(tx, &roster).map(|_| Ok(())),
         Err(error) => Ok(Err(format!("not a roster: {error}"))),
     }
 }
