@@ -170,6 +170,8 @@ impl Fleet {
 
     /// Brings each host's status, and the places, to the controller.
     fn tell_statuses(&mut self) {
+        // A status of the same time is not a newer one.
+        self.now += 1;
         let fra = self.fra();
         for member in &self.members {
             if self.carrier.cut_off.contains(member.name.as_str()) {
@@ -583,7 +585,7 @@ fn an_abort_begins_nothing_more_cancels_what_is_queued_and_tells_each_end() {
     assert_eq!(rollout.state, RolloutState::Aborted, "{}", rollout.detail);
     assert_eq!(
         rollout.detail,
-        "1 of 3 hosts updated; chi-1: cancelled; not asked: dal-1"
+        "1 of 3 hosts updated; chi-1: cancelled: before execution; not asked: dal-1"
     );
     assert_eq!(fleet.orders("dal-1", "enqueue"), 0);
 }
