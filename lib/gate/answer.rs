@@ -1,7 +1,7 @@
 //! Answers one request of left4me-link. Nothing that it says is believed: signatures are verified,
 //! and the tables say how far everything is.
 
-use std::collections::BTreeMap;
+use std::thread::JoinHandle;
 
 use super::GateCli;
 use super::keys::Keys;
@@ -11,6 +11,7 @@ use crate::cancel::request::{CancelRequest, request_in};
 use crate::db::Db;
 use crate::domain::fleet::status::HostStatus;
 use crate::domain::fleet::view::STATUS_EVERY;
+use crate::host::overlay_digest;
 use crate::queue::fleet::accept::{self, CancelOrder};
 use crate::queue::fleet::{answer, outbox, read, status};
 use crate::queue::wake;
@@ -18,10 +19,15 @@ use crate::wire::gate::{
     BATCH, GateAnswer, GateRequest, Generations, LinkState, Message, Source, Taken,
 };
 
+/// How often it is looked whether overlays have changed, in ms.
+const OVERLAYS_EVERY: i64 = 60_000;
+
 pub(super) struct Gate {
     cli: GateCli,
     db: Db,
     keys: Keys,
+    /// What reads the overlays, and when it began last, unix ms.
+    reader: (Option<JoinHandle<()>>, i64),
     /// The status that left4me-link took last.
     told: Option<HostStatus>,
     /// What left4me-link said of the engine's streams last, and since when it was connected then.
@@ -34,6 +40,7 @@ impl Gate {
             cli,
             db,
             keys,
+            reader: (None, i64::MIN),
             told: None,
             streams: None,
         }
@@ -92,12 +99,32 @@ impl Gate {
         let mut taken = outbox::take(&mut self.db, &fleet.host, signing, &link, limit, now)?;
         taken.views = fleet.views();
         taken.controls = signing.is_some();
+        self.read_overlays(now);
         // Without a connection it takes nothing.
         if limit > 0 {
             taken.status = self.status(fleet, now)?;
         }
         wake::alerts(self.db.connection(), &self.cli.alerts.alerts_socket);
         Ok(taken)
+    }
+
+    /// Reads overlays whose files have changed, beside the requests: that may take minutes.
+    fn read_overlays(&mut self, now: i64) {
+        let (reader, began) = &mut self.reader;
+        let is_reading = reader.as_ref().is_some_and(|reader| !reader.is_finished());
+        if is_reading || (*began..began.saturating_add(OVERLAYS_EVERY)).contains(&now) {
+            return;
+        }
+
+        let (database, root) = (self.db.path().to_owned(), self.cli.paths.root.clone());
+        *began = now;
+        *reader = Some(std::thread::spawn(move || {
+            let read = Db::open_existing(&database)
+                .and_then(|mut db| overlay_digest::refresh(&mut db, &root, now));
+            if let Err(error) = read {
+                tracing::warn!("the overlays have not been read: {error}");
+            }
+        }));
     }
 
     /// The same state. How far the streams are counts only when it is news: left4me-link may say the
@@ -121,7 +148,7 @@ impl Gate {
             ports: self.cli.ports.port_range,
             root: &self.cli.paths.root,
         };
-        let new = status::status(&mut self.db, &host, BTreeMap::new(), now)?;
+        let new = status::status(&mut self.db, &host, now)?;
         let is_told = self.told.as_ref().is_some_and(|told| {
             // Half of it: left4me-link may not ask for a while.
             let age = now.saturating_sub(told.at);

@@ -12,6 +12,7 @@ pub mod instance;
 pub mod layer;
 pub mod operation;
 pub mod overlay;
+pub mod overlay_digest;
 pub mod rcon_password;
 pub mod rendering;
 pub mod timers;

@@ -16,6 +16,7 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::plan::{self, Plan};
 use crate::domain::update::UpdateOptions;
+use crate::queue::moved;
 
 /// Which servers a job is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -366,6 +367,7 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
 
     ids.sort_unstable();
     ids.dedup();
+    moved::leave_out(tx, operation, request.targets == Targets::All, &mut ids)?;
     Ok(ids)
 }
 

@@ -25,6 +25,7 @@ mod give_up;
 pub mod journal;
 pub mod log;
 pub mod moderation;
+mod moved;
 pub mod observe;
 pub mod recover;
 pub mod roll;

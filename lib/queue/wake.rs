@@ -97,6 +97,25 @@ pub fn link(socket: &Path) {
     }
 }
 
+/// Tells left4me-rollout that there is a rollout to drive; systemd starts it.
+///
+/// Fails if it cannot be started: the rollout waits until it is started in another way.
+pub fn rollout(socket: &Path) -> Result<()> {
+    let Err(error) = notify(socket) else {
+        return Ok(());
+    };
+    let path = socket.display();
+    Err(match error.kind() {
+        ErrorKind::PermissionDenied => Error::not_permitted(format!(
+            "this user may not write to {path}: only members of group left4me may"
+        )),
+        _ => Error::unavailable(format!(
+            "the rollout waits: nothing listens at {path} ({error}); \
+             `sudo systemctl enable --now left4me-rollout.socket left4me-rollout.service`"
+        )),
+    })
+}
+
 /// Sends one byte. A full socket is as good.
 fn notify(socket: &Path) -> std::io::Result<()> {
     let sent = UnixDatagram::unbound().and_then(|datagram| {

@@ -488,7 +488,7 @@ fn status_of(member: &TestMember, now: i64) -> HostStatus {
         ports: member.ports(),
         root: &member.root,
     };
-    status::status(&mut member.host.db(), &host, Default::default(), now).unwrap()
+    status::status(&mut member.host.db(), &host, now).unwrap()
 }
 
 /// Brings the status of a host to another one.

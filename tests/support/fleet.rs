@@ -207,7 +207,7 @@ impl TestMember {
     /// Ends a job of this host, as a worker does.
     pub fn end_job(&self, job: i64, state: &str) {
         let sql = format!(
-            "UPDATE jobs SET state = '{state}', started_at = coalesce(started_at, 1), finished_at = 2,
+            "UPDATE jobs SET state = '{state}', on_hold = 0, started_at = coalesce(started_at, 1), finished_at = 2,
                exit_code = iif('{state}' = 'succeeded', 0, 1), worker_id = 'w' WHERE id = {job};
              INSERT INTO events (at, kind, actor, job_id) VALUES ({now}, 'job.{state}', 'w', {job});",
             now = left4me::base::clock::now_ms(),

@@ -3,6 +3,7 @@
 mod admit;
 mod certificates;
 mod check;
+mod cordon;
 mod events;
 mod expel;
 mod files;
@@ -10,12 +11,17 @@ mod hosts;
 mod init;
 mod jobs;
 mod join;
+mod moves;
 mod operator;
 mod orders;
 mod own;
+mod place;
+mod rollout;
+mod rollouts;
 mod servers;
 mod show;
 mod ticket;
+mod update;
 mod withdraw;
 
 use clap::Subcommand;
@@ -36,8 +42,18 @@ Examples:
 #[derive(Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub(super) enum FleetVerb {
+    /// Begin nothing more of a rollout, and cancel what has not started
+    Abort(rollouts::AbortArgs),
     Admit(admit::AdmitArgs),
     Check(check::CheckArgs),
+    /// Let hosts take in no more servers; those that they have stay
+    Cordon(cordon::CordonArgs),
+    /// Move all servers away from hosts, each when nobody plays on it
+    #[command(after_help = moves::EXAMPLES)]
+    Drain(moves::DrainArgs),
+    /// Start the servers of a dead host on others
+    #[command(after_help = moves::EXAMPLES)]
+    Evacuate(moves::EvacuateArgs),
     /// Show what happened on the hosts, newest first
     Events(events::EventsArgs),
     Expel(expel::ExpelArgs),
@@ -47,12 +63,25 @@ pub(super) enum FleetVerb {
     /// List the jobs of the hosts, newest first
     Jobs(jobs::JobsArgs),
     Join(join::JoinArgs),
+    /// Move a server to another host when nobody plays on it
+    #[command(after_help = moves::EXAMPLES)]
+    Move(moves::MoveArgs),
     /// List the orders that were sent from here, newest first, each with where it is
     Orders(orders::OrdersArgs),
+    /// Create a server on the host that fits best
+    #[command(after_help = place::EXAMPLES)]
+    Place(place::PlaceArgs),
+    /// List rollouts that were begun here, newest first, or show one
+    Rollouts(rollouts::RolloutsArgs),
     /// List the servers of all hosts
     Servers(servers::ServersArgs),
     /// Show a host, its servers and what happened there
     Show(show::ShowArgs),
+    /// Let hosts take in servers again
+    Uncordon(cordon::UncordonArgs),
+    /// Update the game on all hosts, in waves
+    #[command(after_help = update::EXAMPLES)]
+    Update(update::UpdateArgs),
     /// Take back an order, unless its job is under way on its host
     Withdraw(withdraw::WithdrawArgs),
 }
@@ -69,17 +98,26 @@ impl FleetVerb {
 
 pub(super) fn run(context: &Context, verb: FleetVerb) -> Result<()> {
     match verb {
+        FleetVerb::Abort(args) => rollouts::abort(context, &args),
         FleetVerb::Admit(args) => admit::run(context, &args),
         FleetVerb::Check(args) => check::run(context, &args),
+        FleetVerb::Cordon(args) => cordon::run(context, &args),
+        FleetVerb::Drain(args) => moves::run_drain(context, &args),
+        FleetVerb::Evacuate(args) => moves::run_evacuate(context, &args),
         FleetVerb::Events(args) => events::run(context, &args),
         FleetVerb::Expel(args) => expel::run(context, &args),
         FleetVerb::Hosts(args) => hosts::run(context, &args),
         FleetVerb::Init(args) => init::run(context, &args),
         FleetVerb::Jobs(args) => jobs::run(context, &args),
         FleetVerb::Join(args) => join::run(context, &args),
+        FleetVerb::Move(args) => moves::run_move(context, &args),
         FleetVerb::Orders(args) => orders::run(context, &args),
+        FleetVerb::Place(args) => place::run(context, &args),
+        FleetVerb::Rollouts(args) => rollouts::run(context, &args),
         FleetVerb::Servers(args) => servers::run(context, &args),
         FleetVerb::Show(args) => show::run(context, &args),
+        FleetVerb::Uncordon(args) => cordon::uncordon(context, &args),
+        FleetVerb::Update(args) => update::run(context, &args),
         FleetVerb::Withdraw(args) => withdraw::run(context, &args),
     }
 }

@@ -39,12 +39,35 @@ pub fn get(connection: &Connection, server: Ulid) -> Result<Option<Place>> {
     first(connection, &sql, [server], place)
 }
 
-/// Writes a server's place, if its epoch is newer than the known one. False if it is not.
+/// Writes a server's place as the engine's bucket has it, if its epoch is newer than the known one,
+/// or the same and the known one has not been in the bucket. False if it is not.
 pub fn put(tx: &Connection, server: Ulid, host: &str, epoch: u64, now: i64) -> Result<bool> {
     let sql = "INSERT INTO fleet_places (server, host, epoch, updated_at) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT (server) DO UPDATE SET
-                   host = excluded.host, epoch = excluded.epoch, updated_at = excluded.updated_at
+                   host = excluded.host, epoch = excluded.epoch, unpublished = 0,
+                   updated_at = excluded.updated_at
+               WHERE excluded.epoch > epoch OR (excluded.epoch = epoch AND unpublished = 1)";
+    let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
+    changes(tx, sql, params![server, host, epoch, now])
+}
+
+/// Decides here where a server belongs. Whoever compares and sets the bucket first is right: what
+/// [`put`] brings from there replaces it. False if the epoch is not newer than the known one.
+pub fn claim(tx: &Connection, server: Ulid, host: &str, epoch: u64, now: i64) -> Result<bool> {
+    let sql = "INSERT INTO fleet_places (server, host, epoch, unpublished, updated_at)
+               VALUES (?1, ?2, ?3, 1, ?4)
+               ON CONFLICT (server) DO UPDATE SET
+                   host = excluded.host, epoch = excluded.epoch, unpublished = 1,
+                   updated_at = excluded.updated_at
                WHERE excluded.epoch > epoch";
     let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
     changes(tx, sql, params![server, host, epoch, now])
+}
+
+/// Places that the engine's bucket does not have.
+pub fn unpublished(connection: &Connection, limit: usize) -> Result<Vec<Place>> {
+    let sql =
+        format!("SELECT {PLACE} FROM fleet_places WHERE unpublished = 1 ORDER BY server LIMIT ?1");
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    query(connection, &sql, [limit], place)
 }

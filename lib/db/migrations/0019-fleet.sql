@@ -163,13 +163,41 @@ CREATE TABLE fleet_places (
     server      TEXT    PRIMARY KEY CHECK (length(server) = 26),
     host        TEXT    NOT NULL,
     epoch       INTEGER NOT NULL CHECK (epoch >= 1),
+    -- 1 while it has been decided here and the engine's bucket does not say so yet.
+    unpublished INTEGER NOT NULL DEFAULT 0 CHECK (unpublished IN (0, 1)),
+    updated_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX fleet_places_unpublished ON fleet_places (server) WHERE unpublished = 1;
+
+-- What this host was told of servers by orders, which are signed: up to which epoch, and whether the server is here. One
+-- that has moved away is not started here any more; its files stay. moved_to is '' where the order named no host.
+CREATE TABLE fleet_told (
+    server      TEXT    PRIMARY KEY CHECK (length(server) = 26),
+    epoch       INTEGER NOT NULL CHECK (epoch >= 1),
+    moved_to    TEXT,
     updated_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Moves of servers and updates in waves, each driven by left4me-rollout@ID.service on the host that it was asked on.
+-- What each server was placed with from here: its blueprint as JSON, for when its host is dead and cannot hand it over.
+CREATE TABLE fleet_blueprints (
+    server      TEXT    PRIMARY KEY CHECK (length(server) = 26),
+    document    TEXT    NOT NULL,
+    updated_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The digest of each overlay's files, so that hosts can compare them. fingerprint is that of names, sizes and times: as
+-- long as it stays the same, the files are not read again.
+CREATE TABLE fleet_overlays (
+    reference   TEXT    PRIMARY KEY,
+    fingerprint TEXT    NOT NULL,
+    digest      TEXT    NOT NULL,
+    updated_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Moves of servers and updates in waves, driven by left4me-rollout.service on the host that they were asked on.
 CREATE TABLE fleet_rollouts (
     id           TEXT    PRIMARY KEY CHECK (length(id) = 26),
-    kind         TEXT    NOT NULL CHECK (kind IN ('place', 'drain', 'evacuate', 'update')),
+    kind         TEXT    NOT NULL CHECK (kind IN ('place', 'move', 'drain', 'evacuate', 'update')),
     -- What was asked for, and how far it is: JSON.
     request      TEXT    NOT NULL,
     progress     TEXT    NOT NULL DEFAULT '{}',

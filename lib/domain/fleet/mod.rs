@@ -7,6 +7,11 @@
 //! | [`event`] | what a host tells of itself |
 //! | [`status`] | a host, as it is now |
 //! | [`roster`] | who belongs to the fleet |
+//! | [`blueprint`] | what a server is made from, on its way to another host |
+//! | [`placement`] | which host takes a server |
+//! | [`drain`] | how a server moves |
+//! | [`waves`] | how an update goes through the fleet |
+//! | [`rollout`] | what was asked for: moves, or an update in waves |
 //! | [`rules`] | how an order comes to its end |
 //! | [`subjects`], [`objects`] | the engine's names, streams and buckets |
 //! | [`permissions`], [`jwt`] | who may do what at the engine |
@@ -15,6 +20,8 @@
 //! | [`view`] | how a host is, as seen from another |
 //! | [`way`] | where an order is, in words |
 
+pub mod blueprint;
+pub mod drain;
 pub mod engine_conf;
 pub mod event;
 pub mod jwt;
@@ -22,11 +29,14 @@ pub mod lease;
 pub mod objects;
 pub mod order;
 pub mod permissions;
+pub mod placement;
+pub mod rollout;
 pub mod roster;
 pub mod rules;
 pub mod status;
 pub mod subjects;
 pub mod view;
+pub mod waves;
 pub mod way;
 
 /// The version of all documents. A host understands this one and the one before.

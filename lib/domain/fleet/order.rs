@@ -51,6 +51,21 @@ pub enum What {
     Unplace {
         server: Ulid,
         epoch: u64,
+        /// The host that has it now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<FleetHost>,
+        /// Stop it as soon as nobody plays.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        when_empty: bool,
+        /// Stop it at this time (unix ms), whoever plays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<i64>,
+    },
+    /// Hand over what a server is made from, sealed to the host that it moves to. The answer is the
+    /// detail of the order's end.
+    HandOver {
+        server: Ulid,
+        seal_to: SealKey,
     },
     /// Take in no more servers.
     Cordon {
@@ -156,6 +171,7 @@ impl What {
             What::Withdraw { .. } => "withdraw",
             What::Place(_) => "place",
             What::Unplace { .. } => "unplace",
+            What::HandOver { .. } => "hand-over",
             What::Cordon { .. } => "cordon",
             What::Uncordon {} => "uncordon",
         }
@@ -178,6 +194,7 @@ impl What {
             What::Withdraw { order } => format!("withdraw order {order}"),
             What::Place(place) => format!("place {}", shown(&place.name)),
             What::Unplace { server, .. } => format!("give up server {server}"),
+            What::HandOver { server, .. } => format!("hand over server {server}"),
             What::Cordon { .. } => "cordon".to_owned(),
             What::Uncordon {} => "uncordon".to_owned(),
         }
@@ -287,7 +304,17 @@ mod tests {
                 reason: String::new(),
             },
             What::Withdraw { order: server },
-            What::Unplace { server, epoch: 2 },
+            What::Unplace {
+                server,
+                epoch: 2,
+                host: Some("chi-1".parse().unwrap()),
+                when_empty: true,
+                until: Some(3),
+            },
+            What::HandOver {
+                server,
+                seal_to: crate::base::keys::OpeningKey::generate().public(),
+            },
             What::Cordon {
                 reason: String::new(),
             },

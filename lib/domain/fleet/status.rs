@@ -64,6 +64,12 @@ pub struct ServerStatus {
     pub map: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<u64>,
+    /// The overlays of its blueprint, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overlays: Vec<String>,
+    /// The host to which it has moved; only its files are left here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<String>,
     /// The epoch of its place; 0 for one that was never placed.
     #[serde(default)]
     pub epoch: u64,

@@ -8,6 +8,15 @@ use crate::db::events::{self, NewEvent};
 use crate::db::fleet::self_row;
 
 pub(super) fn cordon(tx: &Connection, by: &str, reason: &str, now: i64) -> Result<Performed> {
+    cordon_here(tx, by, reason, now).map(Performed::Done)
+}
+
+pub(super) fn uncordon(tx: &Connection, by: &str, now: i64) -> Result<Performed> {
+    uncordon_here(tx, by, now).map(Performed::Done)
+}
+
+/// Cordons this host. In words, what came of it.
+pub fn cordon_here(tx: &Connection, by: &str, reason: &str, now: i64) -> Result<String> {
     self_row::ensure(tx)?;
     let what = match self_row::set_cordoned(tx, Some(by))? {
         true => {
@@ -20,10 +29,10 @@ pub(super) fn cordon(tx: &Connection, by: &str, reason: &str, now: i64) -> Resul
         }
         false => "it was cordoned already",
     };
-    Ok(Performed::Done(what.to_owned()))
+    Ok(what.to_owned())
 }
 
-pub(super) fn uncordon(tx: &Connection, by: &str, now: i64) -> Result<Performed> {
+pub fn uncordon_here(tx: &Connection, by: &str, now: i64) -> Result<String> {
     let what = match self_row::set_cordoned(tx, None)? {
         true => {
             events::add(tx, now, &NewEvent::new("fleet.uncordoned", by, ""))?;
@@ -31,5 +40,5 @@ pub(super) fn uncordon(tx: &Connection, by: &str, now: i64) -> Result<Performed>
         }
         false => "it was not cordoned",
     };
-    Ok(Performed::Done(what.to_owned()))
+    Ok(what.to_owned())
 }

@@ -8,6 +8,8 @@
 //! | [`resend`] | which orders go there again, and which are given up |
 //! | [`read`] | what comes from the engine, and how far it has been read |
 //! | [`accept`] | carries out an order of another host, or refuses it |
+//! | [`place`], [`cordon`] | takes in servers of other hosts, gives them up, or takes in no more |
+//! | [`moves`] | servers that are to move |
 //! | [`receipt`] | tells its sender |
 //! | [`settle`] | what other hosts told about orders from here |
 //! | [`project`] | keeps what other hosts told, for pages and lists |
@@ -20,6 +22,7 @@ pub mod accept;
 pub mod answer;
 pub mod ask_for;
 pub mod cordon;
+pub mod moves;
 pub mod outbox;
 pub mod place;
 pub mod project;

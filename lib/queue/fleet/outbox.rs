@@ -14,11 +14,13 @@ use crate::db::events::{self, COMMAND, NewEvent};
 use crate::db::fleet::cursors::{self, Stream};
 use crate::db::fleet::events_out::{self, EventOut};
 use crate::db::fleet::orders_to_send::{self, ToSend};
-use crate::db::fleet::self_row;
+use crate::db::fleet::{places, self_row};
 use crate::domain::fleet::VERSION;
 use crate::domain::fleet::event::FleetEvent;
 use crate::domain::fleet::rules;
-use crate::wire::gate::{BATCH, Generations, LinkState, OutEvent, OutOrder, SentOrder, Taken};
+use crate::wire::gate::{
+    BATCH, Generations, LinkState, OutEvent, OutOrder, SentOrder, SetPlace, Taken,
+};
 
 /// The actor of the events that left4me-link causes.
 const LINK: &str = "left4me-link";
@@ -70,6 +72,15 @@ pub fn take(
             taken.orders.push(signed(order, key)?);
         }
         mark_taken(db, &taken.orders, now)?;
+
+        // Only a controller decides where servers belong.
+        for place in places::unpublished(db.connection(), limit)? {
+            taken.places.push(SetPlace {
+                server: place.server,
+                host: place.host.parse()?,
+                epoch: place.epoch,
+            });
+        }
     }
 
     let mark = self_row::get(db.connection())?.map_or(0, |own| own.events_sent);

@@ -1,12 +1,12 @@
 //! This host, as others see it: its status document.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crate::base::config::PortRange;
 use crate::base::names::FleetHost;
 use crate::base::{Error, Result, builds};
-use crate::db::fleet::{events_out, places, self_row, ulids};
+use crate::db::fleet::told::{self, Told};
+use crate::db::fleet::{events_out, overlays, self_row, ulids};
 use crate::db::servers::Server;
 use crate::db::{Db, builds as published, jobs, queue, servers};
 use crate::domain::fleet::VERSION;
@@ -24,23 +24,25 @@ pub struct Host<'a> {
     pub root: &'a Path,
 }
 
-/// The status of this host, and each overlay's digest as `overlays` has it.
-pub fn status(
-    db: &mut Db,
-    host: &Host<'_>,
-    overlays: BTreeMap<String, String>,
-    now: i64,
-) -> Result<HostStatus> {
+/// The status of this host.
+pub fn status(db: &mut Db, host: &Host<'_>, now: i64) -> Result<HostStatus> {
     let ports = u32::from(host.ports.last - host.ports.first) + 1;
     // Without a link, or with one that leads nowhere, the installation itself is used.
     let build = builds::current(host.root).ok().flatten();
 
     db.read(|tx| {
         let rows = servers::all(tx)?;
-        let epochs: HashMap<_, _> = places::all(tx)?
-            .into_iter()
-            .map(|place| (place.server, place.epoch))
+        let told = told::all(tx)?;
+        let mut layers = overlays::of_servers(tx)?;
+        let servers: Vec<ServerStatus> = rows
+            .iter()
+            .filter_map(|row| {
+                let told = row.ulid.and_then(|ulid| told.get(&ulid));
+                server(row, told, layers.remove(&row.id.0).unwrap_or_default())
+            })
             .collect();
+        // Of one that has moved away only the files are here.
+        let used = servers.iter().filter(|server| server.moved_to.is_none());
         let (queued, running) = jobs::counts(tx)?;
         let own = self_row::get(tx)?.unwrap_or_default();
         let available = published::available(tx)?.map(|available| available.build);
@@ -53,20 +55,17 @@ pub fn status(
             speaks: vec![VERSION],
             operations: Operation::ALL.map(|one| one.as_str().to_owned()).to_vec(),
             capacity: host.capacity.unwrap_or(ports),
-            used: count(rows.len()),
+            used: count(used.count()),
             cordoned: own.cordoned,
             queue: Queue {
                 queued: count(queued),
                 running: count(running),
                 paused: queue::pause(tx)?.is_some(),
             },
-            servers: rows
-                .iter()
-                .filter_map(|row| server(row, |ulid| epochs.get(&ulid).copied()))
-                .collect(),
+            servers,
             build,
             available: available.filter(|&available| Some(available) != build),
-            overlays,
+            overlays: overlays::digests(tx)?,
             last_event: events_out::newest(tx)?,
         })
     })
@@ -77,10 +76,7 @@ fn count(number: impl TryInto<u32>) -> u32 {
 }
 
 /// A server in the status. None for one that has no name in the fleet: see [`name_servers`].
-fn server(
-    row: &Server,
-    epoch: impl Fn(crate::base::ulid::Ulid) -> Option<u64>,
-) -> Option<ServerStatus> {
+fn server(row: &Server, told: Option<&Told>, overlays: Vec<String>) -> Option<ServerStatus> {
     let id = row.ulid?;
     Some(ServerStatus {
         id,
@@ -94,7 +90,9 @@ fn server(
         max_players: row.max_players,
         map: row.map.clone(),
         build: row.build,
-        epoch: epoch(id).unwrap_or(0),
+        overlays,
+        moved_to: told.and_then(|told| told.moved_to.clone()),
+        epoch: told.map_or(0, |told| told.epoch),
         drift: row.drift.is_some(),
     })
 }

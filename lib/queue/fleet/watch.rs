@@ -4,7 +4,7 @@
 use crate::base::{Result, clock};
 use crate::db::Db;
 use crate::db::events::{self, NewEvent, OUTSIDE};
-use crate::db::fleet::{overview, self_row, told};
+use crate::db::fleet::{notices, overview, self_row};
 use crate::domain::fleet::view::{tells_away, tells_late, tells_silence};
 
 /// Adds an event for what has begun or ended since the last call. Reads little, and writes only then.
@@ -16,7 +16,7 @@ pub fn look(db: &mut Db, now: i64) -> Result<()> {
     let link = overview::link(&own, now);
     let mut news = Vec::new();
 
-    let (was_away, was_late) = told::own(connection)?;
+    let (was_away, was_late) = notices::own(connection)?;
     let is_away = tells_away(was_away, link, now);
     if is_away != was_away {
         let since = link.away_since().map_or_else(String::new, clock::local);
@@ -41,7 +41,7 @@ pub fn look(db: &mut Db, now: i64) -> Result<()> {
     }
 
     let mut changed = Vec::new();
-    for host in told::hosts(connection)? {
+    for host in notices::hosts(connection)? {
         let is_silent = tells_silence(host.told_silent, host.at, link, now);
         if is_silent != host.told_silent {
             let since = clock::local(host.at);
@@ -57,9 +57,9 @@ pub fn look(db: &mut Db, now: i64) -> Result<()> {
         return Ok(());
     }
     db.write(|tx| {
-        told::set_own(tx, is_away, is_late)?;
+        notices::set_own(tx, is_away, is_late)?;
         for (host, is_silent) in &changed {
-            told::set_silent(tx, host, *is_silent)?;
+            notices::set_silent(tx, host, *is_silent)?;
         }
         for (kind, detail) in &news {
             events::add(tx, now, &NewEvent::new(kind, OUTSIDE, detail))?;

@@ -207,7 +207,23 @@ fn perform(tx: &Connection, host: &Host<'_>, order: &Order, now: i64) -> Result<
         }
         What::Withdraw { order: other } => withdraw::withdraw(tx, host, order, *other, now),
         What::Place(asked) => place::place(tx, host, order, asked, now),
-        What::Unplace { server, epoch } => place::unplace(tx, host, order, *server, *epoch, now),
+        What::Unplace {
+            server,
+            epoch,
+            host: other,
+            when_empty,
+            until,
+        } => {
+            let asked = place::Unplace {
+                server: *server,
+                epoch: *epoch,
+                host: other.as_ref().map(FleetHost::as_str),
+                when_empty: *when_empty,
+                until: *until,
+            };
+            place::unplace(tx, host, order, &asked, now)
+        }
+        What::HandOver { server, seal_to } => place::hand_over(tx, host, *server, seal_to),
         What::Cordon { reason } => cordon::cordon(tx, &order.from, reason, now),
         What::Uncordon {} => cordon::uncordon(tx, &order.from, now),
     }

@@ -1,0 +1,120 @@
+//! `left4me fleet rollouts` and `abort`.
+
+use clap::Args;
+
+use super::super::{Context, facts, hint, print_list, when};
+use super::rollout;
+use crate::base::ulid::Ulid;
+use crate::base::{Error, Result, output};
+use crate::db::events::{self, NewEvent};
+use crate::db::fleet::rollouts::{self, Rollout};
+
+/// How many are listed.
+const SHOWN: u32 = 50;
+
+#[derive(Args)]
+pub(in crate::admin) struct RolloutsArgs {
+    /// Show this one, with each server or host
+    id: Option<Ulid>,
+    /// Wait until it has ended; exit 0 if it succeeded, else 1
+    #[arg(long, requires = "id")]
+    wait: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(in crate::admin) struct AbortArgs {
+    /// The rollout's id
+    id: Ulid,
+}
+
+pub(super) fn run(context: &Context, args: &RolloutsArgs) -> Result<()> {
+    let db = context.db()?;
+    match args.id {
+        Some(id) if args.wait => rollout::follow(&db, id, args.json),
+        Some(id) => show(&rollouts::find(db.connection(), id)?, args.json),
+        None => print_list(
+            &rollouts::newest(db.connection(), SHOWN)?,
+            args.json,
+            "no rollout was begun on this host: `left4me fleet place`, `move`, `drain`, `update`",
+            ["ID", "WHAT", "STATE", "BY", "BEGAN", "DETAIL"],
+            &["BEGAN"],
+            |one| {
+                [
+                    one.id.to_string(),
+                    one.kind.to_string(),
+                    one.state.to_string(),
+                    one.requested_by.clone(),
+                    when(Some(one.created_at)),
+                    one.detail.clone(),
+                ]
+            },
+        ),
+    }
+}
+
+fn show(one: &Rollout, json: bool) -> Result<()> {
+    if json {
+        return output::json(one);
+    }
+    let mut shown = vec![
+        ("id", one.id.to_string()),
+        ("what", one.kind.to_string()),
+        ("state", one.state.to_string()),
+        ("by", one.requested_by.clone()),
+        ("began", when(Some(one.created_at))),
+        ("ended", when(one.ended_at)),
+        ("detail", one.detail.clone()),
+    ];
+    for server in &one.progress.moves {
+        let from = server.from.as_ref().map(|host| format!("from {host} "));
+        let to = server.to.as_ref().map(|host| format!("to {host}: "));
+        let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
+        let why = match server.why.as_str() {
+            "" => String::new(),
+            why => format!(", {why}"),
+        };
+        shown.push((
+            "server",
+            format!("'{}' {from}{to}{}{why}", server.name, server.step),
+        ));
+    }
+    for (name, host) in one.progress.update.iter().flat_map(|update| &update.hosts) {
+        let why = match host.why.as_str() {
+            "" => host.fate.to_string(),
+            why => why.to_owned(),
+        };
+        shown.push(("host", format!("{name}: {why}")));
+    }
+    facts(&shown)
+}
+
+/// Begins nothing more. What has begun comes to its end, which the rollout tells.
+pub(super) fn abort(context: &Context, args: &AbortArgs) -> Result<()> {
+    let mut db = context.db()?;
+    let rollout = rollouts::find(db.connection(), args.id)?;
+    let is_new = db.write(|tx| {
+        let is_new = rollouts::abort(tx, args.id, context.now)?;
+        if is_new {
+            let detail = format!("{} {}", rollout.kind, args.id);
+            let event = NewEvent::new("rollout.aborting", &context.actor, &detail);
+            events::add(tx, context.now, &event)?;
+        }
+        Ok(is_new)
+    })?;
+    if !is_new && rollout.state.has_ended() {
+        return Err(Error::conflict(format!(
+            "{} {} has ended: it {}",
+            rollout.kind, args.id, rollout.state
+        )));
+    }
+    if let Err(error) = rollout::wake(context) {
+        hint(&error.to_string());
+    }
+    output::line(&format!(
+        "{} {} begins nothing more; `left4me fleet rollouts {} --wait` waits for its end",
+        rollout.kind, args.id, args.id
+    ))
+}

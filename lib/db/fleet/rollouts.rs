@@ -1,0 +1,128 @@
+//! Rollouts: moves of servers, and updates in waves.
+
+use rusqlite::{Connection, Row, params};
+use serde::Serialize;
+
+use crate::base::ulid::Ulid;
+use crate::base::{Error, Result};
+use crate::db::{changes, exists, first, query, run, text};
+use crate::domain::fleet::rollout::{Progress, Request, RolloutKind, RolloutState};
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rollout {
+    pub id: Ulid,
+    pub kind: RolloutKind,
+    /// It may hold blueprints, and so secrets.
+    #[serde(skip)]
+    pub request: Request,
+    pub progress: Progress,
+    pub state: RolloutState,
+    pub requested_by: String,
+    /// How it ended, or what it waits for.
+    pub detail: String,
+    /// Unix ms.
+    pub created_at: i64,
+    pub updated_at: i64,
+    pub ended_at: Option<i64>,
+}
+
+const ROLLOUT: &str = "id, kind, request, progress, state, requested_by, detail, created_at,
+                       updated_at, ended_at";
+
+/// A row whose documents a later version may have written.
+fn rollout(row: &Row<'_>) -> rusqlite::Result<Result<Rollout, String>> {
+    let (id, kind, state): (Ulid, String, String) = (row.get(0)?, text(row, 1)?, text(row, 4)?);
+    let (request, progress) = (text(row, 2)?, text(row, 3)?);
+    let parsed = serde_json::from_str(&request)
+        .and_then(|request| serde_json::from_str(&progress).map(|progress| (request, progress)));
+    let (request, progress) = match parsed {
+        Ok(documents) => documents,
+        Err(error) => return Ok(Err(format!("rollout {id} cannot be read: {error}"))),
+    };
+    Ok(Ok(Rollout {
+        id,
+        // A CHECK of the table allows only these words.
+        kind: RolloutKind::parse(&kind).unwrap_or(RolloutKind::Move),
+        request,
+        progress,
+        state: RolloutState::parse(&state).unwrap_or(RolloutState::Failed),
+        requested_by: text(row, 5)?,
+        detail: text(row, 6)?,
+        created_at: row.get(7)?,
+        updated_at: row.get(8)?,
+        ended_at: row.get(9)?,
+    }))
+}
+
+pub fn add(
+    tx: &Connection,
+    id: Ulid,
+    kind: RolloutKind,
+    request: &Request,
+    by: &str,
+    now: i64,
+) -> Result<()> {
+    let sql = "INSERT INTO fleet_rollouts (id, kind, request, requested_by, created_at, updated_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?5)";
+    run(tx, sql, params![id, kind.as_str(), json(request)?, by, now])
+}
+
+/// Fails with 3 if there is none of this id.
+pub fn find(connection: &Connection, id: Ulid) -> Result<Rollout> {
+    let sql = format!("SELECT {ROLLOUT} FROM fleet_rollouts WHERE id = ?1");
+    let found = first(connection, &sql, params![id], rollout)?;
+    let found = found.ok_or_else(|| {
+        Error::not_found(format!(
+            "there is no rollout {id}; `left4me fleet rollouts` lists them"
+        ))
+    })?;
+    found.map_err(Error::failed)
+}
+
+/// The newest ones, newest first.
+pub fn newest(connection: &Connection, limit: u32) -> Result<Vec<Rollout>> {
+    let sql = format!("SELECT {ROLLOUT} FROM fleet_rollouts ORDER BY id DESC LIMIT ?1");
+    let rows = query(connection, &sql, [limit], rollout)?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// The ids of those that have not ended, oldest first.
+pub fn open(connection: &Connection) -> Result<Vec<Ulid>> {
+    let sql = "SELECT id FROM fleet_rollouts WHERE ended_at IS NULL ORDER BY id";
+    query(connection, sql, [], |row| row.get(0))
+}
+
+/// Whether a rollout that has not ended moves servers.
+pub fn any_moves(connection: &Connection) -> Result<bool> {
+    let sql = "SELECT 1 FROM fleet_rollouts WHERE ended_at IS NULL AND kind <> 'update'";
+    exists(connection, sql, [])
+}
+
+/// Records how far it is. Nothing is written if that is the same as before.
+pub fn save(
+    tx: &Connection,
+    id: Ulid,
+    progress: &Progress,
+    state: RolloutState,
+    detail: &str,
+    now: i64,
+) -> Result<bool> {
+    let ended_at = state.has_ended().then_some(now);
+    let sql = "UPDATE fleet_rollouts SET progress = ?2, state = ?3, detail = ?4, ended_at = ?5,
+               updated_at = ?6 WHERE id = ?1 AND ended_at IS NULL
+               AND (progress <> ?2 OR state <> ?3 OR detail <> ?4)";
+    let row = params![id, json(progress)?, state.as_str(), detail, ended_at, now];
+    changes(tx, sql, row)
+}
+
+/// Says that nothing more is to be begun. False if it has ended, or is being aborted.
+pub fn abort(tx: &Connection, id: Ulid, now: i64) -> Result<bool> {
+    let sql = "UPDATE fleet_rollouts SET state = 'aborting', updated_at = ?2
+               WHERE id = ?1 AND state = 'running'";
+    changes(tx, sql, params![id, now])
+}
+
+fn json<T: Serialize>(document: &T) -> Result<String> {
+    serde_json::to_string(document)
+        .map_err(|error| Error::failed(format!("a rollout cannot be encoded: {error}")))
+}

@@ -1,0 +1,136 @@
+//! Takes the next steps of a rollout. What is decided, the orders, and how far it is are written in
+//! one transaction, and an order's id follows from its step: so it makes no difference when a driver
+//! dies, or whether another one repeats what it did.
+
+use rusqlite::Connection;
+
+use super::facts::Hosts;
+use super::{moves, update};
+use crate::base::names::FleetHost;
+use crate::base::ulid::Ulid;
+use crate::base::{Exit, Result};
+use crate::db::Db;
+use crate::db::events::{self, NewEvent};
+use crate::db::fleet::rollouts::{self, Rollout};
+use crate::domain::fleet::order::What;
+use crate::domain::fleet::rollout::{Progress, Request, RolloutState, order_id};
+use crate::queue::fleet::send::{self, Draft};
+use crate::queue::fleet::withdraw;
+
+/// Where a rollout has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stepped {
+    pub has_ended: bool,
+    /// Whether there is something for left4me-link.
+    pub has_orders: bool,
+    /// When something is due without news, unix ms.
+    pub due: Option<i64>,
+}
+
+/// A rollout while its steps are taken.
+pub(super) struct Driver<'a> {
+    pub(super) tx: &'a Connection,
+    /// This host.
+    pub(super) here: &'a FleetHost,
+    pub(super) rollout: &'a Rollout,
+    pub(super) hosts: Hosts,
+    pub(super) now: i64,
+    pub(super) has_orders: bool,
+}
+
+/// What the steps came to.
+pub(super) struct Next {
+    pub(super) progress: Progress,
+    pub(super) state: RolloutState,
+    pub(super) detail: String,
+    pub(super) due: Option<i64>,
+    /// Orders to take back.
+    pub(super) take_back: Vec<Ulid>,
+}
+
+impl Driver<'_> {
+    pub(super) fn is_aborted(&self) -> bool {
+        self.rollout.state == RolloutState::Aborting
+    }
+
+    /// Sends the order of a step.
+    pub(super) fn send(
+        &mut self,
+        to: &FleetHost,
+        step: &str,
+        what: What,
+        good_for: i64,
+    ) -> Result<()> {
+        let reason = format!("{} {}", self.rollout.kind, self.rollout.id);
+        let draft = Draft {
+            id: Some(order_id(self.rollout.id, to, step)),
+            to,
+            what,
+            by: &self.rollout.requested_by,
+            here: self.here,
+            reason: &reason,
+            good_for: Some(good_for),
+            rollout: Some(self.rollout.id),
+        };
+        send::send_in(self.tx, &draft, self.now)?;
+        self.has_orders = true;
+        Ok(())
+    }
+}
+
+/// Takes the next steps of a rollout, as far as what is known allows.
+///
+/// Fails with 3 for an unknown one; 69 if the database cannot be written.
+pub fn step(db: &mut Db, here: &FleetHost, id: Ulid, now: i64) -> Result<Stepped> {
+    let (mut stepped, by, take_back) = db.write(|tx| {
+        let rollout = rollouts::find(tx, id)?;
+        if rollout.state.has_ended() {
+            let stepped = Stepped {
+                has_ended: true,
+                ..Stepped::default()
+            };
+            return Ok((stepped, String::new(), Vec::new()));
+        }
+
+        let mut driver = Driver {
+            tx,
+            here,
+            rollout: &rollout,
+            hosts: Hosts::read(tx)?,
+            now,
+            has_orders: false,
+        };
+        let next = match &rollout.request {
+            Request::Moves(request) => moves::step(&mut driver, request)?,
+            Request::Update(request) => update::step(&mut driver, request)?,
+        };
+        let has_orders = driver.has_orders;
+        rollouts::save(tx, id, &next.progress, next.state, &next.detail, now)?;
+        if next.state.has_ended() {
+            let kind = format!("rollout.{}", next.state);
+            let detail = format!("{} {id}: {}", rollout.kind, next.detail);
+            events::add(
+                tx,
+                now,
+                &NewEvent::new(&kind, &rollout.requested_by, &detail),
+            )?;
+        }
+
+        let stepped = Stepped {
+            has_ended: next.state.has_ended(),
+            has_orders,
+            due: next.due,
+        };
+        Ok((stepped, rollout.requested_by.clone(), next.take_back))
+    })?;
+
+    for order in take_back {
+        match withdraw::withdraw(db, order, (&by, here), "the rollout was aborted", now) {
+            // It has ended, or is being taken back.
+            Err(error) if error.exit == Exit::Conflict => {}
+            other => drop(other?),
+        }
+        stepped.has_orders = true;
+    }
+    Ok(stepped)
+}

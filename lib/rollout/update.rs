@@ -1,0 +1,128 @@
+//! An update in waves. [`waves`] decides; this brings what is known, and does what it says.
+
+use std::collections::BTreeMap;
+
+use super::drive::{Driver, Next};
+use super::facts::order;
+use crate::base::Result;
+use crate::base::names::FleetHost;
+use crate::db::fleet::orders_to_send;
+use crate::domain::fleet::order::What;
+use crate::domain::fleet::rollout::{Fate, RolloutState, UpdateRequest, order_id};
+use crate::domain::fleet::status::HostStatus;
+use crate::domain::fleet::waves::{self, HostFacts, Outcome, Rules, Step};
+
+/// How long the order is good for, in ms: a host that is cut off for longer is not updated by it, and
+/// counts as one that failed.
+const GOOD_FOR: i64 = 2 * 3_600_000;
+
+/// How often the hosts are looked at while a wave soaks, in ms.
+const LOOK: i64 = 5_000;
+
+pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<Next> {
+    let mut progress = driver.rollout.progress.clone();
+    let mut update = progress.update.take().unwrap_or_default();
+    let rules = Rules {
+        waves: request.waves.split(&request.hosts),
+        soak: request.soak,
+        stop_after: request.stop_after,
+    };
+
+    let (mut facts, mut taken_back) = (BTreeMap::new(), Vec::new());
+    for host in &request.hosts {
+        let Some(order) = order(driver.tx, driver.rollout.id, host, "update")? else {
+            continue;
+        };
+        let is_watched = update.soaks_since.is_some() && order.fate == Fate::Succeeded;
+        let status = driver.hosts.status(host).filter(|_| is_watched);
+        let own = HostFacts {
+            fate: order.fate,
+            why: match (order.fate, order.detail.is_empty()) {
+                (Fate::Succeeded | Fate::UnderWay, _) => String::new(),
+                (fate, true) => fate.to_string(),
+                (fate, false) => format!("{fate}: {}", order.detail),
+            },
+            trouble: status.and_then(|status| trouble(status, update.soaks_since)),
+        };
+        facts.insert(host.clone(), own);
+
+        let id = order_id(driver.rollout.id, host, "update");
+        let sent = orders_to_send::get(driver.tx, id)?;
+        if sent.is_some_and(|sent| sent.withdrawal.is_some()) {
+            taken_back.push(host.clone());
+        }
+    }
+
+    let is_aborted = driver.is_aborted();
+    let is_back = |host: &FleetHost| taken_back.contains(host);
+    let (mut state, mut detail, mut due) = (driver.rollout.state, None, None);
+    let mut take_back = Vec::new();
+    match waves::next(
+        &rules,
+        &mut update,
+        &facts,
+        &is_back,
+        is_aborted,
+        driver.now,
+    ) {
+        Step::Send(hosts) => {
+            for host in hosts {
+                let what = What::Enqueue(request.enqueue.clone());
+                driver.send(&host, "update", what, GOOD_FOR)?;
+            }
+        }
+        Step::Wait(until) => {
+            let soon = driver.now + LOOK;
+            due = until.map(|until| until.min(soon));
+        }
+        Step::TakeBack(hosts) => {
+            let id = |host: &FleetHost| order_id(driver.rollout.id, host, "update");
+            take_back = hosts.iter().map(id).collect();
+        }
+        Step::End(outcome, why) => {
+            state = match outcome {
+                Outcome::Succeeded => RolloutState::Succeeded,
+                Outcome::Failed => RolloutState::Failed,
+                Outcome::Aborted => RolloutState::Aborted,
+            };
+            detail = Some(why);
+        }
+    }
+
+    let detail = detail.unwrap_or_else(|| {
+        let (wave, all) = (update.wave + 1, rules.waves.len());
+        let soaks = match update.soaks_since {
+            Some(_) => ", which is watched",
+            None => "",
+        };
+        format!(
+            "wave {wave} of {all}{soaks}; {}",
+            waves::told(&rules, &update)
+        )
+    });
+    progress.update = Some(update);
+    Ok(Next {
+        progress,
+        state,
+        detail,
+        due,
+        take_back,
+    })
+}
+
+/// What is wrong with the servers of a host that has the new build. A status from before says
+/// nothing about it.
+fn trouble(status: &HostStatus, since: Option<i64>) -> Option<String> {
+    if since.is_some_and(|since| status.at < since) {
+        return None;
+    }
+    let bad = status.servers.iter().find(|server| {
+        server.moved_to.is_none()
+            && server.desired == "running"
+            && (server.actual == "failed" || server.drift)
+    })?;
+    Some(format!(
+        "server '{}' is {} after the update",
+        bad.name, bad.actual
+    ))
+}

@@ -1,0 +1,591 @@
+//! Moves of servers and updates in waves, over the real tables of several hosts and an engine in
+//! memory. Workers, players and the time are simulated.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use left4me::base::names::{FleetHost, JobId, ServerId};
+use left4me::base::ulid::Ulid;
+use left4me::db::fleet::rollouts::{self, Rollout};
+use left4me::db::fleet::{hosts, self_row};
+use left4me::domain::fleet::blueprint::FleetBlueprint;
+use left4me::domain::fleet::drain::{Move, MoveStep};
+use left4me::domain::fleet::order::What;
+use left4me::domain::fleet::placement::{Needs, Policy};
+use left4me::domain::fleet::rollout::{
+    MovesRequest, Request, RolloutKind, RolloutState, UpdateRequest,
+};
+use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
+use left4me::queue::fleet::moves::new_move;
+use left4me::queue::fleet::{read, status};
+use left4me::rollout::drive;
+use left4me::wire::gate::{Message, Source};
+use rusqlite::params;
+
+use crate::support::fleet::{Carrier, TestMember, fleet, message};
+
+const MINUTE: i64 = 60_000;
+
+/// A turn of all hosts, in ms.
+const TURN: i64 = 10_000;
+
+/// Hosts with two servers each, S1 and S2 of HOST, which run and are empty. fra-1 is the controller.
+struct Fleet {
+    members: Vec<TestMember>,
+    carrier: Carrier,
+    now: i64,
+    players: BTreeMap<Ulid, u32>,
+    /// Hosts whose updates fail.
+    bad: BTreeSet<&'static str>,
+    /// Hosts whose jobs wait.
+    busy: BTreeSet<&'static str>,
+    driver_pauses: bool,
+}
+
+fn host(name: &str) -> FleetHost {
+    name.parse().unwrap()
+}
+
+impl Fleet {
+    fn new() -> Self {
+        let members = fleet(&["fra-1", "ams-1", "chi-1", "dal-1"], &["fra-1"]);
+        for member in &members {
+            let sql = format!(
+                "UPDATE servers SET name = name || ' of {}', desired_state = 'running',
+                 actual_state = 'running', enabled = 1",
+                member.name
+            );
+            member.host.db().connection().execute_batch(&sql).unwrap();
+        }
+        let mut all = Self {
+            members,
+            carrier: Carrier::default(),
+            now: left4me::base::clock::now_ms(),
+            players: BTreeMap::new(),
+            bad: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            driver_pauses: false,
+        };
+        all.tell_statuses();
+        all
+    }
+
+    fn member(&self, name: &str) -> &TestMember {
+        let mut members = self.members.iter();
+        members.find(|member| member.name.as_str() == name).unwrap()
+    }
+
+    fn fra(&self) -> &TestMember {
+        self.member("fra-1")
+    }
+
+    fn cut_off(&mut self, name: &str) {
+        self.carrier.cut_off.insert(name.to_owned());
+    }
+
+    fn begin(&self, kind: RolloutKind, request: Request) -> Ulid {
+        let id = Ulid::new(self.now);
+        let mut db = self.fra().host.db();
+        db.write(|tx| rollouts::add(tx, id, kind, &request, "anna", self.now))
+            .unwrap();
+        id
+    }
+
+    fn drain(&self, name: &str, deadline: Option<i64>) -> Ulid {
+        let request = MovesRequest {
+            hosts: vec![host(name)],
+            deadline: deadline.map(|ms| self.now + ms),
+            ..moves(Vec::new())
+        };
+        self.begin(RolloutKind::Drain, Request::Moves(Box::new(request)))
+    }
+
+    fn rollout(&self, id: Ulid) -> Rollout {
+        rollouts::find(self.fra().host.db().connection(), id).unwrap()
+    }
+
+    /// One turn: the driver, the engine, the workers, the statuses.
+    fn turn(&mut self, id: Ulid) -> Rollout {
+        if !self.driver_pauses {
+            let fra = self.fra();
+            drive::step(&mut fra.host.db(), &fra.name, id, self.now).unwrap();
+        }
+        self.carrier.carry(&self.members, self.now);
+        for member in &self.members {
+            self.work(member);
+        }
+        self.carrier.carry(&self.members, self.now);
+        self.tell_statuses();
+        self.now += TURN;
+        self.rollout(id)
+    }
+
+    fn turns(&mut self, id: Ulid, minutes: i64) -> Rollout {
+        let until = self.now + minutes * MINUTE;
+        loop {
+            let rollout = self.turn(id);
+            if rollout.state.has_ended() || self.now >= until {
+                return rollout;
+            }
+        }
+    }
+
+    /// Ends the jobs of a host that need not wait, as its worker does.
+    fn work(&self, member: &TestMember) {
+        if self.busy.contains(member.name.as_str()) {
+            return;
+        }
+        let jobs: Vec<(i64, String, Option<i64>)> = {
+            let db = member.host.db();
+            let sql = "SELECT j.id, j.operation, t.server_id FROM jobs j
+                       LEFT JOIN job_targets t ON t.job_id = j.id
+                       LEFT JOIN job_conditions c ON c.job_id = j.id WHERE j.state = 'queued'
+                       AND (j.on_hold = 0 OR c.until_at <= ?1 OR (SELECT ulid FROM servers s
+                           WHERE s.id = t.server_id) NOT IN (SELECT value FROM json_each(?2)))";
+            let playing: Vec<String> = self.players.keys().map(Ulid::to_string).collect();
+            let playing = serde_json::to_string(&playing).unwrap();
+            let mut found = db.connection().prepare(sql).unwrap();
+            let rows = found.query_map(params![self.now, playing], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            });
+            rows.unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        for (job, operation, server) in jobs {
+            let is_bad = operation == "update" && self.bad.contains(member.name.as_str());
+            let (desired, actual) = match operation.as_str() {
+                "start" => ("running", "running"),
+                "stop" => ("stopped", "stopped"),
+                _ => ("running", "running"),
+            };
+            if let Some(server) = server {
+                let sql = "UPDATE servers SET desired_state = ?2, actual_state = ?3, enabled = 0
+                           WHERE id = ?1";
+                let db = member.host.db();
+                db.connection()
+                    .execute(sql, params![server, desired, actual])
+                    .unwrap();
+            }
+            member.end_job(job, if is_bad { "failed" } else { "succeeded" });
+        }
+    }
+
+    /// Brings each host's status, and the places, to the controller.
+    fn tell_statuses(&mut self) {
+        // A status of the same time is not a newer one.
+        self.now += 1;
+        let fra = self.fra();
+        for member in &self.members {
+            if self.carrier.cut_off.contains(member.name.as_str()) {
+                continue;
+            }
+            let own = status::Host {
+                name: &member.name,
+                capacity: None,
+                ports: member.ports(),
+                root: &member.root,
+            };
+            let mut told = status::status(&mut member.host.db(), &own, self.now).unwrap();
+            for server in &mut told.servers {
+                server.players = Some(self.players.get(&server.id).copied().unwrap_or(0));
+            }
+            let body = serde_json::to_vec(&told).unwrap();
+            let purpose = left4me::base::keys::Purpose::Status;
+            let told = message(&member.key, purpose, member.name.as_str(), &body, 1);
+            deliver(fra, Source::Hosts, told, self.now);
+        }
+
+        let taken = self.carrier.take(fra, self.now);
+        for place in taken.places {
+            use base64::Engine as _;
+            let body = format!("{{\"host\":\"{}\",\"epoch\":{}}}", place.host, place.epoch);
+            let place = Message {
+                sequence: 1,
+                subject: place.server.to_string(),
+                key: String::new(),
+                signature: String::new(),
+                body: base64::engine::general_purpose::STANDARD.encode(body),
+            };
+            deliver(fra, Source::Places, place, self.now);
+        }
+    }
+
+    /// Cordons a host, which tells that with its next status.
+    fn cordon(&self, name: &str) {
+        let mut db = self.member(name).host.db();
+        db.write(|tx| {
+            self_row::ensure(tx)?;
+            self_row::set_cordoned(tx, Some("bob"))
+        })
+        .unwrap();
+    }
+
+    /// The hosts on which a server should run.
+    fn runs_on(&self, server: Ulid) -> Vec<&str> {
+        let runs = |member: &&TestMember| {
+            let sql = "SELECT count(*) FROM servers WHERE ulid = ?1 AND desired_state = 'running'";
+            let db = member.host.db();
+            let count: i64 = db
+                .connection()
+                .query_row(sql, params![server.to_string()], |row| row.get(0))
+                .unwrap();
+            count == 1
+        };
+        let members = self.members.iter().filter(runs);
+        members.map(|member| member.name.as_str()).collect()
+    }
+
+    /// The orders of a kind that a host got.
+    fn orders(&self, name: &str, kind: &str) -> i64 {
+        let db = self.member(name).host.db();
+        let sql = "SELECT count(*) FROM fleet_orders_in WHERE kind = ?1 AND state = 'accepted'";
+        db.connection()
+            .query_row(sql, [kind], |row| row.get(0))
+            .unwrap()
+    }
+}
+
+fn deliver(to: &TestMember, from: Source, message: Message, now: i64) {
+    let read = read::deliver(
+        &mut to.host.db(),
+        &to.accepting(),
+        from,
+        "",
+        &[message],
+        now,
+    );
+    assert_eq!(read.unwrap().noise, 0);
+}
+
+fn moves(moves: Vec<Move>) -> MovesRequest {
+    MovesRequest {
+        hosts: Vec::new(),
+        is_dead: false,
+        moves,
+        deadline: None,
+        needs: Needs::default(),
+        policy: Policy::Spread,
+        blueprints: BTreeMap::new(),
+    }
+}
+
+fn blueprint() -> FleetBlueprint {
+    FleetBlueprint {
+        name: "versus".parse().unwrap(),
+        overlays: Vec::new(),
+        arguments: Vec::new(),
+        config: vec!["sv_password secret".parse().unwrap()],
+    }
+}
+
+/// A new server, as `left4me fleet place` asks for it.
+fn new_server(now: i64) -> MovesRequest {
+    let server = Ulid::new(now);
+    let one = Move {
+        server,
+        name: "Friday".to_owned(),
+        owner: "alice".to_owned(),
+        from: None,
+        start: true,
+        needs: Needs::default(),
+        epoch: 0,
+        to: None,
+        refused: BTreeMap::new(),
+        step: MoveStep::Waiting,
+        stuck_since: None,
+        why: String::new(),
+    };
+    MovesRequest {
+        blueprints: [(server, blueprint())].into(),
+        ..moves(vec![one])
+    }
+}
+
+fn update(names: &[&str], waves: &str) -> Request {
+    let What::Enqueue(asked) = crate::support::fleet::enqueue("update", &[]) else {
+        panic!();
+    };
+    Request::Update(Box::new(UpdateRequest {
+        hosts: names.iter().map(|name| host(name)).collect(),
+        waves: waves.parse().unwrap(),
+        soak: MINUTE,
+        stop_after: 1,
+        enqueue: asked,
+    }))
+}
+
+#[test]
+fn a_drain_moves_empty_servers_and_those_with_players_when_they_leave_or_at_the_deadline() {
+    let mut fleet = Fleet::new();
+    let servers = fleet.member("ams-1").servers();
+    let (empty, played) = (servers[0], servers[1]);
+    fleet.players.insert(played, 3);
+    let id = fleet.drain("ams-1", Some(20 * MINUTE));
+
+    let rollout = fleet.turns(id, 10);
+    assert_eq!(rollout.state, RolloutState::Running);
+    assert!(
+        rollout.detail.contains("S2 of ams-1: 3 people play"),
+        "{}",
+        rollout.detail
+    );
+    assert_eq!(fleet.runs_on(empty), ["chi-1"]);
+    assert_eq!(fleet.runs_on(played), ["ams-1"]);
+    assert_eq!(fleet.orders("ams-1", "unplace"), 1);
+
+    let rollout = fleet.turns(id, 15);
+    assert_eq!(
+        (rollout.state, rollout.detail.as_str()),
+        (RolloutState::Succeeded, "2 of 2 servers moved")
+    );
+    assert_eq!(fleet.runs_on(played).len(), 1);
+    assert_ne!(fleet.runs_on(played), ["ams-1"]);
+    assert!(fleet.now >= rollout.created_at + 20 * MINUTE);
+
+    // What is left there is not started, and takes no room.
+    let ams = fleet.member("ams-1");
+    let targets = Targets::Named(vec![left4me::base::names::ServerRef::Id(ServerId(1))]);
+    let start = left4me::domain::operation::Operation::Start;
+    let request = JobRequest::new(start, targets, Requester::local("anna"));
+    let refused = enqueue(&mut ams.host.db(), &request, fleet.now).unwrap_err();
+    assert!(
+        refused.to_string().contains("has moved to chi-1"),
+        "{refused}"
+    );
+    let told = hosts::get(fleet.fra().host.db().connection(), "ams-1").unwrap();
+    let told = told.unwrap().status.unwrap();
+    assert_eq!((told.used, told.cordoned), (0, true));
+}
+
+#[test]
+fn who_comes_back_before_the_old_server_stops_plays_on_until_the_deadline() {
+    let mut fleet = Fleet::new();
+    let server = fleet.member("ams-1").servers()[0];
+    let id = fleet.drain("ams-1", Some(10 * MINUTE));
+    fleet.busy.insert("chi-1");
+    fleet.turns(id, 2);
+    fleet.players.insert(server, 1);
+    fleet.busy.clear();
+
+    fleet.turns(id, 3);
+    assert_eq!(
+        fleet.runs_on(server),
+        ["ams-1", "chi-1"],
+        "nobody is sent away"
+    );
+    let rollout = fleet.turns(id, 20);
+    assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
+    assert_eq!(fleet.runs_on(server), ["chi-1"]);
+}
+
+#[test]
+fn a_target_that_dies_before_or_after_it_took_the_server_is_left_for_another() {
+    for took_it in [false, true] {
+        let mut fleet = Fleet::new();
+        let server = fleet.member("ams-1").servers()[0];
+        let id = fleet.drain("ams-1", None);
+        // Its worker does nothing, so that it dies between the order and the end of the job.
+        fleet.busy.insert("chi-1");
+        let is_placing = |rollout: &Rollout| {
+            let mut moves = rollout.progress.moves.iter();
+            moves.any(|one| one.server == server && one.step == MoveStep::Placing)
+        };
+        while !is_placing(&fleet.rollout(id)) {
+            if !took_it {
+                // It hears of nothing that is sent to it from now on.
+                fleet.carrier.cut_off.insert("chi-1".to_owned());
+            }
+            fleet.turn(id);
+        }
+        fleet.cut_off("chi-1");
+
+        let rollout = fleet.turns(id, 30);
+        assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
+        assert_eq!(fleet.orders("chi-1", "place") > 0, took_it);
+        let is_it = |one: &&Move| one.server == server;
+        let one = rollout.progress.moves.iter().find(is_it).unwrap();
+        assert_ne!(one.to, Some(host("chi-1")));
+
+        // It returns: whatever it took, it stops.
+        fleet.carrier.cut_off.clear();
+        fleet.busy.clear();
+        fleet.driver_pauses = true;
+        for _ in 0..5 {
+            fleet.turn(id);
+        }
+        let now_on = one.to.as_ref().unwrap().as_str();
+        assert_eq!(fleet.runs_on(server), [now_on], "took it: {took_it}");
+    }
+}
+
+#[test]
+fn a_driver_that_dies_at_any_step_is_followed_by_another_that_ends_it() {
+    for dies_at in 0..8 {
+        let mut fleet = Fleet::new();
+        let servers = fleet.member("ams-1").servers();
+        let id = fleet.drain("ams-1", None);
+        for _ in 0..dies_at {
+            fleet.turn(id);
+        }
+        fleet.driver_pauses = true;
+        for _ in 0..4 {
+            fleet.turn(id);
+        }
+        fleet.driver_pauses = false;
+        let rollout = fleet.turns(id, 30);
+        assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
+        for server in servers {
+            assert_eq!(fleet.runs_on(server).len(), 1);
+            assert_ne!(fleet.runs_on(server), ["ams-1"]);
+        }
+        assert_eq!(fleet.orders("ams-1", "unplace"), 2);
+    }
+}
+
+#[test]
+fn the_host_decides_and_what_it_refuses_goes_to_another() {
+    let mut fleet = Fleet::new();
+    let request = new_server(fleet.now);
+    let server = request.moves[0].server;
+    // Of equal hosts the first by name is chosen: so that it is chi-1, ams-1 is cordoned, too.
+    fleet.cordon("ams-1");
+    fleet.tell_statuses();
+    fleet.cordon("chi-1");
+    let id = fleet.begin(RolloutKind::Place, Request::Moves(Box::new(request)));
+    let rollout = fleet.turns(id, 10);
+    assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
+    assert_eq!(fleet.runs_on(server), ["dal-1"]);
+    let one = &rollout.progress.moves[0];
+    assert!(
+        one.refused[&host("chi-1")].contains("chi-1 is cordoned by bob"),
+        "{one:?}"
+    );
+    assert_eq!(one.epoch, 3, "each try has its own");
+
+    let mut again = new_server(fleet.now);
+    again.moves[0].name = "Sunday".to_owned();
+    again.moves[0].needs.host = Some(host("chi-1"));
+    let id = fleet.begin(RolloutKind::Place, Request::Moves(Box::new(again)));
+    let rollout = fleet.turns(id, 10);
+    assert_eq!(rollout.state, RolloutState::Failed);
+    assert!(
+        rollout.detail.contains("chi-1 is cordoned"),
+        "{}",
+        rollout.detail
+    );
+
+    // What was placed has its blueprint, as it was sealed.
+    let db = fleet.member("dal-1").host.db();
+    let config: String = db
+        .connection()
+        .query_row(
+            "SELECT config FROM blueprints WHERE name = 'versus'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(config, "[\"sv_password secret\"]");
+}
+
+#[test]
+fn a_dead_host_is_evacuated_and_stops_what_moved_when_it_returns() {
+    let mut fleet = Fleet::new();
+    let servers = fleet.member("ams-1").servers();
+    fleet.cut_off("ams-1");
+    fleet.now += 10 * MINUTE;
+    fleet.tell_statuses();
+
+    let request = {
+        let db = fleet.fra().host.db();
+        let ams = hosts::find(db.connection(), &host("ams-1")).unwrap();
+        let status = ams.status.as_ref().unwrap();
+        let all = status.servers.iter().map(|server| {
+            new_move(
+                db.connection(),
+                &host("ams-1"),
+                status,
+                server,
+                &Needs::default(),
+            )
+            .unwrap()
+        });
+        MovesRequest {
+            is_dead: true,
+            blueprints: servers
+                .iter()
+                .map(|server| (*server, blueprint()))
+                .collect(),
+            ..moves(all.collect())
+        }
+    };
+    let id = fleet.begin(RolloutKind::Evacuate, Request::Moves(Box::new(request)));
+    let rollout = fleet.turns(id, 10);
+    assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
+    for server in &servers {
+        assert_eq!(
+            fleet.runs_on(*server).len(),
+            2,
+            "the dead host is not asked"
+        );
+    }
+
+    fleet.carrier.cut_off.clear();
+    for _ in 0..3 {
+        fleet.turn(id);
+    }
+    for server in servers {
+        assert_eq!(fleet.runs_on(server).len(), 1);
+        assert_ne!(fleet.runs_on(server), ["ams-1"]);
+    }
+}
+
+#[test]
+fn an_update_goes_in_waves_and_a_bad_build_stops_at_the_first() {
+    let mut fleet = Fleet::new();
+    let names = ["ams-1", "chi-1", "dal-1"];
+    let id = fleet.begin(RolloutKind::Update, update(&names, "1,rest"));
+    let rollout = fleet.turns(id, 10);
+    assert_eq!(
+        (rollout.state, rollout.detail.as_str()),
+        (RolloutState::Succeeded, "3 of 3 hosts updated")
+    );
+    assert!(names.iter().all(|name| fleet.orders(name, "enqueue") == 1));
+
+    let mut fleet = Fleet::new();
+    fleet.bad = names.into();
+    let id = fleet.begin(RolloutKind::Update, update(&names, "1,rest"));
+    let rollout = fleet.turns(id, 10);
+    assert_eq!(rollout.state, RolloutState::Failed);
+    let detail = &rollout.detail;
+    assert!(
+        detail.starts_with("stopped in wave 1: 0 of 3 hosts updated; ams-1: failed"),
+        "{detail}"
+    );
+    let asked = names.map(|name| fleet.orders(name, "enqueue"));
+    assert_eq!(asked, [1, 0, 0]);
+}
+
+#[test]
+fn an_abort_begins_nothing_more_cancels_what_is_queued_and_tells_each_end() {
+    let mut fleet = Fleet::new();
+    fleet.busy = ["ams-1", "chi-1", "dal-1"].into();
+    let id = fleet.begin(
+        RolloutKind::Update,
+        update(&["ams-1", "chi-1", "dal-1"], "2,rest"),
+    );
+    fleet.turns(id, 1);
+    // On one host the job has begun.
+    fleet.member("ams-1").start_job(JobId(1));
+    let mut db = fleet.fra().host.db();
+    let now = fleet.now;
+    assert!(db.write(|tx| rollouts::abort(tx, id, now)).unwrap());
+
+    let rollout = fleet.turns(id, 2);
+    assert_eq!(rollout.state, RolloutState::Aborting, "{}", rollout.detail);
+    fleet.member("ams-1").end_job(1, "succeeded");
+    let rollout = fleet.turns(id, 5);
+    assert_eq!(rollout.state, RolloutState::Aborted, "{}", rollout.detail);
+    assert_eq!(
+        rollout.detail,
+        "1 of 3 hosts updated; chi-1: cancelled: before execution; not asked: dal-1"
+    );
+    assert_eq!(fleet.orders("dal-1", "enqueue"), 0);
+}
