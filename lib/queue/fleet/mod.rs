@@ -17,6 +17,7 @@
 pub mod accept;
 pub mod answer;
 pub mod cordon;
+pub mod host;
 pub mod outbox;
 pub mod place;
 pub mod project;

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::accept::{Host, Performed};
+use super::host::{Host, Performed};
 use crate::base::ulid::Ulid;
 use crate::base::{Error, Result};
 use crate::domain::fleet::order::{Order, Place};
