@@ -337,14 +337,12 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         )
     });
 
+    let ulid = server.ulid.map(|id| id.to_string()).unwrap_or_default();
     let mut shown = vec![
         ("id", server.id.to_string()),
         ("name", server.name),
         ("user", server.user),
-        (
-            "ulid",
-            server.ulid.map_or_else(String::new, |id| id.to_string()),
-        ),
+        ("ulid", ulid),
         ("port", server.port.to_string()),
         ("blueprint", server.blueprint),
         ("unit", server.unit),

@@ -16,8 +16,11 @@ impl Ulid {
     /// A new one, made at `now` (unix ms).
     pub fn new(now: i64) -> Self {
         let mut random = [0; 16];
-        // Without random numbers nothing else works either.
-        getrandom::fill(&mut random).expect("the kernel has random numbers");
+        if let Err(error) = getrandom::fill(&mut random) {
+            // Nothing else works then either, and a name that is not unique would do harm.
+            tracing::error!(%error, "the kernel has no random numbers");
+            std::process::abort();
+        }
         Self::from_parts(now, u128::from_le_bytes(random))
     }
 

@@ -539,7 +539,7 @@ fn a_server_has_the_json_of_the_contract() {
     assert_eq!(host.run(&["server", "list", "--json"]).json(), json!([]));
 
     host.server("Friday");
-    let expected = json!({
+    let mut expected = json!({
         "id": 1, "name": "Friday", "user": "anna", "port": 27000, "blueprint": "plain",
         "unit": "left4me-server@1.service", "desired_state": "stopped", "actual_state": "unknown",
         "actual_sub_state": null, "actual_state_updated_at": null, "last_error": null, "enabled": null,
@@ -550,6 +550,10 @@ fn a_server_has_the_json_of_the_contract() {
     });
 
     let mut shown = host.run(&["server", "show", "Friday", "--json"]).json();
+    // Its name in a fleet, by chance.
+    let ulid = shown["ulid"].as_str().unwrap();
+    assert_eq!(ulid.len(), 26, "{ulid}");
+    expected["ulid"] = json!(ulid);
     let stale = shown.as_object_mut().unwrap().remove("stale").unwrap();
     assert_eq!((&stale["count"], &stale["files"]), (&json!(0), &json!([])));
     assert_eq!(shown, expected);

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::accept::Performed;
+use super::host::Performed;
 use crate::base::Result;
 use crate::db::events::{self, NewEvent};
 use crate::db::fleet::self_row;

@@ -22,6 +22,7 @@ pub mod accept;
 pub mod answer;
 pub mod ask_for;
 pub mod cordon;
+pub mod host;
 pub mod moves;
 pub mod outbox;
 pub mod place;

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rusqlite::Connection;
 
-use super::accept::{Host, Performed};
+use super::host::{Host, Performed};
 use crate::base::keys::{OpeningKey, SealKey};
 use crate::base::names::{
     BlueprintId, BlueprintName, BlueprintRef, OverlayName, ServerId, ServerName, ServerRef,

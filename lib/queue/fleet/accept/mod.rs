@@ -6,16 +6,12 @@ mod cancel;
 mod enqueue;
 mod withdraw;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use rusqlite::Connection;
 
+pub use super::host::{Cancel, CancelOrder, Host, Performed};
 use super::signed::Signed;
 use super::{cordon, place, receipt};
-use crate::base::config::PortRange;
-use crate::base::keys::{OpeningKey, PublicKey, Purpose};
-use crate::base::names::{FleetHost, JobId};
+use crate::base::keys::Purpose;
 use crate::base::ulid::Ulid;
 use crate::base::{Error, Exit, Result, failpoint};
 use crate::db::fleet::orders_in::{self, NewOrderIn};
@@ -25,48 +21,11 @@ use crate::domain::fleet::order::{Order, What};
 use crate::domain::fleet::rules::{self, Verdict};
 use crate::wire::gate::Message;
 
+/// The longest reason of a refusal, in characters.
+const LONGEST_WHY: usize = 500;
+
 /// The longest `from` of an order, in bytes.
 const LONGEST_FROM: usize = 200;
-
-/// The host that carries orders out.
-pub struct Host<'a> {
-    pub name: &'a FleetHost,
-    /// Whose orders it obeys, by the names that root gave them.
-    pub controllers: &'a BTreeMap<String, PublicKey>,
-    /// Opens what is sealed to this host; None if its key cannot be read.
-    pub opening: Option<&'a OpeningKey>,
-    /// How many servers it takes; None for as many as there are ports.
-    pub capacity: Option<u32>,
-    pub ports: PortRange,
-    /// left4me's data directory.
-    pub root: &'a Path,
-    /// Cancels a job, and says in words what came of it. Cancellation stands above the queue, so
-    /// that its caller brings it along.
-    pub cancel: Cancel,
-}
-
-/// Cancels a job in a transaction.
-pub type Cancel = fn(&Connection, &CancelOrder<'_>, i64) -> Result<String>;
-
-/// What is to be cancelled.
-#[derive(Clone, Copy, Debug)]
-pub struct CancelOrder<'a> {
-    pub job: JobId,
-    pub force: bool,
-    pub reason: &'a str,
-    pub by: &'a str,
-}
-
-/// What was done for an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Performed {
-    /// A job does it; its end is the order's.
-    Job(JobId),
-    /// It is done; in words.
-    Done(String),
-    /// It is under way; [`receipt::end`] tells its end.
-    UnderWay(String),
-}
 
 /// What came of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,6 +226,9 @@ fn record(
 
 /// Writes down that the order is not carried out, and tells why.
 fn refuse(tx: &Connection, head: &Head<'_>, signed_by: &str, why: &str, now: i64) -> Result<()> {
+    // It may repeat what the order says.
+    let why: String = why.chars().take(LONGEST_WHY).collect();
+    let why = why.as_str();
     let row = NewOrderIn {
         id: head.id,
         kind: head.kind,
