@@ -3,6 +3,7 @@
 pub mod cursors;
 pub mod events;
 pub mod events_out;
+pub mod here;
 pub mod hosts;
 pub mod jobs;
 pub mod kept_blueprints;
@@ -15,5 +16,4 @@ pub mod places;
 pub mod rollouts;
 pub mod self_row;
 pub mod servers;
-pub mod told;
 pub mod ulids;

@@ -11,6 +11,7 @@
 //! | [`placement`] | which host takes a server |
 //! | [`drain`] | how a server moves |
 //! | [`waves`] | how an update goes through the fleet |
+//! | [`fate`] | what has become of an order, as far as a rollout asks |
 //! | [`rollout`] | what was asked for: moves, or an update in waves |
 //! | [`rules`] | how an order comes to its end |
 //! | [`view`] | how a host is, as seen from another |
@@ -18,6 +19,7 @@
 pub mod blueprint;
 pub mod drain;
 pub mod event;
+pub mod fate;
 pub mod order;
 pub mod placement;
 pub mod rollout;
