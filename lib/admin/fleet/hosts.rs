@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::{Context, when};
-use super::none;
+use super::{none, say_if_away};
 use crate::base::table::{Table, Tone};
 use crate::base::{Result, output};
 use crate::db::fleet::hosts::{self, Host};
@@ -25,7 +25,8 @@ pub(super) struct Seen<'a> {
 }
 
 pub(super) fn run(context: &Context, args: &HostsArgs) -> Result<()> {
-    let hosts = hosts::all(context.db()?.connection())?;
+    let db = context.db()?;
+    let hosts = hosts::all(db.connection())?;
     let seen = |host| Seen {
         state: Host::state(host, context.now),
         host,
@@ -33,8 +34,9 @@ pub(super) fn run(context: &Context, args: &HostsArgs) -> Result<()> {
     if args.json {
         return output::json(&hosts.iter().map(seen).collect::<Vec<_>>());
     }
+    say_if_away(context, &db)?;
     if hosts.is_empty() {
-        return none(context);
+        return none(context, "hosts");
     }
 
     let mut table = Table::new([

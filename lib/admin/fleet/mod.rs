@@ -1,12 +1,18 @@
 //! `left4me fleet`: many hosts. One file per verb. docs/fleet.md describes a fleet.
 
+mod events;
 mod hosts;
+mod jobs;
+mod servers;
+mod show;
 
 use clap::Subcommand;
 
 use super::{Context, hint};
-use crate::base::Result;
 use crate::base::fleet::Fleet;
+use crate::base::{Result, clock};
+use crate::db::Db;
+use crate::db::fleet::overview;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,25 +23,53 @@ Examples:
 #[derive(Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub(super) enum FleetVerb {
+    /// Show what happened on the hosts, newest first
+    Events(events::EventsArgs),
     /// List the hosts of the fleet, each with when it was last seen
     Hosts(hosts::HostsArgs),
+    /// List the jobs of the hosts, newest first
+    Jobs(jobs::JobsArgs),
+    /// List the servers of all hosts
+    Servers(servers::ServersArgs),
+    /// Show a host, its servers and what happened there
+    Show(show::ShowArgs),
 }
 
 pub(super) fn run(context: &Context, verb: FleetVerb) -> Result<()> {
     match verb {
+        FleetVerb::Events(args) => events::run(context, &args),
         FleetVerb::Hosts(args) => hosts::run(context, &args),
+        FleetVerb::Jobs(args) => jobs::run(context, &args),
+        FleetVerb::Servers(args) => servers::run(context, &args),
+        FleetVerb::Show(args) => show::run(context, &args),
     }
 }
 
 /// Says why there is nothing to list.
-fn none(context: &Context) -> Result<()> {
-    hint(match Fleet::read(&context.fleet.fleet_dir)? {
-        None => "this host belongs to no fleet: `left4me fleet join` makes it a part of one",
-        Some(fleet) if fleet.views() => "other hosts have not told anything yet",
-        Some(_) => {
-            "this host is not told about others: that needs the role view, which \
-             `left4me fleet admit` gives"
+fn none(context: &Context, what: &str) -> Result<()> {
+    let why = match Fleet::read(&context.fleet.fleet_dir)? {
+        None => {
+            "this host belongs to no fleet: `left4me fleet join` makes it a part of one".to_owned()
         }
-    });
+        Some(fleet) if fleet.views() => format!("no {what} are known"),
+        Some(_) => format!(
+            "no {what} are known: only a host with the role view is told about others; \
+             `left4me fleet admit` gives roles"
+        ),
+    };
+    hint(&why);
+    Ok(())
+}
+
+/// Says that what follows is old, if this host has no connection.
+fn say_if_away(context: &Context, db: &Db) -> Result<()> {
+    let own = overview::own(db.connection())?;
+    let away = own.and_then(|own| own.link(context.now).away_since());
+    if let Some(since) = away {
+        hint(&format!(
+            "no connection to the engine since {}: what other hosts did after that is not known here",
+            clock::local(since)
+        ));
+    }
     Ok(())
 }

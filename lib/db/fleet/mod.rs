@@ -9,6 +9,7 @@ pub mod old;
 pub mod orders_in;
 pub mod orders_out;
 pub mod orders_to_send;
+pub mod overview;
 pub mod places;
 pub mod self_row;
 pub mod servers;

@@ -50,11 +50,11 @@ pub struct OrderOut {
     pub settled_at: Option<i64>,
 }
 
-const ORDER: &str =
+pub(super) const ORDER: &str =
     "id, to_host, kind, summary, requested_by, reason, rollout_id, state, attempt, sent_at,
                      remote_job, detail, created_at, updated_at, not_after, settled_at";
 
-fn order(row: &Row<'_>) -> rusqlite::Result<OrderOut> {
+pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<OrderOut> {
     Ok(OrderOut {
         id: row.get(0)?,
         to_host: text(row, 1)?,

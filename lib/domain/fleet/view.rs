@@ -60,6 +60,56 @@ impl HostState {
     }
 }
 
+/// What left4me-link said last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LinkSaid {
+    pub at: Option<i64>,
+    pub connected_since: Option<i64>,
+    pub disconnected_since: Option<i64>,
+}
+
+/// How this host is connected to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkView {
+    /// left4me-link has never said anything.
+    Never,
+    Connected {
+        since: i64,
+    },
+    Away {
+        since: i64,
+    },
+    /// left4me-link itself has been silent since then.
+    Silent {
+        since: i64,
+    },
+}
+
+pub fn link(said: LinkSaid, now: i64) -> LinkView {
+    match (said.at, said.connected_since) {
+        (None, _) => LinkView::Never,
+        (Some(at), _) if is_old(at, now) => LinkView::Silent { since: at },
+        (Some(_), Some(since)) => LinkView::Connected { since },
+        (Some(at), None) => LinkView::Away {
+            since: said.disconnected_since.unwrap_or(at),
+        },
+    }
+}
+
+impl LinkView {
+    pub fn is_connected(self) -> bool {
+        matches!(self, Self::Connected { .. })
+    }
+
+    /// Since when nothing comes from other hosts.
+    pub fn away_since(self) -> Option<i64> {
+        match self {
+            Self::Away { since } | Self::Silent { since } => Some(since),
+            Self::Never | Self::Connected { .. } => None,
+        }
+    }
+}
+
 /// The state of a job of another host after an event of this kind. None if the event says nothing
 /// about it. An end stays: an event that was missing may come late.
 pub fn job_state(before: Option<&str>, kind: &str) -> Option<&'static str> {
@@ -96,6 +146,24 @@ mod tests {
         // Its clock is ahead, or this one was set back.
         assert_eq!(state(seen(Some(2_000_000), false, false)), HostState::Up);
         assert!(!HostState::ALL.map(HostState::as_str).contains(&"stopped"));
+    }
+
+    #[test]
+    fn a_connection_counts_only_while_left4me_link_says_so() {
+        let said = |at, connected, disconnected| LinkSaid {
+            at,
+            connected_since: connected,
+            disconnected_since: disconnected,
+        };
+        let now = 1_000_000;
+        assert_eq!(link(said(None, None, None), now), LinkView::Never);
+        let connected = link(said(Some(990_000), Some(5), None), now);
+        assert_eq!(connected, LinkView::Connected { since: 5 });
+        let away = link(said(Some(990_000), None, Some(7)), now);
+        assert_eq!(away.away_since(), Some(7));
+        let dead = link(said(Some(800_000), Some(5), None), now);
+        assert_eq!(dead, LinkView::Silent { since: 800_000 });
+        assert!(!dead.is_connected() && connected.is_connected());
     }
 
     #[test]
