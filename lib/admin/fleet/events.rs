@@ -1,7 +1,7 @@
 //! `left4me fleet events`: what happened on the hosts of the fleet.
 
 use super::super::{Context, when};
-use super::{none, say_if_away};
+use super::{first, none, say_if_away};
 use crate::base::names::FleetHost;
 use crate::base::table::Table;
 use crate::base::ulid::Ulid;
@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, args: &EventsArgs) -> Result<()> {
         job: args.job,
         kind: &args.kind,
     };
-    let events = events::newest(db.connection(), filter, args.limit)?;
+    let events = events::newest(db.connection(), filter, first(args.limit))?;
     if args.json {
         return output::json(&events);
     }

@@ -1,7 +1,7 @@
 //! `left4me fleet jobs`: the jobs of other hosts, as their events told them.
 
 use super::super::{Context, when};
-use super::{none, say_if_away};
+use super::{first, none, say_if_away};
 use crate::base::names::FleetHost;
 use crate::base::table::{Table, Tone};
 use crate::base::{Result, output};
@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, args: &JobsArgs) -> Result<()> {
         host: args.host.as_ref().map(FleetHost::as_str),
         open: args.open,
     };
-    let jobs = jobs::newest(db.connection(), filter, args.limit)?;
+    let jobs = jobs::newest(db.connection(), filter, first(args.limit))?;
     if args.json {
         return output::json(&jobs);
     }

@@ -13,6 +13,7 @@ use crate::base::fleet::Fleet;
 use crate::base::{Result, clock};
 use crate::db::Db;
 use crate::db::fleet::overview;
+use crate::db::lists::Part;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,4 +73,9 @@ fn say_if_away(context: &Context, db: &Db) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The first `limit` rows.
+fn first(limit: u32) -> Part {
+    Part { limit, offset: 0 }
 }

@@ -3,15 +3,14 @@
 use serde::Serialize;
 
 use super::super::{Context, facts, when};
-use super::hosts::{Seen, labels, queue};
-use super::servers::{Known, known};
-use super::{events, jobs, say_if_away, servers};
+use super::{events, first, jobs, say_if_away, servers};
 use crate::base::names::FleetHost;
 use crate::base::{Result, clock, output};
 use crate::db::fleet::events::{EventFilter, HostEvent, newest};
-use crate::db::fleet::hosts::{self, Host};
+use crate::db::fleet::hosts;
 use crate::db::fleet::jobs::{HostJob, JobFilter};
 use crate::domain::fleet::view::HostState;
+use crate::queue::fleet::seen::{SeenHost, SeenServer, all_servers};
 
 /// How many jobs and events are shown.
 const SHOWN: u32 = 10;
@@ -26,96 +25,85 @@ pub(in crate::admin) struct ShowArgs {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct Document {
     #[serde(flatten)]
-    host: Seen<'a>,
-    servers: Vec<Known<'a>>,
-    jobs: &'a [HostJob],
-    events: &'a [HostEvent],
+    host: SeenHost,
+    servers: Vec<SeenServer>,
+    /// The newest ones.
+    jobs: Vec<HostJob>,
+    events: Vec<HostEvent>,
 }
 
 pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<()> {
     let mut db = context.db()?;
     let name = Some(args.host.as_str());
-    let (host, of_host, last_jobs, last_events) = db.read(|tx| {
-        let jobs = JobFilter {
+    let shown = db.read(|tx| {
+        let of_host = JobFilter {
             host: name,
-            open: false,
+            ..JobFilter::default()
         };
-        let events = EventFilter {
+        let on_host = EventFilter {
             host: name,
             ..EventFilter::default()
         };
-        Ok((
-            hosts::find(tx, &args.host)?,
-            crate::db::fleet::servers::list(tx, name)?,
-            crate::db::fleet::jobs::newest(tx, jobs, SHOWN)?,
-            newest(tx, events, SHOWN)?,
-        ))
+        Ok(Document {
+            host: SeenHost::of(hosts::find(tx, &args.host)?, context.now),
+            servers: all_servers(tx, name, context.now)?,
+            jobs: crate::db::fleet::jobs::newest(tx, of_host, first(SHOWN))?,
+            events: newest(tx, on_host, first(SHOWN))?,
+        })
     })?;
 
-    let hosts = std::slice::from_ref(&host);
     if args.json {
-        return output::json(&Document {
-            host: Seen {
-                state: host.state(context.now),
-                host: &host,
-            },
-            servers: known(hosts, &of_host, context.now),
-            jobs: &last_jobs,
-            events: &last_events,
-        });
+        return output::json(&shown);
     }
-
     say_if_away(context, &db)?;
-    about(&host, context.now)?;
-    if !of_host.is_empty() {
+    about(&shown.host)?;
+    if !shown.servers.is_empty() {
         output::line("")?;
-        servers::print(hosts, &of_host, context.now)?;
+        servers::print(&shown.servers, context.now)?;
     }
-    if !last_jobs.is_empty() {
+    if !shown.jobs.is_empty() {
         output::line("")?;
-        jobs::print(&last_jobs)?;
+        jobs::print(&shown.jobs)?;
     }
-    if !last_events.is_empty() {
+    if !shown.events.is_empty() {
         output::line("")?;
-        events::print(&last_events)?;
+        events::print(&shown.events)?;
     }
     Ok(())
 }
 
-fn about(host: &Host, now: i64) -> Result<()> {
-    let state = match (host.state(now), host.status_received_at) {
+fn about(host: &SeenHost) -> Result<()> {
+    let state = match (host.state, host.seen_at) {
         (HostState::Silent, Some(at)) => {
             format!("silent: nothing is known since {}", clock::local(at))
         }
         (HostState::Never, _) => "admitted; it has not told anything yet".to_owned(),
         (state, _) => state.to_string(),
     };
+    let build = |build: Option<u64>| build.map_or_else(String::new, |it| it.to_string());
+    let overlays: Vec<_> = host.overlays.keys().map(String::as_str).collect();
 
     let mut lines = vec![
         ("host", host.name.clone()),
         ("state", state),
-        ("last seen", when(host.status_received_at)),
+        ("last seen", when(host.seen_at)),
         ("admitted", when(Some(host.admitted_at))),
     ];
     if let Some(at) = host.expelled_at {
         lines.push(("expelled", clock::local(at)));
     }
-    lines.push(("roles", host.roles.join(" ")));
-    lines.push(("labels", labels(host)));
-    if let Some(status) = &host.status {
-        let build = |build: Option<u64>| build.map_or_else(String::new, |it| it.to_string());
-        let overlays: Vec<_> = status.overlays.keys().map(String::as_str).collect();
-        lines.extend([
-            ("version", status.version.clone()),
-            ("servers", format!("{} of {}", status.used, status.capacity)),
-            ("queue", queue(&status.queue)),
-            ("build", build(status.build)),
-            ("available", build(status.available)),
-            ("overlays", overlays.join(" ")),
-        ]);
-    }
-    lines.push(("key", host.key.clone()));
+    lines.extend([
+        ("roles", host.roles.join(" ")),
+        ("labels", host.label_text()),
+        ("version", host.version.clone().unwrap_or_default()),
+        ("servers", host.servers_text()),
+        ("queue", host.queue_text()),
+        ("build", build(host.build)),
+        ("available", build(host.available)),
+        ("overlays", overlays.join(" ")),
+        ("key", host.key.clone()),
+    ]);
     facts(&lines)
 }

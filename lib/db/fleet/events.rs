@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::ulid::Ulid;
+use crate::db::lists::Part;
 use crate::db::{changes, execute, one, query, text};
 use crate::domain::fleet::event::FleetEvent;
 
@@ -42,14 +43,22 @@ pub struct EventFilter<'a> {
 pub fn newest(
     connection: &Connection,
     filter: EventFilter<'_>,
-    limit: u32,
+    part: Part,
 ) -> Result<Vec<HostEvent>> {
     let sql = "SELECT host, seq, at, kind, actor, order_id, job, server, detail, received_at
                FROM fleet_events
                WHERE (?1 IS NULL OR host = ?1) AND (?2 IS NULL OR order_id = ?2)
                  AND (?3 IS NULL OR job = ?3) AND substr(kind, 1, length(?4)) = ?4
-               ORDER BY at DESC, host, seq DESC LIMIT ?5";
-    let values = params![filter.host, filter.order, filter.job, filter.kind, limit];
+               ORDER BY at DESC, host, seq DESC LIMIT ?5 OFFSET ?6";
+    let Part { limit, offset } = part;
+    let values = params![
+        filter.host,
+        filter.order,
+        filter.job,
+        filter.kind,
+        limit,
+        offset
+    ];
     query(connection, sql, values, event)
 }
 

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::orders_out::{ORDER, OrderOut, order};
 use crate::base::Result;
-use crate::db::{first, one, query, text_or_null};
+use crate::db::lists::Part;
+use crate::db::{exists, first, one, query, text_or_null};
 use crate::domain::fleet::view::{LinkSaid, LinkView, link};
 
 /// What left4me-link and left4me-gate said of this host.
@@ -93,17 +94,32 @@ pub struct OrderFilter<'a> {
 }
 
 /// The newest orders from here, newest first.
-pub fn orders(connection: &Connection, of: OrderFilter<'_>, limit: u32) -> Result<Vec<OrderOut>> {
+pub fn orders(connection: &Connection, of: OrderFilter<'_>, part: Part) -> Result<Vec<OrderOut>> {
     let sql = format!(
         "SELECT {ORDER} FROM fleet_orders_out
          WHERE (?1 IS NULL OR to_host = ?1) AND (NOT ?2 OR settled_at IS NULL)
-         ORDER BY id DESC LIMIT ?3"
+         ORDER BY id DESC LIMIT ?3 OFFSET ?4"
     );
-    query(connection, &sql, params![of.host, of.open, limit], order)
+    let values = params![of.host, of.open, part.limit, part.offset];
+    query(connection, &sql, values, order)
 }
 
 /// How many events of this host the engine has not acknowledged.
 pub fn events_behind(connection: &Connection) -> Result<u32> {
     let sql = "SELECT count(*) FROM events WHERE id > (SELECT events_sent FROM fleet_self)";
     one(connection, sql, [], |row| row.get(0))
+}
+
+/// How many these are; counted up to `most`.
+pub fn count_orders(connection: &Connection, of: OrderFilter<'_>, most: i64) -> Result<i64> {
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM fleet_orders_out
+               WHERE (?1 IS NULL OR to_host = ?1) AND (NOT ?2 OR settled_at IS NULL) LIMIT ?3)";
+    one(connection, sql, params![of.host, of.open, most], |row| {
+        row.get(0)
+    })
+}
+
+/// Whether this host belongs to a fleet.
+pub fn belongs(connection: &Connection) -> Result<bool> {
+    exists(connection, "SELECT 1 FROM fleet_self", [])
 }

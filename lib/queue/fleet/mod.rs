@@ -11,6 +11,7 @@
 //! | [`receipt`] | tells its sender |
 //! | [`settle`] | what other hosts told about orders from here |
 //! | [`project`] | keeps what other hosts told, for pages and lists |
+//! | [`seen`] | hosts and servers as they are shown |
 //! | [`status`] | this host, as others see it |
 //! | [`answer`] | what other hosts ask at once |
 
@@ -23,6 +24,7 @@ pub mod project;
 pub mod read;
 pub mod receipt;
 pub mod resend;
+pub mod seen;
 pub mod send;
 pub mod settle;
 mod signed;

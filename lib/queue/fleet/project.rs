@@ -86,10 +86,16 @@ mod tests {
     use crate::base::names::JobId;
     use crate::db::fleet::events::EventFilter;
     use crate::db::fleet::jobs::JobFilter;
+    use crate::db::lists::Part;
     use crate::db::with_servers;
     use crate::domain::fleet::roster::Member;
     use crate::domain::fleet::status::{Queue, ServerStatus};
     use crate::domain::fleet::view::HostState;
+
+    const FIRST: Part = Part {
+        limit: 10,
+        offset: 0,
+    };
 
     fn name(text: &str) -> FleetHost {
         text.parse().unwrap()
@@ -235,7 +241,7 @@ mod tests {
                 assert!(event(tx, &told[index], 900).unwrap());
                 assert!(!event(tx, &told[index], 901).unwrap(), "twice");
             }
-            let jobs = jobs::newest(tx, JobFilter::default(), 10).unwrap();
+            let jobs = jobs::newest(tx, JobFilter::default(), FIRST).unwrap();
             assert_eq!((jobs.len(), jobs[0].state.as_str()), (1, "failed"));
             assert_eq!(jobs[0].operation, "restart");
             assert_eq!(events::last_of(tx, "ams-1").unwrap(), 5);
@@ -249,7 +255,7 @@ mod tests {
                 kind: "server.",
                 ..EventFilter::default()
             };
-            let found = events::newest(tx, filter, 10).unwrap();
+            let found = events::newest(tx, filter, FIRST).unwrap();
             assert_eq!(found.len(), 1);
             assert_eq!(events::prune(tx, 103, 1).unwrap(), 1, "bounded");
         }
