@@ -6,6 +6,7 @@ mod blueprints;
 mod console;
 mod dashboard;
 pub mod extract;
+pub mod fleet;
 pub mod frame;
 mod game;
 mod graph;
@@ -33,5 +34,6 @@ pub(super) fn routes(table: Table) -> Table {
         .post(Access::Anyone, "/login", login::sign_in)
         .post(Access::User, "/logout", login::sign_out);
     let table = schedules::routes(player::routes(table));
-    admin::routes(blueprints::routes(table))
+    let table = admin::routes(blueprints::routes(table));
+    fleet::routes(table)
 }
