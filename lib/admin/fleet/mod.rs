@@ -12,7 +12,7 @@ use super::{Context, hint};
 use crate::base::fleet::Fleet;
 use crate::base::{Result, clock};
 use crate::db::Db;
-use crate::db::fleet::overview;
+use crate::db::fleet::{overview, self_row};
 use crate::db::lists::Part;
 
 const EXAMPLES: &str = "\
@@ -64,8 +64,8 @@ fn none(context: &Context, what: &str) -> Result<()> {
 
 /// Says that what follows is old, if this host has no connection.
 fn say_if_away(context: &Context, db: &Db) -> Result<()> {
-    let own = overview::own(db.connection())?;
-    let away = own.and_then(|own| own.link(context.now).away_since());
+    let own = self_row::get(db.connection())?;
+    let away = own.and_then(|own| overview::link(&own, context.now).away_since());
     if let Some(since) = away {
         hint(&format!(
             "no connection to the engine since {}: what other hosts did after that is not known here",

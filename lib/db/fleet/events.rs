@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::Result;
 use crate::base::ulid::Ulid;
 use crate::db::lists::Part;
-use crate::db::{changes, execute, one, query, text};
+use crate::db::{changes, one, query, text};
 use crate::domain::fleet::event::FleetEvent;
 
 /// An event of a host.
@@ -111,11 +111,4 @@ pub fn gap_of(connection: &Connection, host: &str) -> Result<Option<i64>> {
                        SELECT seq FROM fleet_events WHERE host = ?1 ORDER BY seq DESC LIMIT 2000))
                WHERE before IS NOT NULL AND seq > before + 1";
     one(connection, sql, [host], |row| row.get(0))
-}
-
-/// Removes up to `limit` events that happened before this time. How many they were.
-pub fn prune(tx: &Connection, before: i64, limit: u32) -> Result<usize> {
-    let sql = "DELETE FROM fleet_events WHERE (host, seq) IN (
-                   SELECT host, seq FROM fleet_events WHERE at < ?1 ORDER BY at LIMIT ?2)";
-    execute(tx, sql, params![before, limit])
 }

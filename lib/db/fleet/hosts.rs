@@ -34,12 +34,16 @@ pub struct Host {
 
 impl Host {
     pub fn state(&self, now: i64) -> HostState {
-        let seen = Seen {
+        host_state(self.seen(), now)
+    }
+
+    /// What its state is decided from.
+    pub fn seen(&self) -> Seen {
+        Seen {
             expelled: self.expelled_at.is_some(),
             status_received_at: self.status_received_at,
             cordoned: self.status.as_ref().is_some_and(|status| status.cordoned),
-        };
-        host_state(seen, now)
+        }
     }
 
     pub fn views(&self) -> bool {
@@ -139,18 +143,4 @@ pub fn set_status(tx: &Connection, status: &HostStatus, now: i64) -> Result<bool
                WHERE name = ?1 AND expelled_at IS NULL AND coalesce(status_at, 0) < ?3";
     let row = params![status.host.as_str(), document, status.at, now];
     changes(tx, sql, row)
-}
-
-/// The greatest version of the roster that was accepted; 0 before the first one.
-pub fn roster_version(connection: &Connection) -> Result<i64> {
-    let version = first(connection, "SELECT roster FROM fleet_self", [], |row| {
-        row.get(0)
-    })?;
-    Ok(version.unwrap_or(0))
-}
-
-pub fn set_roster_version(tx: &Connection, version: i64) -> Result<()> {
-    let sql = "INSERT INTO fleet_self (only, roster) VALUES (1, ?1)
-               ON CONFLICT (only) DO UPDATE SET roster = excluded.roster";
-    run(tx, sql, [version])
 }

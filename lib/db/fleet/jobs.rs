@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::Result;
 use crate::base::ulid::Ulid;
 use crate::db::lists::Part;
-use crate::db::{execute, first, query, run, text};
+use crate::db::{first, query, run, text};
 
 /// A job of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,11 +81,4 @@ pub fn put(tx: &Connection, job: &HostJob) -> Result<()> {
         job.detail
     ];
     run(tx, sql, row)
-}
-
-/// Removes up to `limit` jobs that have not changed since this time. How many they were.
-pub fn prune(tx: &Connection, before: i64, limit: u32) -> Result<usize> {
-    let sql = "DELETE FROM fleet_jobs WHERE (host, job) IN (
-                   SELECT host, job FROM fleet_jobs WHERE updated_at < ?1 ORDER BY updated_at LIMIT ?2)";
-    execute(tx, sql, params![before, limit])
 }

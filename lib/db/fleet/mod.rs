@@ -13,4 +13,5 @@ pub mod overview;
 pub mod places;
 pub mod self_row;
 pub mod servers;
+pub mod told;
 pub mod ulids;

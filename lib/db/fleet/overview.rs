@@ -4,59 +4,22 @@
 use rusqlite::{Connection, params};
 use serde::Serialize;
 
-use super::orders_out::{ORDER, OrderOut, order};
+use super::orders_out::{ORDER, OrderOut, OrderState, order};
+use super::self_row::SelfRow;
 use crate::base::Result;
 use crate::db::lists::Part;
-use crate::db::{exists, first, one, query, text_or_null};
-use crate::domain::fleet::view::{LinkSaid, LinkView, link};
+use crate::db::paging::words;
+use crate::db::{exists, one, query};
+use crate::domain::fleet::view::{self, LinkSaid, LinkView};
 
-/// What left4me-link and left4me-gate said of this host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Own {
-    /// Unix ms: when left4me-link said something last.
-    pub link_at: Option<i64>,
-    pub connected_since: Option<i64>,
-    pub disconnected_since: Option<i64>,
-    /// Why there is no connection.
-    pub link_error: Option<String>,
-    pub cordoned: bool,
-    pub cordoned_by: Option<String>,
-    /// Messages that were not signed by whom they should be, or were none at all.
-    pub noise: i64,
-    /// The newest event that the engine has acknowledged.
-    pub events_sent: i64,
-    pub roster: i64,
-}
-
-impl Own {
-    pub fn link(&self, now: i64) -> LinkView {
-        let said = LinkSaid {
-            at: self.link_at,
-            connected_since: self.connected_since,
-            disconnected_since: self.disconnected_since,
-        };
-        link(said, now)
-    }
-}
-
-/// None where this host belongs to no fleet.
-pub fn own(connection: &Connection) -> Result<Option<Own>> {
-    let sql =
-        "SELECT link_at, connected_since, disconnected_since, link_error, cordoned, cordoned_by,
-                      noise, events_sent, roster FROM fleet_self";
-    first(connection, sql, [], |row| {
-        Ok(Own {
-            link_at: row.get(0)?,
-            connected_since: row.get(1)?,
-            disconnected_since: row.get(2)?,
-            link_error: text_or_null(row, 3)?,
-            cordoned: row.get(4)?,
-            cordoned_by: text_or_null(row, 5)?,
-            noise: row.get(6)?,
-            events_sent: row.get(7)?,
-            roster: row.get(8)?,
-        })
-    })
+/// How this host is connected to the engine.
+pub fn link(own: &SelfRow, now: i64) -> LinkView {
+    let said = LinkSaid {
+        at: own.link_at,
+        connected_since: own.connected_since,
+        disconnected_since: own.disconnected_since,
+    };
+    view::link(said, now)
 }
 
 /// The orders from here whose end is not known.
@@ -89,34 +52,47 @@ pub fn unsettled(connection: &Connection) -> Result<Unsettled> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OrderFilter<'a> {
     pub host: Option<&'a str>,
-    /// Only those whose end is not known.
-    pub open: bool,
+    /// Only those in one of these states; empty means all.
+    pub states: &'a [OrderState],
+}
+
+impl OrderFilter<'_> {
+    /// A condition; ?1 is the host.
+    fn fits(self) -> String {
+        let states = match self.states {
+            [] => "TRUE".to_owned(),
+            states => format!("state IN ({})", words(states)),
+        };
+        format!("(?1 IS NULL OR to_host = ?1) AND {states}")
+    }
 }
 
 /// The newest orders from here, newest first.
 pub fn orders(connection: &Connection, of: OrderFilter<'_>, part: Part) -> Result<Vec<OrderOut>> {
+    let fits = of.fits();
     let sql = format!(
-        "SELECT {ORDER} FROM fleet_orders_out
-         WHERE (?1 IS NULL OR to_host = ?1) AND (NOT ?2 OR settled_at IS NULL)
-         ORDER BY id DESC LIMIT ?3 OFFSET ?4"
+        "SELECT {ORDER} FROM fleet_orders_out WHERE {fits} ORDER BY id DESC LIMIT ?2 OFFSET ?3"
     );
-    let values = params![of.host, of.open, part.limit, part.offset];
-    query(connection, &sql, values, order)
+    query(
+        connection,
+        &sql,
+        params![of.host, part.limit, part.offset],
+        order,
+    )
+}
+
+/// How many these are; counted up to `most`.
+pub fn count_orders(connection: &Connection, of: OrderFilter<'_>, most: i64) -> Result<i64> {
+    let fits = of.fits();
+    let sql =
+        format!("SELECT count(*) FROM (SELECT 1 FROM fleet_orders_out WHERE {fits} LIMIT ?2)");
+    one(connection, &sql, params![of.host, most], |row| row.get(0))
 }
 
 /// How many events of this host the engine has not acknowledged.
 pub fn events_behind(connection: &Connection) -> Result<u32> {
     let sql = "SELECT count(*) FROM events WHERE id > (SELECT events_sent FROM fleet_self)";
     one(connection, sql, [], |row| row.get(0))
-}
-
-/// How many these are; counted up to `most`.
-pub fn count_orders(connection: &Connection, of: OrderFilter<'_>, most: i64) -> Result<i64> {
-    let sql = "SELECT count(*) FROM (SELECT 1 FROM fleet_orders_out
-               WHERE (?1 IS NULL OR to_host = ?1) AND (NOT ?2 OR settled_at IS NULL) LIMIT ?3)";
-    one(connection, sql, params![of.host, of.open, most], |row| {
-        row.get(0)
-    })
 }
 
 /// Whether this host belongs to a fleet.

@@ -13,6 +13,7 @@
 //! | [`project`] | keeps what other hosts told, for pages and lists |
 //! | [`seen`] | hosts and servers as they are shown |
 //! | [`status`] | this host, as others see it |
+//! | [`watch`] | events about hosts that are silent, for alerts; the poller calls it |
 //! | [`answer`] | what other hosts ask at once |
 
 pub mod accept;
@@ -29,4 +30,5 @@ pub mod send;
 pub mod settle;
 mod signed;
 pub mod status;
+pub mod watch;
 pub mod withdraw;

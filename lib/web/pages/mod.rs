@@ -20,6 +20,7 @@ mod render;
 mod roll;
 mod schedules;
 pub mod sentence;
+mod sentences;
 mod server;
 mod server_acts;
 mod server_new;

@@ -14,7 +14,8 @@ use super::extract::{self, Fields};
 use crate::base::names::FleetHost;
 use crate::base::{Result, clock};
 use crate::db::fleet::hosts as host_rows;
-use crate::db::fleet::overview::{self, Own};
+use crate::db::fleet::overview;
+use crate::db::fleet::self_row::{self, SelfRow};
 use crate::db::lists::Part;
 use crate::domain::fleet::view::{HostState, LinkView};
 use crate::web::access::Access;
@@ -38,7 +39,7 @@ pub(super) fn routes(table: Table) -> Table {
 struct Head {
     tab: &'static str,
     /// None where this host belongs to no fleet.
-    own: Option<Own>,
+    own: Option<SelfRow>,
     /// The hosts by name, for filters.
     hosts: Vec<String>,
     now: i64,
@@ -49,7 +50,7 @@ impl Head {
         let hosts = host_rows::all(db)?.into_iter().map(|host| host.name);
         Ok(Self {
             tab,
-            own: overview::own(db)?,
+            own: self_row::get(db)?,
             hosts: hosts.collect(),
             now,
         })
@@ -59,7 +60,7 @@ impl Head {
     fn away(&self) -> Option<String> {
         let own = self.own.as_ref()?;
         let says = |since| clock::minute(since, self.now);
-        match own.link(self.now) {
+        match overview::link(own, self.now) {
             LinkView::Connected { .. } => None,
             LinkView::Never => Some(
                 "left4me-link has not connected to the engine yet: `left4me doctor` says why"

@@ -77,7 +77,7 @@ pub(super) async fn list(
     let loaded = app.store.read(move |db| {
         let filter = OrderFilter {
             host: only.as_ref().map(FleetHost::as_str),
-            open,
+            states: if open { &OrderState::OPEN } else { &[] },
         };
         Ok((
             Head::load(db, "orders", now)?,
