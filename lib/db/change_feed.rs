@@ -162,6 +162,24 @@ pub fn events_after(connection: &Connection, after: i64, limit: u32) -> Result<V
     })
 }
 
+/// What changes whenever something of the fleet does that pages show; all zero without a fleet.
+pub fn fleet_version(connection: &Connection) -> Result<[i64; 5]> {
+    let sql = "SELECT (SELECT coalesce(max(status_received_at), 0) FROM fleet_hosts),
+                      (SELECT coalesce(max(roster + noise + coalesce(connected_since, 0)), 0) FROM fleet_self),
+                      (SELECT coalesce(max(at), 0) FROM fleet_events),
+                      (SELECT count(*) FROM fleet_orders_out WHERE settled_at IS NULL),
+                      (SELECT coalesce(max(updated_at), 0) FROM fleet_orders_out WHERE settled_at IS NULL)";
+    one(connection, sql, [], |row| {
+        Ok([
+            row.get(0)?,
+            row.get(1)?,
+            row.get(2)?,
+            row.get(3)?,
+            row.get(4)?,
+        ])
+    })
+}
+
 /// The last event's id; 0 without events.
 pub fn last_event(connection: &Connection) -> Result<i64> {
     let sql = "SELECT coalesce(max(id), 0) FROM events";

@@ -8,12 +8,16 @@ use rusqlite::{Connection, Row};
 
 use crate::base::Result;
 use crate::base::names::ServerId;
+use crate::db::fleet::hosts;
+use crate::db::fleet::overview::{self, Unsettled};
+use crate::db::fleet::self_row::{self, SelfRow};
 use crate::db::game::{self, NamedGame};
 use crate::db::under_way::{self, UnderWay};
 use crate::db::{builds, conditions, first, poll, query, queue, schedules, text};
 use crate::domain::alert::OutboxState;
 use crate::domain::cancellation::Step;
 use crate::domain::drift::Drift;
+use crate::domain::fleet::view::Seen;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::scheduled::ScheduleState;
@@ -62,8 +66,22 @@ pub struct Snapshot {
     /// The games of the servers that run.
     pub games: Vec<NamedGame>,
     pub builds: BuildFigures,
+    /// The fleet; none on a host that belongs to none.
+    pub fleet: Option<FleetFigures>,
     /// When the poller last read all units, unix ms; none when it never did.
     pub polled_at: Option<i64>,
+}
+
+/// The fleet, as this host knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FleetFigures {
+    /// Each host's name, what its state is decided from.
+    pub hosts: Vec<(String, Seen)>,
+    /// What left4me-link said last.
+    pub own: SelfRow,
+    pub orders: Unsettled,
+    /// Events of this host that the engine has not acknowledged.
+    pub events_behind: u32,
 }
 
 /// The builds of the game.
@@ -127,6 +145,7 @@ pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
         alerts: alerts(connection)?,
         games: game::all(connection)?,
         builds: build_figures(connection)?,
+        fleet: fleet_figures(connection)?,
         polled_at: poll::last(connection)?.polled_at,
         ..nothing(bounds(connection)?)
     };
@@ -188,8 +207,22 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         alerts: BTreeMap::new(),
         games: Vec::new(),
         builds: BuildFigures::default(),
+        fleet: None,
         polled_at: None,
     }
+}
+
+fn fleet_figures(connection: &Connection) -> Result<Option<FleetFigures>> {
+    let Some(own) = self_row::get(connection)? else {
+        return Ok(None);
+    };
+    let hosts = hosts::all(connection)?.into_iter();
+    Ok(Some(FleetFigures {
+        hosts: hosts.map(|host| (host.name.clone(), host.seen())).collect(),
+        own,
+        orders: overview::unsettled(connection)?,
+        events_behind: overview::events_behind(connection)?,
+    }))
 }
 
 /// The upper bounds of the histograms in ms; the last is `i64::MAX`.

@@ -15,6 +15,7 @@ mod database;
 mod drop_ins;
 mod files;
 mod finding;
+mod fleet;
 mod game;
 mod overlay;
 mod proxy;
@@ -99,6 +100,7 @@ pub fn on_host(paths: &DoctorPaths, now: i64) -> Vec<Finding> {
     findings.extend(build::check(&paths.database, &paths.root));
     findings.extend(servers::check(&paths.database, &paths.looks.poll, now));
     findings.extend(alerts::check(&paths.database));
+    findings.extend(fleet::check(&paths.database, now));
     findings.extend(schedules::check(
         &paths.database,
         &paths.sockets.helper_socket,

@@ -21,7 +21,7 @@ use crate::base::config::{
 use crate::base::{Error, Result, clock, journal, lock, notify, undumpable, users};
 use crate::db::{Db, candidates, jobs, queue};
 use crate::host::bus;
-use crate::queue::{conditions, wake};
+use crate::queue::{conditions, fleet, wake};
 use read::{PreviousRows, SystemdAnswer};
 
 /// Another poller that takes longer than this hangs.
@@ -106,6 +106,7 @@ fn poll(cli: &PollerCli) -> Result<()> {
 
     // The rest needs no lock, and may take seconds.
     disk::check(&mut db)?;
+    fleet::watch::look(&mut db, clock::now_ms())?;
     let woken = wake_worker(&db, cli);
     wake::alerts(db.connection(), &cli.alerts.alerts_socket);
     causes::record(&mut db, &cli.sockets.helper_socket)?;

@@ -20,6 +20,8 @@ pub struct Viewer {
     /// The token in forms, which proves that our own page sent them. Empty for an API token.
     pub csrf: String,
     pub by: Credential,
+    /// Whether this host belongs to a fleet, whose pages an admin sees.
+    pub in_fleet: bool,
 }
 
 /// How the viewer was authenticated.

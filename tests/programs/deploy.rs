@@ -14,8 +14,9 @@ use left4me::base::clock::now_ms;
 use left4me::base::names::ServerId;
 use left4me::db::Db;
 use left4me::db::game::NamedGame;
-use left4me::db::metrics::{self, BuildFigures, CrashedServer, DriftedServer};
+use left4me::db::metrics::{self, BuildFigures, CrashedServer, DriftedServer, FleetFigures};
 use left4me::domain::drift::Drift;
+use left4me::domain::fleet::view::Seen;
 use left4me::domain::game::{Figures, Game};
 use left4me::web::metrics::Metrics;
 use serde_json::Value;
@@ -97,6 +98,15 @@ fn scrape() -> String {
         is_rejected: false,
         servers: [(Some(11_906_514), 3)].into(),
     };
+
+    let seen = Seen {
+        status_received_at: Some(1_800_000_000_000),
+        ..Seen::default()
+    };
+    tables.fleet = Some(FleetFigures {
+        hosts: vec![("ams-1".to_owned(), seen)],
+        ..FleetFigures::default()
+    });
 
     let own = Metrics::new(1_800_000_000_000).unwrap();
     own.observe("GET", "/jobs/{id}", 200, Duration::from_millis(3));

@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use left4me::base::clock;
 use left4me::base::names::{JobId, TokenName};
 use left4me::db::users::Role;
 use left4me::db::{Db, tokens, users};
@@ -40,6 +41,7 @@ impl Site {
 
         let job = host.enqueue(&["start", "--server", "1"]);
         nightly(&host, 1);
+        crate::fleet::seed(&host, clock::now_ms());
         let web = Web::start(&host, &[]);
         Self { host, web, job }
     }
@@ -56,6 +58,8 @@ impl Site {
             path.replace("{name}", "visitor")
         } else if path.starts_with("/admin/builds/") {
             path.replace("{build}", "1")
+        } else if path.starts_with("/fleet/hosts/") {
+            path.replace("{name}", "ams-1")
         } else if path.starts_with("/admin/overlays/") {
             path.replace("{name}", "maps")
         } else {

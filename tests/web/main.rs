@@ -12,6 +12,7 @@ mod attacks;
 mod builds;
 mod downloads;
 mod field;
+mod fleet;
 mod game;
 mod limits;
 mod live;

@@ -55,7 +55,7 @@ pub(super) struct AddArgs {
     name: AlertName,
     #[command(flatten)]
     to: To,
-    /// Classes of events [default: all]: crash, drift, unresponsive, job-failed, update, disk
+    /// Classes of events [default: all]: crash, drift, unresponsive, job-failed, update, disk, fleet
     #[arg(long, value_name = "CLASS", value_delimiter = ',')]
     events: Vec<AlertClass>,
     /// Only this server, by name or id; may be repeated [default: all servers]

@@ -1,13 +1,11 @@
 //! `left4me fleet hosts`: the hosts of the fleet, as this one knows them.
 
-use serde::Serialize;
-
 use super::super::{Context, when};
-use super::none;
+use super::{none, say_if_away};
 use crate::base::table::{Table, Tone};
 use crate::base::{Result, output};
-use crate::db::fleet::hosts::{self, Host};
 use crate::domain::fleet::view::HostState;
+use crate::queue::fleet::seen::all_hosts;
 
 #[derive(clap::Args)]
 pub(in crate::admin) struct HostsArgs {
@@ -16,25 +14,15 @@ pub(in crate::admin) struct HostsArgs {
     json: bool,
 }
 
-/// A host with what this one makes of it.
-#[derive(Serialize)]
-pub(super) struct Seen<'a> {
-    pub(super) state: HostState,
-    #[serde(flatten)]
-    pub(super) host: &'a Host,
-}
-
 pub(super) fn run(context: &Context, args: &HostsArgs) -> Result<()> {
-    let hosts = hosts::all(context.db()?.connection())?;
-    let seen = |host| Seen {
-        state: Host::state(host, context.now),
-        host,
-    };
+    let db = context.db()?;
+    let hosts = all_hosts(db.connection(), context.now)?;
     if args.json {
-        return output::json(&hosts.iter().map(seen).collect::<Vec<_>>());
+        return output::json(&hosts);
     }
+    say_if_away(context, &db)?;
     if hosts.is_empty() {
-        return none(context);
+        return none(context, "hosts");
     }
 
     let mut table = Table::new([
@@ -42,6 +30,7 @@ pub(super) fn run(context: &Context, args: &HostsArgs) -> Result<()> {
         "STATE",
         "LAST SEEN",
         "SERVERS",
+        "PLAYERS",
         "QUEUE",
         "VERSION",
         "ROLES",
@@ -49,43 +38,28 @@ pub(super) fn run(context: &Context, args: &HostsArgs) -> Result<()> {
     ]);
     for host in &hosts {
         let plain = |text: String| (text, Tone::Plain);
-        let status = host.status.as_ref();
-        let state = host.state(context.now);
+        let players = host.players.filter(|_| host.state.is_known());
         table.toned([
             plain(host.name.clone()),
-            (state.to_string(), tone(state)),
-            plain(when(host.status_received_at)),
-            plain(status.map_or_else(String::new, |it| format!("{} of {}", it.used, it.capacity))),
-            plain(status.map_or_else(String::new, |it| queue(&it.queue))),
-            plain(status.map_or_else(String::new, |it| it.version.clone())),
+            (host.state.to_string(), tone(host.state)),
+            plain(when(host.seen_at)),
+            plain(host.servers_text()),
+            plain(players.map_or_else(String::new, |players| players.to_string())),
+            plain(host.queue_text()),
+            plain(host.version.clone().unwrap_or_default()),
             plain(host.roles.join(" ")),
-            plain(labels(host)),
+            plain(host.label_text()),
         ]);
     }
     table.times(&["LAST SEEN"]);
     table.print()
 }
 
-pub(super) fn tone(state: HostState) -> Tone {
+fn tone(state: HostState) -> Tone {
     match state {
         HostState::Up => Tone::Good,
         HostState::Cordoned | HostState::Never => Tone::Warning,
         HostState::Silent => Tone::Bad,
         HostState::Expelled => Tone::Plain,
     }
-}
-
-/// `2 queued, 1 running`; `paused` beside it.
-pub(super) fn queue(queue: &crate::domain::fleet::status::Queue) -> String {
-    let paused = if queue.paused { ", paused" } else { "" };
-    format!("{} queued, {} running{paused}", queue.queued, queue.running)
-}
-
-/// `disk=ssd region=eu`
-pub(super) fn labels(host: &Host) -> String {
-    let pairs = host.labels.iter();
-    let pairs: Vec<_> = pairs
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    pairs.join(" ")
 }

@@ -1,18 +1,25 @@
 //! `left4me fleet`: many hosts. One file per verb. docs/fleet.md describes a fleet.
 
 mod cordon;
+mod events;
 mod hosts;
+mod jobs;
 mod moves;
 mod place;
 mod rollout;
 mod rollouts;
+mod servers;
+mod show;
 mod update;
 
 use clap::Subcommand;
 
 use super::{Context, hint};
-use crate::base::Result;
 use crate::base::fleet::Fleet;
+use crate::base::{Result, clock};
+use crate::db::Db;
+use crate::db::fleet::{overview, self_row};
+use crate::db::lists::Part;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,8 +40,12 @@ pub(super) enum FleetVerb {
     /// Start the servers of a dead host on others
     #[command(after_help = moves::EXAMPLES)]
     Evacuate(moves::EvacuateArgs),
+    /// Show what happened on the hosts, newest first
+    Events(events::EventsArgs),
     /// List the hosts of the fleet, each with when it was last seen
     Hosts(hosts::HostsArgs),
+    /// List the jobs of the hosts, newest first
+    Jobs(jobs::JobsArgs),
     /// Move a server to another host when nobody plays on it
     #[command(after_help = moves::EXAMPLES)]
     Move(moves::MoveArgs),
@@ -43,6 +54,10 @@ pub(super) enum FleetVerb {
     Place(place::PlaceArgs),
     /// List rollouts that were begun here, newest first, or show one
     Rollouts(rollouts::RolloutsArgs),
+    /// List the servers of all hosts
+    Servers(servers::ServersArgs),
+    /// Show a host, its servers and what happened there
+    Show(show::ShowArgs),
     /// Let hosts take in servers again
     Uncordon(cordon::UncordonArgs),
     /// Update the game on all hosts, in waves
@@ -56,24 +71,49 @@ pub(super) fn run(context: &Context, verb: FleetVerb) -> Result<()> {
         FleetVerb::Cordon(args) => cordon::run(context, &args),
         FleetVerb::Drain(args) => moves::run_drain(context, &args),
         FleetVerb::Evacuate(args) => moves::run_evacuate(context, &args),
+        FleetVerb::Events(args) => events::run(context, &args),
         FleetVerb::Hosts(args) => hosts::run(context, &args),
+        FleetVerb::Jobs(args) => jobs::run(context, &args),
         FleetVerb::Move(args) => moves::run_move(context, &args),
         FleetVerb::Place(args) => place::run(context, &args),
         FleetVerb::Rollouts(args) => rollouts::run(context, &args),
+        FleetVerb::Servers(args) => servers::run(context, &args),
+        FleetVerb::Show(args) => show::run(context, &args),
         FleetVerb::Uncordon(args) => cordon::uncordon(context, &args),
         FleetVerb::Update(args) => update::run(context, &args),
     }
 }
 
 /// Says why there is nothing to list.
-fn none(context: &Context) -> Result<()> {
-    hint(match Fleet::read(&context.fleet.fleet_dir)? {
-        None => "this host belongs to no fleet: `left4me fleet join` makes it a part of one",
-        Some(fleet) if fleet.views() => "other hosts have not told anything yet",
-        Some(_) => {
-            "this host is not told about others: that needs the role view, which \
-             `left4me fleet admit` gives"
+fn none(context: &Context, what: &str) -> Result<()> {
+    let why = match Fleet::read(&context.fleet.fleet_dir)? {
+        None => {
+            "this host belongs to no fleet: `left4me fleet join` makes it a part of one".to_owned()
         }
-    });
+        Some(fleet) if fleet.views() => format!("no {what} are known"),
+        Some(_) => format!(
+            "no {what} are known: only a host with the role view is told about others; \
+             `left4me fleet admit` gives roles"
+        ),
+    };
+    hint(&why);
     Ok(())
+}
+
+/// Says that what follows is old, if this host has no connection.
+fn say_if_away(context: &Context, db: &Db) -> Result<()> {
+    let own = self_row::get(db.connection())?;
+    let away = own.and_then(|own| overview::link(&own, context.now).away_since());
+    if let Some(since) = away {
+        hint(&format!(
+            "no connection to the engine since {}: what other hosts did after that is not known here",
+            clock::local(since)
+        ));
+    }
+    Ok(())
+}
+
+/// The first `limit` rows.
+fn first(limit: u32) -> Part {
+    Part { limit, offset: 0 }
 }

@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::ulid::Ulid;
-use crate::db::{changes, execute, one, query, text};
+use crate::db::lists::Part;
+use crate::db::{changes, one, query, text};
 use crate::domain::fleet::event::FleetEvent;
 
 /// An event of a host.
@@ -42,14 +43,22 @@ pub struct EventFilter<'a> {
 pub fn newest(
     connection: &Connection,
     filter: EventFilter<'_>,
-    limit: u32,
+    part: Part,
 ) -> Result<Vec<HostEvent>> {
     let sql = "SELECT host, seq, at, kind, actor, order_id, job, server, detail, received_at
                FROM fleet_events
                WHERE (?1 IS NULL OR host = ?1) AND (?2 IS NULL OR order_id = ?2)
                  AND (?3 IS NULL OR job = ?3) AND substr(kind, 1, length(?4)) = ?4
-               ORDER BY at DESC, host, seq DESC LIMIT ?5";
-    let values = params![filter.host, filter.order, filter.job, filter.kind, limit];
+               ORDER BY at DESC, host, seq DESC LIMIT ?5 OFFSET ?6";
+    let Part { limit, offset } = part;
+    let values = params![
+        filter.host,
+        filter.order,
+        filter.job,
+        filter.kind,
+        limit,
+        offset
+    ];
     query(connection, sql, values, event)
 }
 
@@ -102,11 +111,4 @@ pub fn gap_of(connection: &Connection, host: &str) -> Result<Option<i64>> {
                        SELECT seq FROM fleet_events WHERE host = ?1 ORDER BY seq DESC LIMIT 2000))
                WHERE before IS NOT NULL AND seq > before + 1";
     one(connection, sql, [host], |row| row.get(0))
-}
-
-/// Removes up to `limit` events that happened before this time. How many they were.
-pub fn prune(tx: &Connection, before: i64, limit: u32) -> Result<usize> {
-    let sql = "DELETE FROM fleet_events WHERE (host, seq) IN (
-                   SELECT host, seq FROM fleet_events WHERE at < ?1 ORDER BY at LIMIT ?2)";
-    execute(tx, sql, params![before, limit])
 }

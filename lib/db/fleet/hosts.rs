@@ -34,12 +34,16 @@ pub struct Host {
 
 impl Host {
     pub fn state(&self, now: i64) -> HostState {
-        let seen = Seen {
+        host_state(self.seen(), now)
+    }
+
+    /// What its state is decided from.
+    pub fn seen(&self) -> Seen {
+        Seen {
             expelled: self.expelled_at.is_some(),
             status_received_at: self.status_received_at,
             cordoned: self.status.as_ref().is_some_and(|status| status.cordoned),
-        };
-        host_state(seen, now)
+        }
     }
 
     pub fn views(&self) -> bool {
@@ -132,25 +136,11 @@ pub fn remove(tx: &Connection, name: &str) -> Result<()> {
 }
 
 /// Keeps a host's status, unless a newer one is known. False if it was not kept.
-pub fn set_status(tx: &Connection, status: &HostStatus, now: i64) -> Result<bool> {
+pub fn set_status(tx: &Connection, status: &HostStatus, seen: i64) -> Result<bool> {
     let document = serde_json::to_string(status)
         .map_err(|error| Error::failed(format!("status of {}: {error}", status.host)))?;
     let sql = "UPDATE fleet_hosts SET status = ?2, status_at = ?3, status_received_at = ?4
                WHERE name = ?1 AND expelled_at IS NULL AND coalesce(status_at, 0) < ?3";
-    let row = params![status.host.as_str(), document, status.at, now];
+    let row = params![status.host.as_str(), document, status.at, seen];
     changes(tx, sql, row)
-}
-
-/// The greatest version of the roster that was accepted; 0 before the first one.
-pub fn roster_version(connection: &Connection) -> Result<i64> {
-    let version = first(connection, "SELECT roster FROM fleet_self", [], |row| {
-        row.get(0)
-    })?;
-    Ok(version.unwrap_or(0))
-}
-
-pub fn set_roster_version(tx: &Connection, version: i64) -> Result<()> {
-    let sql = "INSERT INTO fleet_self (only, roster) VALUES (1, ?1)
-               ON CONFLICT (only) DO UPDATE SET roster = excluded.roster";
-    run(tx, sql, [version])
 }

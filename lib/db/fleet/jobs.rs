@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::ulid::Ulid;
-use crate::db::{execute, first, query, run, text};
+use crate::db::lists::Part;
+use crate::db::{first, query, run, text};
 
 /// A job of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,18 +35,14 @@ pub struct JobFilter<'a> {
 const JOB: &str = "host, job, operation, state, order_id, updated_at, detail";
 
 /// The newest jobs, newest first.
-pub fn newest(connection: &Connection, filter: JobFilter<'_>, limit: u32) -> Result<Vec<HostJob>> {
+pub fn newest(connection: &Connection, filter: JobFilter<'_>, part: Part) -> Result<Vec<HostJob>> {
     let sql = format!(
         "SELECT {JOB} FROM fleet_jobs
          WHERE (?1 IS NULL OR host = ?1) AND (NOT ?2 OR state IN ('queued', 'running'))
-         ORDER BY updated_at DESC, host, job DESC LIMIT ?3"
+         ORDER BY updated_at DESC, host, job DESC LIMIT ?3 OFFSET ?4"
     );
-    query(
-        connection,
-        &sql,
-        params![filter.host, filter.open, limit],
-        job,
-    )
+    let values = params![filter.host, filter.open, part.limit, part.offset];
+    query(connection, &sql, values, job)
 }
 
 pub fn get(connection: &Connection, host: &str, number: i64) -> Result<Option<HostJob>> {
@@ -84,11 +81,4 @@ pub fn put(tx: &Connection, job: &HostJob) -> Result<()> {
         job.detail
     ];
     run(tx, sql, row)
-}
-
-/// Removes up to `limit` jobs that have not changed since this time. How many they were.
-pub fn prune(tx: &Connection, before: i64, limit: u32) -> Result<usize> {
-    let sql = "DELETE FROM fleet_jobs WHERE (host, job) IN (
-                   SELECT host, job FROM fleet_jobs WHERE updated_at < ?1 ORDER BY updated_at LIMIT ?2)";
-    execute(tx, sql, params![before, limit])
 }

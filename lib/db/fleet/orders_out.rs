@@ -25,8 +25,9 @@ pub struct NewOrder<'a> {
 }
 
 /// An order that was sent from here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct OrderOut {
+    #[schema(value_type = String)]
     pub id: Ulid,
     pub to_host: String,
     pub kind: String,
@@ -34,6 +35,7 @@ pub struct OrderOut {
     pub summary: String,
     pub requested_by: String,
     pub reason: String,
+    #[schema(value_type = Option<String>)]
     pub rollout_id: Option<Ulid>,
     pub state: OrderState,
     /// Counts from 1; a further one sends the same bytes.
@@ -50,11 +52,11 @@ pub struct OrderOut {
     pub settled_at: Option<i64>,
 }
 
-const ORDER: &str =
+pub(super) const ORDER: &str =
     "id, to_host, kind, summary, requested_by, reason, rollout_id, state, attempt, sent_at,
                      remote_job, detail, created_at, updated_at, not_after, settled_at";
 
-fn order(row: &Row<'_>) -> rusqlite::Result<OrderOut> {
+pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<OrderOut> {
     Ok(OrderOut {
         id: row.get(0)?,
         to_host: text(row, 1)?,

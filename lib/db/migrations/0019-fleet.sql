@@ -94,6 +94,9 @@ CREATE TABLE fleet_self (
     is_clone     INTEGER NOT NULL DEFAULT 0 CHECK (is_clone IN (0, 1)),
     -- Messages that were no orders, events or statuses, or not signed by whom they should be.
     noise        INTEGER NOT NULL DEFAULT 0,
+    -- Whether an event has told that there has been no connection for minutes, and that orders have no answer.
+    told_away    INTEGER NOT NULL DEFAULT 0 CHECK (told_away IN (0, 1)),
+    told_late    INTEGER NOT NULL DEFAULT 0 CHECK (told_late IN (0, 1)),
     -- The greatest version of the roster that was accepted.
     roster       INTEGER NOT NULL DEFAULT 0
 ) STRICT;
@@ -111,7 +114,9 @@ CREATE TABLE fleet_hosts (
     status      TEXT,
     -- By that host's clock, and by this one's.
     status_at   INTEGER,
-    status_received_at INTEGER
+    status_received_at INTEGER,
+    -- Whether an event has told that it is silent.
+    told_silent INTEGER NOT NULL DEFAULT 0 CHECK (told_silent IN (0, 1))
 ) STRICT;
 
 -- What other hosts told, for the pages of the fleet. It can be thrown away at any time. A server's row is that of the

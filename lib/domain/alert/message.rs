@@ -91,6 +91,13 @@ impl Happening {
             "server.went_back" => format!("{server} went back to an earlier build"),
             "disk.low" => "the disk is almost full".to_owned(),
             "disk.ok" => "the disk has space again".to_owned(),
+            "fleet.host_silent" => "a host of the fleet is silent".to_owned(),
+            "fleet.host_back" => "a host of the fleet tells its status again".to_owned(),
+            "fleet.away" => "this host has no connection to its fleet".to_owned(),
+            "fleet.back" => "this host is connected to its fleet again".to_owned(),
+            "fleet.orders_late" => "orders to other hosts have no answer".to_owned(),
+            "fleet.orders_answered" => "all orders to other hosts have an answer".to_owned(),
+            "fleet.clone_refused" => "another machine has this host's identity".to_owned(),
             kind => format!("{kind} on {server}"),
         }
     }
@@ -98,7 +105,13 @@ impl Happening {
     fn is_bad(&self) -> bool {
         !matches!(
             self.kind.as_str(),
-            "server.drift_ended" | "job.succeeded" | "update.available" | "disk.ok"
+            "server.drift_ended"
+                | "job.succeeded"
+                | "update.available"
+                | "disk.ok"
+                | "fleet.host_back"
+                | "fleet.back"
+                | "fleet.orders_answered"
         )
     }
 

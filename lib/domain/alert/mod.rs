@@ -36,6 +36,8 @@ words! {
         Update = "update",
         /// The disk is almost full, or no longer is.
         Disk = "disk",
+        /// A host of the fleet is silent, or this host has no connection to it; or no longer.
+        Fleet = "fleet",
     }
 }
 
@@ -89,6 +91,13 @@ pub fn candidate(kind: &str) -> Option<Candidate> {
             Some(Candidate::Of(AlertClass::Update))
         }
         "disk.low" | "disk.ok" => Some(Candidate::Of(AlertClass::Disk)),
+        "fleet.host_silent"
+        | "fleet.host_back"
+        | "fleet.away"
+        | "fleet.back"
+        | "fleet.orders_late"
+        | "fleet.orders_answered"
+        | "fleet.clone_refused" => Some(Candidate::Of(AlertClass::Fleet)),
         _ => None,
     }
 }

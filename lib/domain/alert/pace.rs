@@ -47,7 +47,9 @@ impl Key {
         match self.class {
             AlertClass::Crash => Some(1),
             AlertClass::Drift | AlertClass::Unresponsive => Some(3),
-            AlertClass::JobFailed | AlertClass::Update | AlertClass::Disk => None,
+            AlertClass::JobFailed | AlertClass::Update | AlertClass::Disk | AlertClass::Fleet => {
+                None
+            }
         }
     }
 }

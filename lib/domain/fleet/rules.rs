@@ -39,6 +39,9 @@ words! {
 }
 
 impl OrderState {
+    /// The states of an order whose end is not known.
+    pub const OPEN: [Self; 3] = [Self::Kept, Self::Sent, Self::Accepted];
+
     pub fn is_settled(self) -> bool {
         !matches!(self, Self::Kept | Self::Sent | Self::Accepted)
     }

@@ -30,7 +30,7 @@ words! {
 }
 
 /// What the state is decided from.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub expelled: bool,
     /// When its last status came, by this host's clock.
@@ -58,6 +58,82 @@ impl HostState {
     pub fn is_known(self) -> bool {
         matches!(self, Self::Up | Self::Cordoned)
     }
+}
+
+/// What left4me-link said last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LinkSaid {
+    pub at: Option<i64>,
+    pub connected_since: Option<i64>,
+    pub disconnected_since: Option<i64>,
+}
+
+/// How this host is connected to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkView {
+    /// left4me-link has never said anything.
+    Never,
+    Connected {
+        since: i64,
+    },
+    Away {
+        since: i64,
+    },
+    /// left4me-link itself has been silent since then.
+    Silent {
+        since: i64,
+    },
+}
+
+pub fn link(said: LinkSaid, now: i64) -> LinkView {
+    match (said.at, said.connected_since) {
+        (None, _) => LinkView::Never,
+        (Some(at), _) if is_old(at, now) => LinkView::Silent { since: at },
+        (Some(_), Some(since)) => LinkView::Connected { since },
+        (Some(at), None) => LinkView::Away {
+            since: said.disconnected_since.unwrap_or(at),
+        },
+    }
+}
+
+impl LinkView {
+    pub fn is_connected(self) -> bool {
+        matches!(self, Self::Connected { .. })
+    }
+
+    /// Since when nothing comes from other hosts.
+    pub fn away_since(self) -> Option<i64> {
+        match self {
+            Self::Away { since } | Self::Silent { since } => Some(since),
+            Self::Never | Self::Connected { .. } => None,
+        }
+    }
+}
+
+/// Whether an event should have told by now that a host is silent. `was`: whether one has. While this
+/// host has no connection itself, it learns nothing about others.
+pub fn tells_silence(was: bool, last: i64, link: LinkView, now: i64) -> bool {
+    let LinkView::Connected { since } = link else {
+        return was;
+    };
+    match now.saturating_sub(last.max(since)) {
+        quiet if quiet > ALERT_AFTER => true,
+        _ if is_old(last, now) => was,
+        _ => false,
+    }
+}
+
+/// The same for this host's own connection.
+pub fn tells_away(was: bool, link: LinkView, now: i64) -> bool {
+    match link.away_since() {
+        Some(since) => was || now.saturating_sub(since) > ALERT_AFTER,
+        None => false,
+    }
+}
+
+/// The same for orders that no host has answered; the oldest was made at `oldest`.
+pub fn tells_late(oldest: Option<i64>, now: i64) -> bool {
+    oldest.is_some_and(|at| now.saturating_sub(at) > ORDER_IS_LATE)
 }
 
 /// The state of a job of another host after an event of this kind. None if the event says nothing
@@ -96,6 +172,49 @@ mod tests {
         // Its clock is ahead, or this one was set back.
         assert_eq!(state(seen(Some(2_000_000), false, false)), HostState::Up);
         assert!(!HostState::ALL.map(HostState::as_str).contains(&"stopped"));
+    }
+
+    #[test]
+    fn a_connection_counts_only_while_left4me_link_says_so() {
+        let said = |at, connected, disconnected| LinkSaid {
+            at,
+            connected_since: connected,
+            disconnected_since: disconnected,
+        };
+        let now = 1_000_000;
+        assert_eq!(link(said(None, None, None), now), LinkView::Never);
+        let connected = link(said(Some(990_000), Some(5), None), now);
+        assert_eq!(connected, LinkView::Connected { since: 5 });
+        let away = link(said(Some(990_000), None, Some(7)), now);
+        assert_eq!(away.away_since(), Some(7));
+        let dead = link(said(Some(800_000), Some(5), None), now);
+        assert_eq!(dead, LinkView::Silent { since: 800_000 });
+        assert!(!dead.is_connected() && connected.is_connected());
+    }
+
+    #[test]
+    fn silence_is_told_after_five_minutes_of_a_connection_and_once() {
+        let up = LinkView::Connected { since: 0 };
+        let told = |was, quiet| tells_silence(was, 1_000_000, up, 1_000_000 + quiet);
+        assert!(!told(false, ALERT_AFTER) && told(false, ALERT_AFTER + 1));
+        assert!(told(true, SILENT_AFTER + 1), "not over yet");
+        assert!(!told(true, 1_000), "it is back");
+
+        let away = LinkView::Away { since: 1_000_000 };
+        assert!(
+            !tells_silence(false, 0, away, 9_000_000),
+            "nothing is learned"
+        );
+        let back = LinkView::Connected { since: 9_000_000 };
+        assert!(
+            !tells_silence(false, 0, back, 9_000_000 + 60_000),
+            "give it time"
+        );
+
+        let away = |was, gone| tells_away(was, away, 1_000_000 + gone);
+        assert!(!away(false, 60_000) && away(false, ALERT_AFTER + 1) && away(true, 0));
+        assert!(!tells_away(true, up, 9_000_000));
+        assert!(!tells_late(None, 9) && tells_late(Some(0), ORDER_IS_LATE + 1));
     }
 
     #[test]

@@ -13,7 +13,9 @@
 //! | [`receipt`] | tells its sender |
 //! | [`settle`] | what other hosts told about orders from here |
 //! | [`project`] | keeps what other hosts told, for pages and lists |
+//! | [`seen`] | hosts and servers as they are shown |
 //! | [`status`] | this host, as others see it |
+//! | [`watch`] | events about hosts that are silent, for alerts; the poller calls it |
 //! | [`answer`] | what other hosts ask at once |
 
 pub mod accept;
@@ -26,8 +28,10 @@ pub mod project;
 pub mod read;
 pub mod receipt;
 pub mod resend;
+pub mod seen;
 pub mod send;
 pub mod settle;
 mod signed;
 pub mod status;
+pub mod watch;
 pub mod withdraw;

@@ -6,11 +6,11 @@ use rusqlite::Connection;
 use crate::base::Result;
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
-use crate::db::fleet::{events, hosts, jobs, places, servers};
+use crate::db::fleet::{events, hosts, jobs, places, self_row, servers};
 use crate::domain::fleet::event::FleetEvent;
 use crate::domain::fleet::roster::Roster;
 use crate::domain::fleet::status::HostStatus;
-use crate::domain::fleet::view::job_state;
+use crate::domain::fleet::view::{is_old, job_state};
 
 /// Keeps an event of a host, and what it says about a job. False if it was known: then nothing
 /// changes.
@@ -42,7 +42,13 @@ pub fn event(tx: &Connection, event: &FleetEvent, now: i64) -> Result<bool> {
 /// Keeps a host's status and its servers, unless a newer status is known or the host is not in the
 /// roster. False if it was not kept.
 pub fn status(tx: &Connection, status: &HostStatus, now: i64) -> Result<bool> {
-    let kept = hosts::set_status(tx, status, now)?;
+    // The engine keeps the last status of a host that is gone, and hands it out again.
+    let seen = if is_old(status.at, now) {
+        status.at
+    } else {
+        now
+    };
+    let kept = hosts::set_status(tx, status, seen)?;
     if kept {
         servers::replace(tx, status)?;
     }
@@ -51,7 +57,8 @@ pub fn status(tx: &Connection, status: &HostStatus, now: i64) -> Result<bool> {
 
 /// Makes the hosts those of the roster, unless it is an old one. False if it was not accepted.
 pub fn roster(tx: &Connection, roster: &Roster) -> Result<bool> {
-    if roster.version <= hosts::roster_version(tx)? {
+    self_row::ensure(tx)?;
+    if !self_row::set_roster(tx, roster.version)? {
         return Ok(false);
     }
 
@@ -64,7 +71,6 @@ pub fn roster(tx: &Connection, roster: &Roster) -> Result<bool> {
     for member in &roster.hosts {
         hosts::put(tx, member)?;
     }
-    hosts::set_roster_version(tx, roster.version)?;
     Ok(true)
 }
 
@@ -77,4 +83,207 @@ pub fn place(
     now: i64,
 ) -> Result<bool> {
     places::put(tx, server, host.as_str(), epoch, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::keys::{OpeningKey, SigningKey};
+    use crate::base::names::JobId;
+    use crate::db::fleet::events::EventFilter;
+    use crate::db::fleet::jobs::JobFilter;
+    use crate::db::lists::Part;
+    use crate::db::with_servers;
+    use crate::domain::fleet::roster::Member;
+    use crate::domain::fleet::status::{Queue, ServerStatus};
+    use crate::domain::fleet::view::HostState;
+
+    const FIRST: Part = Part {
+        limit: 10,
+        offset: 0,
+    };
+
+    fn name(text: &str) -> FleetHost {
+        text.parse().unwrap()
+    }
+
+    fn member(host: &str, key: &SigningKey) -> Member {
+        Member {
+            name: name(host),
+            key: key.public(),
+            seal_key: OpeningKey::generate().public(),
+            labels: [("region".to_owned(), "eu".to_owned())].into(),
+            roles: vec!["view".to_owned()],
+            admitted_at: 1,
+            expelled_at: None,
+        }
+    }
+
+    fn roster_of(version: i64, hosts: Vec<Member>) -> Roster {
+        Roster {
+            v: 1,
+            version,
+            fleet: "home".to_owned(),
+            hosts,
+        }
+    }
+
+    fn status_of(host: &str, at: i64, servers: &[&str]) -> HostStatus {
+        let server = |(number, name): (usize, &&str)| ServerStatus {
+            id: Ulid::from_parts(5, number as u128),
+            number: number as i64 + 1,
+            name: (*name).to_owned(),
+            owner: "anna".to_owned(),
+            port: 27015,
+            desired: "running".to_owned(),
+            actual: "running".to_owned(),
+            players: Some(3),
+            max_players: Some(8),
+            map: None,
+            build: None,
+            overlays: Vec::new(),
+            moved_to: None,
+            epoch: 0,
+            drift: false,
+        };
+        HostStatus {
+            v: 1,
+            host: name(host),
+            at,
+            version: "0.3.0".to_owned(),
+            speaks: vec![1],
+            operations: vec!["start".to_owned()],
+            capacity: 10,
+            used: 1,
+            cordoned: false,
+            queue: Queue::default(),
+            servers: servers.iter().enumerate().map(server).collect(),
+            build: None,
+            available: None,
+            overlays: Default::default(),
+            last_event: 0,
+        }
+    }
+
+    fn event_of(seq: i64, kind: &str, job: Option<i64>) -> FleetEvent {
+        FleetEvent {
+            v: 1,
+            host: name("ams-1"),
+            seq,
+            at: 100 + seq,
+            kind: kind.to_owned(),
+            actor: "anna".to_owned(),
+            order: None,
+            job: job.map(JobId),
+            operation: job.map(|_| "restart".to_owned()),
+            server: None,
+            detail: String::new(),
+        }
+    }
+
+    #[test]
+    fn an_older_roster_does_not_bring_an_expelled_host_back() {
+        let tx = &with_servers(0);
+        let key = SigningKey::generate();
+        let first = roster_of(1, vec![member("ams-1", &key), member("par-1", &key)]);
+        assert!(roster(tx, &first).unwrap());
+        let key_of = |host| hosts::key_of(tx, &name(host)).unwrap();
+        assert_eq!(key_of("ams-1").as_deref(), Some(key.public().as_str()));
+
+        let expelled = Member {
+            expelled_at: Some(9),
+            ..member("ams-1", &key)
+        };
+        assert!(roster(tx, &roster_of(2, vec![expelled])).unwrap());
+        assert!(!roster(tx, &first).unwrap(), "it is not accepted again");
+        assert_eq!(key_of("ams-1"), None);
+        assert!(!status(tx, &status_of("ams-1", 50, &[]), 60).unwrap());
+        let left = hosts::all(tx).unwrap();
+        assert_eq!(left.len(), 1, "par-1 is gone");
+        assert_eq!(left[0].state(60), HostState::Expelled);
+    }
+
+    #[test]
+    fn a_status_that_comes_late_or_twice_changes_nothing_and_one_of_a_stranger_is_not_kept() {
+        let tx = &with_servers(0);
+        let key = SigningKey::generate();
+        roster(tx, &roster_of(1, vec![member("ams-1", &key)])).unwrap();
+
+        assert!(status(tx, &status_of("ams-1", 50, &["One", "Two"]), 1_000).unwrap());
+        assert!(!status(tx, &status_of("ams-1", 50, &[]), 2_000).unwrap());
+        assert!(!status(tx, &status_of("ams-1", 49, &[]), 2_000).unwrap());
+        assert!(!status(tx, &status_of("evil", 50, &["Three"]), 2_000).unwrap());
+        let names = |of| {
+            let servers = servers::list(tx, of).unwrap();
+            servers
+                .into_iter()
+                .map(|row| row.server.name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(None), ["One", "Two"]);
+
+        assert!(status(tx, &status_of("ams-1", 51, &["Two"]), 3_000).unwrap());
+        assert_eq!(names(Some("ams-1")), ["Two"]);
+        let host = hosts::get(tx, "ams-1").unwrap().unwrap();
+        assert_eq!(host.status_received_at, Some(3_000));
+        assert_eq!(host.state(3_000), HostState::Up);
+
+        // What the engine had kept for an hour does not make a host look alive.
+        assert!(status(tx, &status_of("ams-1", 5_000, &[]), 3_600_000).unwrap());
+        let host = hosts::get(tx, "ams-1").unwrap().unwrap();
+        assert_eq!(host.status_received_at, Some(5_000));
+        assert_eq!(host.state(3_600_000), HostState::Silent);
+
+        // Another machine took the name: it has told nothing.
+        let other = member("ams-1", &SigningKey::generate());
+        roster(tx, &roster_of(2, vec![other])).unwrap();
+        let host = hosts::get(tx, "ams-1").unwrap().unwrap();
+        assert_eq!(host.state(3_000), HostState::Never);
+    }
+
+    #[test]
+    fn a_jobs_state_follows_its_events_however_often_and_in_whichever_order_they_come() {
+        let told = [
+            event_of(1, "job.queued", Some(7)),
+            event_of(2, "job.started", Some(7)),
+            event_of(3, "job.failed", Some(7)),
+            event_of(5, "server.crashed", None),
+        ];
+        for order in [[0, 1, 2, 3], [2, 1, 0, 3], [3, 2, 0, 1]] {
+            let tx = &with_servers(0);
+            for index in order {
+                assert!(event(tx, &told[index], 900).unwrap());
+                assert!(!event(tx, &told[index], 901).unwrap(), "twice");
+            }
+            let jobs = jobs::newest(tx, JobFilter::default(), FIRST).unwrap();
+            assert_eq!((jobs.len(), jobs[0].state.as_str()), (1, "failed"));
+            assert_eq!(jobs[0].operation, "restart");
+            assert_eq!(events::last_of(tx, "ams-1").unwrap(), 5);
+            assert_eq!(
+                events::gap_of(tx, "ams-1").unwrap(),
+                Some(3),
+                "4 is missing"
+            );
+
+            let filter = EventFilter {
+                kind: "server.",
+                ..EventFilter::default()
+            };
+            let found = events::newest(tx, filter, FIRST).unwrap();
+            assert_eq!(found.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_place_only_moves_to_a_newer_epoch() {
+        let tx = &with_servers(0);
+        let server = Ulid::from_parts(5, 5);
+        let put = |host, epoch| place(tx, server, &name(host), epoch, 9).unwrap();
+        assert!(put("ams-1", 1));
+        assert!(!put("par-1", 1));
+        assert!(put("par-1", 2));
+        assert!(!put("ams-1", 1));
+        let known = places::get(tx, server).unwrap().unwrap();
+        assert_eq!((known.host.as_str(), known.epoch), ("par-1", 2));
+    }
 }

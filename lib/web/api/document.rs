@@ -15,7 +15,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Ref, RefOr, Required};
 
 use super::extract::Nothing;
-use super::{builds, cancel, game, health, jobs, schedules, servers};
+use super::{builds, cancel, fleet, game, health, jobs, schedules, servers};
 use crate::web::app::App;
 use crate::web::auth::session;
 use crate::web::failure::FailureBody;
@@ -32,7 +32,7 @@ use crate::web::failure::FailureBody;
     servers((url = "/", description = "The host of this document.")),
     paths(
         health::show, show, jobs::list, jobs::enqueue, jobs::show, cancel::job, cancel::status, cancel::task,
-        cancel::list, builds::list, servers::list, servers::show, servers::stale, game::players, game::command,
+        cancel::list, builds::list, fleet::hosts, fleet::servers, fleet::orders, servers::list, servers::show, servers::stale, game::players, game::command,
         schedules::list, schedules::add, schedules::show, schedules::remove, schedules::pause, schedules::resume,
     ),
     components(schemas(FailureBody)),
@@ -41,6 +41,7 @@ use crate::web::failure::FailureBody;
         (name = "cancel", description = "Cancelling jobs and tasks."),
         (name = "servers", description = "Servers with their desired and actual state."),
         (name = "builds", description = "The builds of the game."),
+        (name = "fleet", description = "Several hosts: what each told last, and orders to them."),
         (name = "schedules", description = "What is done at set times."),
         (name = "health", description = "The health check, and this document."),
     ),

@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `extract` | extractors: ids, queries, JSON bodies |
-//! | `jobs`, `cancel`, `schedules`, `servers`, `builds`, `game` | the routes |
+//! | `jobs`, `cancel`, `schedules`, `servers`, `builds`, `fleet`, `game` | the routes |
 //! | `target` | a server in a request's body |
 //! | `health` | the health check |
 //! | `document` | the OpenAPI document, generated from them |
@@ -14,6 +14,7 @@ mod builds;
 mod cancel;
 mod document;
 mod extract;
+mod fleet;
 mod game;
 mod health;
 mod jobs;
@@ -50,6 +51,9 @@ pub(super) fn routes(table: Table) -> Table {
         .post(Access::Api, "/api/tasks/{id}/cancel", cancel::task)
         .get(Access::Api, "/api/cancellations", cancel::list)
         .get(Access::ApiAdmin, "/api/builds", builds::list)
+        .get(Access::ApiAdmin, "/api/fleet/hosts", fleet::hosts)
+        .get(Access::ApiAdmin, "/api/fleet/servers", fleet::servers)
+        .get(Access::ApiAdmin, "/api/fleet/orders", fleet::orders)
         .get(Access::Api, "/api/servers", servers::list)
         .get(Access::Api, "/api/servers/{id}", servers::show)
         .get(Access::Api, "/api/servers/{id}/stale", servers::stale)

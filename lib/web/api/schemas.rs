@@ -1,13 +1,15 @@
-//! The OpenAPI schemas of types in domain/, which does not depend on OpenAPI.
+//! The OpenAPI schemas of types in domain/, which does not depend on OpenAPI, and of enums of words.
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::base::names::ServerId;
+use crate::db::fleet::orders_out::OrderState;
 use crate::domain::cancellation::{Progress, Step, StepState};
 use crate::domain::condition::AtDeadline;
 use crate::domain::drift::Drift;
+use crate::domain::fleet::view::HostState;
 use crate::domain::game::Responding;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
@@ -49,6 +51,8 @@ schemas! {
     Drift: "How a server's actual state differs from its desired state.",
     Responding: "Whether a running game answers; `not-yet`: it has not since its start.",
     Outcome: "A job's outcome for one server.",
+    HostState: "What this host knows of another. `silent`: nothing is known since its last status.",
+    OrderState: "How far an order to another host is. `unknown`: its time is over without an answer.",
 }
 
 /// A server and a job's outcome for it.

@@ -2,7 +2,7 @@
 //
 // A live region is an element with an id and data-live. <main> says what the page shows:
 // data-servers and data-jobs (ids, or * for all), data-queue. /live (streams.js) reports changed
-// servers and jobs; if the page shows one of them, its URL is fetched again and its regions are
+// servers and jobs, and whether something of the fleet did (data-fleet); if the page shows one of them, its URL is fetched again and its regions are
 // updated in place. Focus, open <details> and typed text stay. Without this script the pages work,
 // but do not update.
 //
@@ -186,7 +186,7 @@
             else morph(region, fresh);
         }
         const watch = page.getElementById("main");
-        for (const name of ["data-servers", "data-jobs", "data-queue"]) {
+        for (const name of ["data-servers", "data-jobs", "data-queue", "data-fleet"]) {
             if (watch?.hasAttribute(name)) main.setAttribute(name, watch.getAttribute(name));
             else main.removeAttribute(name);
         }
@@ -318,6 +318,7 @@
     function concerns(change) {
         if (change.all) return true;
         if (change.queue && main.hasAttribute("data-queue")) return true;
+        if (change.fleet && main.hasAttribute("data-fleet")) return true;
         const among = (name, ids) => {
             const shown = (main.getAttribute(name) ?? "").split(" ").filter(Boolean);
             return (ids ?? []).some((id) => shown.includes("*") || shown.includes(String(id)));

@@ -220,6 +220,7 @@ async fn token(app: &App, text: String) -> Result<Viewer, Failure> {
         is_admin: user.is_admin,
         csrf: String::new(),
         by,
+        in_fleet: false,
     })
 }
 

@@ -4,6 +4,7 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::base::{Error, Result, clock, secret};
+use crate::db::fleet::overview;
 use crate::db::sessions;
 use crate::web::app::App;
 use crate::web::failure::Failure;
@@ -54,9 +55,14 @@ pub async fn viewer(app: &App, text: String, by_itself: bool) -> Result<Option<V
     let now = clock::now_ms();
     let csrf = csrf(&text);
 
-    let Some(session) = app
+    let Some((session, in_fleet)) = app
         .store
-        .read(move |db| sessions::find(db, &text, now))
+        .read(move |db| {
+            let found = sessions::find(db, &text, now)?;
+            found
+                .map(|session| Ok((session, overview::belongs(db)?)))
+                .transpose()
+        })
         .await?
     else {
         return Ok(None);
@@ -75,6 +81,7 @@ pub async fn viewer(app: &App, text: String, by_itself: bool) -> Result<Option<V
         is_admin: session.is_admin,
         csrf,
         by,
+        in_fleet,
     }))
 }
 

@@ -55,6 +55,8 @@ struct ChangeSet {
     servers: Vec<(ServerId, UserId)>,
     jobs: Vec<(JobId, Vec<UserId>)>,
     queue: bool,
+    /// Something of the fleet, which only admins see.
+    fleet: bool,
 }
 
 impl ChangeSet {
@@ -66,7 +68,7 @@ impl ChangeSet {
     }
 
     fn is_empty(&self) -> bool {
-        !self.all && !self.queue && self.servers.is_empty() && self.jobs.is_empty()
+        !self.all && !self.queue && !self.fleet && self.servers.is_empty() && self.jobs.is_empty()
     }
 }
 
@@ -76,6 +78,7 @@ struct TableVersions {
     servers: HashMap<ServerId, ServerVersion>,
     jobs: HashMap<JobId, JobVersion>,
     pause: Option<queue::Pause>,
+    fleet: [i64; 5],
     percents: HashMap<JobId, String>,
     percents_at: Instant,
 }
@@ -168,6 +171,7 @@ impl TableVersions {
             servers: servers(connection)?,
             jobs: jobs(connection)?,
             pause: queue::pause(connection)?,
+            fleet: change_feed::fleet_version(connection)?,
             percents: HashMap::new(),
             percents_at: now,
         };
@@ -184,6 +188,7 @@ impl TableVersions {
 
         let (servers, jobs) = (servers(connection)?, jobs(connection)?);
         let pause = queue::pause(connection)?;
+        let fleet = change_feed::fleet_version(connection)?;
 
         // Jobs with an event, with another row, or whose row is gone.
         let mut changed_jobs: BTreeSet<JobId> =
@@ -229,6 +234,7 @@ impl TableVersions {
                 .map(with_viewers)
                 .collect::<Result<_>>()?,
             queue: pause != self.pause || events.iter().any(|event| event.kind.starts_with("job.")),
+            fleet: fleet != self.fleet,
         };
 
         let event = events.last().map_or(self.event, |event| event.id);
@@ -239,6 +245,7 @@ impl TableVersions {
                 servers,
                 jobs,
                 pause,
+                fleet,
                 ..self
             },
         ))
@@ -327,11 +334,15 @@ impl ChangesSource {
         let jobs: BTreeSet<_> = jobs.into_iter().flatten().collect();
 
         let queue = all || changes.iter().any(|change| change.queue);
-        if !all && !queue && servers.is_empty() && jobs.is_empty() {
+        let fleet = self.viewer == Viewer::Admin && changes.iter().any(|change| change.fleet);
+        if !all && !queue && !fleet && servers.is_empty() && jobs.is_empty() {
             return None;
         }
 
         let mut data = json!({"servers": servers, "jobs": jobs, "queue": queue});
+        if fleet {
+            data["fleet"] = true.into();
+        }
         if all {
             data["all"] = true.into();
         }

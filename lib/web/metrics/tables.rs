@@ -1,6 +1,7 @@
 //! Converts a snapshot of the tables into Prometheus' metric families. Pure.
 
 mod builds;
+mod fleet;
 mod games;
 
 use prometheus::proto::{
@@ -16,6 +17,7 @@ pub fn families(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
     all.extend(servers(tables, now));
     all.extend(games::families(tables, now));
     all.extend(builds::families(&tables.builds));
+    all.extend(fleet::families(tables.fleet.as_ref(), now));
     all.extend(cancellations(tables));
     all.push(alerts(tables));
     // The encoder fails on a family without series.

@@ -13,7 +13,7 @@ use crate::web::viewer::Viewer;
 pub struct Frame {
     pub viewer: Option<Viewer>,
     pub title: String,
-    /// The section of the main navigation: `servers`, `blueprints`, `schedules`, `admin`,
+    /// The section of the main navigation: `servers`, `blueprints`, `schedules`, `fleet`, `admin`,
     /// `account`, or empty.
     pub section: &'static str,
     /// When the page was made, unix ms. Relative times count from here.

@@ -6,6 +6,7 @@ mod blueprints;
 mod console;
 mod dashboard;
 pub mod extract;
+pub mod fleet;
 pub mod frame;
 mod game;
 mod graph;
@@ -19,6 +20,7 @@ mod render;
 mod roll;
 mod schedules;
 pub mod sentence;
+mod sentences;
 mod server;
 mod server_acts;
 mod server_new;
@@ -33,5 +35,6 @@ pub(super) fn routes(table: Table) -> Table {
         .post(Access::Anyone, "/login", login::sign_in)
         .post(Access::User, "/logout", login::sign_out);
     let table = schedules::routes(player::routes(table));
-    admin::routes(blueprints::routes(table))
+    let table = admin::routes(blueprints::routes(table));
+    fleet::routes(table)
 }
