@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::base::names::ServerId;
 use crate::base::{Error, Result};
-use crate::db::fleet::told;
+use crate::db::fleet::here;
 use crate::domain::operation::Operation;
 use crate::domain::server::DesiredState;
 
@@ -21,7 +21,7 @@ pub(super) fn leave_out(
     if operation.desired_state() != Some(DesiredState::Running) {
         return Ok(());
     }
-    let moved = told::moved(tx)?;
+    let moved = here::moved(tx)?;
     if is_all {
         ids.retain(|id| !moved.contains_key(id));
         return match ids.is_empty() {

@@ -10,8 +10,9 @@ use crate::base::ulid::Ulid;
 use crate::base::{Error, Result};
 use crate::db::fleet::{hosts, orders_out};
 use crate::domain::fleet::drain::{Move, MoveStep, OrderFacts};
+use crate::domain::fleet::fate::Fate;
 use crate::domain::fleet::placement::Candidate;
-use crate::domain::fleet::rollout::{Fate, order_id};
+use crate::domain::fleet::rollout::order_id;
 use crate::domain::fleet::rules::OrderState;
 use crate::domain::fleet::status::{HostStatus, ServerStatus};
 

@@ -7,8 +7,9 @@ use super::facts::order;
 use crate::base::Result;
 use crate::base::names::FleetHost;
 use crate::db::fleet::orders_to_send;
+use crate::domain::fleet::fate::Fate;
 use crate::domain::fleet::order::What;
-use crate::domain::fleet::rollout::{Fate, RolloutState, UpdateRequest, order_id};
+use crate::domain::fleet::rollout::{RolloutState, UpdateRequest, order_id};
 use crate::domain::fleet::status::HostStatus;
 use crate::domain::fleet::waves::{self, HostFacts, Outcome, Rules, Step};
 

@@ -109,14 +109,27 @@ impl Fleet {
             let fra = self.fra();
             drive::step(&mut fra.host.db(), &fra.name, id, self.now).unwrap();
         }
-        self.carrier.carry(&self.members, self.now);
+        self.carry();
         for member in &self.members {
             self.work(member);
         }
-        self.carrier.carry(&self.members, self.now);
+        self.carry();
         self.tell_statuses();
         self.now += TURN;
         self.rollout(id)
+    }
+
+    /// Brings orders from the controller, and what became of them back to it.
+    fn carry(&mut self) {
+        let (controller, others) = self.members.split_first().unwrap();
+        self.carrier.turn(controller, self.now);
+        for member in others {
+            // The second time for the receipts of what came the first time.
+            self.carrier.turn(member, self.now);
+            self.carrier.turn(member, self.now);
+        }
+        self.carrier.turn(controller, self.now);
+        self.carrier.turn(controller, self.now);
     }
 
     fn turns(&mut self, id: Ulid, minutes: i64) -> Rollout {
@@ -588,4 +601,98 @@ fn an_abort_begins_nothing_more_cancels_what_is_queued_and_tells_each_end() {
         "1 of 3 hosts updated; chi-1: cancelled: before execution; not asked: dal-1"
     );
     assert_eq!(fleet.orders("dal-1", "enqueue"), 0);
+}
+
+#[test]
+fn a_server_that_moves_back_has_its_number_and_files_again_and_what_its_host_changed_comes_along() {
+    let mut fleet = Fleet::new();
+    let server = fleet.member("ams-1").servers()[0];
+    let one_way = |fleet: &Fleet, from: &str, to: &str| {
+        let db = fleet.fra().host.db();
+        let known = hosts::find(db.connection(), &host(from)).unwrap();
+        let status = known.status.unwrap();
+        let own = status.servers.iter().find(|own| own.id == server).unwrap();
+        let needs = Needs {
+            host: Some(host(to)),
+            ..Needs::default()
+        };
+        let one = new_move(db.connection(), &host(from), &status, own, &needs).unwrap();
+        Request::Moves(Box::new(moves(vec![one])))
+    };
+    let request = one_way(&fleet, "ams-1", "chi-1");
+    let id = fleet.begin(RolloutKind::Move, request);
+    let rollout = fleet.turns(id, 10);
+    assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
+
+    let sql = "UPDATE blueprints SET config = '[\"sv_gravity 100\"]' WHERE id = (SELECT
+               blueprint_id FROM servers WHERE ulid = ?1)";
+    let changed = fleet.member("chi-1").host.db();
+    changed
+        .connection()
+        .execute(sql, params![server.to_string()])
+        .unwrap();
+
+    let request = one_way(&fleet, "chi-1", "ams-1");
+    let id = fleet.begin(RolloutKind::Move, request);
+    let rollout = fleet.turns(id, 10);
+    assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
+    assert_eq!(fleet.runs_on(server), ["ams-1"]);
+
+    let ams = fleet.member("ams-1").host.db();
+    let sql = "SELECT s.id, b.config, (SELECT count(*) FROM servers) FROM servers s
+               JOIN blueprints b ON b.id = s.blueprint_id WHERE s.ulid = ?1";
+    let row: (i64, String, i64) = ams
+        .connection()
+        .query_row(sql, params![server.to_string()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!(row, (1, "[\"sv_gravity 100\"]".to_owned(), 2));
+    // The blueprint that the other server uses is as it was.
+    let others: i64 = ams
+        .connection()
+        .query_row(
+            "SELECT count(*) FROM blueprints WHERE config = '[]'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(others, 1);
+}
+
+#[test]
+fn overlays_are_compared_by_what_their_files_hold() {
+    let mut fleet = Fleet::new();
+    for (name, text) in [("ams-1", "a"), ("chi-1", "b"), ("fra-1", "a")] {
+        let member = fleet.member(name);
+        let mut db = member.host.db();
+        db.write(|tx| {
+            let (overlay, path) = ("maps".parse().unwrap(), "maps".parse().unwrap());
+            left4me::db::overlays::create(tx, 1, "test", &overlay, &path)
+        })
+        .unwrap();
+        member.host.root.write("overlays/maps/maps/c1.bsp", text);
+        left4me::host::overlay_digest::refresh(&mut db, &member.root, 1).unwrap();
+    }
+    fleet.tell_statuses();
+
+    let mut request = new_server(fleet.now);
+    let server = request.moves[0].server;
+    let known = left4me::db::fleet::overlays::digests(fleet.fra().host.db().connection()).unwrap();
+    request.moves[0].needs.overlays = known;
+    request.blueprints.get_mut(&server).unwrap().overlays = vec!["maps".parse().unwrap()];
+    let mut elsewhere = request.clone();
+
+    let id = fleet.begin(RolloutKind::Place, Request::Moves(Box::new(request)));
+    let rollout = fleet.turns(id, 5);
+    assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
+    assert_eq!(fleet.runs_on(server), ["ams-1"]);
+
+    elsewhere.moves[0].needs.host = Some(host("chi-1"));
+    let id = fleet.begin(RolloutKind::Place, Request::Moves(Box::new(elsewhere)));
+    let detail = fleet.turns(id, 5).detail;
+    assert!(
+        detail.contains("chi-1 has other files in overlay 'maps'"),
+        "{detail}"
+    );
 }

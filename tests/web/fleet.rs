@@ -164,8 +164,9 @@ pub fn seed(host: &TestHost, now: i64) {
             good_for: None,
             rollout: None,
         };
-        let order = send_in(tx, &draft(&name("ams-1")), now)?;
-        send_in(tx, &draft(&name("waw-1")), now)?;
+        let (ams, waw) = (name("ams-1"), name("waw-1"));
+        let order = send_in(tx, &draft(&ams), now)?;
+        send_in(tx, &draft(&waw), now)?;
 
         let told = [
             FleetEvent {

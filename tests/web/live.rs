@@ -754,6 +754,24 @@ fn a_change_is_sent_to_those_who_may_see_it() {
 }
 
 #[test]
+fn only_admins_are_told_that_something_of_the_fleet_changed() {
+    let site = Site::new();
+    let mut received =
+        [Viewer::Admin, Viewer::User(UserId(1))].map(|viewer| site.changes(viewer, Some("x")));
+    for received in &mut received {
+        assert_eq!(received.next().unwrap().data["all"], true);
+    }
+
+    crate::fleet::seed(&site.host, 1_000_000);
+    let [admin, user] = &mut received;
+    assert_eq!(admin.next().unwrap().data["fleet"], true);
+    let job = site.enqueue(Operation::Start, &[1]);
+    let told = user.next().unwrap().data;
+    assert_eq!(told["jobs"], json!([job]), "nothing before");
+    assert_eq!(told.get("fleet"), None);
+}
+
+#[test]
 fn a_client_that_reconnects_gets_missed_changes_or_all() {
     let site = Site::new();
     let mut admin = site.changes(Viewer::Admin, None);

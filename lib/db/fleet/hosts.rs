@@ -136,11 +136,11 @@ pub fn remove(tx: &Connection, name: &str) -> Result<()> {
 }
 
 /// Keeps a host's status, unless a newer one is known. False if it was not kept.
-pub fn set_status(tx: &Connection, status: &HostStatus, now: i64) -> Result<bool> {
+pub fn set_status(tx: &Connection, status: &HostStatus, seen: i64) -> Result<bool> {
     let document = serde_json::to_string(status)
         .map_err(|error| Error::failed(format!("status of {}: {error}", status.host)))?;
     let sql = "UPDATE fleet_hosts SET status = ?2, status_at = ?3, status_received_at = ?4
                WHERE name = ?1 AND expelled_at IS NULL AND coalesce(status_at, 0) < ?3";
-    let row = params![status.host.as_str(), document, status.at, now];
+    let row = params![status.host.as_str(), document, status.at, seen];
     changes(tx, sql, row)
 }

@@ -3,10 +3,10 @@
 pub mod cursors;
 pub mod events;
 pub mod events_out;
+pub mod here;
 pub mod hosts;
 pub mod jobs;
 pub mod kept_blueprints;
-pub mod notices;
 pub mod old;
 pub mod orders_in;
 pub mod orders_out;

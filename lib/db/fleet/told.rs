@@ -1,62 +1,43 @@
-//! What this host was told of servers by signed orders: up to which epoch, and whether it has them.
-
-use std::collections::HashMap;
+//! What events have told about the fleet: so that each is told once.
 
 use rusqlite::{Connection, params};
 
 use crate::base::Result;
-use crate::base::names::ServerId;
-use crate::base::ulid::Ulid;
-use crate::db::{changes, first, query, text_or_null};
+use crate::db::{first, query, run, text};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    pub epoch: u64,
-    /// The host that has it now; empty if no order named it. None while it is here.
-    pub moved_to: Option<String>,
+/// A host that belongs to the fleet and has told its status.
+pub struct Heard {
+    pub host: String,
+    /// When its last status came, unix ms.
+    pub at: i64,
+    pub told_silent: bool,
 }
 
-fn told(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Told> {
-    Ok(Told {
-        epoch: row.get::<_, i64>(column)?.unsigned_abs(),
-        moved_to: text_or_null(row, column + 1)?,
+pub fn hosts(connection: &Connection) -> Result<Vec<Heard>> {
+    let sql = "SELECT name, status_received_at, told_silent FROM fleet_hosts
+               WHERE expelled_at IS NULL AND status_received_at IS NOT NULL ORDER BY name";
+    query(connection, sql, [], |row| {
+        Ok(Heard {
+            host: text(row, 0)?,
+            at: row.get(1)?,
+            told_silent: row.get(2)?,
+        })
     })
 }
 
-pub fn get(connection: &Connection, server: Ulid) -> Result<Option<Told>> {
-    let sql = "SELECT epoch, moved_to FROM fleet_told WHERE server = ?1";
-    first(connection, sql, params![server], |row| told(row, 0))
+pub fn set_silent(tx: &Connection, host: &str, told: bool) -> Result<()> {
+    let sql = "UPDATE fleet_hosts SET told_silent = ?2 WHERE name = ?1";
+    run(tx, sql, params![host, told])
 }
 
-pub fn all(connection: &Connection) -> Result<HashMap<Ulid, Told>> {
-    let sql = "SELECT server, epoch, moved_to FROM fleet_told";
-    let rows = query(connection, sql, [], |row| Ok((row.get(0)?, told(row, 1)?)))?;
-    Ok(rows.into_iter().collect())
+/// Whether it was told that there is no connection, and that orders have no answer.
+pub fn own(connection: &Connection) -> Result<(bool, bool)> {
+    let sql = "SELECT told_away, told_late FROM fleet_self";
+    let told = first(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(told.unwrap_or_default())
 }
 
-/// Records what an order told. False if a newer one, or one of the same epoch, has told otherwise.
-pub fn put(
-    tx: &Connection,
-    server: Ulid,
-    epoch: u64,
-    moved_to: Option<&str>,
-    now: i64,
-) -> Result<bool> {
-    let sql = "INSERT INTO fleet_told (server, epoch, moved_to, updated_at) VALUES (?1, ?2, ?3, ?4)
-               ON CONFLICT (server) DO UPDATE SET
-                   epoch = excluded.epoch, moved_to = excluded.moved_to,
-                   updated_at = excluded.updated_at
-               WHERE excluded.epoch > epoch";
-    let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
-    changes(tx, sql, params![server, epoch, moved_to, now])
-}
-
-/// The servers of this host that have moved away, each with the host that has it now.
-pub fn moved(connection: &Connection) -> Result<HashMap<ServerId, String>> {
-    let sql = "SELECT s.id, t.moved_to FROM fleet_told t JOIN servers s ON s.ulid = t.server
-               WHERE t.moved_to IS NOT NULL";
-    let rows = query(connection, sql, [], |row| {
-        Ok((row.get(0)?, text_or_null(row, 1)?.unwrap_or_default()))
-    })?;
-    Ok(rows.into_iter().collect())
+pub fn set_own(tx: &Connection, away: bool, late: bool) -> Result<()> {
+    let sql = "UPDATE fleet_self SET told_away = ?1, told_late = ?2";
+    run(tx, sql, params![away, late])
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::blueprint::HandedOver;
+use super::fate::Fate;
 use super::placement::Needs;
-use super::rollout::Fate;
 use super::status::ServerStatus;
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;

@@ -11,6 +11,7 @@
 //! | [`placement`] | which host takes a server |
 //! | [`drain`] | how a server moves |
 //! | [`waves`] | how an update goes through the fleet |
+//! | [`fate`] | what has become of an order, as far as a rollout asks |
 //! | [`rollout`] | what was asked for: moves, or an update in waves |
 //! | [`rules`] | how an order comes to its end |
 //! | [`subjects`], [`objects`] | the engine's names, streams and buckets |
@@ -24,6 +25,7 @@ pub mod blueprint;
 pub mod drain;
 pub mod engine_conf;
 pub mod event;
+pub mod fate;
 pub mod jwt;
 pub mod lease;
 pub mod objects;

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::base::names::{BadName, FleetHost, shown};
-use crate::domain::fleet::rollout::Fate;
+use crate::domain::fleet::fate::Fate;
 
 /// How large a wave is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::base::ulid::Ulid;
 use crate::base::{Error, Result, clock};
 use crate::db::blueprints::{self, Content};
 use crate::db::events::{self, NewEvent};
-use crate::db::fleet::{overlays, self_row, told, ulids};
+use crate::db::fleet::{here, overlays, self_row, ulids};
 use crate::db::servers::{self, NewServer, Server};
 use crate::db::users::{self, User};
 use crate::db::{blueprint_change, observations};
@@ -47,7 +47,7 @@ pub(super) fn place(
         Some(id) => take_back(tx, &order.from, id, &owner, &blueprint, now)?,
         None => create(tx, host, &order.from, asked, &owner, &blueprint, now)?,
     };
-    told::put(tx, asked.server, asked.epoch, None, now)?;
+    here::put(tx, asked.server, asked.epoch, None, now)?;
     let detail = format!(
         "'{}' on port {}, epoch {}",
         server.name, server.port, asked.epoch
@@ -75,7 +75,7 @@ fn may_come(tx: &Connection, host: &Host<'_>, asked: &Place) -> Result<()> {
             host.name
         )));
     }
-    if let Some(known) = told::get(tx, asked.server)?
+    if let Some(known) = here::get(tx, asked.server)?
         && known.epoch >= asked.epoch
     {
         return Err(Error::conflict(format!(
@@ -86,9 +86,9 @@ fn may_come(tx: &Connection, host: &Host<'_>, asked: &Place) -> Result<()> {
 
     let ports = u32::from(host.ports.last - host.ports.first) + 1;
     let capacity = host.capacity.unwrap_or(ports);
-    let moved = told::moved(tx)?;
-    let here = servers::all(tx)?;
-    let others = here
+    let moved = here::moved(tx)?;
+    let all = servers::all(tx)?;
+    let others = all
         .iter()
         .filter(|server| !moved.contains_key(&server.id) && server.ulid != Some(asked.server));
     let used = u32::try_from(others.count()).unwrap_or(u32::MAX);
@@ -252,7 +252,7 @@ pub(super) fn unplace(
     now: i64,
 ) -> Result<Performed> {
     let to = asked.host.unwrap_or_default();
-    if !told::put(tx, asked.server, asked.epoch, Some(to), now)? {
+    if !here::put(tx, asked.server, asked.epoch, Some(to), now)? {
         return Err(Error::conflict(format!(
             "{} was told of a newer place of server {}",
             host.name, asked.server
@@ -335,7 +335,7 @@ pub(super) fn hand_over(
     let gone = || Error::not_found(format!("server {server} is not on {}", host.name));
     let id = ulids::find(tx, server)?.ok_or_else(gone)?;
     let row = servers::get(tx, id)?.ok_or_else(gone)?;
-    if let Some(to) = told::get(tx, server)?.and_then(|told| told.moved_to) {
+    if let Some(to) = here::get(tx, server)?.and_then(|told| told.moved_to) {
         return Err(Error::conflict(format!(
             "server {server} has moved from {} to {to}",
             host.name

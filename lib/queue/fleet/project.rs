@@ -10,7 +10,7 @@ use crate::db::fleet::{events, hosts, jobs, places, self_row, servers};
 use crate::domain::fleet::event::FleetEvent;
 use crate::domain::fleet::roster::Roster;
 use crate::domain::fleet::status::HostStatus;
-use crate::domain::fleet::view::job_state;
+use crate::domain::fleet::view::{is_old, job_state};
 
 /// Keeps an event of a host, and what it says about a job. False if it was known: then nothing
 /// changes.
@@ -42,7 +42,13 @@ pub fn event(tx: &Connection, event: &FleetEvent, now: i64) -> Result<bool> {
 /// Keeps a host's status and its servers, unless a newer status is known or the host is not in the
 /// roster. False if it was not kept.
 pub fn status(tx: &Connection, status: &HostStatus, now: i64) -> Result<bool> {
-    let kept = hosts::set_status(tx, status, now)?;
+    // The engine keeps the last status of a host that is gone, and hands it out again.
+    let seen = if is_old(status.at, now) {
+        status.at
+    } else {
+        now
+    };
+    let kept = hosts::set_status(tx, status, seen)?;
     if kept {
         servers::replace(tx, status)?;
     }
@@ -135,6 +141,8 @@ mod tests {
             max_players: Some(8),
             map: None,
             build: None,
+            overlays: Vec::new(),
+            moved_to: None,
             epoch: 0,
             drift: false,
         };
@@ -219,6 +227,12 @@ mod tests {
         let host = hosts::get(tx, "ams-1").unwrap().unwrap();
         assert_eq!(host.status_received_at, Some(3_000));
         assert_eq!(host.state(3_000), HostState::Up);
+
+        // What the engine had kept for an hour does not make a host look alive.
+        assert!(status(tx, &status_of("ams-1", 5_000, &[]), 3_600_000).unwrap());
+        let host = hosts::get(tx, "ams-1").unwrap().unwrap();
+        assert_eq!(host.status_received_at, Some(5_000));
+        assert_eq!(host.state(3_600_000), HostState::Silent);
 
         // Another machine took the name: it has told nothing.
         let other = member("ams-1", &SigningKey::generate());

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::base::config::PortRange;
 use crate::base::names::FleetHost;
 use crate::base::{Error, Result, builds};
-use crate::db::fleet::told::{self, Told};
+use crate::db::fleet::here::{self, Told};
 use crate::db::fleet::{events_out, overlays, self_row, ulids};
 use crate::db::servers::Server;
 use crate::db::{Db, builds as published, jobs, queue, servers};
@@ -32,7 +32,7 @@ pub fn status(db: &mut Db, host: &Host<'_>, now: i64) -> Result<HostStatus> {
 
     db.read(|tx| {
         let rows = servers::all(tx)?;
-        let told = told::all(tx)?;
+        let told = here::all(tx)?;
         let mut layers = overlays::of_servers(tx)?;
         let servers: Vec<ServerStatus> = rows
             .iter()

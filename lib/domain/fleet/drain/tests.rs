@@ -1,3 +1,5 @@
+//! How a server moves, whatever becomes of its orders.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Which host is chosen.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Updates in waves: who is asked, when, and what stops them.
+
 use proptest::prelude::*;
 
 use super::*;
