@@ -16,6 +16,7 @@ mod game;
 mod helper;
 mod helper_builds;
 mod install;
+mod link;
 mod monitor;
 mod poller;
 mod prune;
