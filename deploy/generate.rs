@@ -29,6 +29,7 @@ fn main() -> Result<()> {
     write_manual(&left4me::worker::command(), &directory)?;
     write_manual(&left4me::poller::command(), &directory)?;
     write_manual(&left4me::console::command(), &directory)?;
+    write_manual(&left4me::gate::command(), &directory)?;
     write_manual(&left4me::link::command(), &directory)?;
     write_manual(&left4me::notify::command(), &directory)?;
     write_manual(&left4me::web::command(), &directory)

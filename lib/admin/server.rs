@@ -341,6 +341,10 @@ fn show(context: &Context, args: &ServerShowArgs) -> Result<()> {
         ("id", server.id.to_string()),
         ("name", server.name),
         ("user", server.user),
+        (
+            "ulid",
+            server.ulid.map_or_else(String::new, |id| id.to_string()),
+        ),
         ("port", server.port.to_string()),
         ("blueprint", server.blueprint),
         ("unit", server.unit),

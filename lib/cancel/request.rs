@@ -59,47 +59,50 @@ impl<'a> CancelRequest<'a> {
 /// Fails if the job does not exist, or the task is not one of its tasks; with 2 if `leave_stopped`
 /// does not fit to the job.
 pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<CancelResult> {
-    db.write(|tx| {
-        let job = jobs::get(tx, request.job)?;
-        let task = request.task.map(|id| task_state(&job, id)).transpose()?;
-        check_leave_stopped(&job, request)?;
-        if let Some(active) = active_for(tx, request)? {
-            return repeat(tx, request, &active, now);
+    db.write(|tx| request_in(tx, request, now))
+}
+
+/// The same, as a part of a transaction.
+pub fn request_in(tx: &Connection, request: &CancelRequest<'_>, now: i64) -> Result<CancelResult> {
+    let job = jobs::get(tx, request.job)?;
+    let task = request.task.map(|id| task_state(&job, id)).transpose()?;
+    check_leave_stopped(&job, request)?;
+    if let Some(active) = active_for(tx, request)? {
+        return repeat(tx, request, &active, now);
+    }
+    if job.state.is_terminal() || task.is_some_and(|(_, state)| state.is_terminal()) {
+        return Ok(CancelResult::already_finished(&job, task));
+    }
+
+    let new = New {
+        job: job.id,
+        task: request.task,
+        requested_by: request.requested_by,
+        reason: request.reason,
+        force: request.force,
+        cascade: request.cascade,
+        leave_stopped: request.leave_stopped,
+        previous_state: task.map_or_else(|| job.state.as_str(), |(_, state)| state.as_str()),
+    };
+
+    let id = cancellations::insert(tx, &new, now)?;
+
+    if job.state == JobState::Queued {
+        settle_queued(tx, request, id, now)?;
+    } else {
+        let cancels_job = request.task.is_none() && job.state == JobState::Running;
+        if cancels_job && !jobs::set_cancelling(tx, job.id, now)? {
+            return Err(Error::conflict(format!(
+                "job {} is no longer running: try again",
+                job.id
+            )));
         }
-        if job.state.is_terminal() || task.is_some_and(|(_, state)| state.is_terminal()) {
-            return Ok(CancelResult::already_finished(&job, task));
-        }
 
-        let new = New {
-            job: job.id,
-            task: request.task,
-            requested_by: request.requested_by,
-            reason: request.reason,
-            force: request.force,
-            cascade: request.cascade,
-            leave_stopped: request.leave_stopped,
-            previous_state: task.map_or_else(|| job.state.as_str(), |(_, state)| state.as_str()),
-        };
+        let detail = if request.force { "forced" } else { "" };
+        add_event(tx, request, cancelling_event(request), detail, now)?;
+    }
 
-        let id = cancellations::insert(tx, &new, now)?;
-
-        if job.state == JobState::Queued {
-            settle_queued(tx, request, id, now)?;
-        } else {
-            let cancels_job = request.task.is_none() && job.state == JobState::Running;
-            if cancels_job && !jobs::set_cancelling(tx, job.id, now)? {
-                return Err(Error::conflict(format!(
-                    "job {} is no longer running: try again",
-                    job.id
-                )));
-            }
-
-            let detail = if request.force { "forced" } else { "" };
-            add_event(tx, request, cancelling_event(request), detail, now)?;
-        }
-
-        result::of(tx, id)
-    })
+    result::of(tx, id)
 }
 
 /// Only updates and rollbacks start servers again that they have stopped, and only as a whole.

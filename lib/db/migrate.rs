@@ -8,6 +8,7 @@ use rusqlite_migration::{M, Migrations};
 
 use crate::base::{Error, Result};
 use crate::db::error::in_file;
+use crate::db::fleet::ulids;
 use crate::db::{launch_upgrade, names_upgrade};
 
 /// The steps, oldest first. A released step is never edited: a later one corrects it.
@@ -39,6 +40,9 @@ const LAUNCH: usize = 6;
 /// The step after whose SQL names are rewritten.
 const NAMES: usize = 7;
 
+/// The step after whose SQL servers get their names in the fleet.
+const FLEET: usize = 19;
+
 /// The schema version of this program: the number of steps.
 pub const LATEST: i64 = STEPS.len() as i64;
 
@@ -46,6 +50,7 @@ fn migrations() -> Migrations<'static> {
     let step = |(index, sql)| match index + 1 {
         LAUNCH => M::up_with_hook(sql, launch_upgrade::convert),
         NAMES => M::up_with_hook(sql, names_upgrade::convert),
+        FLEET => M::up_with_hook(sql, ulids::convert),
         _ => M::up(sql),
     };
     Migrations::new(STEPS.iter().copied().enumerate().map(step).collect())

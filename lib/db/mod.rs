@@ -60,6 +60,7 @@ pub mod retention;
 pub mod rolls;
 pub mod runners;
 pub mod samples;
+pub mod savepoint;
 pub mod schedules;
 pub mod servers;
 pub mod sessions;

@@ -14,6 +14,7 @@ use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use crate::base::Result;
+use crate::db::fleet::{old as fleet, orders_in};
 use crate::db::{Db, deliveries, execute, first, one};
 use crate::domain::retention::{Age, Retention, Verdict};
 
@@ -130,6 +131,11 @@ pub fn prune(db: &mut Db, rules: &Retention) -> Result<Pruned> {
         while drop_sessions(db, before, &mut done)? {
             std::thread::sleep(BREATH);
         }
+    }
+
+    let fleet_before = rules.events_before();
+    while db.write(|tx| fleet::prune(tx, rules.now(), fleet_before, BATCH))? {
+        std::thread::sleep(BREATH);
     }
 
     if let Some(before) = rules.alerts_before() {
@@ -249,15 +255,19 @@ fn logs(excess: i64) -> impl Fn(&Connection, &Retention, i64) -> Result<Batch> {
     }
 }
 
-/// Old events, but those of jobs that have not ended, and the newest, from which followers count.
+/// Old events, but those of jobs that have not ended, those that a fleet has not been told, and the newest,
+/// from which followers count.
 fn events(tx: &Connection, rules: &Retention, after: i64) -> Result<Batch> {
     let newest: i64 = one(tx, "SELECT coalesce(max(id), 0) FROM events", [], |row| {
         row.get(0)
     })?;
 
+    let told = fleet::last_told(tx, rules.now())?;
+    let end = told.map_or(newest, |told| newest.min(told.saturating_add(1)));
+
     let sql = "SELECT id, at, job_id FROM events WHERE id > ?1 AND id < ?2 ORDER BY id";
     let mut statement = tx.prepare_cached(sql)?;
-    let mut rows = statement.query([after, newest])?;
+    let mut rows = statement.query([after, end])?;
 
     let mut search = Search::new();
     while let Some(row) = rows.next()? {
@@ -379,6 +389,7 @@ fn drop_job(tx: &Connection, job: &Old, left: &mut i64, done: &mut Pruned) -> Re
         return Ok(false);
     }
 
+    orders_in::keep_end_of(tx, job.id)?;
     done.jobs += rows(execute(tx, "DELETE FROM jobs WHERE id = ?1", [job.id])?);
     done.saw(job.at);
     *left -= 1;

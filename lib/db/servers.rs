@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::base::config::PortRange;
 use crate::base::names::{BlueprintId, ServerId, ServerName, ServerRef, UserId, server_unit};
+use crate::base::ulid::Ulid;
 use crate::base::{Error, Result};
 use crate::db::drift::{Drifted, drifted};
 use crate::db::events::{self, NewEvent};
@@ -21,6 +22,9 @@ use crate::domain::server::{ActualState, DesiredState};
 pub struct Server {
     /// The row's id; also the instance name of its units.
     pub id: ServerId,
+    /// Its name in a fleet, which it keeps when it moves to another host.
+    #[schema(value_type = Option<String>)]
+    pub ulid: Option<Ulid>,
     /// The display name, as stored: escape it for output.
     pub name: String,
     /// Its owner's name.
@@ -118,7 +122,7 @@ macro_rules! select {
              s.last_error, s.enabled, s.user_id, s.blueprint_id, s.actual_since, s.restarts,
              s.last_end, s.drift, s.drift_since, s.drift_why, s.version, s.restart_unresponsive,
              g.responding, g.players, g.bots, g.max_players, g.map, g.response_ms, g.answered_at,
-             s.build, s.build_since
+             s.build, s.build_since, s.ulid
              FROM servers s LEFT JOIN users u ON u.id = s.user_id
              LEFT JOIN blueprints b ON b.id = s.blueprint_id
              LEFT JOIN server_game g ON g.server_id = s.id ",
@@ -242,9 +246,11 @@ pub fn create(
         None => ports::free_port(tx, range, blueprints::tv_port(tx, new.blueprint)?)?,
     };
 
-    let sql = "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?5)";
-    let row = params![new.user, new.name.as_str(), port, new.blueprint, now];
+    let sql =
+        "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at, ulid)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6)";
+    let (name, ulid) = (new.name.as_str(), Ulid::new(now));
+    let row = params![new.user, name, port, new.blueprint, now, ulid];
     let taken = || format!("this user has a server named '{}' already", new.name);
     write_name(tx, sql, row, taken)?;
 
@@ -463,6 +469,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         answered_at: row.get(27)?,
         build: row.get::<_, Option<i64>>(28)?.map(i64::unsigned_abs),
         build_since: row.get(29)?,
+        ulid: row.get(30)?,
     })
 }
 

@@ -89,6 +89,11 @@ impl Retention {
         }
     }
 
+    /// The time by which the rules go, unix ms.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
     /// The limit of the logs' size, in bytes.
     pub fn log_bytes(&self) -> Option<i64> {
         self.limits.log_bytes
@@ -125,6 +130,11 @@ impl Retention {
         };
 
         self.judge(self.limits.events, event)
+    }
+
+    /// Events before this time are removed, unix ms.
+    pub fn events_before(&self) -> Option<i64> {
+        self.limits.events.map(|age| self.now - age)
     }
 
     /// Sessions that ended before this time are removed, unix ms.

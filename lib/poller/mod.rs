@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser};
 
 use crate::base::config::{
-    AlertsSocket, CommandSockets, ConsoleSocket, Logging, Paths, WorkerSocket, parse,
+    AlertsSocket, CommandSockets, ConsoleSocket, FleetSettings, Logging, Paths, WorkerSocket, parse,
 };
 use crate::base::{Error, Result, clock, journal, lock, notify, undumpable, users};
 use crate::db::{Db, candidates, jobs, queue};
@@ -44,6 +44,8 @@ struct PollerCli {
     sockets: CommandSockets,
     #[command(flatten)]
     console: ConsoleSocket,
+    #[command(flatten)]
+    fleet: FleetSettings,
     #[command(flatten)]
     logging: Logging,
 }
@@ -121,6 +123,7 @@ fn poll(cli: &PollerCli) -> Result<()> {
     let woken = woken.and_then(|()| wake_worker(&db, cli));
     // Once more for those of games that do not answer.
     wake::alerts(db.connection(), &cli.alerts.alerts_socket);
+    wake::link_for_news(db.connection(), &cli.fleet.link_socket);
     db.checkpoint();
 
     match (result, woken) {

@@ -14,6 +14,7 @@ use rusqlite::Connection;
 
 use crate::base::{Error, Result};
 use crate::db::deliveries;
+use crate::db::fleet::self_row;
 
 /// Tells the worker that there is work; systemd starts it if it does not run. A full socket means
 /// that it is already notified.
@@ -71,6 +72,16 @@ pub fn schedules(socket: &Path) -> Result<()> {
              `sudo systemctl start left4me-schedules.socket left4me-schedules.service` makes them"
         )),
     })
+}
+
+/// Wakes left4me-link if this host has events that the engine does not have. Only logged if that
+/// fails: link looks by itself, too.
+pub fn link_for_news(connection: &Connection, socket: &Path) {
+    match self_row::has_news(connection) {
+        Ok(true) => link(socket),
+        Ok(false) => {}
+        Err(error) => tracing::warn!("cannot read what the fleet was told: {error}"),
+    }
 }
 
 /// Tells left4me-link that there is something for other hosts. Without a fleet nothing listens; link

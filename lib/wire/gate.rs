@@ -50,6 +50,7 @@ pub enum GateAnswer {
         /// How many of the messages were noise.
         noise: u32,
     },
+    /// The answer, or `{"error": …, "exit": 77}`.
     Asked(serde_json::Value),
     /// The request was not one, or the database cannot be used; link tries again later.
     Failed {

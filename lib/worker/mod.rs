@@ -12,8 +12,8 @@ use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{
-    AlertsSocket, BuildSettings, CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging, Paths,
-    WorkerSettings, WorkerSocket, parse,
+    AlertsSocket, BuildSettings, CleanRetry, CommandSockets, ConsoleSocket, FleetSettings, Grace,
+    Logging, Paths, WorkerSettings, WorkerSocket, parse,
 };
 use crate::base::names::ServerId;
 use crate::base::{Result, clock, journal, lock, notify, undumpable, users};
@@ -41,6 +41,8 @@ struct WorkerCli {
     sockets: CommandSockets,
     #[command(flatten)]
     console: ConsoleSocket,
+    #[command(flatten)]
+    fleet: FleetSettings,
     #[command(flatten)]
     grace: Grace,
     #[command(flatten)]

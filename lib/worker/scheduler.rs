@@ -60,6 +60,7 @@ pub(super) struct Scheduler {
     grace: Duration,
     /// Where the delivery of alerts is notified.
     alerts: PathBuf,
+    link: PathBuf,
     /// When STATUS was sent last.
     status_sent: Option<Instant>,
     /// Processes that could not be killed hold what they work on.
@@ -109,6 +110,7 @@ impl Scheduler {
             idle: Duration::from_secs(cli.own.idle_seconds.into()),
             grace: cli.grace.duration(),
             alerts: cli.alerts.alerts_socket.clone(),
+            link: cli.fleet.link_socket.clone(),
             status_sent: None,
             // The first tick finds out.
             held: true,
@@ -258,6 +260,8 @@ impl Scheduler {
         result.reports.iter().for_each(StateReport::log);
         if !result.finished.is_empty() || !result.reports.is_empty() {
             self.wake_alerts();
+        } else if !result.started.is_empty() {
+            wake::link_for_news(self.db.connection(), &self.link);
         }
         for work in result.to_start {
             self.start_task(work);
@@ -270,9 +274,10 @@ impl Scheduler {
         Ok(())
     }
 
-    /// After a commit that may have filled the outbox.
+    /// After a commit that may have filled the outbox of alerts, and has events for a fleet.
     pub(super) fn wake_alerts(&self) {
         wake::alerts(self.db.connection(), &self.alerts);
+        wake::link_for_news(self.db.connection(), &self.link);
     }
 
     fn has_work(&self, stopping: bool) -> Result<bool> {

@@ -13,6 +13,7 @@ mod ctl;
 mod deploy;
 mod examples;
 mod game;
+mod gate;
 mod helper;
 mod helper_builds;
 mod install;

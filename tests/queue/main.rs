@@ -8,6 +8,7 @@
 mod cancel;
 mod cancel_records;
 mod conditions;
+mod fleet;
 mod growth;
 mod roll_options;
 mod rolls;

@@ -101,6 +101,8 @@ impl TestHost {
         }
         command.env("LEFT4ME_CONSOLE_SOCKET", self.root.join("console.sock"));
         command.env("LEFT4ME_SCHEDULES_SOCKET", self.root.join("schedules.sock"));
+        command.env("LEFT4ME_FLEET_DIR", self.root.join("fleet"));
+        command.env("LEFT4ME_LINK_SOCKET", self.root.join("link.sock"));
         command
     }
 

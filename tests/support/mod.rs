@@ -9,6 +9,7 @@ pub mod batch;
 pub mod builds;
 pub mod console;
 pub mod destinations;
+pub mod fleet;
 pub mod game_tree;
 pub mod games;
 pub mod host;
@@ -38,6 +39,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const PASSWORD: &str = "correct horse battery";
 
 pub const CONSOLE: &str = env!("CARGO_BIN_EXE_left4me-console");
+pub const GATE: &str = env!("CARGO_BIN_EXE_left4me-gate");
 pub const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
 pub const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
 pub const NOTIFY: &str = env!("CARGO_BIN_EXE_left4me-notify");

@@ -5,9 +5,10 @@ use clap::builder::Resettable;
 use clap::{Arg, Args, Command};
 
 use super::{
-    AlertsSocket, BuildSettings, CleanRetry, CommandSockets, ConsoleSocket, Grace, Logging,
-    NotifySettings, NotifySocket, Paths, PollSeconds, Ports, RetentionSettings, SchedulesSocket,
-    SteamSettings, Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
+    AlertsSocket, BuildSettings, CleanRetry, CommandSockets, ConsoleSocket, FleetSettings, Grace,
+    LinkSettings, Logging, NotifySettings, NotifySocket, Paths, PollSeconds, Ports,
+    RetentionSettings, SchedulesSocket, SteamSettings, Steamcmd, WebSettings, WorkerSettings,
+    WorkerSocket,
 };
 
 pub struct KnownSetting {
@@ -30,6 +31,10 @@ pub fn settings() -> Vec<KnownSetting> {
         of::<ConsoleSocket>(
             "left4me, left4me-job, left4me-worker, left4me-poller, left4me-web and left4me-console",
         ),
+        of::<FleetSettings>(
+            "left4me, left4me-job, left4me-worker, left4me-poller, left4me-gate and left4me-link",
+        ),
+        of::<LinkSettings>("left4me-link"),
         of::<Logging>(every),
         of::<Grace>("left4me-worker, left4me-helper, left4me-runner and left4me-publisher"),
         of::<CleanRetry>("left4me-worker"),

@@ -1,8 +1,15 @@
 //! The tables of a fleet. One file per table.
 
+pub mod cursors;
 pub mod events;
+pub mod events_out;
 pub mod hosts;
 pub mod jobs;
+pub mod old;
+pub mod orders_in;
 pub mod orders_out;
+pub mod orders_to_send;
 pub mod places;
+pub mod self_row;
 pub mod servers;
+pub mod ulids;

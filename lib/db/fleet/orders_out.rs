@@ -4,36 +4,11 @@ use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::Result;
-use crate::base::names::FleetHost;
+use crate::base::names::{FleetHost, JobId};
 use crate::base::ulid::Ulid;
-use crate::base::words::words;
-use crate::db::{first, run, text};
+use crate::db::{changes, first, query, run, text};
 
-words! {
-    /// How far an order is.
-    pub enum OrderState ("a state of an order") {
-        /// On this host's disk.
-        Kept = "kept",
-        /// With the engine.
-        Sent = "sent",
-        /// The host has it, and has not told its end.
-        Accepted = "accepted",
-        Refused = "refused",
-        Succeeded = "succeeded",
-        Failed = "failed",
-        Cancelled = "cancelled",
-        /// Before the host had it.
-        Withdrawn = "withdrawn",
-        /// Its time is over without an answer: nothing is known.
-        Unknown = "unknown",
-    }
-}
-
-impl OrderState {
-    pub fn is_settled(self) -> bool {
-        !matches!(self, Self::Kept | Self::Sent | Self::Accepted)
-    }
-}
+pub use crate::domain::fleet::rules::OrderState;
 
 /// A new order.
 pub struct NewOrder<'a> {
@@ -122,4 +97,49 @@ pub fn add(tx: &Connection, now: i64, new: &NewOrder<'_>) -> Result<()> {
 pub fn get(connection: &Connection, id: Ulid) -> Result<Option<OrderOut>> {
     let sql = format!("SELECT {ORDER} FROM fleet_orders_out WHERE id = ?1");
     first(connection, &sql, params![id], order)
+}
+
+/// Records that the host has it; with which job, if it has one. Also for one that was given up as
+/// unknown: its time was over before the receipt came.
+pub fn accept(
+    tx: &Connection,
+    id: Ulid,
+    job: Option<JobId>,
+    detail: &str,
+    now: i64,
+) -> Result<bool> {
+    let sql = "UPDATE fleet_orders_out SET state = 'accepted', settled_at = NULL,
+               remote_job = coalesce(?2, remote_job), detail = ?3, updated_at = ?4
+               WHERE id = ?1 AND state IN ('kept', 'sent', 'unknown')";
+    changes(tx, sql, params![id, job, detail, now])
+}
+
+/// Records its end. One that is known is never changed.
+pub fn settle(
+    tx: &Connection,
+    id: Ulid,
+    state: OrderState,
+    detail: &str,
+    now: i64,
+) -> Result<bool> {
+    let sql =
+        "UPDATE fleet_orders_out SET state = ?2, settled_at = ?4, detail = ?3, updated_at = ?4
+               WHERE id = ?1 AND (settled_at IS NULL OR (state = 'unknown' AND ?2 <> 'unknown'))";
+    changes(tx, sql, params![id, state.as_str(), detail, now])
+}
+
+/// Withdraws an order that left4me-link has never been given. False if it has been.
+pub fn withdraw(tx: &Connection, id: Ulid, detail: &str, now: i64) -> Result<bool> {
+    let sql = "UPDATE fleet_orders_out SET state = 'withdrawn', settled_at = ?3, detail = ?2,
+               updated_at = ?3 WHERE id = ?1 AND settled_at IS NULL AND taken_at IS NULL";
+    changes(tx, sql, params![id, detail, now])
+}
+
+/// The orders to a host that got this job there, and whose end is not known.
+pub fn of_remote_job(connection: &Connection, host: &FleetHost, job: JobId) -> Result<Vec<Ulid>> {
+    let sql = "SELECT id FROM fleet_orders_out
+               WHERE to_host = ?1 AND remote_job = ?2 AND settled_at IS NULL ORDER BY id";
+    query(connection, sql, params![host.as_str(), job], |row| {
+        row.get(0)
+    })
 }

@@ -25,7 +25,11 @@ CREATE TABLE fleet_orders_out (
     state       TEXT    NOT NULL DEFAULT 'kept'
         CHECK (state IN ('kept', 'sent', 'accepted', 'refused', 'succeeded', 'failed', 'cancelled', 'withdrawn', 'unknown')),
     attempt     INTEGER NOT NULL DEFAULT 1 CHECK (attempt >= 1),
-    -- Of the newest attempt that the engine has acknowledged.
+    -- When left4me-link first had it. Before that it can be withdrawn at once.
+    taken_at    INTEGER,
+    -- The order that withdraws it.
+    withdrawal  TEXT    CHECK (withdrawal IS NULL OR length(withdrawal) = 26),
+    -- Of the newest attempt, once the engine has acknowledged it; NULL while it has to be sent.
     sent_at     INTEGER,
     generation  TEXT,
     sequence    INTEGER,
@@ -55,9 +59,12 @@ CREATE TABLE fleet_orders_in (
     received_at  INTEGER NOT NULL,
     not_after    INTEGER NOT NULL,
     -- How its end was told, for what has no job, or once the job's row is gone.
-    ended        TEXT    CHECK (ended IN ('succeeded', 'failed', 'cancelled', 'refused', 'withdrawn'))
+    ended        TEXT    CHECK (ended IN ('succeeded', 'failed', 'cancelled', 'refused', 'withdrawn')),
+    -- When its receipt was told last: an order that comes again and again does not fill the table of events.
+    told_at      INTEGER NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX fleet_orders_in_of_job ON fleet_orders_in (job_id) WHERE job_id IS NOT NULL;
+-- Not unique: an order that asks for a job that is queued already gets that one.
+CREATE INDEX fleet_orders_in_of_job ON fleet_orders_in (job_id) WHERE job_id IS NOT NULL;
 CREATE INDEX fleet_orders_in_by_age ON fleet_orders_in (received_at);
 
 -- How far each stream of the engine has been read: committed with what was read. A stream that was lost and made again
@@ -84,6 +91,7 @@ CREATE TABLE fleet_self (
     disconnected_since INTEGER,
     -- Why it has no connection, or that a copy of this host has its place.
     link_error   TEXT,
+    is_clone     INTEGER NOT NULL DEFAULT 0 CHECK (is_clone IN (0, 1)),
     -- Messages that were no orders, events or statuses, or not signed by whom they should be.
     noise        INTEGER NOT NULL DEFAULT 0,
     -- The greatest version of the roster that was accepted.

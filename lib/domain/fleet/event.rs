@@ -41,7 +41,7 @@ pub struct FleetEvent {
 }
 
 /// How an order ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     Succeeded,
     Failed,

@@ -11,6 +11,7 @@
 //! | [`permissions`], [`jwt`] | who may do what at the engine |
 //! | [`engine_conf`] | the engine's own configuration |
 //! | [`lease`] | which process is a host |
+//! | [`rules`] | how an order comes to its end |
 //! | [`view`] | how a host is, as seen from another |
 
 pub mod engine_conf;
@@ -21,6 +22,7 @@ pub mod objects;
 pub mod order;
 pub mod permissions;
 pub mod roster;
+pub mod rules;
 pub mod status;
 pub mod subjects;
 pub mod view;

@@ -136,6 +136,7 @@ struct Frame {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
     pub id: Option<Ulid>,
+    pub to: Option<FleetHost>,
     pub from: Option<String>,
     pub not_after: i64,
     pub kind: String,
@@ -211,6 +212,7 @@ impl Order {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
         let unreadable = |why: String| Unreadable {
             id: None,
+            to: None,
             from: None,
             not_after: 0,
             kind: String::new(),
@@ -224,6 +226,7 @@ impl Order {
         let kind = frame.what["kind"].as_str().unwrap_or_default().to_owned();
         let refuse = |why: String| Unreadable {
             id: Some(frame.id),
+            to: Some(frame.to.clone()),
             from: Some(frame.from.clone()),
             not_after: frame.not_after,
             kind: kind.clone(),

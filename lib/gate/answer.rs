@@ -1,0 +1,198 @@
+//! Answers one request of left4me-link. Nothing that it says is believed: signatures are verified,
+//! and the tables say how far everything is.
+
+use std::collections::BTreeMap;
+
+use super::GateCli;
+use super::keys::Keys;
+use crate::base::fleet::{self, Fleet};
+use crate::base::{Error, Result, clock};
+use crate::cancel::request::{CancelRequest, request_in};
+use crate::db::Db;
+use crate::db::fleet::self_row;
+use crate::domain::fleet::status::HostStatus;
+use crate::domain::fleet::view::STATUS_EVERY;
+use crate::queue::fleet::accept::{self, CancelOrder};
+use crate::queue::fleet::{answer, outbox, read, status};
+use crate::queue::wake;
+use crate::wire::gate::{
+    BATCH, GateAnswer, GateRequest, Generations, LinkState, Message, Source, Taken,
+};
+
+pub(super) struct Gate {
+    cli: GateCli,
+    db: Db,
+    keys: Keys,
+    /// The status that left4me-link took last.
+    told: Option<HostStatus>,
+    /// What left4me-link said of the engine's streams last, and since when it was connected then.
+    streams: Option<(i64, Generations)>,
+}
+
+impl Gate {
+    pub(super) fn new(cli: GateCli, db: Db, keys: Keys) -> Self {
+        Self {
+            cli,
+            db,
+            keys,
+            told: None,
+            streams: None,
+        }
+    }
+
+    /// The answer to one line.
+    pub(super) fn answer(&mut self, line: &str) -> GateAnswer {
+        let answer = match serde_json::from_str(line) {
+            Ok(request) => self.handle(request),
+            Err(error) => Err(Error::usage(format!("not a request: {error}"))),
+        };
+        answer.unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            GateAnswer::Failed {
+                why: error.to_string(),
+            }
+        })
+    }
+
+    fn handle(&mut self, request: GateRequest) -> Result<GateAnswer> {
+        let now = clock::now_ms();
+        // Read each time: a controller that root removes is not obeyed from then on.
+        let fleet = Fleet::read(&self.cli.fleet.fleet_dir)?.ok_or_else(|| {
+            Error::conflict("this host belongs to no fleet: `left4me fleet join`")
+        })?;
+
+        match request {
+            GateRequest::Take { link, limit } => self
+                .take(&fleet, &link, limit, now)
+                .map(|taken| GateAnswer::Taken(Box::new(taken))),
+            GateRequest::Sent {
+                orders,
+                events,
+                generations,
+            } => {
+                outbox::sent(&mut self.db, &orders, events, &generations, now)?;
+                Ok(GateAnswer::Done {})
+            }
+            GateRequest::Deliver {
+                from,
+                generation,
+                messages,
+            } => self.deliver(&fleet, from, &generation, &messages, now),
+            GateRequest::Ask { from, question } => {
+                let asked = answer::answer(&mut self.db, &fleet.host, &from, &question);
+                Ok(GateAnswer::Asked(asked.unwrap_or_else(|error| {
+                    serde_json::json!({ "error": error.to_string(), "exit": error.exit.code() })
+                })))
+            }
+        }
+    }
+
+    fn take(&mut self, fleet: &Fleet, link: &LinkState, limit: usize, now: i64) -> Result<Taken> {
+        let link = self.judged(link)?;
+        let signing = self.keys.signing.as_ref().filter(|_| fleet.controls());
+        let mut taken = outbox::take(&mut self.db, &fleet.host, signing, &link, limit, now)?;
+        taken.views = fleet.views();
+        taken.controls = signing.is_some();
+        // Without a connection it takes nothing.
+        if limit > 0 {
+            taken.status = self.status(fleet, now)?;
+        }
+        wake::alerts(self.db.connection(), &self.cli.alerts.alerts_socket);
+        Ok(taken)
+    }
+
+    /// The same state. How far the streams are counts only when it is news: left4me-link may say the
+    /// same as long as it is connected, while they grow.
+    fn judged(&mut self, link: &LinkState) -> Result<LinkState> {
+        let own = self_row::get(self.db.connection())?;
+        let mut judged = link.clone();
+        let said = Some((link.since, link.generations.clone()));
+        let is_same_connection = own.and_then(|own| own.connected_since) == Some(link.since);
+        if self.streams == said || (self.streams.is_none() && is_same_connection) {
+            judged.generations.last_order = u64::MAX;
+            judged.generations.last_event = u64::MAX;
+        }
+        self.streams = said;
+        Ok(judged)
+    }
+
+    /// The status document if it has changed, or is due.
+    fn status(&mut self, fleet: &Fleet, now: i64) -> Result<Option<String>> {
+        let host = status::Host {
+            name: &fleet.host,
+            capacity: fleet.capacity,
+            ports: self.cli.ports.port_range,
+            root: &self.cli.paths.root,
+        };
+        let new = status::status(&mut self.db, &host, BTreeMap::new(), now)?;
+        let is_told = self.told.as_ref().is_some_and(|told| {
+            // Half of it: left4me-link may not ask for a while.
+            let age = now.saturating_sub(told.at);
+            (0..STATUS_EVERY / 2).contains(&age)
+                && HostStatus {
+                    at: told.at,
+                    ..new.clone()
+                } == *told
+        });
+        if is_told {
+            return Ok(None);
+        }
+
+        let text = status::text(&new)?;
+        self.told = Some(new);
+        Ok(Some(text))
+    }
+
+    fn deliver(
+        &mut self,
+        fleet: &Fleet,
+        from: Source,
+        generation: &str,
+        messages: &[Message],
+        now: i64,
+    ) -> Result<GateAnswer> {
+        if messages.len() > BATCH {
+            return Err(Error::usage(format!("at most {BATCH} messages at once")));
+        }
+        let controllers = fleet::controllers(&self.cli.fleet.fleet_dir)?;
+        let host = accept::Host {
+            name: &fleet.host,
+            controllers: &controllers,
+            opening: self.keys.opening.as_ref(),
+            capacity: fleet.capacity,
+            ports: self.cli.ports.port_range,
+            root: &self.cli.paths.root,
+            cancel,
+        };
+        let read = read::deliver(&mut self.db, &host, from, generation, messages, now)?;
+        crate::base::failpoint::hit("gate.committed");
+
+        if read.carried_out
+            && let Err(error) = wake::worker(&self.cli.worker.worker_socket)
+        {
+            tracing::warn!("the orders' jobs wait: {error}");
+        }
+        if read.has_news {
+            wake::link(&self.cli.fleet.link_socket);
+            wake::alerts(self.db.connection(), &self.cli.alerts.alerts_socket);
+        }
+        Ok(GateAnswer::Delivered {
+            sequence: read.sequence,
+            noise: read.noise,
+        })
+    }
+}
+
+/// Cancels a job for an order. One that has ended is a refusal: the order did nothing.
+pub fn cancel(tx: &rusqlite::Connection, order: &CancelOrder<'_>, now: i64) -> Result<String> {
+    let request = CancelRequest {
+        force: order.force,
+        reason: order.reason,
+        ..CancelRequest::new(order.job, order.by)
+    };
+    let result = request_in(tx, &request, now)?;
+    match result.success || result.cancellation_id.is_some() {
+        true => Ok(result.message),
+        false => Err(Error::conflict(result.message)),
+    }
+}

@@ -1,0 +1,446 @@
+//! left4me-gate over its socket, as left4me-link uses it: what it obeys, what it refuses, and that it
+//! may be killed between any two steps.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use left4me::base::clock;
+use left4me::base::keys::{Purpose, SigningKey};
+use left4me::base::ulid::Ulid;
+use left4me::domain::fleet::order::{Order, What};
+use left4me::wire::gate::{
+    GateAnswer, GateRequest, Generations, LinkState, Message, Question, SentOrder, Source, Taken,
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::fleet::{TestMember, enqueue, fleet, message};
+use crate::support::host::stop;
+use crate::support::{GATE, ended, until};
+
+/// left4me-gate of a host, and a connection to it.
+struct Gate {
+    child: Child,
+    stream: BufReader<UnixStream>,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Gate {
+    fn start(member: &TestMember, failpoint: &str) -> Self {
+        let socket = member.host.root.join("gate.sock");
+        let socket_arg = socket.to_str().unwrap();
+        let mut command = member.host.command(GATE, &["--socket", socket_arg]);
+        command
+            .env("LEFT4ME_FAILPOINT", failpoint)
+            .stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let stream = until("a connection to gate", || UnixStream::connect(&socket).ok());
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        Self {
+            child,
+            stream: BufReader::new(stream),
+        }
+    }
+
+    /// None when gate died.
+    fn try_ask(&mut self, request: &GateRequest) -> Option<GateAnswer> {
+        self.try_line(&serde_json::to_string(request).unwrap())
+    }
+
+    fn try_line(&mut self, line: &str) -> Option<GateAnswer> {
+        writeln!(self.stream.get_mut(), "{line}").ok()?;
+        let mut answer = String::new();
+        self.stream.read_line(&mut answer).ok()?;
+        (!answer.is_empty()).then(|| serde_json::from_str(&answer).unwrap())
+    }
+
+    fn ask(&mut self, request: &GateRequest) -> GateAnswer {
+        self.try_ask(request).expect("an answer")
+    }
+
+    fn take(&mut self) -> Taken {
+        match self.ask(&GateRequest::Take {
+            link: link(),
+            limit: 64,
+        }) {
+            GateAnswer::Taken(taken) => *taken,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Delivers orders; how many were noise.
+    fn deliver(&mut self, messages: Vec<Message>) -> u32 {
+        match self.ask(&orders(messages)) {
+            GateAnswer::Delivered { noise, .. } => noise,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn generations() -> Generations {
+    Generations {
+        orders: "made 1".to_owned(),
+        events: "made 1".to_owned(),
+        last_order: 1000,
+        last_event: 1000,
+    }
+}
+
+fn link() -> LinkState {
+    LinkState {
+        connected: true,
+        since: 5,
+        generations: generations(),
+        ..LinkState::default()
+    }
+}
+
+fn orders(messages: Vec<Message>) -> GateRequest {
+    GateRequest::Deliver {
+        from: Source::Orders,
+        generation: "made 1".to_owned(),
+        messages,
+    }
+}
+
+/// An order of the controller to the host `to`.
+fn order(to: &TestMember, what: What) -> Order {
+    let now = clock::now_ms();
+    Order {
+        id: Ulid::new(now),
+        to: to.name.clone(),
+        from: "anna@fra-1".to_owned(),
+        not_after: now + 3_600_000,
+        what,
+    }
+}
+
+fn count(member: &TestMember, sql: &str) -> i64 {
+    let db = member.host.db();
+    db.connection()
+        .query_row(sql, [], |row| row.get(0))
+        .unwrap()
+}
+
+/// What the fleet is told about orders: kind and detail.
+fn told(taken: &Taken) -> Vec<(String, String)> {
+    let events = taken.events.iter().map(|event| {
+        let event: Value = serde_json::from_str(&event.body).unwrap();
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        (text("kind"), text("detail"))
+    });
+    events
+        .filter(|(kind, _)| kind.starts_with("order."))
+        .collect()
+}
+
+#[test]
+fn it_obeys_a_controllers_signature_on_what_is_for_this_host_and_counts_the_rest() {
+    let members = fleet(&["fra-1", "ams-1"], &["fra-1"]);
+    let (fra, ams) = (&members[0], &members[1]);
+    let worker = UnixDatagram::bind(ams.host.root.join("worker.sock")).unwrap();
+    worker
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let link = UnixDatagram::bind(ams.host.root.join("link.sock")).unwrap();
+    link.set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let mut gate = Gate::start(ams, "");
+
+    let good = order(ams, enqueue("restart", &ams.servers()));
+    let mut late = order(ams, enqueue("stop", &ams.servers()));
+    late.not_after = 1;
+    let unknown = order(ams, What::Uncordon {});
+    let unknown = String::from_utf8(unknown.to_bytes().unwrap())
+        .unwrap()
+        .replace("uncordon", "format");
+    let controller = fra.controller.as_ref().unwrap();
+    let body = good.to_bytes().unwrap();
+    let stranger = SigningKey::generate();
+
+    let noise = gate.deliver(vec![
+        message(&stranger, Purpose::Order, "ams-1", &body, 1),
+        fra.signed(&order(fra, What::Uncordon {}), 2),
+        message(
+            controller,
+            Purpose::Order,
+            "ams-1",
+            b"{\"stream\":\"ORDERS\",\"seq\":9}",
+            3,
+        ),
+        Message {
+            signature: "%".to_owned(),
+            ..fra.signed(&good, 4)
+        },
+        fra.signed(&good, 5),
+        fra.signed(&late, 6),
+        message(controller, Purpose::Order, "ams-1", unknown.as_bytes(), 7),
+        fra.signed(&good, 8),
+    ]);
+    assert_eq!(noise, 4);
+    assert_eq!(count(ams, "SELECT count(*) FROM jobs"), 1);
+    assert_eq!(count(ams, "SELECT noise FROM fleet_self"), 4);
+    assert_eq!(
+        count(
+            ams,
+            "SELECT sequence FROM fleet_cursors WHERE stream = 'orders'"
+        ),
+        8
+    );
+    // Both are woken.
+    for socket in [&worker, &link] {
+        assert_eq!(socket.recv(&mut [0; 8]).unwrap(), 1);
+    }
+
+    let taken = gate.take();
+    assert_eq!(taken.orders_after, 8);
+    let told = told(&taken);
+    assert_eq!(
+        told[0],
+        ("order.accepted".to_owned(), "restart 2 servers".to_owned())
+    );
+    assert_eq!(
+        told[1],
+        (
+            "order.refused".to_owned(),
+            "it came after its time".to_owned()
+        )
+    );
+    assert!(
+        told[2].0 == "order.refused" && told[2].1.contains("unknown variant"),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 3);
+}
+
+#[test]
+fn a_controller_that_root_removes_is_not_obeyed_from_then_on() {
+    let members = fleet(&["fra-1", "ams-1"], &["fra-1"]);
+    let (fra, ams) = (&members[0], &members[1]);
+    let mut gate = Gate::start(ams, "");
+    let first = order(ams, enqueue("restart", &ams.servers()));
+    assert_eq!(gate.deliver(vec![fra.signed(&first, 1)]), 0);
+
+    std::fs::remove_file(ams.directory().join("controllers/fra-1")).unwrap();
+    let second = order(ams, enqueue("stop", &ams.servers()));
+    assert_eq!(gate.deliver(vec![fra.signed(&second, 2)]), 1);
+    assert_eq!(count(ams, "SELECT count(*) FROM jobs"), 1);
+}
+
+#[test]
+fn killed_between_any_two_steps_it_has_done_all_of_an_order_or_nothing() {
+    let members = fleet(&["fra-1", "ams-1"], &["fra-1"]);
+    let (fra, ams) = (&members[0], &members[1]);
+    for (at, failpoint) in ["gate.performed", "gate.read", "gate.committed"]
+        .iter()
+        .enumerate()
+    {
+        let sequence = at as u64 + 1;
+        let jobs = i64::try_from(sequence).unwrap();
+        let message = fra.signed(&order(ams, enqueue("restart", &ams.servers())), sequence);
+        let mut gate = Gate::start(ams, failpoint);
+        assert_eq!(
+            gate.try_ask(&orders(vec![message.clone()])),
+            None,
+            "{failpoint}"
+        );
+        assert_eq!(ended(&mut gate.child), 128 + 9, "{failpoint}");
+
+        let counts = || {
+            (
+                count(ams, "SELECT count(*) FROM jobs"),
+                count(ams, "SELECT count(*) FROM fleet_orders_in"),
+                count(
+                    ams,
+                    "SELECT count(*) FROM events WHERE kind = 'order.accepted'",
+                ),
+                count(
+                    ams,
+                    "SELECT coalesce(max(sequence), 0) FROM fleet_cursors WHERE stream = 'orders'",
+                ),
+            )
+        };
+        let after = counts();
+        let all = (jobs, jobs, jobs, jobs);
+        let nothing = (jobs - 1, jobs - 1, jobs - 1, jobs - 1);
+        assert_eq!(
+            after,
+            if *failpoint == "gate.committed" {
+                all
+            } else {
+                nothing
+            },
+            "{failpoint}"
+        );
+
+        // The link delivers it again.
+        let mut gate = Gate::start(ams, "");
+        assert_eq!(gate.deliver(vec![message]), 0);
+        assert_eq!(counts(), all, "{failpoint}");
+    }
+}
+
+#[test]
+fn an_attempt_is_given_out_until_the_engine_has_it_and_a_death_loses_no_acknowledgement() {
+    let members = fleet(&["fra-1", "ams-1"], &["fra-1"]);
+    let (fra, ams) = (&members[0], &members[1]);
+    let id = fra.send(ams, enqueue("restart", &ams.servers()), clock::now_ms());
+    let mut gate = Gate::start(fra, "gate.sent");
+    let taken = gate.take();
+    assert!(taken.controls && taken.views);
+    let given = &taken.orders[0];
+    assert_eq!((given.id, given.attempt), (id, 1));
+    assert_eq!(gate.take().orders.len(), 1, "it was not acknowledged");
+
+    let sent = GateRequest::Sent {
+        orders: vec![SentOrder {
+            id,
+            attempt: 1,
+            sequence: 7,
+        }],
+        events: taken.events.last().map(|event| event.seq),
+        generations: generations(),
+    };
+    assert_eq!(gate.try_ask(&sent), None);
+    drop(gate);
+    assert_eq!(fra.state(id).0, "kept");
+
+    let mut gate = Gate::start(fra, "");
+    assert_eq!(gate.take().orders.len(), 1);
+    assert_eq!(gate.ask(&sent), GateAnswer::Done {});
+    let taken = gate.take();
+    assert!(
+        taken.orders.is_empty() && taken.events.is_empty(),
+        "{taken:?}"
+    );
+    assert_eq!(fra.state(id).0, "sent");
+}
+
+#[test]
+fn the_status_is_given_when_it_has_changed_and_nothing_is_given_without_a_connection() {
+    let members = fleet(&["fra-1"], &["fra-1"]);
+    let fra = &members[0];
+    let id = fra.send(fra, enqueue("restart", &fra.servers()), clock::now_ms());
+    let mut gate = Gate::start(fra, "");
+    let away = GateRequest::Take {
+        link: LinkState {
+            error: Some("refused".to_owned()),
+            ..LinkState::default()
+        },
+        limit: 0,
+    };
+    let GateAnswer::Taken(taken) = gate.ask(&away) else {
+        panic!()
+    };
+    assert!(taken.orders.is_empty() && taken.events.is_empty() && taken.status.is_none());
+    assert_eq!(
+        count(
+            fra,
+            "SELECT count(*) FROM fleet_self WHERE link_error = 'refused'"
+        ),
+        1
+    );
+    let never_left = "SELECT count(*) FROM fleet_orders_out WHERE taken_at IS NULL";
+    assert_eq!(count(fra, never_left), 1, "{id}");
+
+    let status: Value = serde_json::from_str(&gate.take().status.unwrap()).unwrap();
+    assert_eq!(
+        (status["host"].as_str(), status["used"].as_i64()),
+        (Some("fra-1"), Some(2))
+    );
+    assert_eq!(status["servers"][0]["id"], fra.servers()[0].to_string());
+    // The connection itself is an event, which the status numbers.
+    gate.take();
+    assert_eq!(gate.take().status, None);
+    fra.host.enqueue(&["stop", "--all"]);
+    let status: Value = serde_json::from_str(&gate.take().status.unwrap()).unwrap();
+    assert_eq!(status["queue"]["queued"], 1);
+}
+
+#[test]
+fn a_host_with_the_role_may_ask_for_jobs_logs_and_events_and_no_other() {
+    let members = fleet(&["fra-1", "ams-1", "sgp-1"], &["fra-1"]);
+    let ams = &members[1];
+    let job = ams.host.enqueue(&["restart", "--all"]);
+    let mut gate = Gate::start(ams, "");
+    let mut ask = |from: &str, question| {
+        let request = GateRequest::Ask {
+            from: from.parse().unwrap(),
+            question,
+        };
+        match gate.ask(&request) {
+            GateAnswer::Asked(answer) => answer,
+            other => panic!("{other:?}"),
+        }
+    };
+
+    assert_eq!(
+        ask("fra-1", Question::Job { job: job.0 })["operation"],
+        "restart"
+    );
+    let log = ask(
+        "fra-1",
+        Question::Log {
+            job: job.0,
+            after: 0,
+        },
+    );
+    assert_eq!(
+        (log["lines"].as_array().unwrap().len(), &log["is_end"]),
+        (0, &Value::Bool(false))
+    );
+    let events = ask("fra-1", Question::Events { after: 0 });
+    assert!(
+        events["events"].to_string().contains("job.queued"),
+        "{events}"
+    );
+    assert_eq!(ask("fra-1", Question::Job { job: 99 })["exit"], 3);
+    for stranger in ["sgp-1", "nope-1"] {
+        assert_eq!(ask(stranger, Question::Job { job: job.0 })["exit"], 77);
+    }
+}
+
+#[test]
+fn what_is_no_request_is_answered_and_it_ends_when_idle_or_told() {
+    let members = fleet(&["fra-1"], &[]);
+    let fra = &members[0];
+    let mut gate = Gate::start(fra, "");
+    for line in ["{}", "nonsense", "{\"do\":\"shell\",\"command\":\"id\"}"] {
+        let answer = gate.try_line(line).unwrap();
+        assert!(matches!(answer, GateAnswer::Failed { .. }), "{answer:?}");
+    }
+    // The connection stays.
+    assert!(!gate.take().controls);
+    stop(&gate.child, Signal::SIGTERM);
+    assert_eq!(ended(&mut gate.child), 0);
+    drop(gate);
+
+    let socket = fra.host.root.join("gate.sock");
+    let args = ["--socket", socket.to_str().unwrap(), "--idle-seconds", "1"];
+    let mut child = fra.host.command(GATE, &args).spawn().unwrap();
+    let open = until("a connection", || UnixStream::connect(&socket).ok());
+    assert_eq!(ended(&mut child), 0, "an open connection does not keep it");
+    drop(open);
+
+    // Without a fleet it serves nothing.
+    std::fs::remove_file(fra.directory().join("fleet.json")).unwrap();
+    let mut gate = Gate::start(fra, "");
+    let request = GateRequest::Take {
+        link: link(),
+        limit: 1,
+    };
+    let GateAnswer::Failed { why } = gate.ask(&request) else {
+        panic!()
+    };
+    assert!(why.contains("belongs to no fleet"), "{why}");
+}
