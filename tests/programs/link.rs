@@ -695,7 +695,7 @@ async fn a_host_that_is_taken_over_can_order_and_read_nothing_of_others() {
 }
 
 #[tokio::test]
-async fn an_acknowledgement_that_is_sent_to_another_host_is_an_order_by_nobody() {
+async fn an_acknowledgement_that_is_sent_to_another_host_is_no_order() {
     let fleet = Fleet::up(1);
     fleet.admit("ams-1", &[]);
     fleet.admit("ber-1", &[]);
@@ -706,6 +706,7 @@ async fn an_acknowledgement_that_is_sent_to_another_host_is_an_order_by_nobody()
         .publish_with_reply("l4m.event.ams-1", "l4m.order.ber-1", "{}".into())
         .await
         .unwrap();
+    intruder.client.flush().await.unwrap();
     patiently("what the engine has stored", || {
         ber.gate.delivered("orders").first().cloned()
     });
