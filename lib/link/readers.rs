@@ -74,7 +74,7 @@ impl Readers {
                 }
             };
             let (error, ()) = tokio::join!(engine.read(from, after, sender), pass_on);
-            // Nobody waits for it when link ends.
+            // Nothing waits for it when link ends.
             to.send((number, Read::Ended(from, error))).await.ok();
         });
         self.all.push(Reader { number, from, task });

@@ -18,6 +18,7 @@ mod gate;
 mod helper;
 mod helper_builds;
 mod install;
+mod link;
 mod monitor;
 mod poller;
 mod prune;

@@ -1,4 +1,4 @@
-//! The keys that make a fleet: on one host, for root alone, in /etc/left4me/fleet/operator. Whoever has
+//! The keys that make a fleet: on one host, for root alone, in /etc/left4me/fleet/operator. A person who has
 //! them can admit hosts; none of them can sign an order.
 
 use std::collections::BTreeMap;

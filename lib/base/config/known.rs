@@ -6,8 +6,9 @@ use clap::{Arg, Args, Command};
 
 use super::{
     AlertsSocket, BuildSettings, CleanRetry, CommandSockets, ConsoleSocket, FleetSettings, Grace,
-    Logging, NotifySettings, NotifySocket, Paths, PollSeconds, Ports, RetentionSettings,
-    SchedulesSocket, SteamSettings, Steamcmd, WebSettings, WorkerSettings, WorkerSocket,
+    LinkSettings, Logging, NotifySettings, NotifySocket, Paths, PollSeconds, Ports,
+    RetentionSettings, SchedulesSocket, SteamSettings, Steamcmd, WebSettings, WorkerSettings,
+    WorkerSocket,
 };
 
 pub struct KnownSetting {
@@ -33,6 +34,7 @@ pub fn settings() -> Vec<KnownSetting> {
         of::<FleetSettings>(
             "left4me, left4me-job, left4me-worker, left4me-poller, left4me-gate and left4me-link",
         ),
+        of::<LinkSettings>("left4me-link"),
         of::<Logging>(every),
         of::<Grace>("left4me-worker, left4me-helper, left4me-runner and left4me-publisher"),
         of::<CleanRetry>("left4me-worker"),

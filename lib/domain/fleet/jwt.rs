@@ -21,7 +21,7 @@ pub const ACCOUNT: &str = "FLEET";
 /// How long a host may take to answer a question, in ns.
 const ANSWER_TIME: u64 = 30_000_000_000;
 
-/// The keys that sign the JWTs of hosts, one for each role: whoever has one of them can make hosts of
+/// The keys that sign the JWTs of hosts, one for each role: each can make hosts of
 /// that role, and nothing else.
 pub type RoleKeys = BTreeMap<Role, String>;
 

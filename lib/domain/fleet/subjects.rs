@@ -85,7 +85,7 @@ pub fn refused(host: &FleetHost) -> String {
     format!("l4m.live.{host}.refused")
 }
 
-/// What answers to `host` go to; nobody else can read there.
+/// Where answers to `host` go; no other host can read there.
 pub fn inbox(host: &str) -> String {
     format!("_INBOX.{host}")
 }

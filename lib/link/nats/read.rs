@@ -46,7 +46,7 @@ pub async fn read(
     to: &mpsc::Sender<Batch>,
 ) -> Error {
     match try_read(client, host, from, after, to).await {
-        Ok(()) => Error::failed("nobody reads any more"),
+        Ok(()) => Error::failed("the reader was replaced"),
         Err(error) => error,
     }
 }
