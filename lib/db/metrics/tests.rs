@@ -125,6 +125,8 @@ fn what_happened_before_the_sums_were_kept_is_in_them() {
         .unwrap();
     old.execute_batch(include_str!("../migrations/0014-schedules.sql"))
         .unwrap();
+    old.execute_batch(include_str!("../migrations/0019-fleet.sql"))
+        .unwrap();
     old.execute_batch(
         "ALTER TABLE jobs ADD COLUMN on_hold INTEGER NOT NULL DEFAULT 0;
          ALTER TABLE servers ADD COLUMN build INTEGER;

@@ -171,6 +171,7 @@ mod tests {
 
     use super::*;
     use crate::base::names::TaskId;
+    use crate::domain::fleet::event as fleet;
     use crate::domain::job::JobState;
     use crate::domain::task::TaskState;
 
@@ -347,7 +348,10 @@ mod tests {
 
     #[test]
     fn every_kind_that_the_code_writes_has_a_sentence() {
-        let written = written_kinds();
+        let mut written = written_kinds();
+        // The receipts of orders are constants.
+        let receipts = [fleet::ACCEPTED, fleet::REFUSED, fleet::ENDED];
+        written.extend(receipts.map(str::to_owned));
         assert!(
             written.len() > 25
                 && written.contains("task.skipped")

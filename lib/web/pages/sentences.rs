@@ -126,6 +126,16 @@ pub(super) const SENTENCES: &[(&str, &str)] = &[
     ("order.sent", "{who} sent an order {detail}"),
     ("order.accepted", "An order of {who} was accepted{: detail}"),
     ("order.refused", "An order of {who} was refused{: detail}"),
+    (
+        "order.unknown",
+        "The end of an order is not known{: detail}",
+    ),
+    ("order.withdrawn", "{who} withdrew an order{: detail}"),
+    ("fleet.cordoned", "{who} cordoned this host{: detail}"),
+    (
+        "fleet.uncordoned",
+        "{who} ended the cordon of this host{: detail}",
+    ),
     ("order.ended", "An order of {who} ended{: detail}"),
     ("blueprint.created", "{who} created the blueprint {detail}"),
     ("blueprint.edited", "{who} edited the blueprint {detail}"),
