@@ -10,6 +10,7 @@ mod cancel_records;
 mod conditions;
 mod fleet;
 mod growth;
+mod remote;
 mod roll_options;
 mod rolls;
 mod stale;

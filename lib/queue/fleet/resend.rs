@@ -16,7 +16,7 @@ const ACTOR: &str = "left4me-gate";
 /// any has changed.
 pub fn look(tx: &Connection, streams: &Generations, now: i64) -> Result<bool> {
     let events_begin_again = streams_begin_again(tx, streams, now)?;
-    let mut changed = events_begin_again;
+    let mut changed = events_begin_again | orders_begin_again(tx, streams, now)?;
     for order in orders_to_send::open(tx)? {
         let facts = Facts {
             now,
@@ -40,6 +40,25 @@ pub fn look(tx: &Connection, streams: &Generations, now: i64) -> Result<bool> {
         }
     }
     Ok(changed)
+}
+
+/// Finds that the stream ORDERS is another one than before, or has lost its end: it is read from its
+/// beginning. Otherwise new orders that have old numbers would be left out.
+fn orders_begin_again(tx: &Connection, streams: &Generations, now: i64) -> Result<bool> {
+    let cursor = cursors::get(tx, Stream::Orders)?;
+    let read = cursor.as_ref().map(|cursor| rules::Cursor {
+        generation: &cursor.generation,
+        sequence: cursor.sequence,
+    });
+    let again = rules::begins_again(read, &streams.orders, streams.last_order);
+    if again {
+        let start = Cursor {
+            generation: streams.orders.clone(),
+            sequence: 0,
+        };
+        cursors::set(tx, Stream::Orders, &start, now)?;
+    }
+    Ok(again)
 }
 
 /// Finds that the stream EVENTS is another one than before: it is read from its beginning, and told
