@@ -9,6 +9,7 @@ pub mod client;
 pub mod console;
 pub mod gate;
 pub mod line;
+pub mod link;
 pub mod session;
 pub mod timers;
 

@@ -240,7 +240,7 @@ fn what_cannot_be_asked_of_another_host_is_refused_with_what_to_do() {
     refused(
         fra,
         2,
-        &["--host", "ams-1", "logs", "1"],
+        &["--host", "ams-1", "pause"],
         "run left4me-job on ams-1",
     );
     refused(
@@ -307,4 +307,68 @@ fn a_stream_of_orders_that_has_lost_its_end_is_read_from_its_beginning() {
     carrier.carry(&members, clock::now_ms());
     assert_eq!(fra.host.job_json(&["show", &id]).1["state"], "accepted");
     assert_eq!(jobs(), before + 1);
+}
+
+/// left4me-link's socket for questions: answers each with the next of these.
+fn answering(path: &std::path::Path, answers: Vec<String>) -> std::thread::JoinHandle<Vec<String>> {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let serve = |answer: String| {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            writeln!(stream.get_mut(), "{answer}").unwrap();
+            line
+        };
+        answers.into_iter().map(serve).collect()
+    })
+}
+
+#[test]
+fn the_log_of_another_host_s_job_is_asked_for_until_it_ends() {
+    let (members, _) = two();
+    let [fra, _] = &members[..] else { panic!() };
+    let socket = fra.host.root.join("ask.sock");
+    let at = socket.to_str().unwrap();
+    let logs = |args: &[&str]| {
+        let all = ["--host", "ams-1", "logs", "17", "--ask-socket", at];
+        fra.host.job(&[&all[..], args].concat())
+    };
+    let (code, _, err) = logs(&[]);
+    assert_eq!(code, 69, "{err}");
+    assert!(err.contains("left4me-link does not listen"), "{err}");
+
+    let line = |seq: i64, text: &str| {
+        format!(r#"{{"seq":{seq},"at":1,"stream":"stdout","task_id":null,"line":"{text}"}}"#)
+    };
+    let part = |lines: &[String], is_end: bool| {
+        let lines = lines.join(",");
+        format!(r#"{{"answer":"asked","lines":[{lines}],"is_end":{is_end}}}"#)
+    };
+    let served = answering(
+        &socket,
+        vec![
+            part(&[line(1, "one"), line(2, "two")], false),
+            part(&[line(3, "three")], true),
+            r#"{"answer":"asked","state":"failed","error":"it broke"}"#.to_owned(),
+        ],
+    );
+    let (code, out, err) = logs(&["--follow"]);
+    assert_eq!(out, "one\ntwo\nthree\n", "{err}");
+    assert_eq!(code, 1);
+    assert!(err.contains("job 17 on ams-1 failed: it broke"), "{err}");
+    let asked = served.join().unwrap();
+    assert!(
+        asked[0].contains(r#""after":0"#) && asked[1].contains(r#""after":2"#),
+        "{asked:?}"
+    );
+
+    std::fs::remove_file(&socket).unwrap();
+    let answer = r#"{"answer":"failed","why":"host fra-1 may not ask ams-1"}"#;
+    let served = answering(&socket, vec![answer.to_owned()]);
+    let (code, _, err) = logs(&[]);
+    assert_eq!(code, 69);
+    assert!(err.contains("ams-1: host fra-1 may not ask"), "{err}");
+    served.join().unwrap();
 }
