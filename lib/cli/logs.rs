@@ -2,11 +2,14 @@
 
 use std::process::ExitCode;
 
+use std::path::PathBuf;
+
 use crate::base::Result;
+use crate::base::config::absolute;
 use crate::base::names::JobId;
-use crate::cli::Context;
 use crate::cli::follow::{self, Options, Style};
 use crate::cli::progress::ProgressLine;
+use crate::cli::{Context, remote};
 use crate::db::{jobs, logs};
 
 /// Print a job's log
@@ -14,6 +17,7 @@ use crate::db::{jobs, logs};
 #[command(after_help = "\
 Examples:
   left4me-job logs 7
+  left4me-job --host ams-1 logs 17           asks that host for it now
   left4me-job logs 7 --follow                until the job ends; exit 0 if it succeeded
   left4me-job logs 7 --after 1200 --json     one JSON document per line: seq, at, stream, task_id, \
   line")]
@@ -29,10 +33,23 @@ pub struct LogsArgs {
     /// Print one JSON document per line
     #[arg(long)]
     json: bool,
+    /// Socket of left4me-link that asks other hosts
+    #[arg(long, env = "LEFT4ME_ASK_SOCKET", value_name = "LEFT4ME_ASK_SOCKET", value_parser = absolute,
+          default_value = "/run/left4me/ask.sock", hide_env_values = true, help_heading = "Settings",
+          hide_short_help = true)]
+    ask_socket: PathBuf,
 }
 
 pub fn run(context: &mut Context, args: &LogsArgs) -> Result<ExitCode> {
     const PAGE: u32 = 1000;
+    if let Some(host) = &context.host {
+        let options = remote::LogOptions {
+            after: args.after,
+            follow: args.follow,
+            json: args.json,
+        };
+        return remote::logs(&args.ask_socket, host, args.id, options);
+    }
     let style = if args.json { Style::Json } else { Style::Lines };
     let connection = context.db.connection();
     jobs::state(connection, args.id)?;

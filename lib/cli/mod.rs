@@ -50,7 +50,7 @@ struct JobCli<Verb: Subcommand = JobVerb> {
     fleet: FleetSettings,
     #[command(flatten)]
     logging: Logging,
-    /// Another host of the fleet: enqueue, list, show and cancel concern its jobs
+    /// Another host of the fleet: enqueue, list, show, logs and cancel concern its jobs
     #[arg(long, global = true, value_name = "HOST")]
     host: Option<FleetHost>,
     #[command(subcommand)]
@@ -209,9 +209,9 @@ fn run(cli: JobCli) -> Result<ExitCode> {
 fn check_verb(verb: &JobVerb, host: &FleetHost) -> Result<()> {
     match verb {
         JobVerb::Enqueue(_) | JobVerb::List(_) | JobVerb::Show(_) | JobVerb::Cancel(_) => Ok(()),
-        JobVerb::Withdraw(_) => Ok(()),
+        JobVerb::Logs(_) | JobVerb::Withdraw(_) => Ok(()),
         _ => Err(Error::usage(format!(
-            "--host goes with enqueue, list, show, cancel and withdraw; for the rest, run \
+            "--host goes with enqueue, list, show, logs, cancel and withdraw; for the rest, run \
              left4me-job on {host}"
         ))),
     }

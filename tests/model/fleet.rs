@@ -192,14 +192,12 @@ fn worst() -> World {
     }
 }
 
-/// Messages are lost and doubled, a program dies, and the sender is too hasty.
+/// Messages are lost, and the sender is too hasty.
 fn lossy() -> World {
     World {
         has_patience: true,
         budget: Budget {
-            deaths: 1,
-            losses: 1,
-            doubles: 1,
+            losses: 2,
             hastes: 1,
             ..NOTHING_GOES_WRONG
         },
@@ -214,6 +212,7 @@ fn withdrawn() -> World {
         has_patience: true,
         budget: Budget {
             losses: 1,
+            doubles: 1,
             ..NOTHING_GOES_WRONG
         },
         witnesses: &[

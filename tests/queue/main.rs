@@ -11,6 +11,7 @@ mod conditions;
 mod fleet;
 mod fleet_moves;
 mod growth;
+mod remote;
 mod roll_options;
 mod rolls;
 mod stale;

@@ -2,6 +2,7 @@
 //! there as an order; what is shown is what that host told last.
 
 mod list;
+mod logs;
 mod show;
 mod wait;
 
@@ -21,6 +22,7 @@ use crate::queue::fleet::send::{self, Draft};
 use crate::queue::wake;
 
 pub use list::list;
+pub use logs::{Options as LogOptions, logs};
 pub use show::{job, order};
 pub use wait::wait;
 

@@ -187,6 +187,14 @@ fn position(db: &Db, stream: Stream, generation: &str, last: u64) -> Result<u64>
 
 /// Whether a stream is another one than the one that was read, or told.
 fn streams_differ(connection: &Connection, streams: &Generations) -> Result<bool> {
+    let cursor = cursors::get(connection, Stream::Orders)?;
+    let read = cursor.as_ref().map(|cursor| rules::Cursor {
+        generation: &cursor.generation,
+        sequence: cursor.sequence,
+    });
+    if rules::begins_again(read, &streams.orders, streams.last_order) {
+        return Ok(true);
+    }
     if streams.events.is_empty() {
         return Ok(false);
     }

@@ -357,7 +357,8 @@ impl World {
 
     fn begins_again(&self, s: &State) -> bool {
         let last = u64::from(s.events.last());
-        rules::begins_again(cursor(s.sender.cursor), s.events.name(), last)
+        self.rules.a_new_stream_is_read_from_its_beginning
+            && rules::begins_again(cursor(s.sender.cursor), s.events.name(), last)
     }
 
     /// Whether a Take changes anything.
@@ -368,7 +369,7 @@ impl World {
             rules::resend(outgoing, &facts).is_some_and(|why| self.asks_for(why))
                 && s.sender.rows[order].is_some_and(|row| row.attempt < ATTEMPTS)
         };
-        again && self.rules.a_new_stream_is_read_from_its_beginning
+        again
             || (0..ORDERS).any(|order| {
                 s.outgoing(self, order).is_some_and(|outgoing| {
                     rules::is_to_be_sent(&outgoing) || goes_again(order, &outgoing)
@@ -380,7 +381,7 @@ impl World {
     fn take(&self, s: &mut State) {
         let again = self.begins_again(s);
         self.look(s, again);
-        if again && self.rules.a_new_stream_is_read_from_its_beginning {
+        if again {
             s.sender.cursor = Some(Place {
                 generation: s.events.generation,
                 sequence: 0,
@@ -449,7 +450,8 @@ impl World {
         };
         let generation = GENERATIONS[usize::from(place.generation)];
         let last = u64::from(place.sequence);
-        if rules::begins_again(cursor(s.sender.cursor), generation, last) {
+        let is_noticed = self.rules.a_new_stream_is_read_from_its_beginning;
+        if is_noticed && rules::begins_again(cursor(s.sender.cursor), generation, last) {
             self.look(s, true);
         }
         s.sender.cursor = Some(place);
