@@ -19,7 +19,7 @@ use left4me::base::ulid::Ulid;
 use left4me::domain::fleet::order::{Enqueue, What};
 use left4me::domain::update::UpdateOptions;
 
-use crate::support::fleet::Fleet;
+use crate::support::real_fleet::Fleet;
 
 /// How many orders go out.
 const ORDERS: usize = 1_000;

@@ -15,6 +15,7 @@ pub mod games;
 pub mod host;
 pub mod http;
 pub mod page;
+pub mod real_fleet;
 pub mod steamcmd;
 pub mod stuck;
 pub mod subscribers;

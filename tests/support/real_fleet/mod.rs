@@ -1,4 +1,4 @@
-//! A fleet of real programs on loopback: the engine's nodes, and hosts with their workers, gates and
+//! A whole fleet of real programs on loopback: the engine's nodes, and hosts with their workers, gates and
 //! links. It is made as an administrator makes one, with `left4me fleet init`, `join` and `admit`.
 
 pub mod engine;
