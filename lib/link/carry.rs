@@ -10,7 +10,7 @@ use crate::base::keys::{Purpose, SigningKey};
 use crate::base::names::FleetHost;
 use crate::base::{Exit, Result};
 use crate::domain::fleet::subjects::{self, Bucket, ROSTER};
-use crate::wire::gate::{GateRequest, Generations, SetPlace, SignedText, Taken};
+use crate::wire::gate::{GateRequest, Generations, SentOrder, SetPlace, SignedText, Taken};
 
 /// Signs what this host says of itself.
 pub struct Signer {
@@ -44,7 +44,7 @@ pub async fn carry<E: Engine>(
     engine: &E,
     signer: &Signer,
     taken: &Taken,
-    generations: &Generations,
+    generations: &mut Generations,
 ) -> Result<Carried> {
     let mut failed = None;
 
@@ -55,17 +55,22 @@ pub async fn carry<E: Engine>(
         over: None,
         key: order.key.clone(),
         signature: order.signature.clone(),
-        body: order.body.clone().into_bytes(),
+        // Not to be read here: its bytes are what gate has signed.
+        body: STANDARD.decode(&order.body).unwrap_or_default(),
     });
     let sequences = engine.publish(orders.collect()).await;
     let mut sent = Vec::new();
     for (order, sequence) in taken.orders.iter().zip(sequences) {
         match sequence {
-            Ok(sequence) => sent.push(crate::wire::gate::SentOrder {
-                id: order.id,
-                attempt: order.attempt,
-                sequence,
-            }),
+            Ok(sequence) => {
+                // A last sequence from before would look like a loss.
+                generations.last_order = generations.last_order.max(sequence);
+                sent.push(SentOrder {
+                    id: order.id,
+                    attempt: order.attempt,
+                    sequence,
+                });
+            }
             Err(error) => {
                 failed.get_or_insert(error.within(format!("order {} to {}", order.id, order.to)));
             }
@@ -87,8 +92,12 @@ pub async fn carry<E: Engine>(
     let mut has_gap = false;
     for (event, sequence) in taken.events.iter().zip(engine.publish(events).await) {
         match sequence {
-            Ok(_) if !has_gap => newest = Some(event.seq),
-            Ok(_) => {}
+            Ok(sequence) => {
+                generations.last_event = generations.last_event.max(sequence);
+                if !has_gap {
+                    newest = Some(event.seq);
+                }
+            }
             Err(error) => {
                 has_gap = true;
                 failed.get_or_insert(error.within(format!("event {}", event.seq)));

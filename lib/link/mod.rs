@@ -75,7 +75,12 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     undumpable::set();
     let cli = parse::<LinkCli>();
-    journal::start(cli.logging.log);
+    // `left4me fleet` says itself what came of it.
+    let level = match cli.administer {
+        true => tracing::level_filters::LevelFilter::WARN,
+        false => cli.logging.log,
+    };
+    journal::start(level);
     let done = match cli.administer {
         true => administer(),
         false => serve(&cli),

@@ -70,9 +70,10 @@ pub struct Link<E> {
     complaint: Option<String>,
     /// Another process of this host's identity, which was refused.
     copy: Option<(String, Instant)>,
-    /// None until the engine has been asked on this connection.
-    generations: Option<Generations>,
-    last_generations: Generations,
+    /// When the engine was asked about its streams; None until it was on this connection.
+    asked: Option<Instant>,
+    /// What it said last.
+    generations: Generations,
     look: Instant,
     renewal: Instant,
     active: Instant,
@@ -107,8 +108,8 @@ impl<E: Engine> Link<E> {
             since: clock::now_ms(),
             complaint: None,
             copy: None,
-            generations: None,
-            last_generations: Generations::default(),
+            asked: None,
+            generations: Generations::default(),
             // The first exchange tells gate that there is no connection yet, unless one comes at once.
             look: now + AGAIN,
             renewal: now,
@@ -178,7 +179,7 @@ impl<E: Engine> Link<E> {
 
     /// Whether a visit has nothing left to do.
     fn is_over(&self, begin: Instant) -> bool {
-        let is_done = self.connected && self.hold.is_held() && self.generations.is_some();
+        let is_done = self.connected && self.hold.is_held() && self.asked.is_some();
         (is_done && self.active.elapsed() >= QUIET) || begin.elapsed() >= LONGEST_VISIT
     }
 
@@ -194,7 +195,7 @@ impl<E: Engine> Link<E> {
                 tracing::warn!(%error, "nothing was exchanged; it is tried again");
                 self.look = Instant::now() + AGAIN;
                 // The engine may be another one now.
-                self.generations = None;
+                self.asked = None;
             }
         }
     }
@@ -247,7 +248,7 @@ impl<E: Engine> Link<E> {
         }
         self.connected = connected;
         self.readers.stop_all();
-        self.generations = None;
+        self.asked = None;
         self.roster.forget();
         (self.look, self.renewal) = (Instant::now(), Instant::now());
         if connected {
@@ -312,23 +313,16 @@ impl<E: Engine> Link<E> {
             since: self.since,
             error,
             is_clone: other.is_some(),
-            generations: self.last_generations.clone(),
+            generations: self.generations.clone(),
         }
     }
 
     /// Takes what gate has, and carries it. Without a connection or the lease, it only says so.
     async fn exchange(&mut self) -> Result<()> {
         let carries = self.connected && self.hold.is_held();
-        let generations = match &self.generations {
-            Some(generations) if carries => generations.clone(),
-            _ if carries => {
-                let generations = self.engine.generations().await?;
-                self.last_generations = generations.clone();
-                self.generations = Some(generations.clone());
-                generations
-            }
-            _ => Generations::default(),
-        };
+        if carries {
+            self.ask_generations().await?;
+        }
 
         loop {
             let taken = self.take(if carries { BATCH } else { 0 }).await?;
@@ -340,7 +334,8 @@ impl<E: Engine> Link<E> {
             }
             self.readers.start(&self.engine, &taken);
 
-            let carried = carry::carry(&self.engine, &self.signer, &taken, &generations).await?;
+            let generations = &mut self.generations;
+            let carried = carry::carry(&self.engine, &self.signer, &taken, generations).await?;
             if !taken.orders.is_empty() || !taken.events.is_empty() {
                 self.active = Instant::now();
                 self.gate.ask(&carried.sent).await?;
@@ -357,6 +352,16 @@ impl<E: Engine> Link<E> {
             }
             notify::watchdog();
         }
+    }
+
+    /// Asks the engine when its streams were made, unless that is known from just before.
+    async fn ask_generations(&mut self) -> Result<()> {
+        let is_fresh = |at: Instant| at.elapsed() < LOOK / 2;
+        if !self.asked.is_some_and(is_fresh) {
+            self.generations = self.engine.generations().await?;
+            self.asked = Some(Instant::now());
+        }
+        Ok(())
     }
 
     async fn take(&mut self, limit: usize) -> Result<Box<Taken>> {
@@ -393,6 +398,12 @@ impl<E: Engine> Link<E> {
 
         self.active = Instant::now();
         let from = batch.from;
+        let last = batch.messages.last().map_or(0, |message| message.sequence);
+        match from {
+            Source::Orders => self.generations.last_order = self.generations.last_order.max(last),
+            Source::Events => self.generations.last_event = self.generations.last_event.max(last),
+            Source::Hosts | Source::Roster | Source::Places => {}
+        }
         let request = GateRequest::Deliver {
             from,
             generation: match from {
@@ -415,7 +426,7 @@ impl<E: Engine> Link<E> {
     /// Reads this again, from the position that gate has, in a moment.
     fn again(&mut self, from: Source) {
         self.readers.stop(from);
-        self.generations = None;
+        self.asked = None;
         self.look = self.look.min(Instant::now() + AGAIN).max(Instant::now());
     }
 }

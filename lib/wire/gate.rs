@@ -156,6 +156,7 @@ pub struct OutOrder {
     pub id: Ulid,
     pub attempt: u32,
     pub to: FleetHost,
+    /// In base64.
     pub body: String,
     pub key: String,
     /// In base64.

@@ -1,8 +1,8 @@
 //! What each role may do at the engine. The engine enforces it; an order is still believed by its
 //! signature alone, since a permitted message can ask for its acknowledgement on any subject.
 //!
-//! The texts are templates: the engine puts the host's name, which is in its JWT, for `{{name()}}`.
-//! So a later version can change them without new JWTs.
+//! The texts are templates: for a part that is `{{name()}}`, and nothing else, the engine puts the host's
+//! name, which is in its JWT. So a later version can change them without new JWTs.
 
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ impl Role {
         ];
         publish.extend(consumer(ORDERS));
         let mut subscribe = vec![
-            format!("_INBOX_{OWN}.>"),
+            format!("_INBOX.{OWN}.>"),
             format!("l4m.ask.{OWN}.*"),
             format!("l4m.live.{OWN}.>"),
         ];
@@ -164,7 +164,7 @@ mod tests {
         for bad in [
             "l4m.order.ams-1",
             "l4m.live.fra-1.refused",
-            "_INBOX_fra-1.x.y",
+            "_INBOX.fra-1.x.y",
         ] {
             assert!(!allows(&host.subscribe, bad), "{bad}");
         }

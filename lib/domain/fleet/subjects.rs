@@ -87,7 +87,7 @@ pub fn refused(host: &FleetHost) -> String {
 
 /// What answers to `host` go to; nobody else can read there.
 pub fn inbox(host: &str) -> String {
-    format!("_INBOX_{host}")
+    format!("_INBOX.{host}")
 }
 
 /// The last part: the host of a subject, the one who asks, the key of a bucket.

@@ -21,7 +21,7 @@ use crate::domain::fleet::subjects::{self, Bucket, EVENTS, ORDERS};
 use crate::wire::gate::{Generations, Source};
 
 /// How long the engine may take for an acknowledgement or an answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long another host may take: systemd may have to start its gate first.
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);
