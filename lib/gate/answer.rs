@@ -9,6 +9,7 @@ use crate::base::fleet::{self, Fleet};
 use crate::base::{Error, Result, clock};
 use crate::cancel::request::{CancelRequest, request_in};
 use crate::db::Db;
+use crate::db::fleet::self_row;
 use crate::domain::fleet::status::HostStatus;
 use crate::domain::fleet::view::STATUS_EVERY;
 use crate::queue::fleet::accept::{self, CancelOrder};
@@ -87,7 +88,7 @@ impl Gate {
     }
 
     fn take(&mut self, fleet: &Fleet, link: &LinkState, limit: usize, now: i64) -> Result<Taken> {
-        let link = self.judged(link);
+        let link = self.judged(link)?;
         let signing = self.keys.signing.as_ref().filter(|_| fleet.controls());
         let mut taken = outbox::take(&mut self.db, &fleet.host, signing, &link, limit, now)?;
         taken.views = fleet.views();
@@ -102,15 +103,17 @@ impl Gate {
 
     /// The same state. How far the streams are counts only when it is news: left4me-link may say the
     /// same as long as it is connected, while they grow.
-    fn judged(&mut self, link: &LinkState) -> LinkState {
+    fn judged(&mut self, link: &LinkState) -> Result<LinkState> {
+        let own = self_row::get(self.db.connection())?;
         let mut judged = link.clone();
         let said = Some((link.since, link.generations.clone()));
-        if self.streams == said {
+        let is_same_connection = own.and_then(|own| own.connected_since) == Some(link.since);
+        if self.streams == said || (self.streams.is_none() && is_same_connection) {
             judged.generations.last_order = u64::MAX;
             judged.generations.last_event = u64::MAX;
         }
         self.streams = said;
-        judged
+        Ok(judged)
     }
 
     /// The status document if it has changed, or is due.

@@ -143,6 +143,27 @@ fn an_end_that_was_lost_with_the_stream_of_events_is_told_again() {
 }
 
 #[test]
+fn a_stream_that_has_lost_its_end_is_read_from_its_beginning() {
+    let (members, mut carrier, now) = two();
+    let [fra, ams] = &members[..] else { panic!() };
+    let orders: Vec<Ulid> = ["restart", "stop", "start"]
+        .map(|operation| {
+            let order = fra.send(ams, enqueue(operation, &ams.servers()), now);
+            carrier.carry(&members, now);
+            order
+        })
+        .to_vec();
+
+    // The same stream, without its last two messages; a new one gets their number.
+    carrier.orders.truncate(1);
+    let new = fra.send(ams, enqueue("restart", &ams.servers()), now);
+    carrier.carry(&members, now + 1);
+    assert_eq!(fra.state(new), ("accepted".to_owned(), Some(4)));
+    assert!(orders.iter().all(|&order| fra.state(order).0 == "accepted"));
+    assert_eq!(jobs_of(ams), 4);
+}
+
+#[test]
 fn a_lost_order_is_sent_again_only_while_its_host_is_there() {
     let (members, mut carrier, now) = two();
     let [fra, ams] = &members[..] else { panic!() };

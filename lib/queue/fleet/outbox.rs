@@ -26,6 +26,9 @@ const LINK: &str = "left4me-link";
 /// How old the note of left4me-link's last request may be, in ms: not each request writes it.
 const NOTED_WITHIN: i64 = 30_000;
 
+/// The most characters of an event's detail that other hosts are told.
+const LONGEST_DETAIL: usize = 4000;
+
 /// The most bytes of all orders and events in one answer: half of a line, for base64.
 const MOST_BYTES: usize = 3 * 1024 * 1024;
 
@@ -144,7 +147,8 @@ pub fn event(host: &FleetHost, event: EventOut) -> FleetEvent {
     // Commands for a game's console may contain passwords.
     let detail = match event.kind.as_str() {
         COMMAND => String::new(),
-        _ => event.detail,
+        // A message that the engine refuses for its length would hold up all others.
+        _ => event.detail.chars().take(LONGEST_DETAIL).collect(),
     };
     FleetEvent {
         v: VERSION,
@@ -170,17 +174,19 @@ fn position(db: &Db, stream: Stream, generation: &str, last: u64) -> Result<u64>
     Ok(rules::read_from(cursor, generation, last))
 }
 
-/// Whether the events' stream is another one than the one that was read, or told.
+/// Whether a stream is another one than the one that was read, or told.
 fn streams_differ(connection: &Connection, streams: &Generations) -> Result<bool> {
     if streams.events.is_empty() {
         return Ok(false);
     }
     let own = self_row::get(connection)?.and_then(|own| own.events_generation);
-    let cursor = cursors::get(connection, Stream::Events)?;
+    let differs = |stream, generation: &str, last| -> Result<bool> {
+        let cursor = cursors::get(connection, stream)?;
+        Ok(cursor.is_none_or(|cursor| cursor.generation != generation || cursor.sequence > last))
+    };
     Ok(own.as_ref() != Some(&streams.events)
-        || cursor.is_none_or(|cursor| {
-            cursor.generation != streams.events || cursor.sequence > streams.last_event
-        }))
+        || differs(Stream::Orders, &streams.orders, streams.last_order)?
+        || differs(Stream::Events, &streams.events, streams.last_event)?)
 }
 
 /// Whether left4me-link says something new about its connection, or has not been heard of for long.

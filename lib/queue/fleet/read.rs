@@ -7,10 +7,10 @@ use rusqlite::Connection;
 use super::accept::{self, Host, Outcome};
 use super::signed::Signed;
 use super::{project, settle};
-use crate::base::Result;
 use crate::base::keys::{PublicKey, Purpose};
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
+use crate::base::{Error, Result, failpoint};
 use crate::db::Db;
 use crate::db::fleet::cursors::{self, Cursor, Stream};
 use crate::db::fleet::{hosts, self_row};
@@ -44,14 +44,19 @@ pub fn deliver(
     messages: &[Message],
     now: i64,
 ) -> Result<Read> {
+    let stream = match from {
+        Source::Orders => Some(Stream::Orders),
+        Source::Events => Some(Stream::Events),
+        Source::Hosts | Source::Roster | Source::Places => None,
+    };
+    if stream.is_some() && generation.is_empty() {
+        return Err(Error::usage("a stream without its generation"));
+    }
+
     db.write(|tx| {
         let mut read = Read::default();
+        let mut first_noise = None;
         self_row::ensure(tx)?;
-        let stream = match from {
-            Source::Orders => Some(Stream::Orders),
-            Source::Events => Some(Stream::Events),
-            Source::Hosts | Source::Roster | Source::Places => None,
-        };
 
         let after = stream
             .map(|stream| position(tx, stream, generation))
@@ -63,8 +68,8 @@ pub fn deliver(
                 continue;
             }
             if let Err(why) = one(tx, host, from, message, &mut read, now)? {
-                tracing::debug!("noise in {from:?} at {}: {why}", message.sequence);
                 read.noise += 1;
+                first_noise.get_or_insert((message.sequence, why));
             }
             read.sequence = read.sequence.max(message.sequence);
         }
@@ -79,10 +84,15 @@ pub fn deliver(
             };
             cursors::set(tx, stream, &cursor, now)?;
         }
-        if read.noise > 0 {
-            self_row::add_noise(tx, read.noise)?;
+        if let Some((sequence, why)) = first_noise {
+            // One line for all of them: whoever makes noise must not fill the journal.
+            let (noise, all) = (read.noise, messages.len());
+            tracing::warn!(
+                "{noise} of {all} messages of {from:?} are noise; number {sequence}: {why}"
+            );
+            self_row::add_noise(tx, noise)?;
         }
-        crate::base::failpoint::hit("gate.read");
+        failpoint::hit("gate.read");
         Ok(read)
     })
 }

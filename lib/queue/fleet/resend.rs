@@ -15,8 +15,10 @@ const ACTOR: &str = "left4me-gate";
 /// Looks at the orders whose end is not known, with what left4me-link knows of the streams. Whether
 /// any has changed.
 pub fn look(tx: &Connection, streams: &Generations, now: i64) -> Result<bool> {
-    let events_begin_again = streams_begin_again(tx, streams, now)?;
-    let mut changed = events_begin_again;
+    let (generation, last) = (&streams.orders, streams.last_order);
+    let mut changed = begins_again(tx, Stream::Orders, generation, last, now)?;
+    let events_begin_again = events_begin_again(tx, streams, now)?;
+    changed |= events_begin_again;
     for order in orders_to_send::open(tx)? {
         let facts = Facts {
             now,
@@ -42,28 +44,43 @@ pub fn look(tx: &Connection, streams: &Generations, now: i64) -> Result<bool> {
     Ok(changed)
 }
 
-/// Finds that the stream EVENTS is another one than before: it is read from its beginning, and told
-/// this host's newest events again. Once for each: the cursor and the mark name the new one.
-fn streams_begin_again(tx: &Connection, streams: &Generations, now: i64) -> Result<bool> {
+/// Finds that a stream is another one than before, or has lost its end: it is read from its beginning.
+/// Once for each: the cursor names the new one.
+fn begins_again(
+    tx: &Connection,
+    stream: Stream,
+    generation: &str,
+    last: u64,
+    now: i64,
+) -> Result<bool> {
+    if generation.is_empty() {
+        return Ok(false);
+    }
+
+    let cursor = cursors::get(tx, stream)?;
+    let read = cursor.as_ref().map(|cursor| rules::Cursor {
+        generation: &cursor.generation,
+        sequence: cursor.sequence,
+    });
+    let again = rules::begins_again(read, generation, last);
+    if again || cursor.is_none() {
+        let start = Cursor {
+            generation: generation.to_owned(),
+            sequence: 0,
+        };
+        cursors::set(tx, stream, &start, now)?;
+    }
+    Ok(again)
+}
+
+/// The same for the stream EVENTS, which is also told this host's newest events again.
+fn events_begin_again(tx: &Connection, streams: &Generations, now: i64) -> Result<bool> {
     let generation = &streams.events;
     if generation.is_empty() {
         return Ok(false);
     }
 
-    let cursor = cursors::get(tx, Stream::Events)?;
-    let read = cursor.as_ref().map(|cursor| rules::Cursor {
-        generation: &cursor.generation,
-        sequence: cursor.sequence,
-    });
-    let again = rules::begins_again(read, generation, streams.last_event);
-    if again || cursor.is_none() {
-        let start = Cursor {
-            generation: generation.clone(),
-            sequence: 0,
-        };
-        cursors::set(tx, Stream::Events, &start, now)?;
-    }
-
+    let again = begins_again(tx, Stream::Events, generation, streams.last_event, now)?;
     let own = self_row::get(tx)?.unwrap_or_default();
     if again || own.events_generation.as_ref() != Some(generation) {
         let since = now.saturating_sub(rules::TOLD_AGAIN_SINCE);

@@ -9,8 +9,8 @@ use crate::base::{Error, Result, builds};
 use crate::db::fleet::{events_out, places, self_row, ulids};
 use crate::db::servers::Server;
 use crate::db::{Db, builds as published, jobs, queue, servers};
-use crate::domain::fleet::VERSION;
 use crate::domain::fleet::status::{HostStatus, Queue, ServerStatus};
+use crate::domain::fleet::{LONGEST, VERSION};
 use crate::domain::operation::Operation;
 
 /// The host whose status it is.
@@ -104,8 +104,20 @@ pub fn name_servers(db: &mut Db) -> Result<()> {
     db.write(|tx| ulids::fill(tx)).map(drop)
 }
 
-/// The document's text.
+/// The document's text. One that would be too long for the engine leaves out what is played.
 pub fn text(status: &HostStatus) -> Result<String> {
-    serde_json::to_string(status)
-        .map_err(|error| Error::failed(format!("the status document: {error}")))
+    let text = |status: &HostStatus| {
+        serde_json::to_string(status)
+            .map_err(|error| Error::failed(format!("the status document: {error}")))
+    };
+    let whole = text(status)?;
+    if whole.len() <= LONGEST {
+        return Ok(whole);
+    }
+
+    let mut shorter = status.clone();
+    for server in &mut shorter.servers {
+        (server.map, server.max_players, server.build) = (None, None, None);
+    }
+    text(&shorter)
 }

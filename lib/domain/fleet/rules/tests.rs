@@ -264,6 +264,7 @@ fn an_order_is_carried_out_only_if_all_of_it_is_right() {
     assert!(is_refused(judge(&too_long, true, None)));
     let of_later = Err(Unreadable {
         id: Some(Ulid::from_parts(1, 1)),
+        to: None,
         from: Some("anna@fra-1".to_owned()),
         not_after: 2_000,
         kind: "dance".to_owned(),

@@ -25,6 +25,9 @@ use crate::domain::fleet::order::{Order, What};
 use crate::domain::fleet::rules::{self, Verdict};
 use crate::wire::gate::Message;
 
+/// The longest reason of a refusal, in characters.
+const LONGEST_WHY: usize = 500;
+
 /// The longest `from` of an order, in bytes.
 const LONGEST_FROM: usize = 200;
 
@@ -251,6 +254,9 @@ fn record(
 
 /// Writes down that the order is not carried out, and tells why.
 fn refuse(tx: &Connection, head: &Head<'_>, signed_by: &str, why: &str, now: i64) -> Result<()> {
+    // It may repeat what the order says.
+    let why: String = why.chars().take(LONGEST_WHY).collect();
+    let why = why.as_str();
     let row = NewOrderIn {
         id: head.id,
         kind: head.kind,
