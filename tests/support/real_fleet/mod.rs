@@ -46,7 +46,13 @@ impl Fleet {
         for other in &others {
             admit(&controller, other);
         }
-        let mut members = vec![controller.start()];
+        // What a host says before the controller knows that it belongs to the fleet is noise.
+        let controller = controller.start();
+        until("the controller has its roster", || {
+            let known = controller.column("SELECT name FROM fleet_hosts");
+            (known.len() == hosts.len()).then_some(())
+        });
+        let mut members = vec![controller];
         members.extend(others.into_iter().map(Newcomer::start));
         let fleet = Self {
             members,
