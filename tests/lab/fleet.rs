@@ -14,9 +14,23 @@ pub fn a_host_is_rebooted_cut_off_copied_and_expelled() {
     they_become_a_fleet(&controller, &host);
 
     // An order reaches its host, and its end is known where it was asked for.
-    controller.ok(&["left4me-job", "--host", "ams-1", "enqueue", "install", "--wait"]);
+    controller.ok(&[
+        "left4me-job",
+        "--host",
+        "ams-1",
+        "enqueue",
+        "install",
+        "--wait",
+    ]);
     host.reboot();
-    controller.ok(&["left4me-job", "--host", "ams-1", "enqueue", "install", "--wait"]);
+    controller.ok(&[
+        "left4me-job",
+        "--host",
+        "ams-1",
+        "enqueue",
+        "install",
+        "--wait",
+    ]);
 
     what_is_asked_of_a_host_that_is_cut_off_waits(&controller, &host);
     a_copy_is_refused_and_told(&controller, &host);
@@ -43,7 +57,9 @@ fn they_become_a_fleet(controller: &Lab, host: &Lab) {
         &ticket,
     )
     .ends_with(0);
-    sees(controller, "both hosts are there", |hosts| hosts.matches("ams-1").count() >= 1);
+    sees(controller, "both hosts are there", |hosts| {
+        hosts.matches("ams-1").count() >= 1
+    });
     controller.ok(&["left4me", "fleet", "check"]);
     host.ok(&["left4me", "fleet", "check"]);
 }
@@ -82,7 +98,11 @@ fn what_is_asked_of_a_host_that_is_cut_off_waits(controller: &Lab, host: &Lab) {
             .find(|line| line.contains(order.split_whitespace().next().unwrap_or("?")))
             .unwrap_or_default()
             .to_owned();
-        if line.contains("succeeded") { Ok(()) } else { Err(orders) }
+        if line.contains("succeeded") {
+            Ok(())
+        } else {
+            Err(orders)
+        }
     });
     let more = host.sh("left4me-job list --json | grep -o '\"id\":[0-9]*' | sort -u | wc -l");
     assert_eq!(
@@ -95,12 +115,17 @@ fn what_is_asked_of_a_host_that_is_cut_off_waits(controller: &Lab, host: &Lab) {
 /// A second process with the host's identity, as on a copied machine.
 fn a_copy_is_refused_and_told(controller: &Lab, host: &Lab) {
     let files = host.sh("tar --create --directory=/etc/left4me/fleet . | base64 --wrap=0");
-    controller.run_with(
-        "root",
-        &["sh", "-c", "mkdir -p /root/copy && base64 --decode | tar --extract --directory=/root/copy"],
-        &files,
-    )
-    .ends_with(0);
+    controller
+        .run_with(
+            "root",
+            &[
+                "sh",
+                "-c",
+                "mkdir -p /root/copy && base64 --decode | tar --extract --directory=/root/copy",
+            ],
+            &files,
+        )
+        .ends_with(0);
     let copy = controller.run(&[
         "env",
         "LEFT4ME_FLEET_DIR=/root/copy",
@@ -112,14 +137,22 @@ fn a_copy_is_refused_and_told(controller: &Lab, host: &Lab) {
         "/usr/libexec/left4me/left4me-link",
     ]);
     assert!(
-        copy.stderr.contains("another process has this host's identity"),
+        copy.stderr
+            .contains("another process has this host's identity"),
         "{copy}"
     );
     wait_until("the living host tells of it", s(30), || {
         host.is("journalctl -u left4me-link | grep -q 'a copy of this host'")
     });
     // And still obeys.
-    controller.ok(&["left4me-job", "--host", "ams-1", "enqueue", "install", "--wait"]);
+    controller.ok(&[
+        "left4me-job",
+        "--host",
+        "ams-1",
+        "enqueue",
+        "install",
+        "--wait",
+    ]);
     controller.sh("rm -r /root/copy");
 }
 
@@ -128,7 +161,9 @@ fn an_expelled_host_is_out_within_a_second(controller: &Lab, host: &Lab) {
     assert_ne!(host.sh(connections).trim(), "0", "it is connected");
     controller.ok(&["left4me", "fleet", "expel", "ams-1"]);
     let begun = Instant::now();
-    wait_until("its connection is gone", s(5), || host.sh(connections).trim() == "0");
+    wait_until("its connection is gone", s(5), || {
+        host.sh(connections).trim() == "0"
+    });
     assert!(begun.elapsed() < s(2), "{:?}", begun.elapsed());
     assert!(!host.is("left4me fleet check"), "it sees that it is out");
     // All else goes on there.

@@ -63,7 +63,10 @@ fn every_order_comes_to_its_true_end_whatever_dies() {
     }
 
     let waited = wait_until_settled(&fleet);
-    eprintln!("all settled {:.1} s after the last trouble", waited.as_secs_f64());
+    eprintln!(
+        "all settled {:.1} s after the last trouble",
+        waited.as_secs_f64()
+    );
     judge(&fleet, &sent);
 }
 
@@ -170,7 +173,10 @@ impl Trouble {
             Self::WipeDisk(node) => fleet.engine.wipe(*node),
             Self::CutOff(host) => fleet.member(host).link.hold(),
             Self::Freeze(host) => {
-                fleet.member(host).link.signal(nix::sys::signal::Signal::SIGSTOP);
+                fleet
+                    .member(host)
+                    .link
+                    .signal(nix::sys::signal::Signal::SIGSTOP);
             }
             Self::Back(host) => {
                 let link = &fleet.member(host).link;
@@ -219,7 +225,11 @@ fn wait_until_settled(fleet: &Fleet) -> Duration {
         }
         if begun.elapsed() > SETTLING {
             fleet.tell_all();
-            panic!("{} orders are not settled: {:#?}", open.len(), &open[..open.len().min(20)]);
+            panic!(
+                "{} orders are not settled: {:#?}",
+                open.len(),
+                &open[..open.len().min(20)]
+            );
         }
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -230,7 +240,10 @@ fn judge(fleet: &Fleet, sent: &[Sent]) {
     let states = sender.states();
     let mut wrong = Vec::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for (host, target) in [("ams-1", fleet.member("ams-1")), ("chi-1", fleet.member("chi-1"))] {
+    for (host, target) in [
+        ("ams-1", fleet.member("ams-1")),
+        ("chi-1", fleet.member("chi-1")),
+    ] {
         let truth = target.truth();
         for (order, _) in sent.iter().filter(|(_, to)| *to == host) {
             let (said, is) = (&states[order], truth.get(order));
@@ -245,14 +258,27 @@ fn judge(fleet: &Fleet, sent: &[Sent]) {
             }
         }
         // Each job is of one order, and each order has at most one.
-        assert_eq!(target.jobs_without_order(), 0, "jobs of {host} that no order explains");
-        assert_eq!(target.reasons_with_two_jobs(), Vec::<String>::new(), "{host}");
+        assert_eq!(
+            target.jobs_without_order(),
+            0,
+            "jobs of {host} that no order explains"
+        );
+        assert_eq!(
+            target.reasons_with_two_jobs(),
+            Vec::<String>::new(),
+            "{host}"
+        );
     }
     eprintln!("{counts:?}");
     if !wrong.is_empty() {
         fleet.tell_all();
     }
-    assert!(wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), sent.len());
+    assert!(
+        wrong.is_empty(),
+        "{} of {}: {wrong:#?}",
+        wrong.len(),
+        sent.len()
+    );
     assert!(counts["succeeded"] > sent.len() / 2, "{counts:?}");
     assert!(counts["failed"] > 0, "{counts:?}");
 }

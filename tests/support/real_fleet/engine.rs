@@ -70,13 +70,18 @@ impl Engine {
             None => Command::new("setpriv"),
         };
         command.args(["--pdeathsig", "KILL", "nats-server", "-c"]);
-        command.arg(&node.conf).args(["-m", &node.monitor.to_string()]);
+        command
+            .arg(&node.conf)
+            .args(["-m", &node.monitor.to_string()]);
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(node.conf.with_extension("log"))
             .expect("a log");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         let child = command.spawn();
         node.child = Some(child.expect(
             "nats-server is missing: tests/run brings it (Debian 13's, in target/programs/trixie/usr/sbin)",
@@ -118,9 +123,7 @@ impl Engine {
             let streams = accounts
                 .iter()
                 .filter_map(|account| account["stream_detail"].as_array());
-            let found = streams
-                .flatten()
-                .find(|found| found["name"] == stream)?;
+            let found = streams.flatten().find(|found| found["name"] == stream)?;
             Some(found["cluster"]["leader"].as_str()?.to_owned())
         };
         let leader = self.nodes.iter().find_map(of)?;
@@ -204,7 +207,14 @@ struct Disks {
 impl Disks {
     fn new() -> Self {
         let mut holder = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-c", "echo; exec cat"])
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                "echo; exec cat",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -227,7 +237,9 @@ impl Disks {
     fn run(&self, script: &str, data: &Path) {
         let target = self.holder.id().to_string();
         let output = Command::new("nsenter")
-            .args(["--mount", "--target", &target, "--", "sh", "-ec", script, "sh"])
+            .args([
+                "--mount", "--target", &target, "--", "sh", "-ec", script, "sh",
+            ])
             .arg(data)
             .output()
             .expect("nsenter runs");

@@ -79,9 +79,9 @@ impl Service {
 
     pub fn signal(&self, signal: Signal) -> bool {
         let child = self.inner.child.lock().expect("no panic");
-        child.as_ref().is_some_and(|child| {
-            kill(Pid::from_raw(child.id().cast_signed()), signal).is_ok()
-        })
+        child
+            .as_ref()
+            .is_some_and(|child| kill(Pid::from_raw(child.id().cast_signed()), signal).is_ok())
     }
 
     /// Stops it; it stays stopped until [`Service::release`].
