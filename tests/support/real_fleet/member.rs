@@ -181,10 +181,6 @@ impl Member {
         .len()
     }
 
-    pub fn reasons_with_two_jobs(&self) -> Vec<String> {
-        self.column("SELECT reason FROM jobs GROUP BY reason HAVING count(*) > 1")
-    }
-
     /// The first column of a query.
     pub fn column(&self, sql: &str) -> Vec<String> {
         let db = self.host.db();
