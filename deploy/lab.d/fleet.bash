@@ -77,3 +77,111 @@ fleet_down() {
     done
     ((${#names[@]} == 0)) || "$self" down "${names[@]}"
 }
+
+# start_engine CONTROLLER NODE...: the controller makes the fleet; each node gets its directory and installs it.
+start_engine() {
+    local controller=$1 node ends=()
+    shift
+    for node; do ends+=(--engine "$(address_of "$node")"); done
+    show "$controller" left4me fleet init lab --host "$controller" "${ends[@]}"
+    for node; do
+        "$self" exec "$controller" -- tar --create --directory="/etc/left4me/fleet/engine/$node" . |
+            "$self" exec "$node" -- sh -c 'mkdir -p /root/engine && tar --extract --directory=/root/engine && /root/engine/install.sh' >&2
+    done
+    # The nodes agree on a leader within some seconds.
+    retry 30 "$self" exec "$controller" -- left4me fleet init >&2
+}
+
+address_of() {
+    "$self" exec "$1" -- ip -4 -brief address show fleet0 | awk '{ sub("/.*", "", $3); print $3 }'
+}
+
+# retry TIMES COMMAND...: once a second.
+retry() {
+    local left=$1 said
+    shift
+    until said=$("$@" 2>&1); do
+        ((--left > 0)) || die 1 "$*: $said"
+        sleep 1
+    done
+    printf '%s\n' "$said"
+}
+
+# enrol CONTROLLER HOST: the host prints a command, the controller runs it, the host takes what that prints.
+enrol() {
+    local controller=$1 host=$2 admit words ticket
+    [[ $controller != "$host" ]] || return 0
+    admit=$(show "$host" left4me fleet join "$host")
+    read -r -a words <<<"$admit"
+    ticket=$(show "$controller" "${words[@]}" --role view)
+    "$self" exec "$host" -- left4me fleet join "$host" --ticket - <<<"$ticket" >&2
+}
+
+# ---- the demo ---------------------------------------------------------------------------------
+
+fleet_demo() {
+    local keep=yes profile=quick package=(--quick) deb names lab password
+    while (($#)); do
+        case $1 in
+            --release) profile=release package=(); shift ;;
+            --exit) keep=''; shift ;;
+            *) usage "fleet demo: unknown argument '$1'" ;;
+        esac
+    done
+    cd "$here/.." || die 1 "no checkout around $here"
+    say "building the package, and the stand-ins for steamcmd and the game"
+    deb=$(deploy/package "${package[@]}" --standins | tail -n 1)
+    mapfile -t names < <("$self" fleet up --engine 3 --hosts bookworm,trixie,trixie --deb "$deb" \
+        --standin "${CARGO_TARGET_DIR:-target}/$profile")
+    ((${#names[@]} == 3)) || die 1 "the fleet did not come up"
+    [[ $keep ]] || trap '"$self" fleet down' EXIT
+
+    password=$(od -An -N9 -tx1 /dev/urandom | tr -d ' \n')
+    for lab in "${names[@]}"; do prepare_host "$lab" "$password"; done
+    fill_fleet "${names[@]}"
+    # One node of three may go at any time.
+    show engine-1 systemctl kill --signal=SIGKILL nats-server.service
+    show "${names[0]}" left4me fleet drain "${names[2]}" --wait
+    show "${names[0]}" left4me fleet update --waves 1,rest --soak 5s --wait
+    show "${names[0]}" left4me fleet hosts
+    show "${names[0]}" left4me fleet servers
+    [[ ! $keep ]] || fleet_farewell "${names[0]}" "$password"
+}
+
+# prepare_host LAB PASSWORD: the owner and the overlay have to be on each host that takes a server in.
+prepare_host() {
+    printf '%s\n' "$2" | show "$1" left4me user add admin --admin --password-stdin
+    show "$1" left4me overlay add demo
+}
+
+fill_fleet() {
+    local controller=$1 lab n
+    "$self" exec "$controller" -- install -m 644 /dev/stdin /root/server.cfg <<<'hostname "left4me fleet"'
+    show "$controller" left4me blueprint create demo --user admin --overlay demo \
+        --arg=+map --arg=c1m1_hotel --config-file /root/server.cfg
+    for lab; do
+        if [[ $lab == "$controller" ]]; then
+            show "$lab" left4me-job enqueue install --wait
+        else
+            show "$controller" left4me-job --host "$lab" enqueue install --wait
+        fi
+    done
+    for ((n = 1; n <= 6; n++)); do
+        show "$controller" left4me fleet place "s$n" --blueprint demo --user admin --wait
+    done
+    show "$controller" left4me fleet servers
+}
+
+fleet_farewell() {
+    cat <<END
+
+The fleet's pages: http://127.0.0.1:8000/fleet in the network of $1
+  user admin, password $2
+  deploy/lab net $1 -- curl -i http://127.0.0.1:8000/
+
+The labs run until you end them.
+  shell   deploy/lab exec $1 -- bash
+  cables  deploy/lab unplug ams-1, deploy/lab plug ams-1
+  end     deploy/lab fleet down
+END
+}

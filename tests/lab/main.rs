@@ -38,6 +38,7 @@ mod field_service;
 mod field_steam;
 mod field_time;
 mod field_web;
+mod fleet;
 mod lab;
 mod package;
 mod players;
@@ -153,4 +154,9 @@ stories! {
 #[test]
 fn the_demo_runs_from_a_checkout_to_its_end() {
     demo::the_demo_runs_from_a_checkout_to_its_end();
+}
+
+#[test]
+fn a_host_of_a_fleet_is_rebooted_cut_off_copied_and_expelled() {
+    fleet::a_host_is_rebooted_cut_off_copied_and_expelled();
 }

@@ -28,7 +28,7 @@ const BARS: &[(&str, f64)] = &[
     ("left4me-overlay@1.service", 3.5),
     ("left4me-overlay-check.service", 2.1),
     ("left4me-gate.service", 0.3),
-    ("left4me-rollout@1.service", 0.3),
+    ("left4me-rollout.service", 0.3),
     // It has the network of a fleet.
     ("left4me-link.service", 1.5),
 ];

@@ -244,7 +244,7 @@ const OURS: &[Unit] = &[
     },
     // It writes orders, and has no network.
     Unit {
-        name: "left4me-rollout@1.service",
+        name: "left4me-rollout.service",
         through: &[],
         written: &[DB],
         connected: &["/run/left4me/link.sock"],
@@ -494,7 +494,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             | "left4me-reload.service"
             | "left4me-gate.service"
             | "left4me-link.service"
-            | "left4me-rollout@1.service"
+            | "left4me-rollout.service"
             | "left4me-overlay-check.service" => ("+", true),
             _ => ("", false),
         };

@@ -257,7 +257,7 @@ fn judge(fleet: &Fleet, sent: &[Sent]) {
                 wrong.push(format!("{order} to {host}: {said}, in truth {is:?}"));
             }
         }
-        // Each job is of one order, and each order has at most one.
+        // Each job is of one order, and an order's row has room for one job.
         assert_eq!(
             target.jobs_without_order(),
             0,

@@ -264,7 +264,7 @@ impl Disks {
     /// EXT4_IOC_SHUTDOWN, without a flush of the journal: from now on nothing reaches the disk.
     fn shut_down(&self, data: &Path) {
         self.run(
-            r#"perl -e 'open(my $d, "<", $ARGV[0]) or die $!; ioctl($d, 0x8004587d, pack("L", 2)) or die $!' "$1""#,
+            r#"perl -e 'open(my $d, "<", $ARGV[0]) or die $!; my $how = pack("L", 2); ioctl($d, 0x8004587d, $how) or die $!' "$1""#,
             data,
         );
     }

@@ -100,6 +100,9 @@ fn envs(host: &TestHost) -> Envs {
     ] {
         envs.push((name.to_owned(), root.join(below).display().to_string()));
     }
+    if let Ok(level) = std::env::var("LEFT4ME_TEST_LOG") {
+        envs.push(("LEFT4ME_LOG".to_owned(), level));
+    }
     envs
 }
 
@@ -178,10 +181,6 @@ impl Member {
         .len()
     }
 
-    pub fn reasons_with_two_jobs(&self) -> Vec<String> {
-        self.column("SELECT reason FROM jobs GROUP BY reason HAVING count(*) > 1")
-    }
-
     /// The first column of a query.
     pub fn column(&self, sql: &str) -> Vec<String> {
         let db = self.host.db();
@@ -212,6 +211,14 @@ impl Member {
             self.gate.starts(),
             self.worker.starts()
         );
+        tail += &self
+            .column(
+                "SELECT 'noise ' || noise || ', roster ' || roster || ', events sent ' || events_sent ||
+                    coalesce(', connected since ' || connected_since, '') || coalesce(', ' || link_error, '')
+                 FROM fleet_self",
+            )
+            .join("\n");
+        tail += "\n";
         for name in ["link", "gate", "worker"] {
             let text = read(&self.host.root.join(format!("{name}.log")));
             let all: Vec<&str> = text.lines().collect();

@@ -1,4 +1,4 @@
-//! A fleet of real programs on loopback: the engine's nodes, and hosts with their workers, gates and
+//! A whole fleet of real programs on loopback: the engine's nodes, and hosts with their workers, gates and
 //! links. It is made as an administrator makes one, with `left4me fleet init`, `join` and `admit`.
 
 pub mod engine;
@@ -46,7 +46,13 @@ impl Fleet {
         for other in &others {
             admit(&controller, other);
         }
-        let mut members = vec![controller.start()];
+        // What a host says before the controller knows that it belongs to the fleet is noise.
+        let controller = controller.start();
+        until("the controller has its roster", || {
+            let known = controller.column("SELECT name FROM fleet_hosts");
+            (known.len() == hosts.len()).then_some(())
+        });
+        let mut members = vec![controller];
         members.extend(others.into_iter().map(Newcomer::start));
         let fleet = Self {
             members,
