@@ -12,6 +12,7 @@ pub use super::host::{Cancel, CancelOrder, Host, Performed};
 use super::signed::Signed;
 use super::{cordon, place, receipt};
 use crate::base::keys::Purpose;
+use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
 use crate::base::{Error, Exit, Result, failpoint};
 use crate::db::fleet::orders_in::{self, NewOrderIn};
