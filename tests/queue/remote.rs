@@ -30,7 +30,7 @@ fn tell_status(to: &TestMember, of: &TestMember) {
         root: &of.root,
     };
     let now = clock::now_ms();
-    let status = status::status(&mut of.host.db(), &host, Default::default(), now).unwrap();
+    let status = status::status(&mut of.host.db(), &host, now).unwrap();
     let body = serde_json::to_vec(&status).unwrap();
     let told = message(&of.key, Purpose::Status, of.name.as_str(), &body, 1);
     let mut db = to.host.db();
