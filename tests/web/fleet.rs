@@ -49,6 +49,8 @@ fn server(number: i64, name: &str, actual: &str, players: Option<u32>) -> Server
         max_players: players.map(|_| 8),
         map: players.map(|_| "c1m1_hotel".to_owned()),
         build: Some(101),
+        overlays: Vec::new(),
+        moved_to: None,
         epoch: 1,
         drift: actual == "failed",
     }
