@@ -224,26 +224,34 @@ fn the_page_cache_keeps_what_games_use_and_gets_nothing_of_the_copy() {
     ]);
 
     // A running game reads one of the two again and again: what is read once goes first when the host is short of memory.
-    let whole = std::fs::read(at(6, "used")).unwrap();
+    // Then the kernel takes a few pages all the same. What the copy displaces would be the whole file.
+    let pages = 48 * MIB as u64 / 4096;
+    let stays = |path: &Path| {
+        let left = resident(path);
+        assert!(
+            left > pages / 10 * 9,
+            "{}: {left} of {pages}",
+            path.display()
+        );
+    };
     for _ in 0..3 {
-        assert_eq!(std::fs::read(at(6, "used")).unwrap().len(), whole.len());
+        assert_eq!(std::fs::read(at(6, "used")).unwrap().len(), 48 * MIB);
     }
-    let pages = resident(&at(6, "used"));
-    assert!(pages >= whole.len() as u64 / 4096, "{pages}");
+    stays(&at(6, "used"));
 
     // A build in which it is the same, found by its content, and one more file.
     write(&game.join("left4dead2/new"), noise(3, 48 * MIB));
     install(&game, 7);
     done(&disk.root, r#"{"verb":"publish","fresh":true}"#);
-    assert_eq!(resident(&at(6, "used")), pages);
-    assert_eq!(resident(&at(7, "used")), pages, "it is the same file");
+    stays(&at(6, "used"));
+    stays(&at(7, "used"));
     nothing_of(&[at(7, "new"), at(7, "unused"), game.join("left4dead2/new")]);
 
     // The way back reads it, too.
     std::fs::remove_dir_all(&game).unwrap();
     std::fs::create_dir(&game).unwrap();
     done(&disk.root, SEED);
-    assert_eq!(resident(&at(7, "used")), pages);
+    stays(&at(7, "used"));
     nothing_of(&[game.join("left4dead2/used"), game.join("left4dead2/new")]);
 }
 
