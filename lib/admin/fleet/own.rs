@@ -75,20 +75,25 @@ const UNITS: [&str; 4] = [
     "left4me-link.service",
 ];
 
+/// What drives rollouts. Where there is none it exits, so that only its socket is started.
+const ROLLOUT: [&str; 2] = ["left4me-rollout.socket", "left4me-rollout.service"];
+
 /// Enables the units and starts them with what is configured now. Nothing outside the real system's
 /// directory, and nothing without systemd.
 pub(super) fn start_units(directory: &Path) -> Result<()> {
     if directory != Path::new(DIRECTORY) || !PathBuf::from("/run/systemd/system").exists() {
         return Ok(());
     }
-    let (code, text) = process::systemctl("left4me", ["enable"].into_iter().chain(UNITS))?;
+    let enable = ["enable"].into_iter().chain(UNITS).chain(ROLLOUT);
+    let (code, text) = process::systemctl("left4me", enable)?;
     if code != 0 {
         return Err(Error::failed(format!(
             "the units of the fleet were not enabled: {}",
             text.trim_end()
         )));
     }
-    let (code, text) = process::systemctl("left4me", ["restart"].into_iter().chain(UNITS))?;
+    let restart = ["restart"].into_iter().chain(UNITS).chain([ROLLOUT[0]]);
+    let (code, text) = process::systemctl("left4me", restart)?;
     match code {
         0 => Ok(()),
         _ => Err(Error::failed(format!(
