@@ -45,7 +45,11 @@ Examples:
 pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
     let database = context.paths.database();
     let mut findings = match users::unprivileged_user(database.parent().unwrap_or(&database)) {
-        None => doctor::on_host(&places(context, args), context.now),
+        None => doctor::on_host(
+            &places(context, args),
+            &context.fleet.fleet_dir,
+            context.now,
+        ),
         Some(owner) => match as_owner(context, args, owner)? {
             Ok(findings) => findings,
             Err(code) => return Ok(code),
@@ -102,6 +106,7 @@ fn as_owner(
         flag("helper-socket", &places.sockets.helper_socket),
         flag("runner-socket", &places.sockets.runner_socket),
         flag("publisher-socket", &places.sockets.publisher_socket),
+        flag("fleet-dir", &context.fleet.fleet_dir),
     ];
 
     arguments.extend(["doctor", "--json", "--part"].map(OsString::from));

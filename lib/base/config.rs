@@ -17,7 +17,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use alerts::{AlertsSocket, MailServer, NotifySettings, NotifySocket};
 pub use env_file::{Assignment, EnvFile, Fault};
-pub use fleet::{FleetSettings, LinkSettings};
+pub use fleet::{AskSocket, FleetSettings, LinkSettings};
 pub use known::{KnownSetting, settings};
 pub use programs::{
     BuildMode, BuildSettings, SteamSettings, Steamcmd, WebSettings, WorkerSettings,

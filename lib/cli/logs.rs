@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use std::path::PathBuf;
-
 use crate::base::Result;
-use crate::base::config::absolute;
+use crate::base::config::AskSocket;
 use crate::base::names::JobId;
 use crate::cli::follow::{self, Options, Style};
 use crate::cli::progress::ProgressLine;
@@ -33,11 +31,8 @@ pub struct LogsArgs {
     /// Print one JSON document per line
     #[arg(long)]
     json: bool,
-    /// Socket of left4me-link that asks other hosts
-    #[arg(long, env = "LEFT4ME_ASK_SOCKET", value_name = "LEFT4ME_ASK_SOCKET", value_parser = absolute,
-          default_value = "/run/left4me/ask.sock", hide_env_values = true, help_heading = "Settings",
-          hide_short_help = true)]
-    ask_socket: PathBuf,
+    #[command(flatten)]
+    ask: AskSocket,
 }
 
 pub fn run(context: &mut Context, args: &LogsArgs) -> Result<ExitCode> {
@@ -48,7 +43,7 @@ pub fn run(context: &mut Context, args: &LogsArgs) -> Result<ExitCode> {
             follow: args.follow,
             json: args.json,
         };
-        return remote::logs(&args.ask_socket, host, args.id, options);
+        return remote::logs(&args.ask.ask_socket, host, args.id, options);
     }
     let style = if args.json { Style::Json } else { Style::Lines };
     let connection = context.db.connection();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Finding;
 use super::finding::Advice;
-use crate::base::fleet::{self, DIRECTORY, Fleet};
+use crate::base::fleet::{self, Fleet};
 use crate::base::{Result, clock};
 use crate::db::Db;
 use crate::db::fleet::hosts::{self, Host};
@@ -19,8 +19,8 @@ const LINK: &str = "left4me-link.service";
 /// Files that only root may read.
 const SECRETS: [&str; 3] = ["host.seed", "host.xseed", "controller.seed"];
 
-pub(super) fn check(database: &Path, now: i64) -> Vec<Finding> {
-    let mut findings = files(Path::new(DIRECTORY));
+pub(super) fn check(directory: &Path, database: &Path, now: i64) -> Vec<Finding> {
+    let mut findings = files(directory);
     // The checks of the database report its problems.
     if let Ok(Some(known)) = read(database) {
         findings.extend(judge(&known, now));

@@ -67,9 +67,9 @@ impl DoctorPaths {
     }
 }
 
-/// Runs all checks that an ordinary user of this host can run. [`complete`] adds causes and what
-/// only root can see.
-pub fn on_host(paths: &DoctorPaths, now: i64) -> Vec<Finding> {
+/// Runs all checks that an ordinary user of this host can run; its part in a fleet is in `fleet`.
+/// [`complete`] adds causes and what only root can see.
+pub fn on_host(paths: &DoctorPaths, fleet: &Path, now: i64) -> Vec<Finding> {
     let mut findings = accounts::check();
     findings.extend(files::directories(&paths.root));
     findings.extend(overlay::known(&paths.root));
@@ -100,7 +100,7 @@ pub fn on_host(paths: &DoctorPaths, now: i64) -> Vec<Finding> {
     findings.extend(build::check(&paths.database, &paths.root));
     findings.extend(servers::check(&paths.database, &paths.looks.poll, now));
     findings.extend(alerts::check(&paths.database));
-    findings.extend(fleet::check(&paths.database, now));
+    findings.extend(fleet::check(fleet, &paths.database, now));
     findings.extend(schedules::check(
         &paths.database,
         &paths.sockets.helper_socket,

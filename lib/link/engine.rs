@@ -40,6 +40,15 @@ pub struct Batch {
     pub messages: Vec<Message>,
 }
 
+/// Where the reading of a stream begins.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The stream for which gate has said so: of another one it would be the wrong position. Empty
+    /// for a bucket, which is read whole.
+    pub generation: String,
+    pub after: u64,
+}
+
 /// A question of another host.
 #[derive(Debug)]
 pub struct Asked {
@@ -72,11 +81,12 @@ pub trait Engine: Clone + Send + Sync + 'static {
     /// The newest value of a key.
     fn kept(&self, bucket: Bucket, key: &str) -> impl Future<Output = Result<Option<Kept>>> + Send;
 
-    /// Reads a stream after this sequence, or a whole bucket, and what comes later, until that fails.
+    /// Reads a stream from there, or a whole bucket, and what comes later, until that fails: at once if
+    /// the stream is another one by now, or has lost what was read.
     fn read(
         &self,
         from: Source,
-        after: u64,
+        start: Start,
         to: mpsc::Sender<Batch>,
     ) -> impl Future<Output = Error> + Send;
 

@@ -247,7 +247,7 @@ fn sockets(cli: &LinkCli) -> Result<Sockets> {
         }
     }
     let wake = wake.map_or_else(|| bind(&cli.fleet.link_socket, StdDatagram::bind), Ok)?;
-    let ask = ask.map_or_else(|| bind(&cli.own.ask_socket, StdListener::bind), Ok)?;
+    let ask = ask.map_or_else(|| bind(&cli.own.ask.ask_socket, StdListener::bind), Ok)?;
     wake.set_nonblocking(true)?;
     ask.set_nonblocking(true)?;
     Ok(Sockets {

@@ -4,9 +4,9 @@
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::engine::{Batch, Engine};
+use super::engine::{Batch, Engine, Start};
 use crate::base::Error;
-use crate::wire::gate::{Source, Taken};
+use crate::wire::gate::{Generations, Source, Taken};
 
 /// What a reader has, or why it has ended.
 pub enum Read {
@@ -42,26 +42,31 @@ impl Readers {
         self.all.iter().any(|reader| reader.number == number)
     }
 
-    /// Starts those that are missing, after the positions that gate has.
-    pub fn start<E: Engine>(&mut self, engine: &E, taken: &Taken) {
-        let mut wanted = vec![(Source::Orders, taken.orders_after)];
+    /// Starts those that are missing, after the positions that gate has in the streams that it was
+    /// told of.
+    pub fn start<E: Engine>(&mut self, engine: &E, taken: &Taken, streams: &Generations) {
+        let at = |generation: &String, after| Start {
+            generation: generation.clone(),
+            after,
+        };
+        let mut wanted = vec![(Source::Orders, at(&streams.orders, taken.orders_after))];
         if taken.views {
             wanted.extend([
                 // First who belongs to the fleet: the rest is believed by that.
-                (Source::Roster, 0),
-                (Source::Hosts, 0),
-                (Source::Places, 0),
-                (Source::Events, taken.events_after),
+                (Source::Roster, Start::default()),
+                (Source::Hosts, Start::default()),
+                (Source::Places, Start::default()),
+                (Source::Events, at(&streams.events, taken.events_after)),
             ]);
         }
-        for (from, after) in wanted {
+        for (from, start) in wanted {
             if !self.all.iter().any(|reader| reader.from == from) {
-                self.start_one(engine, from, after);
+                self.start_one(engine, from, start);
             }
         }
     }
 
-    fn start_one<E: Engine>(&mut self, engine: &E, from: Source, after: u64) {
+    fn start_one<E: Engine>(&mut self, engine: &E, from: Source, start: Start) {
         self.last += 1;
         let (number, to, engine) = (self.last, self.to.clone(), engine.clone());
         let task = tokio::spawn(async move {
@@ -73,7 +78,7 @@ impl Readers {
                     }
                 }
             };
-            let (error, ()) = tokio::join!(engine.read(from, after, sender), pass_on);
+            let (error, ()) = tokio::join!(engine.read(from, start, sender), pass_on);
             // Nothing waits for it when link ends.
             to.send((number, Read::Ended(from, error))).await.ok();
         });

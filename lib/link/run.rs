@@ -332,7 +332,7 @@ impl<E: Engine> Link<E> {
             if taken.controls {
                 self.roster.tell(&self.engine).await?;
             }
-            self.readers.start(&self.engine, &taken);
+            self.readers.start(&self.engine, &taken, &self.generations);
 
             let generations = &mut self.generations;
             let carried = carry::carry(&self.engine, &self.signer, &taken, generations).await?;
@@ -406,13 +406,15 @@ impl<E: Engine> Link<E> {
         }
         let request = GateRequest::Deliver {
             from,
-            generation: match from {
-                Source::Orders | Source::Events => batch.generation,
-                Source::Hosts | Source::Roster | Source::Places => String::new(),
-            },
+            generation: batch.generation,
             messages: batch.messages,
         };
-        match self.gate.ask(&request).await {
+        let answer = self.gate.ask(&request).await;
+        // Also without an answer: gate may have taken it.
+        if from == Source::Roster {
+            self.believe_again();
+        }
+        match answer {
             // The receipts of orders are taken at once.
             Ok(_) if from == Source::Orders => self.look = Instant::now(),
             Ok(_) => {}
@@ -421,6 +423,14 @@ impl<E: Engine> Link<E> {
                 self.again(from);
             }
         }
+    }
+
+    /// What hosts told before the roster named them was noise: the statuses are read again, and the
+    /// events from where gate says now.
+    fn believe_again(&mut self) {
+        self.readers.stop(Source::Hosts);
+        self.readers.stop(Source::Events);
+        self.look = Instant::now();
     }
 
     /// Reads this again, from the position that gate has, in a moment.

@@ -30,7 +30,7 @@ pub enum GateRequest {
     /// Hands over messages of one stream or bucket, in their order.
     Deliver {
         from: Source,
-        /// Of the stream; empty for a bucket.
+        /// Of the stream; a bucket is one, too.
         #[serde(default)]
         generation: String,
         messages: Vec<Message>,

@@ -9,6 +9,7 @@ mod cancel;
 mod cancel_records;
 mod conditions;
 mod fleet;
+mod fleet_gaps;
 mod fleet_moves;
 mod growth;
 mod remote;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::Result;
 use crate::base::ulid::Ulid;
 use crate::db::lists::Part;
-use crate::db::{changes, one, query, text};
+use crate::db::{changes, one, query, run, text};
 use crate::domain::fleet::event::FleetEvent;
 
 /// An event of a host.
@@ -95,6 +95,11 @@ pub fn add(tx: &Connection, event: &FleetEvent, now: i64) -> Result<bool> {
         now
     ];
     changes(tx, sql, row)
+}
+
+/// Drops all events of a host.
+pub fn forget(tx: &Connection, host: &str) -> Result<()> {
+    run(tx, "DELETE FROM fleet_events WHERE host = ?1", [host])
 }
 
 /// The newest event of a host that came here; 0 before the first one.

@@ -82,3 +82,8 @@ pub fn put(tx: &Connection, job: &HostJob) -> Result<()> {
     ];
     run(tx, sql, row)
 }
+
+/// Drops all jobs of a host.
+pub fn forget(tx: &Connection, host: &str) -> Result<()> {
+    run(tx, "DELETE FROM fleet_jobs WHERE host = ?1", [host])
+}

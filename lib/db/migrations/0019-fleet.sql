@@ -68,11 +68,13 @@ CREATE INDEX fleet_orders_in_of_job ON fleet_orders_in (job_id) WHERE job_id IS 
 CREATE INDEX fleet_orders_in_by_age ON fleet_orders_in (received_at);
 
 -- How far each stream of the engine has been read: committed with what was read. A stream that was lost and made again
--- has another generation, and is read from its beginning.
+-- has another generation, and is read from its beginning. Buckets are always read whole.
 CREATE TABLE fleet_cursors (
-    stream      TEXT    PRIMARY KEY CHECK (stream IN ('orders', 'events')),
+    stream      TEXT    PRIMARY KEY CHECK (stream IN ('orders', 'events', 'hosts', 'roster', 'places')),
     generation  TEXT    NOT NULL,
     sequence    INTEGER NOT NULL CHECK (sequence >= 0),
+    -- Up to where noise has been counted: what is read again is not counted again.
+    counted     INTEGER NOT NULL DEFAULT 0 CHECK (counted >= 0),
     updated_at  INTEGER NOT NULL
 ) STRICT;
 

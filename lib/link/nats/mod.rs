@@ -14,7 +14,7 @@ use async_nats::{Client, HeaderMap, Request};
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use super::engine::{Batch, Engine, Kept, Publication};
+use super::engine::{Batch, Engine, Kept, Publication, Start};
 use crate::base::names::FleetHost;
 use crate::base::{Error, Result};
 use crate::domain::fleet::subjects::{self, Bucket, EVENTS, ORDERS};
@@ -136,8 +136,8 @@ impl Engine for Nats {
         }))
     }
 
-    async fn read(&self, from: Source, after: u64, to: mpsc::Sender<Batch>) -> Error {
-        read::read(&self.client, &self.host, from, after, &to).await
+    async fn read(&self, from: Source, start: Start, to: mpsc::Sender<Batch>) -> Error {
+        read::read(&self.client, &self.host, from, &start, &to).await
     }
 
     async fn ask(&self, host: &FleetHost, question: Vec<u8>) -> Result<Vec<u8>> {

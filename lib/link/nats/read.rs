@@ -15,7 +15,7 @@ use super::{KEY, SIGNATURE, api};
 use crate::base::names::FleetHost;
 use crate::base::{Error, Result};
 use crate::domain::fleet::subjects::{self, Bucket, EVENTS, ORDERS};
-use crate::link::engine::Batch;
+use crate::link::engine::{Batch, Start};
 use crate::wire::gate::{BATCH, Message, Source};
 
 const SECOND: u64 = 1_000_000_000;
@@ -42,10 +42,10 @@ pub async fn read(
     client: &Client,
     host: &FleetHost,
     from: Source,
-    after: u64,
+    start: &Start,
     to: &mpsc::Sender<Batch>,
 ) -> Error {
-    match try_read(client, host, from, after, to).await {
+    match try_read(client, host, from, start, to).await {
         Ok(()) => Error::failed("the reader was replaced"),
         Err(error) => error,
     }
@@ -55,14 +55,21 @@ async fn try_read(
     client: &Client,
     host: &FleetHost,
     from: Source,
-    after: u64,
+    start: &Start,
     to: &mpsc::Sender<Batch>,
 ) -> Result<()> {
     let stream = stream_of(from);
+    make_consumer(client, host, from, &stream, start.after).await?;
+    // Afterwards: if the stream is made again in between, its consumer is gone with it.
     let info = api::info(client, &stream)
         .await?
         .ok_or_else(|| Error::unavailable(format!("the engine has no stream {stream}")))?;
-    make_consumer(client, host, from, &stream, after).await?;
+    let is_expected = start.generation == info.created && start.after <= info.last;
+    if matches!(from, Source::Orders | Source::Events) && !is_expected {
+        return Err(Error::unavailable(format!(
+            "stream {stream} is another one than a moment ago, or has lost messages"
+        )));
+    }
 
     let inbox = client.new_inbox();
     let subscribed = client.subscribe(inbox.clone()).await;

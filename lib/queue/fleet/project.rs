@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use crate::base::Result;
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
+use crate::db::fleet::cursors::{self, Stream};
 use crate::db::fleet::{events, hosts, jobs, places, self_row, servers};
 use crate::domain::fleet::event::FleetEvent;
 use crate::domain::fleet::roster::Roster;
@@ -56,6 +57,9 @@ pub fn status(tx: &Connection, status: &HostStatus, now: i64) -> Result<bool> {
 }
 
 /// Makes the hosts those of the roster, unless it is an old one. False if it was not accepted.
+///
+/// What a host told before the roster named it was noise: the events are read again from their
+/// beginning. left4me-link reads the statuses again after each roster.
 pub fn roster(tx: &Connection, roster: &Roster) -> Result<bool> {
     self_row::ensure(tx)?;
     if !self_row::set_roster(tx, roster.version)? {
@@ -66,12 +70,30 @@ pub fn roster(tx: &Connection, roster: &Roster) -> Result<bool> {
         let mut members = roster.hosts.iter();
         if !members.any(|member| member.name.as_str() == host.name) {
             hosts::remove(tx, &host.name)?;
+            forget(tx, &host.name)?;
         }
     }
+    let mut has_new = false;
     for member in &roster.hosts {
+        let known = hosts::get(tx, member.name.as_str())?;
+        let is_other = |host: &hosts::Host| host.key != member.key.as_str();
+        if known.as_ref().is_some_and(is_other) {
+            forget(tx, member.name.as_str())?;
+        }
+        let is_believed = known.is_some_and(|host| host.expelled_at.is_none() && !is_other(&host));
+        has_new |= member.expelled_at.is_none() && !is_believed;
         hosts::put(tx, member)?;
     }
+    if has_new {
+        cursors::read_again(tx, Stream::Events)?;
+    }
     Ok(true)
+}
+
+/// Drops what a machine told that has this name no more: the next one counts its events from 1, too.
+fn forget(tx: &Connection, host: &str) -> Result<()> {
+    events::forget(tx, host)?;
+    jobs::forget(tx, host)
 }
 
 /// Keeps where a server belongs, if the epoch is newer than the known one.

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::accept::{self, Host, Outcome};
 use super::signed::Signed;
-use super::{project, settle};
+use super::{project, resend, settle};
 use crate::base::keys::{PublicKey, Purpose};
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
@@ -45,11 +45,13 @@ pub fn deliver(
     now: i64,
 ) -> Result<Read> {
     let stream = match from {
-        Source::Orders => Some(Stream::Orders),
-        Source::Events => Some(Stream::Events),
-        Source::Hosts | Source::Roster | Source::Places => None,
+        Source::Orders => Stream::Orders,
+        Source::Events => Stream::Events,
+        Source::Hosts => Stream::Hosts,
+        Source::Roster => Stream::Roster,
+        Source::Places => Stream::Places,
     };
-    if stream.is_some() && generation.is_empty() {
+    if stream.is_log() && generation.is_empty() {
         return Err(Error::usage("a stream without its generation"));
     }
 
@@ -58,29 +60,33 @@ pub fn deliver(
         let mut first_noise = None;
         self_row::ensure(tx)?;
 
-        let after = stream
-            .map(|stream| position(tx, stream, generation))
-            .transpose()?;
-        read.sequence = after.unwrap_or_default();
+        resend::before_reading(tx, stream, generation, now)?;
+        let before = position(tx, stream, generation)?;
+        if stream.is_log() {
+            read.sequence = before.sequence;
+        }
         for message in messages {
             // A repeated request, whose answer was lost.
-            if after.is_some_and(|after| message.sequence <= after) {
+            if stream.is_log() && message.sequence <= before.sequence {
                 continue;
             }
-            if let Err(why) = one(tx, host, from, message, &mut read, now)? {
+            // What is read again was counted then.
+            if let Err(why) = one(tx, host, from, message, &mut read, now)?
+                && message.sequence > before.counted
+            {
                 read.noise += 1;
                 first_noise.get_or_insert((message.sequence, why));
             }
             read.sequence = read.sequence.max(message.sequence);
         }
 
-        if let Some(stream) = stream
-            && after != Some(read.sequence)
-        {
-            let cursor = rules::cursor_after(generation, read.sequence);
+        let has_moved = stream.is_log() && read.sequence != before.sequence;
+        if has_moved || first_noise.is_some() {
+            let after = rules::cursor_after(generation, read.sequence);
             let cursor = Cursor {
-                generation: cursor.generation.to_owned(),
-                sequence: cursor.sequence,
+                generation: after.generation.to_owned(),
+                sequence: after.sequence,
+                counted: before.counted.max(after.sequence),
             };
             cursors::set(tx, stream, &cursor, now)?;
         }
@@ -98,10 +104,10 @@ pub fn deliver(
 }
 
 /// How far a stream of this generation has been read.
-fn position(tx: &Connection, stream: Stream, generation: &str) -> Result<u64> {
+fn position(tx: &Connection, stream: Stream, generation: &str) -> Result<Cursor> {
     let cursor = cursors::get(tx, stream)?;
     let cursor = cursor.filter(|cursor| cursor.generation == generation);
-    Ok(cursor.map_or(0, |cursor| cursor.sequence))
+    Ok(cursor.unwrap_or_else(|| Cursor::at_beginning(generation)))
 }
 
 /// Reads one message. Gives why it is noise.

@@ -44,6 +44,30 @@ pub fn look(tx: &Connection, streams: &Generations, now: i64) -> Result<bool> {
     Ok(changed)
 }
 
+/// The same, before messages of a stream are read: nothing moves its cursor to another generation
+/// unless the orders that may have been lost with the old one are looked at.
+pub(super) fn before_reading(
+    tx: &Connection,
+    stream: Stream,
+    generation: &str,
+    now: i64,
+) -> Result<()> {
+    if cursors::get(tx, stream)?.is_some_and(|cursor| cursor.generation == generation) {
+        return Ok(());
+    }
+    let mut streams = Generations {
+        last_order: u64::MAX,
+        last_event: u64::MAX,
+        ..Generations::default()
+    };
+    match stream {
+        Stream::Orders => generation.clone_into(&mut streams.orders),
+        Stream::Events => generation.clone_into(&mut streams.events),
+        Stream::Hosts | Stream::Roster | Stream::Places => return Ok(()),
+    }
+    look(tx, &streams, now).map(drop)
+}
+
 /// Finds that a stream is another one than before, or has lost its end: it is read from its beginning.
 /// Once for each: the cursor names the new one.
 fn begins_again(
@@ -64,11 +88,7 @@ fn begins_again(
     });
     let again = rules::begins_again(read, generation, last);
     if again || cursor.is_none() {
-        let start = Cursor {
-            generation: generation.to_owned(),
-            sequence: 0,
-        };
-        cursors::set(tx, stream, &start, now)?;
+        cursors::set(tx, stream, &Cursor::at_beginning(generation), now)?;
     }
     Ok(again)
 }
