@@ -185,6 +185,10 @@ fn a_purge_removes_everything(lab: &Lab) {
         "/run/left4me-console",
         "/run/left4me-console-root",
         "/run/left4me-overlay-check",
+        "/run/left4me-gate",
+        "/run/left4me-link",
+        "/run/left4me-link-root",
+        "/var/lib/left4me-link",
         "/usr/libexec/left4me",
     ] {
         assert!(
@@ -199,6 +203,7 @@ fn a_purge_removes_everything(lab: &Lab) {
         "left4me-notify",
         "left4me-steam",
         "left4me-console",
+        "left4me-link",
     ] {
         assert_eq!(lab.processes_of(user), "", "processes of {user}");
         assert!(
