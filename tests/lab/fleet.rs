@@ -160,7 +160,9 @@ fn an_expelled_host_is_out_within_a_second(controller: &Lab, host: &Lab) {
         host.sh(connections).trim() == "0"
     });
     assert!(begun.elapsed() < s(2), "{:?}", begun.elapsed());
-    assert!(!host.is("left4me fleet check"), "it sees that it is out");
+    wait_until("the doctor there tells of it", s(30), || {
+        host.is("left4me doctor | grep -q 'no connection since'")
+    });
     // All else goes on there.
     host.ok(&["left4me-job", "enqueue", "install", "--wait"]);
 }
