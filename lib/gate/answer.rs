@@ -1,7 +1,12 @@
 //! Answers one request of left4me-link. Nothing that it says is believed: signatures are verified,
 //! and the tables say how far everything is.
 
+use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use super::GateCli;
 use super::keys::Keys;
@@ -11,13 +16,14 @@ use crate::cancel::request::{CancelRequest, request_in};
 use crate::db::Db;
 use crate::db::fleet::self_row;
 use crate::domain::fleet::status::HostStatus;
+use crate::domain::fleet::subjects::ROSTER;
 use crate::domain::fleet::view::STATUS_EVERY;
 use crate::host::overlay_digest;
 use crate::queue::fleet::accept::{self, CancelOrder};
 use crate::queue::fleet::{answer, outbox, read, status};
 use crate::queue::wake;
 use crate::wire::gate::{
-    BATCH, GateAnswer, GateRequest, Generations, LinkState, Message, Source, Taken,
+    BATCH, GateAnswer, GateRequest, Generations, LinkState, Message, SignedText, Source, Taken,
 };
 
 /// How often it is looked whether overlays have changed, in ms.
@@ -33,6 +39,8 @@ pub(super) struct Gate {
     told: Option<HostStatus>,
     /// What left4me-link said of the engine's streams last, and since when it was connected then.
     streams: Option<(i64, Generations)>,
+    /// When the roster in this host's own file was written, as far as it was read.
+    roster: Option<SystemTime>,
 }
 
 impl Gate {
@@ -44,6 +52,7 @@ impl Gate {
             reader: (None, i64::MIN),
             told: None,
             streams: None,
+            roster: None,
         }
     }
 
@@ -191,6 +200,16 @@ impl Gate {
             root: &self.cli.paths.root,
             cancel,
         };
+        // The host that made the fleet knows who was admitted before the engine tells it: what a new host says at
+        // once is not noise.
+        if matches!(from, Source::Events | Source::Hosts)
+            && let Some(own) = own_roster(
+                &self.cli.fleet.fleet_dir.join("roster.json"),
+                &mut self.roster,
+            )?
+        {
+            read::deliver(&mut self.db, &host, Source::Roster, "", &[own], now)?;
+        }
         let read = read::deliver(&mut self.db, &host, from, generation, messages, now)?;
         crate::base::failpoint::hit("gate.committed");
 
@@ -208,6 +227,28 @@ impl Gate {
             noise: read.noise,
         })
     }
+}
+
+/// The roster that `left4me fleet admit` and `expel` wrote on this host, if it has changed since `read`.
+fn own_roster(file: &Path, read: &mut Option<SystemTime>) -> Result<Option<Message>> {
+    let written = std::fs::metadata(file)
+        .and_then(|found| found.modified())
+        .ok();
+    if written.is_none() || written == *read {
+        return Ok(None);
+    }
+    let text =
+        std::fs::read_to_string(file).map_err(|error| Error::from(error).within(file.display()))?;
+    let signed: SignedText = serde_json::from_str(&text)
+        .map_err(|error| Error::failed(format!("{}: {error}", file.display())))?;
+    *read = written;
+    Ok(Some(Message {
+        sequence: 0,
+        subject: ROSTER.to_owned(),
+        key: signed.key,
+        signature: signed.signature,
+        body: STANDARD.encode(signed.body),
+    }))
 }
 
 /// Cancels a job for an order. One that has ended is a refusal: the order did nothing.

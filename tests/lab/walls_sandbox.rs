@@ -231,14 +231,18 @@ const OURS: &[Unit] = &[
         name: "left4me-gate.service",
         through: &[],
         written: &[DB],
-        connected: &["/run/left4me/worker.sock", "/run/left4me/alerts.sock"],
-        seen: &["db"],
+        connected: &[
+            "/run/left4me/worker.sock",
+            "/run/left4me/alerts.sock",
+            "/run/left4me/link.sock",
+        ],
+        seen: ALL_DATA,
     },
     // It has the network, and nothing of left4me's but the way to left4me-gate.
     Unit {
         name: "left4me-link.service",
         through: &["AF_INET", "AF_INET6"],
-        written: &["/var/lib/left4me-link/"],
+        written: &["/var/lib/left4me-link/", "/run/left4me-link/"],
         connected: &["/run/left4me-gate/gate.sock"],
         seen: &[],
     },
@@ -247,8 +251,8 @@ const OURS: &[Unit] = &[
         name: "left4me-rollout.service",
         through: &[],
         written: &[DB],
-        connected: &["/run/left4me/link.sock"],
-        seen: &["db"],
+        connected: &["/run/left4me/link.sock", "/run/left4me/alerts.sock"],
+        seen: ALL_DATA,
     },
     // It mounts, in the host's namespace: it has no tree of its own that could be read-only.
     Unit {

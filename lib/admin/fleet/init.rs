@@ -15,6 +15,7 @@ use crate::domain::fleet::engine_conf::{self, Accounts, Node, PORTS, Places};
 use crate::domain::fleet::jwt;
 use crate::domain::fleet::permissions::Role;
 use crate::domain::fleet::roster::{Member, Roster};
+use crate::queue::wake;
 use crate::wire::link::{Administered, Call};
 
 const EXAMPLES: &str = "\
@@ -95,7 +96,11 @@ pub(in crate::admin) fn run(context: &Context, args: &InitArgs) -> Result<()> {
     }
     let operator = Operator::read(directory)?;
     match prepare_engine(context, &operator) {
-        Ok(text) => output::line(&text),
+        Ok(text) => {
+            // It may be waiting for the streams.
+            wake::link(&context.fleet.link_socket);
+            output::line(&text)
+        }
         // The nodes have just got their configuration.
         Err(error) if args.name.is_some() => {
             hint(&format!(

@@ -68,11 +68,16 @@ pub(super) fn write_fleet(directory: &Path, fleet: &Fleet) -> Result<()> {
 }
 
 /// The units that run on a host of a fleet.
-const UNITS: [&str; 4] = [
+///
+/// left4me-rollout goes on at boot with the rollouts that are open. On a host that is no controller, its
+/// units are enabled, but do nothing.
+const UNITS: [&str; 6] = [
     "left4me-gate.socket",
     "left4me-link.socket",
     "left4me-link.timer",
     "left4me-link.service",
+    "left4me-rollout.socket",
+    "left4me-rollout.service",
 ];
 
 /// What drives rollouts. Where there is none it exits, so that only its socket is started.
