@@ -48,7 +48,7 @@ const EXEMPT: [(&str, &str); 8] = [
     ),
 ];
 
-/// The order or rollout in examples. A host of no fleet has none: tests/lab/fleet.rs looks at some.
+/// The order or rollout in examples. A host of no fleet has none, so only the verb and options are checked.
 const ORDER: &str = "01KAZ6T5R8Y3W9M2F4B7C1D0XN";
 
 /// What stands for what, in words of commands.
