@@ -398,5 +398,6 @@ fn status_mb(pid: u32) -> Option<f64> {
 
 /// What else the machine does.
 fn load() -> String {
-    std::fs::read_to_string("/proc/loadavg").unwrap_or_default()
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.trim_end().to_owned()
 }
