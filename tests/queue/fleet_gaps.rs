@@ -75,7 +75,7 @@ fn what_a_host_told_before_the_roster_named_it_is_read_and_no_noise_is_counted_t
     let mut newer = roster(&members, 2);
     deliver(fra, Source::Roster, &[signed(fra, &newer)]);
     let mut carrier = Carrier::default();
-    carrier.events = stream.to_vec();
+    carrier.events.extend_from_slice(&stream);
     let now = left4me::base::clock::now_ms();
     assert_eq!(carrier.take(fra, now).events_after, 3);
 
@@ -123,7 +123,7 @@ fn an_end_that_was_lost_with_its_stream_is_asked_for_although_only_the_reader_sa
         }
 
         // Lost, and made again, after a Take: the next words are of the reader.
-        let taken = carrier.take(fra, now);
+        carrier.take(fra, now);
         carrier.lose_all();
         let (from, message) = match is_of_events {
             true => (Source::Events, told("ams-1", &ams.key, 900, 1)),
@@ -141,7 +141,6 @@ fn an_end_that_was_lost_with_its_stream_is_asked_for_although_only_the_reader_sa
         }
         carrier.deliver(fra, from, 0, now + 1);
         assert_eq!(fra.order(order).attempt, 2, "{from:?}");
-        drop(taken);
 
         // It is found once.
         carrier.deliver(fra, from, 0, now + 2);
