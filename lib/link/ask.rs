@@ -83,6 +83,7 @@ pub async fn answer<E: Engine>(engine: E, mut gate: Gate, asked: Asked) {
     if let Err(error) = engine.tell(asked.reply, answer).await {
         tracing::warn!(%error, "a question of another host was not answered");
     }
+    drop(asked.open);
 }
 
 fn failed(why: String) -> Vec<u8> {

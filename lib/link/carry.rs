@@ -81,10 +81,11 @@ pub async fn carry<E: Engine>(
     let mut events = Vec::new();
     for event in &taken.events {
         let mut out = signer.signed(Purpose::Event, subject.clone(), event.body.clone())?;
-        // A stream that was made again must not take it for a duplicate of one that it has lost.
-        out.id = Some(format!(
-            "{}:{}@{}",
-            signer.host, event.seq, generations.events
+        out.id = Some(event_id(
+            &signer.host,
+            event.seq,
+            &generations.events,
+            &out.signature,
         ));
         events.push(out);
     }
@@ -134,6 +135,13 @@ pub async fn carry<E: Engine>(
         generations: generations.clone(),
     };
     Ok(Carried { sent, failed })
+}
+
+/// A stream that was made again must not take an event for a duplicate of one that it has lost. Nor may
+/// another host use its id first: nobody else knows the signature before the engine has it.
+fn event_id(host: &FleetHost, seq: i64, generation: &str, signature: &str) -> String {
+    let part = signature.get(..32).unwrap_or(signature);
+    format!("{host}:{seq}@{generation}:{part}")
 }
 
 /// Publishes this host's status document.

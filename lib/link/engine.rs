@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::base::names::FleetHost;
 use crate::base::{Error, Result};
@@ -56,6 +56,8 @@ pub struct Asked {
     pub body: Vec<u8>,
     /// Where the answer goes.
     pub reply: String,
+    /// Until it is answered, it is one of few.
+    pub open: OwnedSemaphorePermit,
 }
 
 /// What is heard from the engine besides answers.

@@ -9,6 +9,10 @@ use crate::base::{Exit, Result};
 use crate::domain::fleet::lease::{self, Lease, Step, Watched};
 use crate::domain::fleet::subjects::{self, Bucket};
 
+/// How often it is written at once when others write, too: anything but a lease is noise, and may
+/// come at any time.
+const ATTEMPTS: u32 = 5;
+
 pub struct Hold {
     host: FleetHost,
     own: Lease,
@@ -50,6 +54,16 @@ impl Hold {
 
     /// Takes or renews it.
     pub async fn renew<E: Engine>(&mut self, engine: &E) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            if self.try_renew(engine).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// False if another value was written in between.
+    async fn try_renew<E: Engine>(&mut self, engine: &E) -> Result<bool> {
         let kept = engine.kept(Bucket::Lease, self.host.as_str()).await?;
         let found = kept.as_ref().and_then(|kept| {
             let lease: Lease = serde_json::from_slice(&kept.body).ok()?;
@@ -71,7 +85,7 @@ impl Hold {
                 if is_new {
                     self.tell(engine).await?;
                 }
-                return Ok(());
+                return Ok(true);
             }
         };
         self.write(engine, over, false).await
@@ -84,10 +98,11 @@ impl Hold {
         }
         let kept = engine.kept(Bucket::Lease, self.host.as_str()).await?;
         let over = kept.map_or(0, |kept| kept.revision);
-        self.write(engine, over, true).await
+        self.write(engine, over, true).await.map(drop)
     }
 
-    async fn write<E: Engine>(&mut self, engine: &E, over: u64, is_free: bool) -> Result<()> {
+    /// False if `over` is not the newest revision.
+    async fn write<E: Engine>(&mut self, engine: &E, over: u64, is_free: bool) -> Result<bool> {
         let lease = Lease {
             at: clock::now_ms(),
             is_free,
@@ -105,12 +120,12 @@ impl Hold {
             Some(Ok(_)) => {
                 self.renewed = (!is_free).then_some(asked);
                 (self.watched, self.other) = (None, None);
-                Ok(())
+                Ok(true)
             }
             // Another one was faster, or a node told an older revision: look again.
-            Some(Err(error)) if error.exit == Exit::Conflict => Ok(()),
+            Some(Err(error)) if error.exit == Exit::Conflict => Ok(false),
             Some(Err(error)) => Err(error),
-            None => Ok(()),
+            None => Ok(true),
         }
     }
 

@@ -49,11 +49,13 @@ impl Readers {
             generation: generation.clone(),
             after,
         };
-        let mut wanted = vec![(Source::Orders, at(&streams.orders, taken.orders_after))];
+        let mut wanted = vec![
+            (Source::Orders, at(&streams.orders, taken.orders_after)),
+            // First who belongs to the fleet: questions and the rest are believed by that.
+            (Source::Roster, Start::default()),
+        ];
         if taken.views {
             wanted.extend([
-                // First who belongs to the fleet: the rest is believed by that.
-                (Source::Roster, Start::default()),
                 (Source::Hosts, Start::default()),
                 (Source::Places, Start::default()),
                 (Source::Events, at(&streams.events, taken.events_after)),

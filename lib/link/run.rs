@@ -211,6 +211,8 @@ impl<E: Engine> Link<E> {
                     self.look = Instant::now();
                 }
             }
+            // Another process is this host, and answers.
+            Heard::Asked(_) if !self.hold.is_held() => {}
             Heard::Asked(asked) => {
                 self.active = Instant::now();
                 let gate = Gate::new(self.gate_socket.clone());

@@ -18,9 +18,6 @@ const HEADER: &str = r#"{"typ":"JWT","alg":"ed25519-nkey"}"#;
 /// The account's name: everything of left4me is in it.
 pub const ACCOUNT: &str = "FLEET";
 
-/// How long a host may take to answer a question, in ns.
-const ANSWER_TIME: u64 = 30_000_000_000;
-
 /// The keys that sign the JWTs of hosts, one for each role: each can make hosts of
 /// that role, and nothing else.
 pub type RoleKeys = BTreeMap<Role, String>;
@@ -125,8 +122,6 @@ fn template(permissions: &Permissions) -> Value {
     json!({
         "pub": {"allow": permissions.publish},
         "sub": {"allow": permissions.subscribe},
-        // It may answer each question once.
-        "resp": {"max": 1, "ttl": ANSWER_TIME},
         "subs": -1, "data": -1, "payload": -1,
     })
 }
@@ -207,5 +202,7 @@ mod tests {
                 .to_string()
                 .contains("l4m.event.{{name()}}")
         );
+        // It would allow a message anywhere: for a question that a host asks itself.
+        assert_eq!(scope["template"]["resp"], Value::Null);
     }
 }

@@ -72,8 +72,10 @@ fn bucket(bucket: Bucket, replicas: u8) -> Value {
         "max_age": 0,
         "max_msgs": -1, "max_bytes": -1, "max_consumers": -1,
         "duplicate_window": 2 * MINUTE,
-        "allow_rollup_hdrs": true,
+        // One message of a host could remove those of all.
+        "allow_rollup_hdrs": false,
         "deny_delete": true,
+        "deny_purge": true,
         "allow_direct": true,
     })
 }

@@ -15,7 +15,7 @@ const OWN: &str = "{{name()}}";
 words! {
     /// What a host is to the fleet. Each is more than the one before.
     pub enum Role ("a role") {
-        /// Obeys orders, and tells of itself.
+        /// Obeys orders, and tells of itself. It knows who belongs to the fleet: they may ask it.
         Host = "host",
         /// Is told of all hosts, and may ask them.
         View = "view",
@@ -46,6 +46,7 @@ impl Role {
         let mut publish = vec![
             format!("l4m.event.{OWN}"),
             format!("l4m.live.{OWN}.>"),
+            format!("l4m.answer.*.{OWN}.>"),
             Bucket::Hosts.subject(OWN),
             Bucket::Lease.subject(OWN),
             direct_get(Bucket::Lease, OWN),
@@ -53,6 +54,7 @@ impl Role {
             stream_info(EVENTS),
             format!("$JS.API.CONSUMER.CREATE.{ORDERS}.{OWN}.l4m.order.{OWN}"),
         ];
+        publish.extend(reader(&Bucket::Roster.stream()));
         publish.extend(consumer(ORDERS));
         let mut subscribe = vec![
             format!("_INBOX.{OWN}.>"),
@@ -63,17 +65,11 @@ impl Role {
         if self != Self::Host {
             publish.push(format!("l4m.ask.*.{OWN}"));
             subscribe.push("l4m.live.*.>".to_owned());
-            let buckets = [
-                Bucket::Hosts,
-                Bucket::Places,
-                Bucket::Rollouts,
-                Bucket::Roster,
-            ];
+            subscribe.push(format!("l4m.answer.{OWN}.>"));
+            let buckets = [Bucket::Hosts, Bucket::Places, Bucket::Rollouts];
             let streams = buckets.map(Bucket::stream).into_iter();
             for stream in streams.chain([EVENTS.to_owned()]) {
-                publish.push(stream_info(&stream));
-                publish.push(format!("$JS.API.CONSUMER.CREATE.{stream}.{OWN}"));
-                publish.extend(consumer(&stream));
+                publish.extend(reader(&stream));
             }
             publish.extend(
                 [Bucket::Places, Bucket::Rollouts, Bucket::Roster]
@@ -104,6 +100,16 @@ fn direct_get(bucket: Bucket, key: &str) -> String {
         bucket.stream(),
         bucket.subject(key)
     )
+}
+
+/// What it takes to read all of a stream.
+fn reader(stream: &str) -> Vec<String> {
+    let mut subjects = vec![
+        stream_info(stream),
+        format!("$JS.API.CONSUMER.CREATE.{stream}.{OWN}"),
+    ];
+    subjects.extend(consumer(stream));
+    subjects
 }
 
 /// A host reads a stream by a consumer that has its name, and can use and remove no other.
@@ -138,6 +144,8 @@ mod tests {
         for good in [
             "l4m.event.ams-1",
             "$KV.hosts.ams-1",
+            "l4m.answer.fra-1.ams-1.x",
+            "$JS.API.CONSUMER.CREATE.KV_roster.ams-1",
             "$JS.API.CONSUMER.CREATE.ORDERS.ams-1.l4m.order.ams-1",
             "$JS.API.CONSUMER.MSG.NEXT.ORDERS.ams-1",
         ] {
@@ -148,6 +156,8 @@ mod tests {
             "l4m.order.ams-1",
             "l4m.order.fra-1",
             "l4m.ask.fra-1.ams-1",
+            "l4m.answer.ams-1.fra-1.x",
+            "l4m.answer.fra-1.fra-2.x",
             "$KV.hosts.fra-1",
             "$KV.places.01KAZ6T5R8Y3W9M2F4B7C1D0XN",
             "$KV.roster.roster",
@@ -155,6 +165,7 @@ mod tests {
             "$JS.API.CONSUMER.CREATE.ORDERS.ams-1.l4m.order.fra-1",
             "$JS.API.CONSUMER.MSG.NEXT.ORDERS.fra-1",
             "$JS.API.CONSUMER.CREATE.EVENTS.ams-1",
+            "$JS.API.CONSUMER.CREATE.KV_hosts.ams-1",
             "$JS.API.STREAM.PURGE.ORDERS",
             "$JS.API.STREAM.DELETE.ORDERS",
             "$JS.API.STREAM.MSG.GET.ORDERS",
@@ -165,6 +176,7 @@ mod tests {
             "l4m.order.ams-1",
             "l4m.live.fra-1.refused",
             "_INBOX.fra-1.x.y",
+            "l4m.answer.fra-1.ams-1.x",
         ] {
             assert!(!allows(&host.subscribe, bad), "{bad}");
         }

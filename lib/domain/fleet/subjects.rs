@@ -5,6 +5,7 @@
 //! | `l4m.order.HOST` | controllers | HOST, from the stream ORDERS |
 //! | `l4m.event.HOST` | HOST | viewers, from the stream EVENTS |
 //! | `l4m.ask.HOST.FROM` | FROM, a viewer | HOST, which answers at once; nothing keeps it |
+//! | `l4m.answer.FROM.HOST.…` | HOST | FROM, which has asked; nothing keeps it |
 //! | `l4m.live.HOST.…` | HOST | viewers, while one watches; nothing keeps it |
 //!
 //! A bucket is a stream `KV_name` over `$KV.name.KEY` that keeps the newest value of each key.
@@ -80,6 +81,22 @@ pub fn asked(host: &FleetHost) -> String {
     format!("l4m.ask.{host}.*")
 }
 
+/// Where `host` answers `from`. A last part belongs to the question.
+pub fn answer(from: &FleetHost, host: &FleetHost, question: &str) -> String {
+    format!("l4m.answer.{from}.{host}.{question}")
+}
+
+/// Whether `host` may answer `from` there.
+pub fn is_answer(subject: &str, from: &FleetHost, host: &FleetHost) -> bool {
+    let question = last(subject);
+    let is_word = |text: &str| {
+        !text.is_empty()
+            && text.len() <= 64
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    is_word(question) && subject == answer(from, host, question)
+}
+
 /// Where a process that was refused, because another one has its host's place, says so.
 pub fn refused(host: &FleetHost) -> String {
     format!("l4m.live.{host}.refused")
@@ -106,5 +123,23 @@ mod tests {
         assert_eq!(last(&event(&ams)), "ams-1");
         assert_eq!(last(&ask(&ams, &fra)), "fra-1");
         assert_eq!(last(&Bucket::Lease.subject("ams-1")), "ams-1");
+    }
+
+    #[test]
+    fn an_answer_goes_only_to_the_one_that_asks() {
+        let (ams, fra) = ("ams-1".parse().unwrap(), "fra-1".parse().unwrap());
+        assert!(is_answer(&answer(&fra, &ams, "x7"), &fra, &ams));
+        for bad in [
+            "l4m.answer.fra-2.ams-1.x7",
+            "l4m.answer.fra-1.fra-1.x7",
+            "l4m.answer.fra-1.ams-1.",
+            "l4m.answer.fra-1.ams-1.*",
+            "l4m.answer.fra-1.ams-1.x.y",
+            "l4m.order.ams-1",
+            "_INBOX.fra-1.x7",
+            "",
+        ] {
+            assert!(!is_answer(bad, &fra, &ams), "{bad}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::{AuthError, Client, ConnectOptions, Event};
 use futures_util::StreamExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::base::keys::SigningKey;
 use crate::base::names::FleetHost;
@@ -19,6 +19,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the connection is tried: a dead one is noticed after two of these.
 const PING: Duration = Duration::from_secs(15);
+
+/// The most questions at a time, and the longest one: others are dropped.
+const QUESTIONS: usize = 4;
+const LONGEST_QUESTION: usize = 4096;
 
 /// How to get in.
 pub struct Access {
@@ -109,17 +113,29 @@ pub async fn listen(
     let mut questions = subscribe(subjects::asked(host)).await?;
     let mut refusals = subscribe(subjects::refused(host)).await?;
 
-    let to = heard.clone();
+    let (to, here) = (heard.clone(), host.clone());
     tokio::spawn(async move {
+        let open = Arc::new(Semaphore::new(QUESTIONS));
         while let Some(message) = questions.next().await {
             let from = subjects::last(&message.subject).parse();
             let (Ok(from), Some(reply)) = (from, message.reply) else {
+                continue;
+            };
+            // It would speak for this host elsewhere.
+            if !subjects::is_answer(&reply, &from, &here)
+                || message.payload.len() > LONGEST_QUESTION
+            {
+                continue;
+            }
+            let Ok(open) = Arc::clone(&open).try_acquire_owned() else {
+                tracing::info!("a question of {from} was dropped: {QUESTIONS} others are open");
                 continue;
             };
             let asked = Asked {
                 from,
                 body: message.payload.to_vec(),
                 reply: reply.to_string(),
+                open,
             };
             if to.send(Heard::Asked(asked)).is_err() {
                 break;

@@ -141,8 +141,11 @@ impl Engine for Nats {
     }
 
     async fn ask(&self, host: &FleetHost, question: Vec<u8>) -> Result<Vec<u8>> {
+        // The other host may answer there, and nowhere else.
+        let new = self.client.new_inbox();
         let request = Request::new()
             .payload(question.into())
+            .inbox(subjects::answer(&self.host, host, subjects::last(&new)))
             .timeout(Some(ASK_TIMEOUT));
         let subject = subjects::ask(host, &self.host);
         let answer = self.client.send_request(subject, request).await;

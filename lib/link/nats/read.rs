@@ -26,6 +26,9 @@ const HEARTBEAT: u64 = 5;
 /// The bytes of a batch, before base64: a line to gate holds them.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
+/// The longest key or signature: a longer one is neither.
+const LONGEST_HEADER: usize = 128;
+
 /// How long a message waits for the next one of its batch.
 const LINGER: Duration = Duration::from_millis(100);
 
@@ -217,8 +220,10 @@ fn message(sequence: u64, answer: &NatsMessage) -> Message {
     let header = |name: &str| {
         let value = answer.headers.as_ref().and_then(|all| all.get(name));
         value
-            .map(|value| value.as_str().to_owned())
+            .map(|value| value.as_str())
+            .filter(|value| value.len() <= LONGEST_HEADER)
             .unwrap_or_default()
+            .to_owned()
     };
     Message {
         sequence,
@@ -250,6 +255,28 @@ fn position(reply: &str) -> Option<Position> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_long_for_a_key_or_a_signature_is_left_out() {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(KEY, "U".repeat(LONGEST_HEADER));
+        headers.insert(SIGNATURE, "s".repeat(LONGEST_HEADER + 1));
+        let read = message(
+            7,
+            &NatsMessage {
+                subject: "l4m.event.ams-1".into(),
+                reply: None,
+                payload: "{}".into(),
+                headers: Some(headers),
+                status: None,
+                description: None,
+                length: 0,
+            },
+        );
+        assert_eq!((read.sequence, read.subject.as_str()), (7, "ams-1"));
+        assert_eq!(read.key.len(), LONGEST_HEADER);
+        assert_eq!(read.signature, "");
+    }
 
     #[test]
     fn a_position_is_read_in_both_notations() {
