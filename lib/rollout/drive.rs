@@ -96,7 +96,7 @@ pub fn step(db: &mut Db, here: &FleetHost, id: Ulid, now: i64) -> Result<Stepped
             tx,
             here,
             rollout: &rollout,
-            hosts: Hosts::read(tx)?,
+            hosts: Hosts::read(tx, now)?,
             now,
             has_orders: false,
         };

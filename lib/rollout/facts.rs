@@ -8,7 +8,7 @@ use crate::base::keys::SealKey;
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
 use crate::base::{Error, Result};
-use crate::db::fleet::{hosts, orders_out};
+use crate::db::fleet::{hosts, orders_out, overview, self_row};
 use crate::domain::fleet::drain::{Move, MoveStep, OrderFacts};
 use crate::domain::fleet::fate::Fate;
 use crate::domain::fleet::placement::Candidate;
@@ -19,10 +19,12 @@ use crate::domain::fleet::status::{HostStatus, ServerStatus};
 /// The hosts of the fleet, by name.
 pub(super) struct Hosts {
     all: BTreeMap<FleetHost, (Candidate, Option<SealKey>)>,
+    /// Whether this host could have heard of the others.
+    can_judge: bool,
 }
 
 impl Hosts {
-    pub(super) fn read(connection: &Connection) -> Result<Self> {
+    pub(super) fn read(connection: &Connection, now: i64) -> Result<Self> {
         let mut all = BTreeMap::new();
         for host in hosts::all(connection)? {
             let name: FleetHost = host.name.parse()?;
@@ -36,16 +38,31 @@ impl Hosts {
             };
             all.insert(name, (candidate, host.seal_key.parse().ok()));
         }
-        Ok(Self { all })
+        let own = self_row::get(connection)?.unwrap_or_default();
+        Ok(Self {
+            all,
+            can_judge: overview::link(&own, now).can_judge(now),
+        })
     }
 
     pub(super) fn status(&self, host: &FleetHost) -> Option<&HostStatus> {
         self.all.get(host)?.0.status.as_ref()
     }
 
+    /// Whether nothing is known of the host now.
     pub(super) fn is_silent(&self, host: &FleetHost, now: i64) -> bool {
         let host = self.all.get(host);
         host.is_none_or(|(host, _)| host.is_expelled || host.is_silent(now))
+    }
+
+    /// Whether the host itself is gone, as far as can be seen from here. While this host is cut off, it
+    /// takes none for gone.
+    pub(super) fn is_gone(&self, host: &FleetHost, now: i64) -> bool {
+        let is_member = self
+            .all
+            .get(host)
+            .is_some_and(|(host, _)| !host.is_expelled);
+        !is_member || (self.can_judge && self.is_silent(host, now))
     }
 
     /// The server, if it is on this host.

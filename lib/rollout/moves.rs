@@ -203,7 +203,7 @@ fn facts<'a>(
         knows_blueprint: request.blueprints.contains_key(&own.server),
         is_its_turn,
         choice: choice.map_err(|unfit| nobody(&unfit)),
-        is_target_silent: own.to.as_ref().is_some_and(|to| hosts.is_silent(to, now)),
+        is_target_silent: own.to.as_ref().is_some_and(|to| hosts.is_gone(to, now)),
         handed_over: find(&own.from, "hand-over")?,
         placed: find(&own.to, "place")?,
         given_up: find(&own.from, "give-up")?,

@@ -3,13 +3,14 @@
 
 use left4me::base::keys::{Purpose, SigningKey};
 use left4me::base::ulid::Ulid;
+use left4me::db::fleet::events_out::EventOut;
 use left4me::db::fleet::{hosts, self_row};
 use left4me::db::{events, jobs};
 use left4me::domain::fleet::order::What;
 use left4me::domain::fleet::status::HostStatus;
 use left4me::queue::fleet::withdraw::{Withdrawn, withdraw};
 use left4me::queue::fleet::{outbox, read, status};
-use left4me::wire::gate::Source;
+use left4me::wire::gate::{Message, Source};
 use serde_json::Value;
 
 use crate::support::fleet::{Carrier, TestMember, enqueue, fleet, message};
@@ -451,6 +452,52 @@ fn what_a_console_was_told_stays_on_its_host_and_pruning_stops_at_what_was_not_t
     carrier.carry(&members, now);
     prune("60");
     assert_eq!(count(ams, &left), 0);
+}
+
+#[test]
+fn a_long_answer_to_an_order_is_told_whole_and_any_other_long_event_is_cut() {
+    let ams = &fleet(&["ams-1"], &[])[0];
+    let told = |kind: &str, detail: String| {
+        let event = EventOut {
+            id: 1,
+            at: 1,
+            kind: kind.to_owned(),
+            actor: "anna".to_owned(),
+            order: None,
+            job: None,
+            operation: None,
+            server: None,
+            detail,
+        };
+        outbox::event(&ams.name, event).detail.len()
+    };
+    assert_eq!(told("order.ended", "x".repeat(100_000)), 100_000);
+    assert_eq!(told("order.ended", "\u{1}".repeat(100_000)), 4000);
+    assert_eq!(told("job.failed", "x".repeat(100_000)), 4000);
+}
+
+#[test]
+fn a_place_that_no_move_can_have_reached_is_noise() {
+    use base64::Engine as _;
+    let (members, _, now) = two();
+    let fra = &members[0];
+    let noise = |epoch: u64| {
+        let body = format!("{{\"host\":\"ams-1\",\"epoch\":{epoch}}}");
+        let place = Message {
+            sequence: 1,
+            subject: members[1].servers()[0].to_string(),
+            key: String::new(),
+            signature: String::new(),
+            body: base64::engine::general_purpose::STANDARD.encode(body),
+        };
+        let (db, host) = (&mut fra.host.db(), fra.accepting());
+        let read = read::deliver(db, &host, Source::Places, "", &[place], now);
+        read.unwrap().noise
+    };
+    assert_eq!(noise(u64::MAX), 1);
+    assert_eq!(noise(2), 0);
+    assert_eq!(noise(1_002), 0);
+    assert_eq!(noise(2_003), 1);
 }
 
 #[test]

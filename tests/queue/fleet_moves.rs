@@ -301,6 +301,7 @@ fn new_server(now: i64) -> MovesRequest {
         needs: Needs::default(),
         epoch: 0,
         to: None,
+        unread: 0,
         refused: BTreeMap::new(),
         step: MoveStep::Waiting,
         stuck_since: None,

@@ -80,6 +80,22 @@ pub(in crate::admin) fn run(context: &Context, args: &AdmitArgs) -> Result<()> {
             member.name, member.name
         )));
     }
+    let mut roster = operator.book.roster.hosts.iter();
+    let before = roster.find(|member| member.key == args.key && member.expelled_at.is_none());
+    let had = before.and_then(|member| {
+        member
+            .roles
+            .iter()
+            .filter_map(|role| Role::parse(role))
+            .max()
+    });
+    if let Some(had) = had.filter(|had| *had > role) {
+        return Err(Error::conflict(format!(
+            "{} has the role {had}, and its ticket stays good: `left4me fleet expel {}` first, and admit \
+             it with another key",
+            args.host, args.host
+        )));
+    }
 
     let member = Member {
         name: args.host.clone(),

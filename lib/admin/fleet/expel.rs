@@ -29,10 +29,11 @@ pub(in crate::admin) fn run(context: &Context, args: &ExpelArgs) -> Result<()> {
     if member.expelled_at.is_none() {
         member.expelled_at = Some(context.now);
         let key = member.key.clone();
-        operator.book.revoked.insert(key, context.now / 1000);
+        operator.book.revoke(key);
         operator.book.roster.version += 1;
     }
 
+    operator.book.renew(context.now);
     // First on disk: an engine that is away learns it later.
     operator.save(&own::controller_key(directory)?)?;
     wake::link(&context.fleet.link_socket);

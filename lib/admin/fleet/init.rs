@@ -159,6 +159,7 @@ fn make(context: &Context, args: &InitArgs, name: &FleetHost, host: &FleetHost) 
             hosts: vec![member],
         },
         revoked: std::collections::BTreeMap::new(),
+        account_at: context.now / 1000,
     };
     let operator = Operator::generate(directory, book)?;
     write_engine(context, args, &operator, name, &nodes)?;

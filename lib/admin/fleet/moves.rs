@@ -11,7 +11,7 @@ use crate::base::ulid::Ulid;
 use crate::base::{Error, Result, clock};
 use crate::db::fleet::hosts::Host;
 use crate::db::fleet::servers::{self, FleetServer};
-use crate::db::fleet::{hosts, kept_blueprints};
+use crate::db::fleet::{hosts, kept_blueprints, overview, self_row};
 use crate::db::{Db, blueprints};
 use crate::domain::fleet::blueprint::FleetBlueprint;
 use crate::domain::fleet::drain::Move;
@@ -136,6 +136,14 @@ pub(super) fn run_evacuate(context: &Context, args: &EvacuateArgs) -> Result<()>
             "{} was heard of {}: a host that lives is drained, with `left4me fleet drain {}`",
             args.host,
             clock::local(host.status_received_at.unwrap_or_default()),
+            args.host
+        )));
+    }
+    let own = self_row::get(db.connection())?.unwrap_or_default();
+    let can_judge = overview::link(&own, context.now).can_judge(context.now);
+    if !can_judge && host.expelled_at.is_none() {
+        return Err(Error::conflict(format!(
+            "this host has not been connected to the fleet for 5 minutes: {} may live; wait, or expel it first",
             args.host
         )));
     }

@@ -28,6 +28,24 @@ pub(super) struct Book {
     /// Keys that count no more, with the time, unix s, up to which their JWTs do not.
     #[serde(default)]
     pub revoked: BTreeMap<PublicKey, i64>,
+    /// When the account's newest JWT was made, unix s. The engine takes a newer one only.
+    #[serde(default)]
+    pub account_at: i64,
+}
+
+/// Up to when the JWTs of an expelled key do not count, unix s: no key comes back, whatever the clock
+/// of its ticket was.
+const FOR_EVER: i64 = 1 << 40;
+
+impl Book {
+    /// The account is another one from now on: its next JWT is newer than all before.
+    pub fn renew(&mut self, now: i64) {
+        self.account_at = (now / 1000).max(self.account_at + 1);
+    }
+
+    pub fn revoke(&mut self, key: PublicKey) {
+        self.revoked.insert(key, FOR_EVER);
+    }
 }
 
 pub(super) struct Operator {
@@ -149,7 +167,7 @@ impl Operator {
             &self.account.public(),
             &roles,
             &self.book.revoked,
-            now,
+            now.max(self.book.account_at.saturating_mul(1000)),
         )
     }
 
@@ -179,5 +197,31 @@ impl Operator {
     /// How often the engine keeps each stream: three times if it has three nodes.
     pub fn replicas(&self) -> u8 {
         if self.book.engine.len() >= 3 { 3 } else { 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_account_is_newer_than_the_one_before_and_no_expelled_key_comes_back() {
+        let roster = Roster {
+            v: 1,
+            version: 1,
+            fleet: "home".to_owned(),
+            hosts: Vec::new(),
+        };
+        let text = serde_json::json!({"engine": [], "roster": roster}).to_string();
+        let mut book: Book = serde_json::from_str(&text).unwrap();
+        book.renew(9_000);
+        assert_eq!(book.account_at, 9);
+        book.renew(5_000);
+        assert_eq!(book.account_at, 10, "the clock was set back");
+
+        let key = SigningKey::generate().public();
+        book.revoke(key.clone());
+        let year_9999 = 253_402_300_799;
+        assert!(book.revoked[&key] > year_9999);
     }
 }

@@ -85,6 +85,7 @@ pub(super) fn run(context: &Context, args: &PlaceArgs) -> Result<()> {
         needs: needs.clone(),
         epoch: 0,
         to: None,
+        unread: 0,
         refused: Default::default(),
         step: MoveStep::Waiting,
         stuck_since: None,

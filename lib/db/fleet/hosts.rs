@@ -135,12 +135,18 @@ pub fn remove(tx: &Connection, name: &str) -> Result<()> {
     run(tx, "DELETE FROM fleet_hosts WHERE name = ?1", [name])
 }
 
-/// Keeps a host's status, unless a newer one is known. False if it was not kept.
-pub fn set_status(tx: &Connection, status: &HostStatus, seen: i64) -> Result<bool> {
+/// How far another host's clock may be ahead of this one's, in ms.
+const AHEAD: i64 = 120_000;
+
+/// Keeps a host's status, unless a newer one is known. One from a clock that was ahead is not newer:
+/// the clock has been set back since, or will be. False if it was not kept.
+pub fn set_status(tx: &Connection, status: &HostStatus, seen: i64, now: i64) -> Result<bool> {
     let document = serde_json::to_string(status)
         .map_err(|error| Error::failed(format!("status of {}: {error}", status.host)))?;
     let sql = "UPDATE fleet_hosts SET status = ?2, status_at = ?3, status_received_at = ?4
-               WHERE name = ?1 AND expelled_at IS NULL AND coalesce(status_at, 0) < ?3";
-    let row = params![status.host.as_str(), document, status.at, seen];
+               WHERE name = ?1 AND expelled_at IS NULL
+                   AND (coalesce(status_at, 0) < ?3 OR (status_at > ?5 AND status_at <> ?3))";
+    let ahead = now.saturating_add(AHEAD);
+    let row = params![status.host.as_str(), document, status.at, seen, ahead];
     changes(tx, sql, row)
 }

@@ -18,6 +18,9 @@ use crate::base::words::words;
 /// How long a move waits for a host that takes it, in ms, before it is given up.
 pub const PATIENCE: i64 = 10 * 60_000;
 
+/// After so many answers to a hand-over that cannot be read, a move fails.
+const MOST_HAND_OVERS: u32 = 3;
+
 words! {
     /// How far a move is.
     pub enum MoveStep ("a step of a move") {
@@ -68,6 +71,9 @@ pub struct Move {
     /// Hosts that did not take it, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<FleetHost, String>,
+    /// How many answers to a hand-over could not be read.
+    #[serde(default)]
+    pub unread: u32,
     pub step: MoveStep,
     /// Since when no host has been found, unix ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,6 +248,11 @@ fn hand_over(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
         Fate::Succeeded if HandedOver::from_detail(&order.detail).is_some() => begin_placing(own),
         // That it succeeded is known, but its answer was lost on the way: another order asks again.
         Fate::Succeeded => {
+            own.unread += 1;
+            if own.unread >= MOST_HAND_OVERS {
+                let why = format!("it was handed over {MOST_HAND_OVERS} times, unreadably");
+                return own.end(MoveStep::Failed, why);
+            }
             own.epoch += 1;
             vec![Act::HandOver]
         }

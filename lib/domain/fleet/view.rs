@@ -101,6 +101,12 @@ impl LinkView {
         matches!(self, Self::Connected { .. })
     }
 
+    /// Whether a host that says nothing could have been heard: this one has been connected for long
+    /// enough.
+    pub fn can_judge(self, now: i64) -> bool {
+        matches!(self, Self::Connected { since } if now.saturating_sub(since) >= ALERT_AFTER)
+    }
+
     /// Since when nothing comes from other hosts.
     pub fn away_since(self) -> Option<i64> {
         match self {
@@ -155,6 +161,21 @@ pub fn job_state(before: Option<&str>, kind: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_no_connection_or_a_new_one_judges_nobody() {
+        let since = 1_000;
+        let connected = LinkView::Connected { since };
+        assert!(!connected.can_judge(since + ALERT_AFTER - 1));
+        assert!(connected.can_judge(since + ALERT_AFTER));
+        for link in [
+            LinkView::Never,
+            LinkView::Away { since },
+            LinkView::Silent { since },
+        ] {
+            assert!(!link.can_judge(since + 10 * ALERT_AFTER));
+        }
+    }
 
     #[test]
     fn a_host_that_says_nothing_is_silent_and_never_down() {

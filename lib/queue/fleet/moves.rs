@@ -35,6 +35,7 @@ pub fn new_move(
         needs,
         epoch: place.map_or(0, |place| place.epoch).max(server.epoch),
         to: None,
+        unread: 0,
         refused: BTreeMap::new(),
         step: MoveStep::Waiting,
         stuck_since: None,

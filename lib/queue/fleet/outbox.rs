@@ -15,9 +15,9 @@ use crate::db::fleet::cursors::{self, Stream};
 use crate::db::fleet::events_out::{self, EventOut};
 use crate::db::fleet::orders_to_send::{self, ToSend};
 use crate::db::fleet::{places, self_row};
-use crate::domain::fleet::VERSION;
-use crate::domain::fleet::event::FleetEvent;
+use crate::domain::fleet::event::{ENDED, FleetEvent};
 use crate::domain::fleet::rules;
+use crate::domain::fleet::{LONGEST, VERSION};
 use crate::wire::gate::{
     BATCH, Generations, LinkState, OutEvent, OutOrder, SentOrder, SetPlace, Taken,
 };
@@ -158,6 +158,8 @@ pub fn event(host: &FleetHost, event: EventOut) -> FleetEvent {
     // Commands for a game's console may contain passwords.
     let detail = match event.kind.as_str() {
         COMMAND => String::new(),
+        // What a host hands over is told whole: it is of no use without its end.
+        ENDED if is_short(&event.detail) => event.detail,
         // A message that the engine refuses for its length would hold up all others.
         _ => event.detail.chars().take(LONGEST_DETAIL).collect(),
     };
@@ -174,6 +176,11 @@ pub fn event(host: &FleetHost, event: EventOut) -> FleetEvent {
         server: event.server,
         detail,
     }
+}
+
+/// Whether a message has room for it, as JSON.
+fn is_short(detail: &str) -> bool {
+    serde_json::to_string(detail).is_ok_and(|text| text.len() <= LONGEST * 3 / 4)
 }
 
 fn position(db: &Db, stream: Stream, generation: &str, last: u64) -> Result<u64> {

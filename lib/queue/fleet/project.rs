@@ -49,7 +49,7 @@ pub fn status(tx: &Connection, status: &HostStatus, now: i64) -> Result<bool> {
     } else {
         now
     };
-    let kept = hosts::set_status(tx, status, seen)?;
+    let kept = hosts::set_status(tx, status, seen, now)?;
     if kept {
         servers::replace(tx, status)?;
     }
@@ -261,6 +261,22 @@ mod tests {
         roster(tx, &roster_of(2, vec![other])).unwrap();
         let host = hosts::get(tx, "ams-1").unwrap().unwrap();
         assert_eq!(host.state(3_000), HostState::Never);
+    }
+
+    #[test]
+    fn a_host_whose_clock_was_ahead_is_heard_after_it_is_set_back() {
+        let tx = &with_servers(0);
+        let key = SigningKey::generate();
+        roster(tx, &roster_of(1, vec![member("ams-1", &key)])).unwrap();
+        let put = |at, now| status(tx, &status_of("ams-1", at, &[]), now).unwrap();
+
+        let (year, now) = (365 * 24 * 3_600_000, 3_600_000);
+        assert!(put(now + year, now));
+        assert!(!put(now + year, now + 1), "the same one again");
+        assert!(put(now + 60_000, now + 60_000));
+        assert!(!put(now + 59_000, now + 61_000), "a late one");
+        let host = hosts::get(tx, "ams-1").unwrap().unwrap();
+        assert_eq!(host.status_received_at, Some(now + 60_000));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::base::ulid::Ulid;
 use crate::base::{Error, Result, failpoint};
 use crate::db::Db;
 use crate::db::fleet::cursors::{self, Cursor, Stream};
-use crate::db::fleet::{hosts, self_row};
+use crate::db::fleet::{hosts, places, self_row};
 use crate::domain::fleet::event::FleetEvent;
 use crate::domain::fleet::roster::Roster;
 use crate::domain::fleet::rules;
@@ -205,6 +205,10 @@ fn roster(tx: &Connection, host: &Host<'_>, message: &Message) -> Result<Result<
     }
 }
 
+/// How far a place's epoch may be ahead of the known one. Nobody signs places: one with an epoch that
+/// no move can reach would stand for ever.
+const MOST_EPOCHS: u64 = 1000;
+
 /// A value of the bucket of places; its key is the server.
 #[derive(serde::Deserialize)]
 struct PlaceText {
@@ -223,6 +227,10 @@ fn place(tx: &Connection, message: &Message, now: i64) -> Result<Result<(), Stri
     let (Ok(server), Ok(place)) = (message.subject.parse::<Ulid>(), place) else {
         return Ok(Err("not a place".to_owned()));
     };
+    let known = places::get(tx, server)?.map_or(0, |known| known.epoch);
+    if place.epoch > known.saturating_add(MOST_EPOCHS) {
+        return Ok(Err(format!("epoch {} after {known}", place.epoch)));
+    }
     project::place(tx, server, &place.host, place.epoch, now)?;
     Ok(Ok(()))
 }

@@ -172,6 +172,7 @@ mod tests {
     use super::*;
     use crate::base::names::TaskId;
     use crate::domain::fleet::event as fleet;
+    use crate::domain::fleet::rollout::RolloutState;
     use crate::domain::job::JobState;
     use crate::domain::task::TaskState;
 
@@ -337,6 +338,11 @@ mod tests {
                 .iter()
                 .filter(|s| s.is_terminal())
                 .map(|s| format!("task.{s}"))
+                .collect(),
+            ("rollout", true) => RolloutState::ALL
+                .iter()
+                .filter(|s| s.has_ended())
+                .map(|s| format!("rollout.{s}"))
                 .collect(),
             (_, true) => vec![literal.to_owned()],
             _ if word(what) && !["html", "cfg", "env", "sock", "db"].contains(&what) => {

@@ -39,6 +39,8 @@ pub(super) const SENTENCES: &[(&str, &str)] = &[
     ("server.created", "{who} created {server}{: detail}"),
     ("server.assigned", "{who} linked {server} {detail}"),
     ("server.removed", "{who} removed {server}{: detail}"),
+    ("server.placed", "{who} placed {server} here{: detail}"),
+    ("server.moved", "{who} moved {server} {detail}"),
     ("server.command", "{who} sent to {server}{: detail}"),
     (
         "server.rcon-rotated",
@@ -137,6 +139,17 @@ pub(super) const SENTENCES: &[(&str, &str)] = &[
         "{who} ended the cordon of this host{: detail}",
     ),
     ("order.ended", "An order of {who} ended{: detail}"),
+    ("rollout.started", "{who} began {detail}"),
+    ("rollout.aborting", "{who} requested to abort {detail}"),
+    (
+        "rollout.succeeded",
+        "A rollout of {who} succeeded{: detail}",
+    ),
+    ("rollout.failed", "A rollout of {who} failed{: detail}"),
+    (
+        "rollout.aborted",
+        "A rollout of {who} was aborted{: detail}",
+    ),
     ("blueprint.created", "{who} created the blueprint {detail}"),
     ("blueprint.edited", "{who} edited the blueprint {detail}"),
     ("blueprint.deleted", "{who} deleted the blueprint {detail}"),

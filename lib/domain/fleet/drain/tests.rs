@@ -20,6 +20,7 @@ fn moved() -> Move {
         needs: Needs::default(),
         epoch: 3,
         to: None,
+        unread: 0,
         refused: BTreeMap::new(),
         step: MoveStep::Waiting,
         stuck_since: None,
@@ -92,6 +93,10 @@ fn an_answer_that_was_lost_is_asked_for_again() {
     facts.handed_over = order(Fate::Succeeded, "");
     assert_eq!(next(&mut own, &facts), [Act::HandOver]);
     assert_eq!((own.step, own.epoch), (MoveStep::HandingOver, 5));
+
+    assert_eq!(next(&mut own, &facts), [Act::HandOver]);
+    assert_eq!(next(&mut own, &facts), []);
+    assert_eq!(own.step, MoveStep::Failed, "not for ever");
 }
 
 #[test]
