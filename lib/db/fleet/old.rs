@@ -36,14 +36,15 @@ pub fn prune(tx: &Connection, now: i64, before: Option<i64>, most: i64) -> Resul
                AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.ulid = t.server) LIMIT ?2)";
     drop_rows(sql, now.saturating_sub(KEPT_AFTER))?;
 
-    // However much a host tells, and whatever times it says.
+    // However much a host tells, and whatever times it says. CROSS JOIN: host by host, as the innermost query walks over
+    // all rows of one.
     let sql = "DELETE FROM fleet_events WHERE (host, seq) IN (SELECT e.host, e.seq
-               FROM fleet_hosts h JOIN fleet_events e ON e.host = h.name
+               FROM fleet_hosts h CROSS JOIN fleet_events e ON e.host = h.name
                AND e.seq <= (SELECT seq FROM fleet_events WHERE host = h.name
                              ORDER BY seq DESC LIMIT 1 OFFSET ?1) LIMIT ?2)";
     drop_rows(sql, OF_A_HOST)?;
     let sql = "DELETE FROM fleet_jobs WHERE (host, job) IN (SELECT j.host, j.job
-               FROM fleet_hosts h JOIN fleet_jobs j ON j.host = h.name
+               FROM fleet_hosts h CROSS JOIN fleet_jobs j ON j.host = h.name
                AND j.job <= (SELECT job FROM fleet_jobs WHERE host = h.name
                              ORDER BY job DESC LIMIT 1 OFFSET ?1) LIMIT ?2)";
     drop_rows(sql, OF_A_HOST)?;

@@ -226,14 +226,16 @@ impl Order {
     }
 
     /// Reads an order whose signature has been verified.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let unreadable = |why: String| Unreadable {
-            id: None,
-            to: None,
-            from: None,
-            not_after: 0,
-            kind: String::new(),
-            why,
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Box<Unreadable>> {
+        let unreadable = |why: String| {
+            Box::new(Unreadable {
+                id: None,
+                to: None,
+                from: None,
+                not_after: 0,
+                kind: String::new(),
+                why,
+            })
         };
         if bytes.len() > LONGEST {
             return Err(unreadable(format!("{} bytes are too many", bytes.len())));
@@ -241,13 +243,15 @@ impl Order {
         let frame: Frame = serde_json::from_slice(bytes)
             .map_err(|error| unreadable(format!("not an order: {error}")))?;
         let kind = frame.what["kind"].as_str().unwrap_or_default().to_owned();
-        let refuse = |why: String| Unreadable {
-            id: Some(frame.id),
-            to: Some(frame.to.clone()),
-            from: Some(frame.from.clone()),
-            not_after: frame.not_after,
-            kind: kind.clone(),
-            why,
+        let refuse = |why: String| {
+            Box::new(Unreadable {
+                id: Some(frame.id),
+                to: Some(frame.to.clone()),
+                from: Some(frame.from.clone()),
+                not_after: frame.not_after,
+                kind: kind.clone(),
+                why,
+            })
         };
         if frame.v != VERSION {
             return Err(refuse(format!(

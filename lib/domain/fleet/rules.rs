@@ -296,7 +296,7 @@ pub enum Verdict {
 /// Judges a message. `is_signed`: whether a controller that root installed here signed these bytes.
 /// `known` is the row of this order's id.
 pub fn accept(
-    order: &Result<Order, Unreadable>,
+    order: &Result<Order, Box<Unreadable>>,
     is_signed: bool,
     known: Option<&Known>,
     here: &FleetHost,

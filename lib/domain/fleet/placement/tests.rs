@@ -75,7 +75,8 @@ fn a_host_that_does_not_fit_says_why() {
         status(&mut one).overlays = needs.overlays.clone();
         one
     };
-    let cases: [(fn(&mut Candidate), &str); 9] = [
+    type Change = fn(&mut Candidate);
+    let cases: [(Change, &str); 9] = [
         (|one| one.is_expelled = true, "does not belong to the fleet"),
         (
             |one| one.seen_at = Some(NOW - SILENT - 1),

@@ -235,7 +235,7 @@ fn what_link_never_had_is_withdrawn_at_once_and_what_has_ended_not_at_all() {
     ));
 }
 
-fn order(to: &str, not_after: i64) -> Result<Order, Unreadable> {
+fn order(to: &str, not_after: i64) -> Result<Order, Box<Unreadable>> {
     Ok(Order {
         id: Ulid::from_parts(1, 1),
         to: to.parse().unwrap(),
@@ -262,14 +262,14 @@ fn an_order_is_carried_out_only_if_all_of_it_is_right() {
     assert!(is_refused(judge(&order("ams-1", 999), true, None)));
     let too_long = order("ams-1", 1_001 + LONGEST_TIME);
     assert!(is_refused(judge(&too_long, true, None)));
-    let of_later = Err(Unreadable {
+    let of_later = Err(Box::new(Unreadable {
         id: Some(Ulid::from_parts(1, 1)),
         to: Some(here.clone()),
         from: Some("anna@fra-1".to_owned()),
         not_after: 2_000,
         kind: "dance".to_owned(),
         why: "unknown variant `dance`".to_owned(),
-    });
+    }));
     assert_eq!(
         judge(&of_later, true, None),
         Verdict::Refuse("unknown variant `dance`".to_owned())

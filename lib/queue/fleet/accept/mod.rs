@@ -18,7 +18,7 @@ use crate::base::{Error, Exit, Result, failpoint};
 use crate::db::fleet::orders_in::{self, NewOrderIn};
 use crate::db::savepoint;
 use crate::domain::fleet::event::End;
-use crate::domain::fleet::order::{Order, What};
+use crate::domain::fleet::order::{Order, Unreadable, What};
 use crate::domain::fleet::rules::{self, Verdict};
 use crate::wire::gate::Message;
 
@@ -104,7 +104,7 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    fn of(order: &'a Result<Order, crate::domain::fleet::order::Unreadable>) -> Option<Self> {
+    fn of(order: &'a Result<Order, Box<Unreadable>>) -> Option<Self> {
         Some(match order {
             Ok(order) => Self {
                 id: order.id,
