@@ -94,10 +94,10 @@ fn one_by_one(fleet: &Fleet, count: usize, engine: &str) {
 
     let all = desk.courses(&sent);
     for (what, time) in [
-        ("order to job row", Course::to_row as fn(&Course) -> i64),
-        ("order to first task", Course::to_task),
-        ("order to receipt at the sender", Course::to_receipt),
-        ("order to its end at the sender", Course::to_end),
+        ("order to job row", Course::until_row as fn(&Course) -> i64),
+        ("order to first task", Course::until_task),
+        ("order to receipt at the sender", Course::until_receipt),
+        ("order to its end at the sender", Course::until_end),
     ] {
         println!(
             "| {engine}, {what} ({count} orders) | {} |",
@@ -118,7 +118,7 @@ fn cold(fleet: &Fleet) {
         desk.send_and_wait(number)
     };
     let sent: Vec<Ulid> = (0..COLD).map(send).collect();
-    let times = words(&desk.courses(&sent), Course::to_task);
+    let times = words(&desk.courses(&sent), Course::until_task);
     println!(
         "| one node, order to first task, the target's worker does not run ({COLD} orders) | {times} |"
     );
@@ -149,11 +149,11 @@ fn failover(fleet: &mut Fleet) {
     };
     println!(
         "| three nodes, the leader killed: until the next order has its row ({LEADERS} times) | {} s |",
-        list(Course::to_row)
+        list(Course::until_row)
     );
     println!(
         "| the same, until its sender has the receipt | {} s |",
-        list(Course::to_receipt)
+        list(Course::until_receipt)
     );
 }
 
@@ -254,19 +254,19 @@ struct Course {
 }
 
 impl Course {
-    fn to_row(&self) -> i64 {
+    fn until_row(self) -> i64 {
         self.row - self.written
     }
 
-    fn to_task(&self) -> i64 {
+    fn until_task(self) -> i64 {
         self.task - self.written
     }
 
-    fn to_receipt(&self) -> i64 {
+    fn until_receipt(self) -> i64 {
         self.receipt - self.written
     }
 
-    fn to_end(&self) -> i64 {
+    fn until_end(self) -> i64 {
         self.end - self.written
     }
 }
