@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::support::{LEFT4ME, until};
@@ -21,8 +22,12 @@ const LINK: &str = env!("CARGO_BIN_EXE_left4me-link");
 /// How long a test waits for what the engine has to agree on first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn patiently<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+fn patiently<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, condition)
+}
+
+fn within<T>(patience: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = condition() {
             return found;
@@ -433,7 +438,10 @@ fn orders_events_and_statuses_arrive_and_hosts_answer_questions() {
         answer["why"].as_str().unwrap().contains("not connected"),
         "{answer}"
     );
-    // A host that is no viewer may not ask.
+    // A host that is no viewer knows who may ask it, and may not ask.
+    patiently("the roster arrives there, too", || {
+        ams.gate.delivered("roster").first().cloned()
+    });
     assert_eq!(ams.ask("fra-1")["answer"], "failed");
 }
 
@@ -549,11 +557,16 @@ fn a_dead_leader_delays_and_loses_nothing() {
     let mut fleet = Fleet::up(3);
     fleet.admit("ams-1", &[]);
     let (fra, ams) = (Host::start(&fleet, "fra-1"), Host::start(&fleet, "ams-1"));
+    // Not before the other nodes have everything, too.
+    patiently("all is well", || {
+        (fleet.try_command("fra-1", &["check"]).0 == 0).then_some(())
+    });
     let leader = patiently("a leader", || fleet.leader("ORDERS"));
     fleet.nodes[leader] = None;
     fra.gate.order(ORDER, 1, "ams-1", "restart");
     fra.wake();
-    patiently("the order arrives", || {
+    // On a busy machine the others elect several times: of the nodes, of the stream, of the leases.
+    within(2 * PATIENCE, "the order arrives", || {
         (ams.gate.delivered("orders") == ["restart"]).then_some(())
     });
     let (code, text) = fleet.try_command("fra-1", &["check"]);
@@ -665,6 +678,7 @@ async fn a_host_that_is_taken_over_can_order_and_read_nothing_of_others() {
         "l4m.order.ams-1",
         "l4m.event.ber-1",
         "l4m.ask.ber-1.ams-1",
+        "l4m.answer.fra-1.ber-1.x",
         "$KV.hosts.ber-1",
         "$KV.lease.ber-1",
         "$KV.roster.roster",
@@ -682,6 +696,17 @@ async fn a_host_that_is_taken_over_can_order_and_read_nothing_of_others() {
         intruder.client.publish(subject, "{}".into()).await.unwrap();
         assert!(intruder.is_refused(subject).await, "{subject}");
     }
+    // A question of one's own opens no other subject.
+    let mut own = intruder.client.subscribe("l4m.live.ams-1.x").await.unwrap();
+    intruder
+        .client
+        .publish_with_reply("l4m.live.ams-1.x", "l4m.order.fra-1", "{}".into())
+        .await
+        .unwrap();
+    own.next().await.unwrap();
+    let subject = "l4m.order.fra-1";
+    intruder.client.publish(subject, "{}".into()).await.unwrap();
+    assert!(intruder.is_refused(subject).await, "{subject}");
     for subject in [
         "l4m.>",
         "l4m.order.ber-1",
@@ -715,4 +740,32 @@ async fn an_acknowledgement_that_is_sent_to_another_host_is_no_order() {
     assert_eq!(subject, "ber-1");
     assert!(body.contains("EVENTS"), "{body}");
     assert!(book.unsigned > 0, "it comes without a signature");
+}
+
+#[tokio::test]
+async fn an_event_is_not_swallowed_by_another_host_that_uses_its_number_first() {
+    let fleet = Fleet::up(1);
+    fleet.admit("ams-1", &[]);
+    fleet.admit("ber-1", &[]);
+    let (fra, ams) = (Host::start(&fleet, "fra-1"), Host::start(&fleet, "ams-1"));
+    let generation = patiently("the stream is known", || {
+        let generation = ams.gate.book().generations[1].clone();
+        (!generation.is_empty()).then_some(generation)
+    });
+    let intruder = Intruder::connect(&fleet, "ber-1").await;
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", format!("ams-1:1@{generation}"));
+    headers.insert("L4m-Key", "U".repeat(1_000));
+    intruder
+        .client
+        .publish_with_headers("l4m.event.ber-1", headers, "first".into())
+        .await
+        .unwrap();
+    intruder.client.flush().await.unwrap();
+    patiently("the engine has it", || fra.gate.delivered("events").pop());
+    ams.gate.event(1, "accepted");
+    ams.wake();
+    patiently("the event arrives", || {
+        (fra.gate.delivered("events") == ["first", "accepted"]).then_some(())
+    });
 }
