@@ -109,6 +109,9 @@ pub fn exchange(staged: &Path, path: &Path, kept: &Path) -> Result<bool> {
     let is_there = path.symlink_metadata().is_ok();
     // While this is open, no other program can read the former database and begin a log beside it.
     let held = if is_there { fold(path)? } else { None };
+    if let Some(former) = &held {
+        raise(staged, former)?;
+    }
     for name in file::BESIDE {
         // These files belong to a database that is damaged or gone. SQLite would take them for the
         // new one's.
@@ -141,6 +144,39 @@ pub fn exchange(staged: &Path, path: &Path, kept: &Path) -> Result<bool> {
     sync_directory(path)?;
     drop(held);
     Ok(is_there)
+}
+
+/// Numbers that the former database has given are not given again: other hosts know its events and
+/// jobs by them.
+fn raise(staged: &Path, former: &Connection) -> Result<()> {
+    let numbers = |connection: &Connection| -> rusqlite::Result<Vec<(String, i64)>> {
+        let sql = "SELECT name, seq FROM sqlite_sequence WHERE name IN ('events', 'jobs')";
+        let mut statement = connection.prepare(sql)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    };
+    // A former database that cannot be read is no reason to keep it.
+    let Ok(given) = numbers(former) else {
+        return Ok(());
+    };
+
+    let connection = file::open(staged)?;
+    let raised = || -> rusqlite::Result<()> {
+        let tx = connection.unchecked_transaction()?;
+        for (name, number) in &given {
+            tx.execute(
+                "INSERT INTO sqlite_sequence (name, seq) SELECT ?1, 0
+                 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)",
+                [name],
+            )?;
+            tx.execute(
+                "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1",
+                rusqlite::params![name, number],
+            )?;
+        }
+        tx.commit()
+    };
+    raised().map_err(|error| in_file(staged, &error))
 }
 
 /// Writes the log into the file, removes it, and keeps all other programs out while the returned
@@ -278,6 +314,29 @@ mod tests {
             (users(&path), users(&kept)),
             (vec!["new".to_owned()], vec!["old".to_owned()])
         );
+    }
+
+    #[test]
+    fn numbers_of_events_that_the_former_one_has_given_are_not_given_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, staged, kept] = places(dir.path());
+        let add = |path: &Path, events: usize| {
+            let mut db = Db::open(path).unwrap();
+            db.write(|tx| {
+                (0..events).try_for_each(|_| {
+                    events::add(tx, 1, &events::NewEvent::new("queue.paused", "anna", ""))
+                })
+            })
+            .unwrap();
+            let sql = "SELECT max(id) FROM events";
+            let last = db.connection().query_row(sql, [], |row| row.get(0));
+            last.unwrap_or(0_i64)
+        };
+        add(&path, 7);
+        add(&staged, 2);
+        prepare(&staged).unwrap();
+        assert!(exchange(&staged, &path, &kept).unwrap());
+        assert_eq!(add(&path, 1), 8);
     }
 
     #[test]

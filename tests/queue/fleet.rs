@@ -481,10 +481,10 @@ fn a_place_that_no_move_can_have_reached_is_noise() {
     use base64::Engine as _;
     let (members, _, now) = two();
     let fra = &members[0];
-    let noise = |epoch: u64| {
+    let noise = |sequence: u64, epoch: u64| {
         let body = format!("{{\"host\":\"ams-1\",\"epoch\":{epoch}}}");
         let place = Message {
-            sequence: 1,
+            sequence,
             subject: members[1].servers()[0].to_string(),
             key: String::new(),
             signature: String::new(),
@@ -494,10 +494,10 @@ fn a_place_that_no_move_can_have_reached_is_noise() {
         let read = read::deliver(db, &host, Source::Places, "", &[place], now);
         read.unwrap().noise
     };
-    assert_eq!(noise(u64::MAX), 1);
-    assert_eq!(noise(2), 0);
-    assert_eq!(noise(1_002), 0);
-    assert_eq!(noise(2_003), 1);
+    assert_eq!(noise(1, u64::MAX), 1);
+    assert_eq!(noise(2, 2), 0);
+    assert_eq!(noise(3, 1_002), 0);
+    assert_eq!(noise(4, 2_003), 1);
 }
 
 #[test]
