@@ -290,7 +290,8 @@ fn try_another(own: &mut Move, why: &str, may_have_it: bool) -> Vec<Act> {
     own.why = format!("{host}: {why}");
     own.refused.insert(host.clone(), why.to_owned());
 
-    let mut acts: Vec<Act> = own.from.clone().map(Act::Claim).into_iter().collect();
+    // First the order: it is sent also when another controller has claimed the server.
+    let mut acts = Vec::new();
     if may_have_it {
         acts.push(Act::GiveUp {
             host,
@@ -298,6 +299,7 @@ fn try_another(own: &mut Move, why: &str, may_have_it: bool) -> Vec<Act> {
             gently: false,
         });
     }
+    acts.extend(own.from.clone().map(Act::Claim));
     acts
 }
 
