@@ -115,6 +115,8 @@ pub struct Facts<'a> {
     /// The orders of the move's current epoch; None if they have not been sent.
     pub handed_over: Option<OrderFacts>,
     pub placed: Option<OrderFacts>,
+    /// The host to which another controller moves the server, once it has claimed it.
+    pub overtaken: Option<String>,
     pub given_up: Option<OrderFacts>,
 }
 
@@ -165,6 +167,7 @@ pub fn next(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
     match own.step {
         MoveStep::Waiting => wait_or_begin(own, facts),
         MoveStep::HandingOver => hand_over(own, facts),
+        MoveStep::Placing | MoveStep::Leaving if facts.overtaken.is_some() => overtaken(own, facts),
         MoveStep::Placing => place(own, facts),
         MoveStep::Leaving => leave(own, facts),
         MoveStep::Moved | MoveStep::Failed | MoveStep::NotBegun => Vec::new(),
@@ -252,6 +255,27 @@ fn hand_over(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
             let why = format!("it was not handed over: {}", reason(fate, &order.detail));
             own.end(MoveStep::Failed, why)
         }
+    }
+}
+
+/// Another controller was first: its host keeps the server, and the one that was asked here gives it
+/// up.
+fn overtaken(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
+    let other = facts.overtaken.clone().unwrap_or_default();
+    own.end(
+        MoveStep::Failed,
+        format!("another controller moves it to {other}"),
+    );
+    match own.to.clone().filter(|to| to.as_str() != other) {
+        Some(host) if facts.placed.is_some() => {
+            own.epoch += 1;
+            vec![Act::GiveUp {
+                host,
+                to: other.parse().ok(),
+                gently: false,
+            }]
+        }
+        _ => Vec::new(),
     }
 }
 
