@@ -12,7 +12,7 @@ use crate::domain::fleet::blueprint::HandedOver;
 use crate::domain::fleet::drain::{self, Act, Facts, Move, MoveStep, Source};
 use crate::domain::fleet::fate::Fate;
 use crate::domain::fleet::order::{Place, What};
-use crate::domain::fleet::placement::{self, nobody};
+use crate::domain::fleet::placement::{self, no_host};
 use crate::domain::fleet::rollout::{MovesRequest, Progress, RolloutState};
 use crate::queue::fleet::moves::{is_elsewhere, new_move};
 use crate::queue::fleet::place::seal;
@@ -213,7 +213,7 @@ fn facts<'a>(
         source,
         knows_blueprint: request.blueprints.contains_key(&own.server),
         is_its_turn,
-        choice: choice.map_err(|unfit| nobody(&unfit)),
+        choice: choice.map_err(|unfit| no_host(&unfit)),
         is_target_silent: own.to.as_ref().is_some_and(|to| hosts.is_silent(to, now)),
         handed_over: find(&own.from, "hand-over")?,
         placed: find(&own.to, "place")?,

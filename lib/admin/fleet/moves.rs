@@ -22,7 +22,7 @@ use crate::queue::fleet::place::digests_of;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  left4me fleet move Friday --to chi-1                 as soon as nobody plays
+  left4me fleet move Friday --to chi-1                 as soon as it is empty
   left4me fleet drain ams-1 --deadline 2h --wait       all servers, each when it is empty
   left4me fleet evacuate ams-1 --it-is-dead            it cannot be reached, and does not come back soon
 

@@ -51,7 +51,7 @@ pub fn put(tx: &Connection, server: Ulid, host: &str, epoch: u64, now: i64) -> R
     changes(tx, sql, params![server, host, epoch, now])
 }
 
-/// Decides here where a server belongs. Whoever compares and sets the bucket first is right: what
+/// Decides here where a server belongs. The first to compare and set the bucket is right: what
 /// [`put`] brings from there replaces it. False if the epoch is not newer than the known one.
 pub fn claim(tx: &Connection, server: Ulid, host: &str, epoch: u64, now: i64) -> Result<bool> {
     let sql = "INSERT INTO fleet_places (server, host, epoch, unpublished, updated_at)

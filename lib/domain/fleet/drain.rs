@@ -1,4 +1,4 @@
-//! How one server moves: it waits until nobody plays, its host hands over what it is made from,
+//! How one server moves: it waits until it is empty, its host hands over what it is made from,
 //! another host takes it in and starts it, and then the first one stops it. Each step is an order
 //! with an id of its own; the epoch grows with each try, so that no host mistakes an old order for a
 //! new one. There are no locks: a driver that dies leaves a state from which another goes on.
@@ -21,7 +21,7 @@ pub const PATIENCE: i64 = 10 * 60_000;
 words! {
     /// How far a move is.
     pub enum MoveStep ("a step of a move") {
-        /// For nobody to play, for its turn, or for a host that takes it.
+        /// To be empty, for its turn, or for a host that takes it.
         Waiting = "waiting",
         HandingOver = "handing over",
         Placing = "placing",
@@ -133,7 +133,7 @@ pub enum Act {
     GiveUp {
         host: FleetHost,
         to: Option<FleetHost>,
-        /// Only when nobody plays, or at the deadline.
+        /// Only when it is empty, or at the deadline.
         gently: bool,
     },
 }

@@ -1,5 +1,5 @@
 //! Takes in a server of another host, gives one up, or hands over what one is made from. The host
-//! decides in its own transaction: whoever sends the order may know less than it does.
+//! decides in its own transaction: the sender of the order may know less than it does.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -119,7 +119,7 @@ fn a_server_moves_when_it_is_empty_and_stops_only_once_it_runs_elsewhere() {
     assert_eq!(next(&mut own, &facts), [give_up]);
     assert_eq!(own.step, MoveStep::Leaving);
 
-    // Somebody came back: its host waits for them.
+    // A player came back: its host waits for them.
     let back = server(Some(2));
     facts.source = Source::Here(&back);
     facts.given_up = order(Fate::UnderWay, "");
