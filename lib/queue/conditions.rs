@@ -17,12 +17,13 @@ use crate::base::names::{InstanceName, JobId, ServerId};
 use crate::base::{Result, clock};
 use crate::db::conditions::{self, Waiting, WaitingServer};
 use crate::db::events::{self, NewEvent};
+use crate::db::fleet::here;
 use crate::db::{Db, candidates, jobs, logs, queue, tasks};
 use crate::domain::condition::hold::{CONFIRMED, Occupancy, Verdict, occupied};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::schedule::Schedule;
-use crate::domain::server::ActualState;
+use crate::domain::server::{ActualState, DesiredState};
 use crate::domain::task::TaskState;
 use crate::queue::enqueue::{WORKER, plan_now, set_desired};
 use crate::queue::finish::abandon;
@@ -258,7 +259,19 @@ pub fn release(tx: &Connection, id: JobId, message: &str, now: i64) -> Result<bo
     let job = jobs::get(tx, id)?;
     if let Ok(operation) = job.operation.parse::<Operation>() {
         // A restart does not start a server that was stopped while it waited for the others.
-        let served = conditions::served(tx, id, operation, &job.servers)?;
+        let mut served = conditions::served(tx, id, operation, &job.servers)?;
+        if operation.desired_state() == Some(DesiredState::Running) {
+            let moved = here::moved(tx)?;
+            let is_new = |id: &&ServerId| !served.iter().any(|(server, _)| server == *id);
+            let moved: Vec<_> = job
+                .servers
+                .iter()
+                .filter(|id| moved.contains_key(*id))
+                .filter(is_new)
+                .map(|id| (*id, "it has moved to another host".to_owned()))
+                .collect();
+            served.extend(moved);
+        }
         for (server, why) in &served {
             for task in job.tasks.iter().filter(|task| task.server == Some(*server)) {
                 tasks::skip(tx, task.id, why, now)?;

@@ -243,6 +243,8 @@ pub fn retry(
             }
         }
 
+        moved::leave_out(tx, operation, false, &mut job.servers.clone())?;
+
         let condition = match conditions::of(tx, id)? {
             Some(condition) => condition_again(id, condition, now)?,
             None => None,

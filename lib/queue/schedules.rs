@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use crate::base::config::BuildMode;
 use crate::base::names::{BadName, JobId, ScheduleId, ServerId, ServerRef, UserId};
 use crate::base::{Error, Result, clock};
+use crate::db::fleet::here;
 use crate::db::schedules::{self, NewRun, NewSchedule, Schedule};
 use crate::db::{Db, access, servers, users};
 use crate::domain::calendar::{Calendar, ZoneName};
@@ -332,7 +333,9 @@ fn targets_now(
     let named = |ids: Vec<ServerId>| Targets::Named(ids.into_iter().map(ServerRef::Id).collect());
     if operation == Operation::Restart {
         let mut ids = servers::all_that_should_run(tx)?;
+        let moved = here::moved(tx)?;
         ids.retain(|id| schedule.all || schedule.servers.contains(id));
+        ids.retain(|id| !moved.contains_key(id));
         return Ok((!ids.is_empty()).then(|| named(ids)));
     }
     Ok(Some(

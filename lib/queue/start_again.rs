@@ -5,6 +5,7 @@ use rusqlite::Connection;
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, ServerRef};
+use crate::db::fleet::here;
 use crate::db::{cancellations, rolls, servers};
 use crate::domain::operation::Operation;
 use crate::domain::task::{TaskKind, TaskState};
@@ -54,7 +55,8 @@ fn start(
     now: i64,
 ) -> Result<Option<(JobId, Vec<ServerId>)>> {
     let wanted = servers::all_that_should_run(tx)?;
-    left.retain(|server| wanted.contains(server));
+    let moved = here::moved(tx)?;
+    left.retain(|server| wanted.contains(server) && !moved.contains_key(server));
     if left.is_empty() {
         return Ok(None);
     }

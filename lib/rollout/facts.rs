@@ -49,6 +49,11 @@ impl Hosts {
         self.all.get(host)?.0.status.as_ref()
     }
 
+    /// When its newest status came here, unix ms.
+    pub(super) fn seen_at(&self, host: &FleetHost) -> Option<i64> {
+        self.all.get(host)?.0.seen_at
+    }
+
     /// Whether nothing is known of the host now.
     pub(super) fn is_silent(&self, host: &FleetHost, now: i64) -> bool {
         let host = self.all.get(host);

@@ -22,7 +22,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::base::config::{AlertsSocket, FleetSettings, Logging, Paths, parse};
 use crate::base::fleet::Fleet;
-use crate::base::{Error, Result, clock, journal, lock, notify, undumpable, users};
+use crate::base::{Error, Exit, Result, clock, journal, lock, notify, undumpable, users};
 use crate::db::Db;
 use crate::db::fleet::rollouts;
 use crate::db::watch::Watch;
@@ -84,7 +84,15 @@ fn serve(cli: &RolloutCli) -> Result<()> {
         let mut due = None;
         let open = rollouts::open(db.connection())?;
         for &id in &open {
-            let stepped = drive::step(&mut db, &fleet.host, id, clock::now_ms())?;
+            let stepped = match drive::step(&mut db, &fleet.host, id, clock::now_ms()) {
+                Ok(stepped) => stepped,
+                Err(error) if error.exit == Exit::Unavailable => return Err(error),
+                // Such as one that a later version has written.
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    continue;
+                }
+            };
             if stepped.has_orders {
                 wake::link(&cli.fleet.link_socket);
             }

@@ -7,20 +7,23 @@ use super::drive::{Driver, Next};
 use super::facts::{Hosts, order};
 use crate::base::names::FleetHost;
 use crate::base::{Error, Result};
-use crate::db::fleet::{kept_blueprints, places};
+use crate::db::fleet::{kept_blueprints, places, rollouts};
 use crate::domain::fleet::blueprint::HandedOver;
 use crate::domain::fleet::drain::{self, Act, Facts, Move, MoveStep, Source};
 use crate::domain::fleet::fate::Fate;
 use crate::domain::fleet::order::{Place, What};
-use crate::domain::fleet::placement::{self, nobody};
+use crate::domain::fleet::placement::{self, no_host};
 use crate::domain::fleet::rollout::{MovesRequest, Progress, RolloutState};
-use crate::queue::fleet::moves::new_move;
+use crate::queue::fleet::moves::{is_elsewhere, new_move};
 use crate::queue::fleet::place::seal;
 use crate::queue::fleet::send;
 
 /// How long an order to hand over or take in a server is good for, in ms: the move goes another way
 /// long before.
 const GOOD_FOR: i64 = 15 * 60_000;
+
+/// How long after a cordon every status shows it, in ms.
+const CORDON_SHOWS: i64 = 60_000;
 
 /// How often silence and deadlines are looked at, in ms.
 const LOOK: i64 = 5_000;
@@ -84,9 +87,16 @@ fn cordon(driver: &mut Driver<'_>, host: &FleetHost, progress: &mut Progress) ->
         .status(host)
         .is_some_and(|status| status.cordoned);
     if progress.cordoned.contains_key(host) {
-        return Ok(match is_cordoned {
-            true => Cordon::Done,
-            false => Cordon::Waits,
+        let since = progress.cordoned.get(host).copied().unwrap_or_default();
+        // A status of some time after it would say so.
+        let is_told = driver
+            .hosts
+            .seen_at(host)
+            .is_some_and(|at| at > since + CORDON_SHOWS);
+        return Ok(match (is_cordoned, is_told) {
+            (true, _) => Cordon::Done,
+            (false, false) => Cordon::Waits,
+            (false, true) => Cordon::Failed("it was uncordoned meanwhile".to_owned()),
         });
     }
 
@@ -119,9 +129,10 @@ fn list_servers(
     let Some(status) = driver.hosts.status(host) else {
         return Ok(());
     };
+    let others = rollouts::moved_by_others(driver.tx, driver.rollout.id)?;
     for server in &status.servers {
         let is_known = progress.moves.iter().any(|one| one.server == server.id);
-        if is_known || server.moved_to.is_some() {
+        if is_known || is_elsewhere(driver.tx, host, server)? || others.contains(&server.id) {
             continue;
         }
         let one = new_move(driver.tx, host, status, server, &request.needs)?;
@@ -202,12 +213,23 @@ fn facts<'a>(
         source,
         knows_blueprint: request.blueprints.contains_key(&own.server),
         is_its_turn,
-        choice: choice.map_err(|unfit| nobody(&unfit)),
+        choice: choice.map_err(|unfit| no_host(&unfit)),
         is_target_silent: own.to.as_ref().is_some_and(|to| hosts.is_gone(to, now)),
         handed_over: find(&own.from, "hand-over")?,
         placed: find(&own.to, "place")?,
+        overtaken: overtaken(driver, own)?,
         given_up: find(&own.from, "give-up")?,
     })
+}
+
+/// The host to which another controller moves the server.
+fn overtaken(driver: &Driver<'_>, own: &Move) -> Result<Option<String>> {
+    let place = places::get(driver.tx, own.server)?;
+    let other = place.filter(|place| {
+        let is_own = own.to.as_ref().is_some_and(|to| place.host == to.as_str());
+        place.epoch > own.epoch || (place.epoch == own.epoch && !is_own)
+    });
+    Ok(other.map(|place| place.host))
 }
 
 /// The step of an order: another epoch is another order.
@@ -230,7 +252,11 @@ fn carry_out(driver: &mut Driver<'_>, request: &MovesRequest, own: &Move, act: &
         Act::Claim(host) => {
             let claimed =
                 places::claim(driver.tx, own.server, host.as_str(), own.epoch, driver.now)?;
-            match claimed {
+            // left4me-link publishes it.
+            driver.has_orders |= claimed;
+            let is_own = places::get(driver.tx, own.server)?
+                .is_some_and(|place| place.host == host.as_str() && place.epoch == own.epoch);
+            match is_own {
                 true => Ok(()),
                 false => Err(Error::conflict(
                     "another controller moves it: `left4me fleet rollouts` there",
@@ -256,6 +282,10 @@ fn place(driver: &mut Driver<'_>, request: &MovesRequest, own: &Move) -> Result<
     let Some(to) = own.to.clone() else {
         return Ok(());
     };
+    // Another controller may be first.
+    if places::is_unpublished(driver.tx, own.server)? {
+        return Ok(());
+    }
     let (overlays, blueprint, sealed_by) = match request.blueprints.get(&own.server) {
         Some(known) => {
             let (blueprint, sealed_by) = seal(known, driver.hosts.seal_key(&to)?)?;

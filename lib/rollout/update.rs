@@ -10,8 +10,8 @@ use crate::db::fleet::orders_to_send;
 use crate::domain::fleet::fate::Fate;
 use crate::domain::fleet::order::What;
 use crate::domain::fleet::rollout::{RolloutState, UpdateRequest, order_id};
-use crate::domain::fleet::status::HostStatus;
-use crate::domain::fleet::waves::{self, HostFacts, Outcome, Rules, Step};
+use crate::domain::fleet::status::{HostStatus, ServerStatus};
+use crate::domain::fleet::waves::{self, HostFacts, Outcome, Rules, Step, UpdateProgress};
 
 /// How long the order is good for, in ms: a host that is cut off for longer is not updated by it, and
 /// counts as one that failed.
@@ -35,7 +35,19 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
             continue;
         };
         let is_watched = update.soaks_since.is_some() && order.fate == Fate::Succeeded;
-        let status = driver.hosts.status(host).filter(|_| is_watched);
+        let news = driver
+            .hosts
+            .seen_at(host)
+            .zip(update.soaks_since)
+            .is_some_and(|(seen, since)| seen > since);
+        let status = driver.hosts.status(host).filter(|_| is_watched && news);
+        let (wrong, is_whole) = match status {
+            Some(status) => (trouble(status), is_new(status)),
+            None => (None, false),
+        };
+        let went_back = status.and_then(|status| went_back(&mut update, host, status));
+        let silence = (is_watched && driver.hosts.is_silent(host, driver.now))
+            .then(|| "it has said nothing since the update".to_owned());
         let own = HostFacts {
             fate: order.fate,
             why: match (order.fate, order.detail.is_empty()) {
@@ -43,7 +55,8 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
                 (fate, true) => fate.to_string(),
                 (fate, false) => format!("{fate}: {}", order.detail),
             },
-            trouble: status.and_then(|status| trouble(status, update.soaks_since)),
+            trouble: wrong.or(went_back).or(silence),
+            is_settled: is_whole || (status.is_some() && request.enqueue.update.no_restart),
         };
         facts.insert(host.clone(), own);
 
@@ -111,19 +124,40 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
     })
 }
 
-/// What is wrong with the servers of a host that has the new build. A status from before says
-/// nothing about it.
-fn trouble(status: &HostStatus, since: Option<i64>) -> Option<String> {
-    if since.is_some_and(|since| status.at < since) {
-        return None;
-    }
-    let bad = status.servers.iter().find(|server| {
-        server.moved_to.is_none()
-            && server.desired == "running"
-            && (server.actual == "failed" || server.drift)
-    })?;
+/// What is wrong with the servers of a host that has the new build.
+fn trouble(status: &HostStatus) -> Option<String> {
+    let bad = running(status).find(|server| server.actual == "failed" || server.drift)?;
     Some(format!(
         "server '{}' is {} after the update",
         bad.name, bad.actual
     ))
+}
+
+/// Whether all servers run the host's build: those that wait until they are empty do not yet.
+fn is_new(status: &HostStatus) -> bool {
+    status.build.is_none()
+        || running(status).all(|server| server.build.is_none() || server.build == status.build)
+}
+
+/// Notes the newest build of the host and of each of its servers, and says which went back to an
+/// older one.
+fn went_back(update: &mut UpdateProgress, host: &FleetHost, status: &HostStatus) -> Option<String> {
+    let newest = update.builds.entry(host.clone()).or_default();
+    let mut is_older = |what: String, build: Option<u64>| {
+        let build = build?;
+        let known = newest.entry(what.clone()).or_insert(build);
+        *known = build.max(*known);
+        (build < *known).then(|| format!("{what} went back to build {build}"))
+    };
+    let of_host = is_older("the host".to_owned(), status.build);
+    let servers = running(status);
+    let of_servers: Vec<String> = servers
+        .filter_map(|server| is_older(format!("server '{}'", server.name), server.build))
+        .collect();
+    of_host.or_else(|| of_servers.into_iter().next())
+}
+
+fn running(status: &HostStatus) -> impl Iterator<Item = &ServerStatus> {
+    let servers = status.servers.iter();
+    servers.filter(|server| server.moved_to.is_none() && server.desired == "running")
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use left4me::base::names::{FleetHost, JobId, ServerId};
 use left4me::base::ulid::Ulid;
 use left4me::db::fleet::rollouts::{self, Rollout};
-use left4me::db::fleet::{hosts, self_row};
+use left4me::db::fleet::{hosts, places, self_row};
 use left4me::domain::fleet::blueprint::FleetBlueprint;
 use left4me::domain::fleet::drain::{Move, MoveStep};
 use left4me::domain::fleet::order::What;
@@ -107,7 +107,14 @@ impl Fleet {
     fn turn(&mut self, id: Ulid) -> Rollout {
         if !self.driver_pauses {
             let fra = self.fra();
-            drive::step(&mut fra.host.db(), &fra.name, id, self.now).unwrap();
+            let mut db = fra.host.db();
+            drive::step(&mut db, &fra.name, id, self.now).unwrap();
+            // The bucket takes them at once.
+            for place in places::unpublished(db.connection(), 100).unwrap() {
+                let (server, host, epoch) = (place.server, &place.host, place.epoch);
+                db.write(|tx| places::put(tx, server, host, epoch, self.now))
+                    .unwrap();
+            }
         }
         self.carry();
         for member in &self.members {

@@ -4,8 +4,9 @@ use super::super::{Context, when};
 use super::{first, none, say_if_away};
 use crate::base::names::FleetHost;
 use crate::base::table::{Table, Tone};
-use crate::base::{Result, output};
+use crate::base::{Result, clock, output};
 use crate::db::fleet::jobs::{self, HostJob, JobFilter};
+use crate::queue::fleet::seen::{SeenHost, all_hosts};
 
 #[derive(clap::Args)]
 pub(in crate::admin) struct JobsArgs {
@@ -37,10 +38,10 @@ pub(super) fn run(context: &Context, args: &JobsArgs) -> Result<()> {
     if jobs.is_empty() {
         return none(context, "jobs");
     }
-    print(&jobs)
+    print(&jobs, &all_hosts(db.connection(), context.now)?)
 }
 
-pub(super) fn print(jobs: &[HostJob]) -> Result<()> {
+pub(super) fn print(jobs: &[HostJob], hosts: &[SeenHost]) -> Result<()> {
     let mut table = Table::new([
         "HOST",
         "JOB",
@@ -59,7 +60,7 @@ pub(super) fn print(jobs: &[HostJob]) -> Result<()> {
             plain(job.host.clone()),
             plain(job.job.to_string()),
             plain(job.operation.clone()),
-            (job.state.clone(), tone(&job.state)),
+            (state(job, hosts), tone(&job.state)),
             plain(when(Some(job.updated_at))),
             plain(order),
             plain(job.detail.clone()),
@@ -67,6 +68,17 @@ pub(super) fn print(jobs: &[HostJob]) -> Result<()> {
     }
     table.times(&["CHANGED"]);
     table.print()
+}
+
+/// A job of a silent host may have ended meanwhile.
+fn state(job: &HostJob, hosts: &[SeenHost]) -> String {
+    let has_ended = matches!(&*job.state, "succeeded" | "failed" | "cancelled");
+    let host = hosts.iter().find(|host| host.name == job.host);
+    let silent = host.filter(|host| !host.state.is_known() && !has_ended);
+    match silent.and_then(|host| host.seen_at) {
+        Some(at) => format!("unknown since {}", clock::local(at)),
+        None => job.state.clone(),
+    }
 }
 
 fn tone(state: &str) -> Tone {

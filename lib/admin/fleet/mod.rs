@@ -48,7 +48,7 @@ pub(super) enum FleetVerb {
     Check(check::CheckArgs),
     /// Let hosts take in no more servers; those that they have stay
     Cordon(cordon::CordonArgs),
-    /// Move all servers away from hosts, each when nobody plays on it
+    /// Move all servers away from hosts, each when it is empty
     #[command(after_help = moves::EXAMPLES)]
     Drain(moves::DrainArgs),
     /// Start the servers of a dead host on others
@@ -63,7 +63,7 @@ pub(super) enum FleetVerb {
     /// List the jobs of the hosts, newest first
     Jobs(jobs::JobsArgs),
     Join(join::JoinArgs),
-    /// Move a server to another host when nobody plays on it
+    /// Move a server to another host when it is empty
     #[command(after_help = moves::EXAMPLES)]
     Move(moves::MoveArgs),
     /// List the orders that were sent from here, newest first, each with where it is

@@ -17,11 +17,12 @@ use crate::domain::fleet::blueprint::FleetBlueprint;
 use crate::domain::fleet::drain::Move;
 use crate::domain::fleet::placement::{Needs, Policy, SILENT};
 use crate::domain::fleet::rollout::{MovesRequest, Request, RolloutKind};
-use crate::queue::fleet::moves::new_move;
+use crate::queue::fleet::moves::{is_elsewhere, new_move};
+use crate::queue::fleet::place::digests_of;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  left4me fleet move Friday --to chi-1                 as soon as nobody plays
+  left4me fleet move Friday --to chi-1                 as soon as it is empty
   left4me fleet drain ams-1 --deadline 2h --wait       all servers, each when it is empty
   left4me fleet evacuate ams-1 --it-is-dead            it cannot be reached, and does not come back soon
 
@@ -151,11 +152,16 @@ pub(super) fn run_evacuate(context: &Context, args: &EvacuateArgs) -> Result<()>
     let needs = args.place.needs();
     let (mut moves, mut known) = (Vec::new(), BTreeMap::new());
     for server in servers::list(db.connection(), Some(args.host.as_str()))? {
-        if server.server.moved_to.is_some() {
+        if is_elsewhere(db.connection(), &args.host, &server.server)? {
             continue;
         }
-        let one = move_of(&db, &host, &server, &needs)?;
-        known.insert(one.server, blueprint_of(&db, &one, args)?);
+        let mut one = move_of(&db, &host, &server, &needs)?;
+        let blueprint = blueprint_of(&db, &one, args)?;
+        // Its new host compares what the blueprint names, not what the dead one had.
+        one.needs.overlays = digests_of(db.connection(), &blueprint)?
+            .into_iter()
+            .collect();
+        known.insert(one.server, blueprint);
         moves.push(one);
     }
     if moves.is_empty() {

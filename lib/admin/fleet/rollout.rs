@@ -88,6 +88,13 @@ pub(super) fn begin(
     let id = Ulid::new(context.now);
     db.write(|tx| {
         if let Request::Moves(moves) = request {
+            let others = rollouts::moved_by_others(tx, id)?;
+            if let Some(one) = moves.moves.iter().find(|one| others.contains(&one.server)) {
+                return Err(Error::conflict(format!(
+                    "another rollout moves server '{}': `left4me fleet rollouts`",
+                    one.name
+                )));
+            }
             for (server, blueprint) in &moves.blueprints {
                 kept_blueprints::put(tx, *server, blueprint, context.now)?;
             }

@@ -40,7 +40,7 @@ pub(in crate::admin) struct UpdateArgs {
     #[arg(long, value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     stop_after: u32,
-    /// On each host, restart each server when nobody plays on it
+    /// On each host, restart each server when it is empty
     #[arg(long, conflicts_with = "rolling")]
     when_empty: bool,
     /// On each host, restart so many servers at a time

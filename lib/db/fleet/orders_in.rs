@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::Result;
 use crate::base::names::JobId;
 use crate::base::ulid::Ulid;
-use crate::db::{changes, exists, first, run, text, text_or_null};
+use crate::db::{changes, exists, first, query, run, text, text_or_null};
 
 /// An order that came here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -98,6 +98,13 @@ pub fn told(tx: &Connection, id: Ulid, now: i64) -> Result<()> {
 pub fn end(tx: &Connection, id: Ulid, ended: &str) -> Result<bool> {
     let sql = "UPDATE fleet_orders_in SET ended = ?2 WHERE id = ?1 AND ended IS NULL";
     changes(tx, sql, params![id, ended])
+}
+
+/// The jobs of orders to give a server up that wait until it is empty.
+pub fn waiting_stops(connection: &Connection) -> Result<Vec<JobId>> {
+    let sql = "SELECT DISTINCT j.id FROM fleet_orders_in o JOIN jobs j ON j.id = o.job_id
+               WHERE o.kind = 'unplace' AND j.operation = 'stop' AND j.on_hold = 1 ORDER BY j.id";
+    query(connection, sql, [], |row| row.get(0))
 }
 
 /// Keeps the end of a job whose row is about to be deleted.

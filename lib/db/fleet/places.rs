@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::ulid::Ulid;
-use crate::db::{changes, first, query, text};
+use crate::db::{changes, exists, first, query, text};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
@@ -51,7 +51,7 @@ pub fn put(tx: &Connection, server: Ulid, host: &str, epoch: u64, now: i64) -> R
     changes(tx, sql, params![server, host, epoch, now])
 }
 
-/// Decides here where a server belongs. Whoever compares and sets the bucket first is right: what
+/// Decides here where a server belongs. The first to compare and set the bucket is right: what
 /// [`put`] brings from there replaces it. False if the epoch is not newer than the known one.
 pub fn claim(tx: &Connection, server: Ulid, host: &str, epoch: u64, now: i64) -> Result<bool> {
     let sql = "INSERT INTO fleet_places (server, host, epoch, unpublished, updated_at)
@@ -62,6 +62,12 @@ pub fn claim(tx: &Connection, server: Ulid, host: &str, epoch: u64, now: i64) ->
                WHERE excluded.epoch > epoch";
     let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
     changes(tx, sql, params![server, host, epoch, now])
+}
+
+/// Whether the engine's bucket does not have the server's place.
+pub fn is_unpublished(connection: &Connection, server: Ulid) -> Result<bool> {
+    let sql = "SELECT 1 FROM fleet_places WHERE server = ?1 AND unpublished = 1";
+    exists(connection, sql, [server])
 }
 
 /// Places that the engine's bucket does not have.

@@ -1,5 +1,7 @@
 //! Rollouts: moves of servers, and updates in waves.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
@@ -90,6 +92,26 @@ pub fn newest(connection: &Connection, limit: u32) -> Result<Vec<Rollout>> {
 pub fn open(connection: &Connection) -> Result<Vec<Ulid>> {
     let sql = "SELECT id FROM fleet_rollouts WHERE ended_at IS NULL ORDER BY id";
     query(connection, sql, [], |row| row.get(0))
+}
+
+/// The servers that other rollouts move, which have not ended.
+pub fn moved_by_others(connection: &Connection, own: Ulid) -> Result<BTreeSet<Ulid>> {
+    let sql = format!(
+        "SELECT {ROLLOUT} FROM fleet_rollouts WHERE ended_at IS NULL AND id <> ?1 AND kind <> 'update'"
+    );
+    let mut servers = BTreeSet::new();
+    for other in query(connection, &sql, [own], rollout)?
+        .into_iter()
+        .flatten()
+    {
+        let asked = match &other.request {
+            Request::Moves(request) if other.progress.moves.is_empty() => &request.moves,
+            _ => &other.progress.moves,
+        };
+        let open = asked.iter().filter(|one| !one.step.has_ended());
+        servers.extend(open.map(|one| one.server));
+    }
+    Ok(servers)
 }
 
 /// Whether a rollout that has not ended moves servers.

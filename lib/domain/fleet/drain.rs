@@ -1,4 +1,4 @@
-//! How one server moves: it waits until nobody plays, its host hands over what it is made from,
+//! How one server moves: it waits until it is empty, its host hands over what it is made from,
 //! another host takes it in and starts it, and then the first one stops it. Each step is an order
 //! with an id of its own; the epoch grows with each try, so that no host mistakes an old order for a
 //! new one. There are no locks: a driver that dies leaves a state from which another goes on.
@@ -24,7 +24,7 @@ const MOST_HAND_OVERS: u32 = 3;
 words! {
     /// How far a move is.
     pub enum MoveStep ("a step of a move") {
-        /// For nobody to play, for its turn, or for a host that takes it.
+        /// To be empty, for its turn, or for a host that takes it.
         Waiting = "waiting",
         HandingOver = "handing over",
         Placing = "placing",
@@ -121,6 +121,8 @@ pub struct Facts<'a> {
     /// The orders of the move's current epoch; None if they have not been sent.
     pub handed_over: Option<OrderFacts>,
     pub placed: Option<OrderFacts>,
+    /// The host to which another controller moves the server, once it has claimed it.
+    pub overtaken: Option<String>,
     pub given_up: Option<OrderFacts>,
 }
 
@@ -137,7 +139,7 @@ pub enum Act {
     GiveUp {
         host: FleetHost,
         to: Option<FleetHost>,
-        /// Only when nobody plays, or at the deadline.
+        /// Only when it is empty, or at the deadline.
         gently: bool,
     },
 }
@@ -171,6 +173,7 @@ pub fn next(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
     match own.step {
         MoveStep::Waiting => wait_or_begin(own, facts),
         MoveStep::HandingOver => hand_over(own, facts),
+        MoveStep::Placing | MoveStep::Leaving if facts.overtaken.is_some() => overtaken(own, facts),
         MoveStep::Placing => place(own, facts),
         MoveStep::Leaving => leave(own, facts),
         MoveStep::Moved | MoveStep::Failed | MoveStep::NotBegun => Vec::new(),
@@ -266,6 +269,27 @@ fn hand_over(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
     }
 }
 
+/// Another controller was first: its host keeps the server, and the one that was asked here gives it
+/// up.
+fn overtaken(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
+    let other = facts.overtaken.clone().unwrap_or_default();
+    own.end(
+        MoveStep::Failed,
+        format!("another controller moves it to {other}"),
+    );
+    match own.to.clone().filter(|to| to.as_str() != other) {
+        Some(host) if facts.placed.is_some() => {
+            own.epoch += 1;
+            vec![Act::GiveUp {
+                host,
+                to: other.parse().ok(),
+                gently: false,
+            }]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// A move that has come so far is finished also after an abort: a server that is left between two
 /// hosts would run on both, or on none.
 fn place(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
@@ -301,7 +325,8 @@ fn try_another(own: &mut Move, why: &str, may_have_it: bool) -> Vec<Act> {
     own.why = format!("{host}: {why}");
     own.refused.insert(host.clone(), why.to_owned());
 
-    let mut acts: Vec<Act> = own.from.clone().map(Act::Claim).into_iter().collect();
+    // First the order: it is sent also when another controller has claimed the server.
+    let mut acts = Vec::new();
     if may_have_it {
         acts.push(Act::GiveUp {
             host,
@@ -309,6 +334,7 @@ fn try_another(own: &mut Move, why: &str, may_have_it: bool) -> Vec<Act> {
             gently: false,
         });
     }
+    acts.extend(own.from.clone().map(Act::Claim));
     acts
 }
 

@@ -54,10 +54,10 @@ pub enum What {
         /// The host that has it now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         host: Option<FleetHost>,
-        /// Stop it as soon as nobody plays.
+        /// Stop it as soon as it is empty.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         when_empty: bool,
-        /// Stop it at this time (unix ms), whoever plays.
+        /// Stop it at this time (unix ms), even if people play.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<i64>,
     },

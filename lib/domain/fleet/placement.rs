@@ -107,7 +107,7 @@ impl fmt::Display for Unfit {
 }
 
 /// Why no host takes a server, for people.
-pub fn nobody(unfit: &[(FleetHost, Unfit)]) -> String {
+pub fn no_host(unfit: &[(FleetHost, Unfit)]) -> String {
     let each: Vec<String> = unfit
         .iter()
         .map(|(host, why)| format!("{host} {why}"))

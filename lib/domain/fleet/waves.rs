@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::names::{BadName, FleetHost, shown};
 use crate::domain::fleet::fate::Fate;
 
+/// How often hosts are looked at that have not told enough, in ms.
+const LOOK: i64 = 5_000;
+
 /// How large a wave is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
@@ -128,12 +131,18 @@ pub struct Rules {
 pub struct UpdateProgress {
     /// The wave that is under way, from 0.
     pub wave: usize,
-    /// When all hosts of this wave had ended, unix ms: its soak counts from here.
+    /// When all hosts of this wave had ended, unix ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soaks_since: Option<i64>,
+    /// Since when their servers run the new build, unix ms: the soak counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_since: Option<i64>,
     /// Hosts that were asked; in a wave all at once.
     #[serde(default)]
     pub hosts: BTreeMap<FleetHost, HostProgress>,
+    /// The newest build of each host and of its servers, as far as they were told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub builds: BTreeMap<FleetHost, BTreeMap<String, u64>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +159,8 @@ pub struct HostFacts {
     pub why: String,
     /// What is wrong with its servers now; asked during the soak.
     pub trouble: Option<String>,
+    /// Whether it has told since the soak began that its servers run the new build.
+    pub is_settled: bool,
 }
 
 /// What to do next.
@@ -254,13 +265,26 @@ pub fn next(
     }
 
     // The last wave soaks, too: what it shows is part of the end.
-    let since = *progress.soaks_since.get_or_insert(now);
-    let over = since.saturating_add(rules.soak);
+    progress.soaks_since.get_or_insert(now);
+    let unsettled = wave.iter().any(|host| {
+        let is_good = progress
+            .hosts
+            .get(host)
+            .is_some_and(|own| own.fate == Fate::Succeeded);
+        is_good && facts.get(host).is_some_and(|known| !known.is_settled)
+    });
+    if unsettled {
+        progress.settled_since = None;
+        return Step::Wait(Some(now.saturating_add(LOOK)));
+    }
+    let settled = *progress.settled_since.get_or_insert(now);
+    let over = settled.saturating_add(rules.soak);
     if now < over {
         return Step::Wait(Some(over));
     }
     progress.wave += 1;
     progress.soaks_since = None;
+    progress.settled_since = None;
     next(rules, progress, facts, taken_back, is_aborted, now)
 }
 

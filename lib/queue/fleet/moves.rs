@@ -11,6 +11,18 @@ use crate::domain::fleet::drain::{Move, MoveStep};
 use crate::domain::fleet::placement::Needs;
 use crate::domain::fleet::status::{HostStatus, ServerStatus};
 
+/// Whether a server that this host tells of belongs to another one by now.
+pub fn is_elsewhere(
+    connection: &Connection,
+    host: &FleetHost,
+    server: &ServerStatus,
+) -> Result<bool> {
+    let place = places::get(connection, server.id)?;
+    let is_newer = place
+        .is_some_and(|place| place.epoch > server.epoch && place.host.as_str() != host.as_str());
+    Ok(server.moved_to.is_some() || is_newer)
+}
+
 /// The move of a server that is on `host`.
 pub fn new_move(
     connection: &Connection,

@@ -1,5 +1,5 @@
 //! Takes in a server of another host, gives one up, or hands over what one is made from. The host
-//! decides in its own transaction: whoever sends the order may know less than it does.
+//! decides in its own transaction: the sender of the order may know less than it does.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,10 +14,10 @@ use crate::base::ulid::Ulid;
 use crate::base::{Error, Result, clock};
 use crate::db::blueprints::{self, Content};
 use crate::db::events::{self, NewEvent};
-use crate::db::fleet::{here, overlays, self_row, ulids};
+use crate::db::fleet::{here, orders_in, overlays, self_row, ulids};
 use crate::db::servers::{self, NewServer, Server};
 use crate::db::users::{self, User};
-use crate::db::{blueprint_change, observations};
+use crate::db::{blueprint_change, jobs, observations};
 use crate::domain::condition::warning::Warnings;
 use crate::domain::condition::{AtDeadline, Condition, Deadline};
 use crate::domain::fleet::LONGEST;
@@ -25,6 +25,7 @@ use crate::domain::fleet::blueprint::{FleetBlueprint, HandedOver};
 use crate::domain::fleet::order::{Order, Place};
 use crate::domain::operation::Operation;
 use crate::domain::server::DesiredState;
+use crate::queue::conditions;
 use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue_in};
 
 /// Why a server moves, for the events of its jobs.
@@ -60,7 +61,10 @@ pub(super) fn place(
     events::add(tx, now, &event)?;
 
     match asked.start {
-        true => job(tx, Operation::Start, server.id, None, &order.from, now),
+        true => {
+            cancel_stops(tx, server.id, &order.from, now)?;
+            job(tx, Operation::Start, server.id, None, &order.from, now)
+        }
         false => Ok(Performed::Done(format!("it is server {}", server.id))),
     }
 }
@@ -180,6 +184,16 @@ fn take_back(
         true => Ok(server),
         false => servers::assign(tx, now, by, id, wanted),
     }
+}
+
+/// Cancels stops that wait since the server moved away: it is back.
+fn cancel_stops(tx: &Connection, server: ServerId, by: &str, now: i64) -> Result<()> {
+    for id in orders_in::waiting_stops(tx)? {
+        if jobs::targets(tx, id)? == [server] {
+            conditions::cancel(tx, id, by, "the server has moved back", now)?;
+        }
+    }
+    Ok(())
 }
 
 /// The owner's blueprint with this content: the one of this name if it is the same; else a new one,

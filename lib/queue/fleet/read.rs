@@ -1,5 +1,5 @@
 //! Reads what comes from the engine. What a message does and the cursor of its stream are written
-//! in one transaction: nothing is read twice, and nothing is left out. What nobody of the fleet has
+//! in one transaction: nothing is read twice, and nothing is left out. What no member of the fleet has
 //! signed is counted and dropped.
 
 use rusqlite::Connection;
@@ -91,7 +91,7 @@ pub fn deliver(
             cursors::set(tx, stream, &cursor, now)?;
         }
         if let Some((sequence, why)) = first_noise {
-            // One line for all of them: whoever makes noise must not fill the journal.
+            // One line for all of them: who makes noise must not fill the journal.
             let (noise, all) = (read.noise, messages.len());
             tracing::warn!(
                 "{noise} of {all} messages of {from:?} are noise; number {sequence}: {why}"

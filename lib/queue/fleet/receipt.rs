@@ -12,7 +12,7 @@ use crate::domain::fleet::event::{ACCEPTED, ENDED, End, REFUSED};
 use crate::domain::fleet::rules::{self, Known, Told};
 use crate::domain::job::JobState;
 
-/// How often a receipt is told again at most, in ms: whoever brings an order again and again must
+/// How often a receipt is told again at most, in ms: one who brings an order again and again must
 /// not fill the table of events. Senders wait a minute before they do.
 const AGAIN_AFTER: i64 = 30_000;
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::Connection;
 use serde::Serialize;
 
-use crate::base::Result;
 use crate::base::ulid::Ulid;
+use crate::base::{Result, clock};
 use crate::db::fleet::hosts::{self, Host};
 use crate::db::fleet::places;
 use crate::db::fleet::servers::{self, FleetServer};
@@ -96,8 +96,11 @@ impl SeenHost {
         pairs.join(" ")
     }
 
-    /// `2 queued, 1 running, paused`; empty while unknown.
+    /// `2 queued, 1 running, paused`; empty if it was never known.
     pub fn queue_text(&self) -> String {
+        if let Some(at) = self.seen_at.filter(|_| !self.state.is_known()) {
+            return format!("unknown since {}", clock::local(at));
+        }
         let (Some(queued), Some(running)) = (self.queued, self.running) else {
             return String::new();
         };

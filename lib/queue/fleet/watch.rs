@@ -1,5 +1,5 @@
 //! Events about the fleet that time makes: a host that has been silent for minutes, a connection that
-//! does not come back, orders that nobody answers. Alerts tell of them. The poller calls this.
+//! does not come back, orders that stay without an answer. Alerts tell of them. The poller calls this.
 
 use crate::base::{Result, clock};
 use crate::db::Db;

@@ -105,7 +105,7 @@ fn a_host_that_does_not_fit_says_why() {
         spoil(&mut one);
         let (refused, not) = (BTreeMap::new(), BTreeSet::new());
         let unfit = choose(&needs, &[one.clone()], &refused, &not, Policy::Spread, NOW);
-        let message = nobody(&unfit.unwrap_err());
+        let message = no_host(&unfit.unwrap_err());
         assert!(
             message.contains(&format!("h-1 {why}")) || message.contains(why),
             "{message}"
@@ -128,7 +128,7 @@ fn one_that_refused_is_not_asked_again_and_one_that_is_left_is_not_mentioned() {
     };
     assert_eq!(choose(&BTreeSet::new()), Ok(host("h-2")));
     let unfit = choose(&left).unwrap_err();
-    assert_eq!(nobody(&unfit), "no host takes it: h-1 refused: full");
+    assert_eq!(no_host(&unfit), "no host takes it: h-1 refused: full");
 }
 
 #[test]

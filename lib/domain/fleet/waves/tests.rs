@@ -87,6 +87,7 @@ impl Fleet {
                     },
                     why: if is_bad { "job 3 failed" } else { "" }.to_owned(),
                     trouble: is_troubled.then(|| "Friday is failed".to_owned()),
+                    is_settled: true,
                 };
                 (host.clone(), facts)
             })
@@ -171,6 +172,7 @@ fn an_abort_takes_back_what_is_under_way_and_waits_for_each_end() {
         fate: Fate::Cancelled,
         why: String::new(),
         trouble: None,
+        is_settled: true,
     };
     facts.insert(hosts(2)[1].clone(), cancelled);
     let step = next(&fleet.rules, &mut progress, &facts, &|_| true, true, 3);
