@@ -94,7 +94,7 @@ fn one_by_one(fleet: &Fleet, count: usize, engine: &str) {
 
     let all = desk.courses(&sent);
     for (what, time) in [
-        ("order to job row", Course::until_row as fn(Course) -> i64),
+        ("order to job row", Course::until_row as fn(&Course) -> i64),
         ("order to first task", Course::until_task),
         ("order to receipt at the sender", Course::until_receipt),
         ("order to its end at the sender", Course::until_end),
@@ -254,19 +254,19 @@ struct Course {
 }
 
 impl Course {
-    fn until_row(self) -> i64 {
+    fn until_row(&self) -> i64 {
         self.row - self.written
     }
 
-    fn until_task(self) -> i64 {
+    fn until_task(&self) -> i64 {
         self.task - self.written
     }
 
-    fn until_receipt(self) -> i64 {
+    fn until_receipt(&self) -> i64 {
         self.receipt - self.written
     }
 
-    fn until_end(self) -> i64 {
+    fn until_end(&self) -> i64 {
         self.end - self.written
     }
 }
