@@ -87,8 +87,9 @@ impl Readers {
         self.all.push(Reader { number, from, task });
     }
 
-    /// Ends one; what it has read and gate has not taken is read again.
-    pub fn stop(&mut self, from: Source) {
+    /// Ends one; what it has read and gate has not taken is read again. False if it did not run.
+    pub fn stop(&mut self, from: Source) -> bool {
+        let before = self.all.len();
         self.all.retain(|reader| {
             let stays = reader.from != from;
             if !stays {
@@ -96,6 +97,7 @@ impl Readers {
             }
             stays
         });
+        self.all.len() < before
     }
 
     pub fn stop_all(&mut self) {

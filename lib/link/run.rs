@@ -428,11 +428,13 @@ impl<E: Engine> Link<E> {
     }
 
     /// What hosts told before the roster named them was noise: the statuses are read again, and the
-    /// events from where gate says now.
+    /// events from where gate says now. A host that is no viewer reads neither.
     fn believe_again(&mut self) {
-        self.readers.stop(Source::Hosts);
-        self.readers.stop(Source::Events);
-        self.look = Instant::now();
+        let hosts = self.readers.stop(Source::Hosts);
+        let events = self.readers.stop(Source::Events);
+        if hosts || events {
+            self.look = Instant::now();
+        }
     }
 
     /// Reads this again, from the position that gate has, in a moment.

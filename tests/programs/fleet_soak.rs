@@ -78,7 +78,11 @@ type Sent = (Ulid, &'static str);
 /// Most succeed and some fail; some are cancelled or withdrawn at once.
 fn send_one(fleet: &Fleet, sent: &mut Vec<Sent>) {
     let number = sent.len();
-    let host = if number.is_multiple_of(2) { "ams-1" } else { "chi-1" };
+    let host = if number.is_multiple_of(2) {
+        "ams-1"
+    } else {
+        "chi-1"
+    };
     let (target, sender) = (fleet.member(host), fleet.member("fra-1"));
     let server = target.servers[number / 2 % target.servers.len()];
     let before = sent.iter().rev().find(|(_, to)| *to == host);
