@@ -6,7 +6,7 @@ use crate::base::names::JobId;
 use crate::base::{Error, Result, caller, clock, output};
 use crate::cli::{self, Context};
 use crate::db::{jobs, queue};
-use crate::queue::enqueue;
+use crate::queue::{enqueue, retry};
 
 /// Queue a new job with the operation and servers of a finished one
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub struct PauseArgs {
 pub struct ResumeArgs {}
 
 pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
-    let accepted = enqueue::retry(
+    let accepted = retry::retry(
         &mut context.db,
         args.id,
         context.build_mode,

@@ -138,7 +138,7 @@ pub async fn carry<E: Engine>(
 }
 
 /// A stream that was made again must not take an event for a duplicate of one that it has lost. Nor may
-/// another host use its id first: nobody else knows the signature before the engine has it.
+/// another host use its id first: no other knows the signature before the engine has it.
 fn event_id(host: &FleetHost, seq: i64, generation: &str, signature: &str) -> String {
     let part = signature.get(..32).unwrap_or(signature);
     format!("{host}:{seq}@{generation}:{part}")

@@ -5,13 +5,12 @@ use std::num::NonZeroU16;
 
 use serde::Serialize;
 
-use crate::base::config::BuildMode;
 use crate::base::names::{JobId, RequestKey, ServerId, ServerRef, UserId};
-use crate::base::{Error, Result, clock};
+use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
 use crate::db::jobs::{self, Job, NewJob};
 use crate::db::{Db, conditions, request_keys, servers};
-use crate::domain::condition::{AtDeadline, Condition};
+use crate::domain::condition::Condition;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::plan::{self, Plan};
@@ -182,7 +181,11 @@ pub(super) fn enqueue_in(
 }
 
 /// The job that was accepted with this key before.
-fn repeated(tx: &rusqlite::Connection, requester: &Requester<'_>, now: i64) -> Result<Option<Job>> {
+pub(super) fn repeated(
+    tx: &rusqlite::Connection,
+    requester: &Requester<'_>,
+    now: i64,
+) -> Result<Option<Job>> {
     let (Some(user), Some(key)) = (requester.user, requester.key) else {
         return Ok(None);
     };
@@ -193,96 +196,19 @@ fn repeated(tx: &rusqlite::Connection, requester: &Requester<'_>, now: i64) -> R
 
 /// The error for a key that belongs to another request. Without it, the caller would take the
 /// outcome of that job for its own.
-fn reused(job: &Job) -> Error {
+pub(super) fn reused(job: &Job) -> Error {
     Error::conflict(format!(
         "this key belongs to job {} ({}): another request needs a key of its own",
         job.id, job.operation
     ))
 }
 
-/// Accepts a new job that does the same as job `id`, under the same condition. Once the time has
-/// come at which that job was to go ahead, the new one does so at once. `mode`: how this host makes
-/// updates now, whatever it did then.
-///
-/// Fails with 3 for an unknown job, or if one of its servers is gone; 4 while it has not ended, or
-/// if the time has come at which it was to give up; 69 if the database cannot be written.
-pub fn retry(
-    db: &mut Db,
-    id: JobId,
-    mode: BuildMode,
-    requester: &Requester<'_>,
+pub(super) fn accepted(
+    tx: &rusqlite::Connection,
+    job_id: JobId,
+    added: bool,
     now: i64,
 ) -> Result<Accepted> {
-    db.write(|tx| {
-        if let Some(job) = repeated(tx, requester, now)? {
-            return if job.retry_of == Some(id) {
-                accepted(tx, job.id, false, now)
-            } else {
-                Err(reused(&job))
-            };
-        }
-
-        let job = jobs::get(tx, id)?;
-        if !job.state.is_terminal() {
-            return Err(Error::conflict(format!(
-                "job {id} is {}: only a job that has ended can be retried",
-                job.state
-            )));
-        }
-
-        let operation = job
-            .operation
-            .parse::<Operation>()
-            .map_err(|error| Error::from(error).within(format!("job {id}")))?;
-
-        for &server in &job.servers {
-            if servers::get(tx, server)?.is_none() {
-                return Err(Error::not_found(format!(
-                    "job {id} cannot be retried: server {server} is gone"
-                )));
-            }
-        }
-
-        moved::leave_out(tx, operation, false, &mut job.servers.clone())?;
-
-        let condition = match conditions::of(tx, id)? {
-            Some(condition) => condition_again(id, condition, now)?,
-            None => None,
-        };
-        let options = UpdateOptions {
-            in_place: operation.rolls_out() && mode == BuildMode::InPlace,
-            ..job.options.clone()
-        };
-        options.check(operation, condition.is_some())?;
-        let task = Accept {
-            operation,
-            targets: &job.servers,
-            rolling: rolling_of(&job),
-            options: &options,
-            condition: condition.as_ref(),
-            retry_of: Some(id),
-        };
-        let new = accept(tx, &task, requester, now)?;
-        accepted(tx, new, true, now)
-    })
-}
-
-/// The condition of a job that repeats job `id`.
-fn condition_again(id: JobId, condition: Condition, now: i64) -> Result<Option<Condition>> {
-    match &condition.deadline {
-        Some(deadline) if deadline.at <= now && deadline.then == AtDeadline::GiveUp => {
-            Err(Error::conflict(format!(
-                "job {id} was to wait until {} and then to give up: enqueue a new job with another \
-                 --until, or without one",
-                clock::minute(deadline.at, now)
-            )))
-        }
-        Some(deadline) if deadline.at <= now => Ok(None),
-        _ => Ok(Some(condition)),
-    }
-}
-
-fn accepted(tx: &rusqlite::Connection, job_id: JobId, added: bool, now: i64) -> Result<Accepted> {
     let state = if added {
         JobState::Queued
     } else {
@@ -381,7 +307,7 @@ fn rolling_in_effect(request: &JobRequest<'_>, targets: &[ServerId]) -> Option<N
 
 /// How many servers at a time the plan of a job works on: the distance between two servers of which
 /// one waits for the other. None if no server waits.
-fn rolling_of(job: &Job) -> Option<NonZeroU16> {
+pub(super) fn rolling_of(job: &Job) -> Option<NonZeroU16> {
     let place = |server: ServerId| job.servers.iter().position(|&other| other == server);
     let of_task = |id| {
         let task = job.tasks.iter().find(|task| task.id == id)?;
@@ -396,16 +322,16 @@ fn rolling_of(job: &Job) -> Option<NonZeroU16> {
 }
 
 /// What a new job is to do.
-struct Accept<'a> {
-    operation: Operation,
-    targets: &'a [ServerId],
-    rolling: Option<NonZeroU16>,
-    options: &'a UpdateOptions,
-    condition: Option<&'a Condition>,
-    retry_of: Option<JobId>,
+pub(super) struct Accept<'a> {
+    pub(super) operation: Operation,
+    pub(super) targets: &'a [ServerId],
+    pub(super) rolling: Option<NonZeroU16>,
+    pub(super) options: &'a UpdateOptions,
+    pub(super) condition: Option<&'a Condition>,
+    pub(super) retry_of: Option<JobId>,
 }
 
-fn accept(
+pub(super) fn accept(
     tx: &rusqlite::Connection,
     task: &Accept<'_>,
     requester: &Requester<'_>,

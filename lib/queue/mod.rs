@@ -28,6 +28,7 @@ pub mod moderation;
 mod moved;
 pub mod observe;
 pub mod recover;
+pub mod retry;
 pub mod roll;
 pub mod run;
 pub mod schedules;

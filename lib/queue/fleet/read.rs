@@ -205,8 +205,8 @@ fn roster(tx: &Connection, host: &Host<'_>, message: &Message) -> Result<Result<
     }
 }
 
-/// How far a place's epoch may be ahead of the known one. Nobody signs places: one with an epoch that
-/// no move can reach would stand for ever.
+/// How far a place's epoch may be ahead of the known one. Places are not signed: one with an epoch that
+/// no move can reach would stay.
 const MOST_EPOCHS: u64 = 1000;
 
 /// A value of the bucket of places; its key is the server.

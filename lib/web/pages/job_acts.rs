@@ -18,7 +18,7 @@ use crate::db::{jobs, logs};
 use crate::domain::cancellation;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::queue::enqueue::retry as repeat;
+use crate::queue::retry::retry as repeat;
 use crate::web::app::App;
 use crate::web::auth::redirect;
 use crate::web::failure::Failure;
