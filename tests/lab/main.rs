@@ -6,7 +6,7 @@
 //! hand:
 //!
 //! ```text
-//! LEFT4ME_TEST_DEB=target/debian/left4me_….deb LEFT4ME_TEST_STANDIN=target/release \
+//! LEFT4ME_TEST_DEB=target/quick/left4me_….deb LEFT4ME_TEST_STANDIN=target/quick \
 //!     cargo nextest run --test lab -E 'test(bookworm::a_queued_start)'
 //! ```
 //!
