@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -56,14 +55,7 @@ struct Fleet {
 impl Fleet {
     fn new(count: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let held: Vec<_> = (0..2 * count)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let ports: Vec<_> = held
-            .iter()
-            .map(|listener| listener.local_addr().unwrap().port())
-            .collect();
-        drop(held);
+        let ports = crate::support::real_fleet::engine::free_ports(2 * count);
 
         let fleet = Self {
             nodes: (0..count).map(|_| None).collect(),
@@ -94,7 +86,8 @@ impl Fleet {
 
     /// Makes the streams, once the nodes answer.
     fn prepare(&self) {
-        patiently("the engine", || {
+        // On a busy machine the nodes elect several times.
+        within(2 * PATIENCE, "the engine", || {
             (self.try_command("fra-1", &["init"]).0 == 0).then_some(())
         });
     }
