@@ -2,19 +2,16 @@
 //! one transaction, and an order's id follows from its step: so it makes no difference when a driver
 //! dies, or whether another one repeats what it did.
 
-use rusqlite::Connection;
-
 use super::facts::Hosts;
+use super::steps::Driver;
 use super::{moves, update};
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
 use crate::base::{Exit, Result};
 use crate::db::Db;
 use crate::db::events::{self, NewEvent};
-use crate::db::fleet::rollouts::{self, Rollout};
-use crate::domain::fleet::order::What;
-use crate::domain::fleet::rollout::{Progress, Request, RolloutState, order_id};
-use crate::queue::fleet::send::{self, Draft};
+use crate::db::fleet::rollouts;
+use crate::domain::fleet::rollout::Request;
 use crate::queue::fleet::withdraw;
 
 /// Where a rollout has come to.
@@ -25,57 +22,6 @@ pub struct Stepped {
     pub has_orders: bool,
     /// When something is due without news, unix ms.
     pub due: Option<i64>,
-}
-
-/// A rollout while its steps are taken.
-pub(super) struct Driver<'a> {
-    pub(super) tx: &'a Connection,
-    /// This host.
-    pub(super) here: &'a FleetHost,
-    pub(super) rollout: &'a Rollout,
-    pub(super) hosts: Hosts,
-    pub(super) now: i64,
-    pub(super) has_orders: bool,
-}
-
-/// What the steps came to.
-pub(super) struct Next {
-    pub(super) progress: Progress,
-    pub(super) state: RolloutState,
-    pub(super) detail: String,
-    pub(super) due: Option<i64>,
-    /// Orders to take back.
-    pub(super) take_back: Vec<Ulid>,
-}
-
-impl Driver<'_> {
-    pub(super) fn is_aborted(&self) -> bool {
-        self.rollout.state == RolloutState::Aborting
-    }
-
-    /// Sends the order of a step.
-    pub(super) fn send(
-        &mut self,
-        to: &FleetHost,
-        step: &str,
-        what: What,
-        good_for: i64,
-    ) -> Result<()> {
-        let reason = format!("{} {}", self.rollout.kind, self.rollout.id);
-        let draft = Draft {
-            id: Some(order_id(self.rollout.id, to, step)),
-            to,
-            what,
-            by: &self.rollout.requested_by,
-            here: self.here,
-            reason: &reason,
-            good_for: Some(good_for),
-            rollout: Some(self.rollout.id),
-        };
-        send::send_in(self.tx, &draft, self.now)?;
-        self.has_orders = true;
-        Ok(())
-    }
 }
 
 /// Takes the next steps of a rollout, as far as what is known allows.

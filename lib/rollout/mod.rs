@@ -8,6 +8,7 @@
 pub mod drive;
 mod facts;
 mod moves;
+mod steps;
 mod update;
 
 use std::os::fd::AsFd as _;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::drive::{Driver, Next};
 use super::facts::{Hosts, order};
+use super::steps::{Driver, Next};
 use crate::base::names::FleetHost;
 use crate::base::{Error, Result};
 use crate::db::fleet::{kept_blueprints, places, rollouts};

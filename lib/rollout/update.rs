@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::drive::{Driver, Next};
 use super::facts::order;
+use super::steps::{Driver, Next};
 use crate::base::Result;
 use crate::base::names::FleetHost;
 use crate::db::fleet::orders_to_send;

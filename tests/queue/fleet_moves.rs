@@ -409,7 +409,11 @@ fn a_target_that_dies_before_or_after_it_took_the_server_is_left_for_another() {
             let mut moves = rollout.progress.moves.iter();
             moves.any(|one| one.server == server && one.step == MoveStep::Placing)
         };
-        while !is_placing(&fleet.rollout(id)) {
+        let is_far_enough = |fleet: &Fleet| match took_it {
+            true => fleet.orders("chi-1", "place") > 0,
+            false => is_placing(&fleet.rollout(id)),
+        };
+        while !is_far_enough(&fleet) {
             if !took_it {
                 // It hears of nothing that is sent to it from now on.
                 fleet.carrier.cut_off.insert("chi-1".to_owned());
