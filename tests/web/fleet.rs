@@ -313,6 +313,14 @@ fn a_hosts_page_has_its_servers_its_jobs_and_what_happened() {
 
     let jobs = root.get("/fleet/jobs?open=1").page();
     assert_eq!(jobs.count("#jobs tbody tr"), 1, "job 4 of waw-1 has ended");
+    // Job 5 of a host that is silent since: it may have ended.
+    site.sql(
+        "INSERT INTO fleet_jobs (host, job, operation, state, updated_at)
+         VALUES ('waw-1', 5, 'restart', 'running', 5)",
+    );
+    let jobs = root.get("/fleet/jobs?host=waw-1&open=1").page();
+    let state = jobs.text("#jobs tbody [data-label=\"State\"]");
+    assert!(state.starts_with("unknown since "), "{state}");
     let events = root.get("/fleet/events?kind=server.").page();
     assert_eq!(events.count("#events tbody tr"), 1);
     assert_eq!(root.get("/fleet/events?host=No+Host").status, 422);

@@ -4,9 +4,9 @@ use super::super::{Context, when};
 use super::{first, none, say_if_away};
 use crate::base::names::FleetHost;
 use crate::base::table::{Table, Tone};
-use crate::base::{Result, clock, output};
+use crate::base::{Result, output};
 use crate::db::fleet::jobs::{self, HostJob, JobFilter};
-use crate::queue::fleet::seen::{SeenHost, all_hosts};
+use crate::queue::fleet::seen::{SeenHost, SeenJob, all_hosts};
 
 #[derive(clap::Args)]
 pub(in crate::admin) struct JobsArgs {
@@ -38,10 +38,10 @@ pub(super) fn run(context: &Context, args: &JobsArgs) -> Result<()> {
     if jobs.is_empty() {
         return none(context, "jobs");
     }
-    print(&jobs, &all_hosts(db.connection(), context.now)?)
+    print(jobs, &all_hosts(db.connection(), context.now)?)
 }
 
-pub(super) fn print(jobs: &[HostJob], hosts: &[SeenHost]) -> Result<()> {
+pub(super) fn print(jobs: Vec<HostJob>, hosts: &[SeenHost]) -> Result<()> {
     let mut table = Table::new([
         "HOST",
         "JOB",
@@ -51,7 +51,8 @@ pub(super) fn print(jobs: &[HostJob], hosts: &[SeenHost]) -> Result<()> {
         "ORDER",
         "DETAIL",
     ]);
-    for job in jobs {
+    for seen in SeenJob::all(jobs, hosts) {
+        let job = &seen.job;
         let plain = |text: String| (text, Tone::Plain);
         let order = job
             .order
@@ -60,7 +61,7 @@ pub(super) fn print(jobs: &[HostJob], hosts: &[SeenHost]) -> Result<()> {
             plain(job.host.clone()),
             plain(job.job.to_string()),
             plain(job.operation.clone()),
-            (state(job, hosts), tone(&job.state)),
+            (seen.state(), tone(&seen.state())),
             plain(when(Some(job.updated_at))),
             plain(order),
             plain(job.detail.clone()),
@@ -68,17 +69,6 @@ pub(super) fn print(jobs: &[HostJob], hosts: &[SeenHost]) -> Result<()> {
     }
     table.times(&["CHANGED"]);
     table.print()
-}
-
-/// A job of a silent host may have ended meanwhile.
-fn state(job: &HostJob, hosts: &[SeenHost]) -> String {
-    let has_ended = matches!(&*job.state, "succeeded" | "failed" | "cancelled");
-    let host = hosts.iter().find(|host| host.name == job.host);
-    let silent = host.filter(|host| !host.state.is_known() && !has_ended);
-    match silent.and_then(|host| host.seen_at) {
-        Some(at) => format!("unknown since {}", clock::local(at)),
-        None => job.state.clone(),
-    }
 }
 
 fn tone(state: &str) -> Tone {

@@ -65,7 +65,7 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<()> {
     }
     if !shown.jobs.is_empty() {
         output::line("")?;
-        jobs::print(&shown.jobs, std::slice::from_ref(&shown.host))?;
+        jobs::print(shown.jobs, std::slice::from_ref(&shown.host))?;
     }
     if !shown.events.is_empty() {
         output::line("")?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::base::ulid::Ulid;
 use crate::base::{Result, clock};
 use crate::db::fleet::hosts::{self, Host};
+use crate::db::fleet::jobs::HostJob;
 use crate::db::fleet::places;
 use crate::db::fleet::servers::{self, FleetServer};
 use crate::domain::fleet::view::HostState;
@@ -199,6 +200,40 @@ impl SeenServer {
 pub fn all_hosts(connection: &Connection, now: i64) -> Result<Vec<SeenHost>> {
     let hosts = hosts::all(connection)?.into_iter();
     Ok(hosts.map(|host| SeenHost::of(host, now)).collect())
+}
+
+/// A job as its host told it.
+#[derive(Clone, Debug)]
+pub struct SeenJob {
+    pub job: HostJob,
+    /// Since when nothing is known of its state, unix ms: its host is silent, and it may have ended.
+    pub unknown_since: Option<i64>,
+}
+
+impl SeenJob {
+    pub fn all(jobs: Vec<HostJob>, hosts: &[SeenHost]) -> Vec<Self> {
+        let jobs = jobs.into_iter();
+        jobs.map(|job| Self {
+            unknown_since: unknown_since(&job, hosts),
+            job,
+        })
+        .collect()
+    }
+
+    /// Its state, or since when that is unknown.
+    pub fn state(&self) -> String {
+        match self.unknown_since {
+            Some(at) => format!("unknown since {}", clock::local(at)),
+            None => self.job.state.clone(),
+        }
+    }
+}
+
+fn unknown_since(job: &HostJob, hosts: &[SeenHost]) -> Option<i64> {
+    let has_ended = matches!(&*job.state, "succeeded" | "failed" | "cancelled");
+    let host = hosts.iter().find(|host| host.name == job.host)?;
+    let is_known = has_ended || host.state.is_known();
+    host.seen_at.filter(|_| !is_known)
 }
 
 /// All servers, or those of one host, by host and name.

@@ -10,11 +10,11 @@ use super::events::EventLine;
 use crate::base::clock;
 use crate::base::names::FleetHost;
 use crate::db::fleet::events::{self, EventFilter};
-use crate::db::fleet::jobs::{self, HostJob, JobFilter};
+use crate::db::fleet::jobs::{self, JobFilter};
 use crate::db::fleet::{hosts, servers};
 use crate::db::lists::Part;
 use crate::domain::fleet::view::HostState;
-use crate::queue::fleet::seen::{SeenHost, SeenServer, all_servers};
+use crate::queue::fleet::seen::{SeenHost, SeenJob, SeenServer, all_servers};
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 
@@ -30,7 +30,7 @@ struct HostPage {
     head: Head,
     host: SeenHost,
     servers: Vec<SeenServer>,
-    jobs: Vec<HostJob>,
+    jobs: Vec<SeenJob>,
     lines: Vec<EventLine>,
 }
 
@@ -51,11 +51,15 @@ pub(super) async fn show(
         };
         let host = SeenHost::of(hosts::find(db, &name)?, now);
         let lines = EventLine::all(events::newest(db, on_host, SHOWN)?, &servers::names(db)?);
+        let jobs = SeenJob::all(
+            jobs::newest(db, of_host, SHOWN)?,
+            std::slice::from_ref(&host),
+        );
         Ok((
             Head::load(db, "hosts", now)?,
             host,
             all_servers(db, only, now)?,
-            jobs::newest(db, of_host, SHOWN)?,
+            jobs,
             lines,
         ))
     });

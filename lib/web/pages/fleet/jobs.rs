@@ -8,7 +8,8 @@ use super::super::frame::{Frame, page};
 use super::{Head, Turn, Turns, host_filter};
 use crate::base::clock;
 use crate::base::names::FleetHost;
-use crate::db::fleet::jobs::{self, HostJob, JobFilter};
+use crate::db::fleet::jobs::{self, JobFilter};
+use crate::queue::fleet::seen::{SeenJob, all_hosts};
 use crate::web::failure::Failure;
 use crate::web::signed_in::SignedIn;
 
@@ -19,7 +20,7 @@ struct JobsPage {
     head: Head,
     host: String,
     open: bool,
-    jobs: Vec<HostJob>,
+    jobs: Vec<SeenJob>,
     turns: Turns,
 }
 
@@ -41,7 +42,7 @@ pub(super) async fn list(
         };
         Ok((
             Head::load(db, "jobs", now)?,
-            jobs::newest(db, filter, part)?,
+            SeenJob::all(jobs::newest(db, filter, part)?, &all_hosts(db, now)?),
         ))
     });
     let (head, mut jobs) = loaded.await?;
