@@ -146,6 +146,8 @@ fn a_download_is_not_noticed_and_a_roll_goes_in_order(lab: &Lab) {
     let seen = probe.stop();
 
     assert!(published - seen.begun > seconds * 1000, "{seen:?}");
+    // A gap begins with the last answer before it: for the first servers, a question before the build was published.
+    let published = published - 500;
     let early: Vec<_> = seen
         .gaps
         .iter()
