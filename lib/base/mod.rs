@@ -28,6 +28,7 @@ pub mod password;
 pub mod rcon_password;
 pub mod secret;
 pub mod server_user;
+pub mod service;
 pub mod shared_secret;
 pub mod size;
 pub mod systemd;

@@ -16,18 +16,15 @@ mod remote;
 mod serve;
 mod sockets;
 
-use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::base::config::{ConsoleSocket, Logging, Paths, absolute, parse};
-use crate::base::{Error, Result, journal, notify, undumpable};
+use crate::base::{Error, Result, journal, notify, service, undumpable};
 use serve::{Server, Settings};
 use sockets::Sockets;
 
@@ -88,12 +85,12 @@ fn give_network() -> Result<()> {
 }
 
 fn serve(cli: &ConsoleCli) -> Result<()> {
-    let signals = signals()?;
+    let signals = service::end_signals()?;
     let passed = notify::passed_socket();
     let is_passed = passed.is_some();
     let listener = match passed {
         Some(socket) => UnixListener::from(socket),
-        None => bind(&cli.socket.console_socket)?,
+        None => service::bind(&cli.socket.console_socket)?,
     };
     listener.set_nonblocking(true)?;
 
@@ -114,32 +111,4 @@ fn serve(cli: &ConsoleCli) -> Result<()> {
         fs_err::remove_file(&cli.socket.console_socket).ok();
     }
     served
-}
-
-fn signals() -> Result<SignalFd> {
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGTERM);
-    mask.add(Signal::SIGINT);
-    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    mask.thread_block()
-        .and_then(|()| SignalFd::with_flags(&mask, flags))
-        .map_err(|errno| Error::from(std::io::Error::from(errno)))
-}
-
-/// Binds the socket, in place of one that no process serves.
-fn bind(path: &Path) -> Result<UnixListener> {
-    let is_socket = path
-        .symlink_metadata()
-        .is_ok_and(|file| file.file_type().is_socket());
-    if is_socket {
-        if UnixStream::connect(path).is_ok() {
-            return Err(Error::conflict(format!(
-                "{} is served by another process",
-                path.display()
-            )));
-        }
-        fs_err::remove_file(path)?;
-    }
-
-    UnixListener::bind(path).map_err(|error| Error::from(error).within(path.display()))
 }

@@ -295,7 +295,10 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
 
     ids.sort_unstable();
     ids.dedup();
-    moved::leave_out(tx, operation, request.targets == Targets::All, &mut ids)?;
+    match request.targets {
+        Targets::All => moved::leave_out(tx, operation, &mut ids)?,
+        Targets::None | Targets::Named(_) => moved::refuse(tx, operation, &ids)?,
+    }
     Ok(ids)
 }
 

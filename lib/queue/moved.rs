@@ -8,37 +8,46 @@ use crate::db::fleet::here;
 use crate::domain::operation::Operation;
 use crate::domain::server::DesiredState;
 
-/// Keeps a server that has moved away from being started here: it would run twice. Among all servers
-/// it is left out.
+/// Leaves servers that have moved away out of all servers: started here, one would run twice.
 ///
-/// Fails with 4 if such a server was named, or if all have moved.
+/// Fails with 4 if all have moved.
 pub(super) fn leave_out(
     tx: &Connection,
     operation: Operation,
-    is_all: bool,
     ids: &mut Vec<ServerId>,
 ) -> Result<()> {
-    if operation.desired_state() != Some(DesiredState::Running) {
+    if !starts(operation) {
         return Ok(());
     }
     let moved = here::moved(tx)?;
-    if is_all {
-        ids.retain(|id| !moved.contains_key(id));
-        return match ids.is_empty() {
-            false => Ok(()),
-            true => Err(Error::conflict("all servers have moved to other hosts")),
-        };
+    ids.retain(|id| !moved.contains_key(id));
+    match ids.is_empty() {
+        false => Ok(()),
+        true => Err(Error::conflict("all servers have moved to other hosts")),
     }
-    match ids.iter().find_map(|id| moved.get(id).map(|to| (id, to))) {
-        None => Ok(()),
-        Some((id, to)) => {
-            let to = match to.as_str() {
-                "" => "another host",
-                to => to,
-            };
-            Err(Error::conflict(format!(
-                "server {id} has moved to {to}: start it there"
-            )))
-        }
+}
+
+/// Refuses to start a server here that has moved away: it would run twice.
+///
+/// Fails with 4 if one of these has.
+pub(super) fn refuse(tx: &Connection, operation: Operation, ids: &[ServerId]) -> Result<()> {
+    if !starts(operation) {
+        return Ok(());
     }
+    let moved = here::moved(tx)?;
+    let Some((id, to)) = ids.iter().find_map(|id| moved.get(id).map(|to| (id, to))) else {
+        return Ok(());
+    };
+    let to = match to.as_str() {
+        "" => "another host",
+        to => to,
+    };
+    Err(Error::conflict(format!(
+        "server {id} has moved to {to}: start it there"
+    )))
+}
+
+/// Whether the operation ends with servers that run.
+fn starts(operation: Operation) -> bool {
+    operation.desired_state() == Some(DesiredState::Running)
 }

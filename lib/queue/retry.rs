@@ -53,7 +53,7 @@ pub fn retry(
             }
         }
 
-        moved::leave_out(tx, operation, false, &mut job.servers.clone())?;
+        moved::refuse(tx, operation, &job.servers)?;
 
         let condition = match conditions::of(tx, id)? {
             Some(condition) => condition_again(id, condition, now)?,

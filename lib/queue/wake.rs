@@ -31,9 +31,7 @@ pub fn worker(socket: &Path) -> Result<()> {
             "no worker listens at {path}: is left4me-worker.socket \
              active? (`systemctl start left4me.target`, `left4me doctor`)"
         )),
-        ErrorKind::PermissionDenied => Error::not_permitted(format!(
-            "this user may not write to {path}: only members of group left4me may"
-        )),
+        ErrorKind::PermissionDenied => members_only(socket),
         _ => Error::unavailable(format!("{path}: {error}")),
     })
 }
@@ -64,9 +62,7 @@ pub fn schedules(socket: &Path) -> Result<()> {
 
     let path = socket.display();
     Err(match error.kind() {
-        ErrorKind::PermissionDenied => Error::not_permitted(format!(
-            "this user may not write to {path}: only members of group left4me may"
-        )),
+        ErrorKind::PermissionDenied => members_only(socket),
         _ => Error::unavailable(format!(
             "systemd's timers do not follow yet: nothing listens at {path} ({error}); \
              `sudo systemctl start left4me-schedules.socket left4me-schedules.service` makes them"
@@ -106,14 +102,20 @@ pub fn rollout(socket: &Path) -> Result<()> {
     };
     let path = socket.display();
     Err(match error.kind() {
-        ErrorKind::PermissionDenied => Error::not_permitted(format!(
-            "this user may not write to {path}: only members of group left4me may"
-        )),
+        ErrorKind::PermissionDenied => members_only(socket),
         _ => Error::unavailable(format!(
             "the rollout waits: nothing listens at {path} ({error}); \
              `sudo systemctl enable --now left4me-rollout.socket left4me-rollout.service`"
         )),
     })
+}
+
+/// The error of a user who may not write to a socket of left4me.
+pub fn members_only(socket: &Path) -> Error {
+    Error::not_permitted(format!(
+        "this user may not write to {}: only members of group left4me may",
+        socket.display()
+    ))
 }
 
 /// Sends one byte. A full socket is as good.

@@ -18,12 +18,11 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 
 use crate::base::config::{AlertsSocket, FleetSettings, Logging, Paths, parse};
 use crate::base::fleet::Fleet;
-use crate::base::{Error, Exit, Result, clock, journal, lock, notify, undumpable, users};
+use crate::base::{Error, Exit, Result, clock, journal, lock, notify, service, undumpable, users};
 use crate::db::Db;
 use crate::db::fleet::rollouts;
 use crate::db::watch::Watch;
@@ -94,11 +93,10 @@ fn serve(cli: &RolloutCli) -> Result<()> {
                     continue;
                 }
             };
-            if stepped.has_orders {
+            if stepped.has_orders || stepped.has_ended {
                 wake::link(&cli.fleet.link_socket);
             }
             if stepped.has_ended {
-                wake::link(&cli.fleet.link_socket);
                 wake::alerts(db.connection(), &cli.alerts.alerts_socket);
             }
             due = [due, stepped.due].into_iter().flatten().min();
@@ -128,14 +126,7 @@ struct Wakes {
 
 impl Wakes {
     fn open() -> Result<Self> {
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGTERM);
-        mask.add(Signal::SIGINT);
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = mask
-            .thread_block()
-            .and_then(|()| SignalFd::with_flags(&mask, flags))
-            .map_err(|errno| Error::from(std::io::Error::from(errno)))?;
+        let signals = service::end_signals()?;
         let socket = notify::passed_socket().map(UnixDatagram::from);
         if let Some(socket) = &socket {
             socket.set_nonblocking(true)?;

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 
-use crate::base::{Error, Result, notify};
+use crate::base::{Error, Result, notify, service};
 use crate::db::watch::Watch;
 use crate::queue::wake::Waker;
 
@@ -41,12 +40,7 @@ impl Wake {
     /// Takes systemd's socket, if there is one, and reads what is in it. From here on SIGTERM and
     /// SIGINT are read by [`Wake::wait`].
     pub fn open(path: &Path) -> Result<Self> {
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGTERM);
-        mask.add(Signal::SIGINT);
-        mask.thread_block().map_err(io)?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&mask, flags).map_err(io)?;
+        let signals = service::end_signals()?;
         let socket = notify::passed_socket().map(UnixDatagram::from);
         let wake = Self {
             socket,

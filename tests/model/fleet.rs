@@ -20,12 +20,11 @@
 mod state;
 mod steps;
 
-use std::time::Instant;
-
 use left4me::domain::fleet::rules::{Known, OrderState};
 use left4me::domain::job::JobState;
-use stateright::{Checker as _, HasDiscoveries, Model, Property};
+use stateright::{Model, Property};
 
+use crate::explore::{holds, rules_that_matter};
 use state::{Budget, ORDERS, Rules, State, World};
 use steps::Action;
 
@@ -253,18 +252,6 @@ fn forged() -> World {
     }
 }
 
-fn holds(name: &str, world: World) {
-    let begin = Instant::now();
-    let checker = world.checker().threads(2).spawn_bfs().join();
-    println!(
-        "{name}: {} states, {} deep, {:.1} s",
-        checker.unique_state_count(),
-        checker.max_depth(),
-        begin.elapsed().as_secs_f64()
-    );
-    checker.assert_properties();
-}
-
 #[test]
 fn orders_come_to_their_ends_when_programs_die() {
     holds("deaths", deaths());
@@ -298,33 +285,6 @@ fn an_order_whose_time_is_over_is_not_told_to_have_failed() {
 #[test]
 fn forged_orders_are_noise() {
     holds("forged", forged());
-}
-
-/// With the rule broken, the promise is not kept: so the rule is what keeps it.
-fn breaks(world: World, rules: Rules, promise: &'static str) {
-    let world = World { rules, ..world };
-    let finish = HasDiscoveries::AllOf([promise].into());
-    let checker = world.checker().finish_when(finish).spawn_bfs().join();
-    let Some(path) = checker.discovery(promise) else {
-        panic!(
-            "it is kept without the rule; broken promises: {:?}",
-            checker.discoveries().keys()
-        );
-    };
-    for action in path.into_actions() {
-        println!("    {action:?}");
-    }
-}
-
-macro_rules! rules_that_matter {
-    ($($rule:ident in $world:ident keeps $promise:ident;)*) => {
-        mod without {
-            $(#[test]
-            fn $rule() {
-                super::breaks(super::$world(), super::Rules { $rule: false, ..super::Rules::TRUE }, super::$promise);
-            })*
-        }
-    };
 }
 
 rules_that_matter! {

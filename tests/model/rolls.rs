@@ -20,11 +20,10 @@
 mod state;
 mod steps;
 
-use std::time::Instant;
-
 use left4me::domain::operation::Operation::{self, Rollback, Update};
-use stateright::{Checker as _, HasDiscoveries, Model, Property};
+use stateright::{Model, Property};
 
+use crate::explore::{holds, rules_that_matter};
 use state::{Budget, NEW, OLD, Phase, Rules, State, World};
 use steps::Action;
 
@@ -267,91 +266,49 @@ fn later() -> World {
     }
 }
 
-fn holds(name: &str, world: &World) {
-    let begin = Instant::now();
-    let checker = world.clone().checker().threads(2).spawn_bfs().join();
-    println!(
-        "{name}: {} states, {} deep, {:.1} s",
-        checker.unique_state_count(),
-        checker.max_depth(),
-        begin.elapsed().as_secs_f64()
-    );
-    checker.assert_properties();
-}
-
 #[test]
 fn a_good_build_keeps_all_promises() {
-    holds("good", &good());
+    holds("good", good());
 }
 
 #[test]
 fn a_power_cut_keeps_all_promises() {
-    holds("power", &power());
+    holds("power", power());
 }
 
 #[test]
 fn a_cancelled_update_keeps_all_promises() {
-    holds("cancelled", &cancelled());
+    holds("cancelled", cancelled());
 }
 
 #[test]
 fn a_bad_build_keeps_all_promises() {
-    holds("bad", &bad());
+    holds("bad", bad());
 }
 
 #[test]
 fn a_disliked_build_keeps_all_promises() {
-    holds("disliked", &disliked());
+    holds("disliked", disliked());
 }
 
 #[test]
 fn waiting_for_players_keeps_all_promises() {
-    holds("waiting", &waiting());
+    holds("waiting", waiting());
 }
 
 #[test]
 fn waiting_with_a_bad_build_keeps_all_promises() {
-    holds("waiting, bad", &waiting_bad());
+    holds("waiting, bad", waiting_bad());
 }
 
 #[test]
 fn a_rollback_keeps_all_promises() {
-    holds("rollback", &rollback());
+    holds("rollback", rollback());
 }
 
 #[test]
 fn a_rollback_for_later_keeps_all_promises() {
-    holds("later", &later());
-}
-
-/// With the rule broken, the promise is not kept: so the rule is what keeps it.
-fn breaks(world: &World, rules: Rules, promise: &'static str) {
-    let world = World {
-        rules,
-        ..world.clone()
-    };
-    let finish = HasDiscoveries::AllOf([promise].into());
-    let checker = world.checker().finish_when(finish).spawn_bfs().join();
-    let Some(path) = checker.discovery(promise) else {
-        panic!(
-            "it is kept without the rule; broken promises: {:?}",
-            checker.discoveries().keys()
-        );
-    };
-    for action in path.into_actions() {
-        println!("    {action:?}");
-    }
-}
-
-macro_rules! rules_that_matter {
-    ($($rule:ident in $world:ident keeps $promise:ident;)*) => {
-        mod without {
-            $(#[test]
-            fn $rule() {
-                super::breaks(&super::$world(), super::Rules { $rule: false, ..super::Rules::TRUE }, super::$promise);
-            })*
-        }
-    };
+    holds("later", later());
 }
 
 rules_that_matter! {

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::base::names::{FleetHost, JobId};
 use crate::base::{Error, Result, output};
 use crate::cli::follow;
+use crate::queue::wake;
 use crate::wire::gate::{GateAnswer, Question};
 use crate::wire::link::AskHost;
 
@@ -133,9 +134,7 @@ fn ask<T: DeserializeOwned>(socket: &Path, host: &FleetHost, question: Question)
 fn not_asked(socket: &Path, error: &std::io::Error) -> Error {
     let path = socket.display();
     match error.kind() {
-        ErrorKind::PermissionDenied => Error::not_permitted(format!(
-            "this user may not write to {path}: only members of group left4me may"
-        )),
+        ErrorKind::PermissionDenied => wake::members_only(socket),
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::unavailable(format!(
             "left4me-link does not listen at {path}: `systemctl status left4me-link` says why"
         )),
