@@ -6,8 +6,8 @@ use crate::lab::{command, lab_script, repository};
 
 pub fn the_demo_runs_from_a_checkout_to_its_end() {
     let mut demo = command(lab_script());
-    // The programs of this test run are of this profile, so that nothing is compiled again.
-    demo.args(["demo", "--release", "--exit"])
+    // Without --release: tests/run has built this package already, so that nothing is compiled again.
+    demo.args(["demo", "--exit"])
         .current_dir(repository())
         .stdin(Stdio::null());
     // cargo sets things for tests that would make it build everything again.
