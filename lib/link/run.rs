@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::net::{UnixDatagram, UnixListener};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Interval, sleep_until};
 
 use super::ask;
 use super::carry::{self, Signer};
@@ -25,6 +25,9 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// The time before the next attempt after a failure.
 const AGAIN: Duration = Duration::from_secs(3);
+
+/// The time before a reader that has ended begins again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// The time between two attempts to get the lease that another process holds.
 const LEASE_LOOK: Duration = Duration::from_secs(5);
@@ -130,24 +133,14 @@ impl<E: Engine> Link<E> {
         let mut stop = std::pin::pin!(stop);
         let mut watchdog =
             tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3600)));
-        let mut byte = [0; 16];
         loop {
-            let next = self.next();
+            // In the middle of anything: what waits for the engine may wait long, and all that is carried
+            // may be carried twice.
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                Some(event) = heard.recv() => self.hear(event),
-                _ = sockets.wake.recv(&mut byte) => self.look = Instant::now(),
-                _ = watchdog.tick() => {}
-                Some((number, read)) = read.recv() => self.take_in(number, read).await,
-                Ok((stream, _)) = sockets.ask.accept() => {
-                    self.active = Instant::now();
-                    tokio::spawn(ask::serve(self.engine.clone(), stream, self.connected));
-                }
-                () = sleep_until(next) => {}
+                () = self.turn(&mut read, &mut heard, &sockets, &mut watchdog) => {}
             }
-            notify::watchdog();
-            self.work().await;
             if self.stay == Stay::Visit && self.is_over(begin) {
                 break;
             }
@@ -164,6 +157,32 @@ impl<E: Engine> Link<E> {
             }
         };
         tokio::time::timeout(AGAIN, leave).await.ok();
+    }
+
+    /// Waits for the next thing that happens, and does what follows from it.
+    async fn turn(
+        &mut self,
+        read: &mut mpsc::Receiver<(u64, Read)>,
+        heard: &mut mpsc::UnboundedReceiver<Heard>,
+        sockets: &Sockets,
+        watchdog: &mut Interval,
+    ) {
+        let mut byte = [0; 16];
+        let next = self.next();
+        tokio::select! {
+            biased;
+            Some(event) = heard.recv() => self.hear(event),
+            _ = sockets.wake.recv(&mut byte) => self.look = Instant::now(),
+            _ = watchdog.tick() => {}
+            Some((number, read)) = read.recv() => self.take_in(number, read).await,
+            Ok((stream, _)) = sockets.ask.accept() => {
+                self.active = Instant::now();
+                tokio::spawn(ask::serve(self.engine.clone(), stream, self.connected));
+            }
+            () = sleep_until(next) => {}
+        }
+        notify::watchdog();
+        self.work().await;
     }
 
     fn next(&self) -> Instant {
@@ -441,6 +460,9 @@ impl<E: Engine> Link<E> {
     fn again(&mut self, from: Source) {
         self.readers.stop(from);
         self.asked = None;
-        self.look = self.look.min(Instant::now() + AGAIN).max(Instant::now());
+        self.look = self
+            .look
+            .min(Instant::now() + READ_AGAIN)
+            .max(Instant::now());
     }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::support::{LEFT4ME, until};
@@ -44,6 +46,11 @@ impl Drop for Process {
         self.0.kill().ok();
         self.0.wait().ok();
     }
+}
+
+fn signal(process: &Process, signal: Signal) {
+    let pid = Pid::from_raw(process.0.id().cast_signed());
+    kill(pid, signal).unwrap();
 }
 
 /// A fleet `home` with the controller fra-1.
@@ -164,6 +171,8 @@ struct Book {
     orders: VecDeque<Value>,
     events: Vec<Value>,
     events_sent: i64,
+    /// How often it was asked for what is to be sent.
+    takes: u32,
     cursors: [u64; 2],
     generations: [String; 2],
     /// `[source, sequence, subject, body]`.
@@ -224,6 +233,7 @@ impl Gate {
                     }
                 }
                 let is_open = request["limit"] != 0;
+                book.takes += u32::from(is_open);
                 let events: Vec<_> = book
                     .events
                     .iter()
@@ -565,6 +575,33 @@ fn a_dead_leader_delays_and_loses_nothing() {
     let (code, text) = fleet.try_command("fra-1", &["check"]);
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("only 2 of 3 are up"), "{text}");
+}
+
+/// systemd kills it after the unit's TimeoutStopSec, and calls it failed.
+#[test]
+fn a_link_that_waits_for_an_engine_that_hangs_ends_when_it_is_told_to() {
+    let fleet = Fleet::up(1);
+    let mut fra = Host::start(&fleet, "fra-1");
+    patiently("it carries", || (fra.gate.book().takes > 0).then_some(()));
+    let node = fleet.nodes[0].as_ref().unwrap();
+    signal(node, Signal::SIGSTOP);
+    let before = fra.gate.book().takes;
+    fra.gate.order(ORDER, 1, "fra-1", "restart");
+    fra.wake();
+    patiently("link has the order", || {
+        (fra.gate.book().takes > before).then_some(())
+    });
+
+    let link = fra.link.as_mut().unwrap();
+    signal(link, Signal::SIGTERM);
+    let unit = include_str!("../../systemd/left4me-link.service");
+    let limit = unit.split("TimeoutStopSec=").nth(1).unwrap();
+    let limit: u64 = limit.lines().next().unwrap().parse().unwrap();
+    let status = within(Duration::from_secs(limit / 2), "its end", || {
+        link.0.try_wait().unwrap()
+    });
+    assert!(status.success(), "{status}");
+    signal(node, Signal::SIGCONT);
 }
 
 #[test]

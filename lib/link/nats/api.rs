@@ -1,7 +1,10 @@
 //! Requests to the engine's API, and what its answers mean.
 
-use async_nats::{Client, Request, RequestError, RequestErrorKind};
+use std::time::Duration;
+
+use async_nats::{Client, Message, Request, RequestError, RequestErrorKind};
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 use super::TIMEOUT;
 use crate::base::{Error, Result};
@@ -10,6 +13,10 @@ use crate::base::{Error, Result};
 const WRONG_REVISION: u64 = 10071;
 /// For a stream that does not exist.
 const NO_STREAM: u64 = 10059;
+
+/// After what time without an answer a request is sent again, and how soon one that nothing served.
+const ATTEMPT: Duration = Duration::from_millis(1500);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// A stream, as the engine describes it.
 pub struct Info {
@@ -20,12 +27,36 @@ pub struct Info {
 
 /// Sends a request; its answer without an error.
 pub async fn request(client: &Client, subject: &str, body: &Value) -> Result<Value> {
-    let request = Request::new()
-        .payload(body.to_string().into())
-        .timeout(Some(TIMEOUT));
-    let answer = client.send_request(subject.to_owned(), request).await;
-    let answer = answer.map_err(|error| failed(subject, &error))?;
+    let body = bytes::Bytes::from(body.to_string());
+    let request = || Request::new().payload(body.clone());
+    let answer = persist(client, subject, request).await?;
     self::answer(subject, &answer.payload)
+}
+
+/// Sends a request until something answers: a leader that dies takes requests with it, and until the
+/// next one is elected nothing serves its subjects. So the request must be one that may come twice.
+pub async fn persist(
+    client: &Client,
+    subject: &str,
+    request: impl Fn() -> Request,
+) -> Result<Message> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let once = request().timeout(Some(ATTEMPT));
+        let error = match client.send_request(subject.to_owned(), once).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let pause = match error.kind() {
+            RequestErrorKind::TimedOut => Duration::ZERO,
+            RequestErrorKind::NoResponders => PAUSE,
+            _ => return Err(failed(subject, &error)),
+        };
+        if Instant::now() + pause >= deadline {
+            return Err(failed(subject, &error));
+        }
+        sleep(pause).await;
+    }
 }
 
 /// Describes a stream. None if there is no such stream.

@@ -11,6 +11,7 @@ pub use connect::{Access, connect};
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Request};
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
@@ -20,8 +21,9 @@ use crate::base::{Error, Result};
 use crate::domain::fleet::subjects::{self, Bucket, EVENTS, ORDERS};
 use crate::wire::gate::{Generations, Source};
 
-/// How long the engine may take for an acknowledgement or an answer.
-const TIMEOUT: Duration = Duration::from_secs(6);
+/// How long the engine may take for an acknowledgement or an answer: longer than its nodes need to elect
+/// a leader.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long another host may take: systemd may have to start its gate first.
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -63,12 +65,13 @@ impl Nats {
             add(SIGNATURE, &out.signature);
         }
 
-        let request = Request::new()
-            .headers(headers)
-            .payload(out.body.into())
-            .timeout(Some(TIMEOUT));
-        let answer = self.client.send_request(out.subject.clone(), request).await;
-        let answer = answer.map_err(|error| api::failed(&out.subject, &error))?;
+        let body = Bytes::from(out.body);
+        let request = || {
+            Request::new()
+                .headers(headers.clone())
+                .payload(body.clone())
+        };
+        let answer = api::persist(&self.client, &out.subject, request).await?;
         let answer = api::answer(&out.subject, &answer.payload)?;
         answer["seq"]
             .as_u64()
@@ -111,9 +114,7 @@ impl Engine for Nats {
             bucket.stream(),
             bucket.subject(key)
         );
-        let request = Request::new().timeout(Some(TIMEOUT));
-        let answer = self.client.send_request(subject.clone(), request).await;
-        let answer = answer.map_err(|error| api::failed(&subject, &error))?;
+        let answer = api::persist(&self.client, &subject, Request::new).await?;
         match answer.status.map(|status| status.as_u16()) {
             Some(404) => return Ok(None),
             Some(code) => {

@@ -20,8 +20,9 @@ use crate::wire::gate::{BATCH, Message, Source};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The engine tells that it is there at this interval; it is gone after two without a word.
-const HEARTBEAT: u64 = 5;
+/// The engine tells that it is there at this interval, in seconds; it is gone after two without a word.
+/// A consumer lives on one node and dies with it: orders wait until that is noticed.
+const HEARTBEAT: u64 = 2;
 
 /// The bytes of a batch, before base64: a line to gate holds them.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -169,7 +170,7 @@ async fn collect(
     let (mut messages, mut bytes) = (Vec::new(), 0);
     loop {
         let patience = match messages.is_empty() {
-            true => Duration::from_secs(2 * HEARTBEAT + 2),
+            true => Duration::from_secs(2 * HEARTBEAT + 1),
             false => LINGER,
         };
         let answer = match timeout(patience, answers.next()).await {
