@@ -87,6 +87,46 @@ fn an_order_says_where_it_is_until_its_job_has_ended() {
 }
 
 #[test]
+fn a_job_of_a_silent_host_is_unknown_wherever_it_is_shown() {
+    let (members, mut carrier) = two();
+    let [fra, ams] = &members[..] else { panic!() };
+    order(fra, &["enqueue", "restart", "--server", "1"]);
+    carrier.carry(&members, clock::now_ms());
+    let printed = |words: &str| {
+        let words: Vec<_> = words.split(' ').collect();
+        match words[0] {
+            "fleet" => fra.host.left4me(&words).out,
+            _ => fra.host.job(&words).1,
+        }
+    };
+    let views = [
+        "--host ams-1 list",
+        "--host ams-1 show 1",
+        "fleet jobs",
+        "fleet show ams-1",
+    ];
+    for view in views {
+        let json = printed(&format!("{view} --json"));
+        assert!(json.contains("\"unknown_since\":null"), "{json}");
+    }
+
+    let an_hour = "UPDATE fleet_hosts SET status_received_at = status_received_at - 3600000";
+    fra.host.db().connection().execute_batch(an_hour).unwrap();
+    for view in views {
+        let (plain, json) = (printed(view), printed(&format!("{view} --json")));
+        assert!(plain.contains("unknown since "), "{plain}");
+        assert!(json.contains("\"unknown_since\":1"), "{json}");
+        assert!(json.contains("\"state\":\"queued\""), "{json}");
+    }
+
+    // What has ended stays so.
+    ams.end_job(1, "succeeded");
+    carrier.carry(&members, clock::now_ms());
+    let list = printed(views[0]);
+    assert!(list.contains("succeeded"), "{list}");
+}
+
+#[test]
 fn wait_follows_the_order_to_its_end_and_its_exit_code_says_which() {
     for (state, expected) in [("succeeded", 0), ("failed", 1), ("cancelled", 1)] {
         let (members, mut carrier) = two();

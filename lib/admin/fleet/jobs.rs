@@ -5,8 +5,8 @@ use super::{first, none, say_if_away};
 use crate::base::names::FleetHost;
 use crate::base::table::{Table, Tone};
 use crate::base::{Result, output};
-use crate::db::fleet::jobs::{self, HostJob, JobFilter};
-use crate::queue::fleet::seen::{SeenHost, SeenJob, all_hosts};
+use crate::db::fleet::jobs::{self, JobFilter};
+use crate::queue::fleet::seen::{SeenJob, all_hosts};
 
 #[derive(clap::Args)]
 pub(in crate::admin) struct JobsArgs {
@@ -31,6 +31,7 @@ pub(super) fn run(context: &Context, args: &JobsArgs) -> Result<()> {
         open: args.open,
     };
     let jobs = jobs::newest(db.connection(), filter, first(args.limit))?;
+    let jobs = SeenJob::all(jobs, &all_hosts(db.connection(), context.now)?);
     if args.json {
         return output::json(&jobs);
     }
@@ -38,10 +39,10 @@ pub(super) fn run(context: &Context, args: &JobsArgs) -> Result<()> {
     if jobs.is_empty() {
         return none(context, "jobs");
     }
-    print(jobs, &all_hosts(db.connection(), context.now)?)
+    print(&jobs)
 }
 
-pub(super) fn print(jobs: Vec<HostJob>, hosts: &[SeenHost]) -> Result<()> {
+pub(super) fn print(jobs: &[SeenJob]) -> Result<()> {
     let mut table = Table::new([
         "HOST",
         "JOB",
@@ -51,7 +52,7 @@ pub(super) fn print(jobs: Vec<HostJob>, hosts: &[SeenHost]) -> Result<()> {
         "ORDER",
         "DETAIL",
     ]);
-    for seen in SeenJob::all(jobs, hosts) {
+    for seen in jobs {
         let job = &seen.job;
         let plain = |text: String| (text, Tone::Plain);
         let order = job

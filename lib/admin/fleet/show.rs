@@ -8,9 +8,9 @@ use crate::base::names::FleetHost;
 use crate::base::{Result, clock, output};
 use crate::db::fleet::events::{EventFilter, HostEvent, newest};
 use crate::db::fleet::hosts;
-use crate::db::fleet::jobs::{HostJob, JobFilter};
+use crate::db::fleet::jobs::JobFilter;
 use crate::domain::fleet::view::HostState;
-use crate::queue::fleet::seen::{SeenHost, SeenServer, all_servers};
+use crate::queue::fleet::seen::{SeenHost, SeenJob, SeenServer, all_servers};
 
 /// How many jobs and events are shown.
 const SHOWN: u32 = 10;
@@ -30,7 +30,7 @@ struct Document {
     host: SeenHost,
     servers: Vec<SeenServer>,
     /// The newest ones.
-    jobs: Vec<HostJob>,
+    jobs: Vec<SeenJob>,
     events: Vec<HostEvent>,
 }
 
@@ -46,11 +46,13 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<()> {
             host: name,
             ..EventFilter::default()
         };
+        let host = SeenHost::of(hosts::find(tx, &args.host)?, context.now);
+        let jobs = crate::db::fleet::jobs::newest(tx, of_host, first(SHOWN))?;
         Ok(Document {
-            host: SeenHost::of(hosts::find(tx, &args.host)?, context.now),
             servers: all_servers(tx, name, context.now)?,
-            jobs: crate::db::fleet::jobs::newest(tx, of_host, first(SHOWN))?,
+            jobs: SeenJob::all(jobs, std::slice::from_ref(&host)),
             events: newest(tx, on_host, first(SHOWN))?,
+            host,
         })
     })?;
 
@@ -65,7 +67,7 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<()> {
     }
     if !shown.jobs.is_empty() {
         output::line("")?;
-        jobs::print(shown.jobs, std::slice::from_ref(&shown.host))?;
+        jobs::print(&shown.jobs)?;
     }
     if !shown.events.is_empty() {
         output::line("")?;

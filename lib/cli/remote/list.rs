@@ -6,10 +6,11 @@ use crate::base::names::FleetHost;
 use crate::base::table::Table;
 use crate::base::{Result, clock, output};
 use crate::cli::Context;
-use crate::db::fleet::jobs::{self, HostJob, JobFilter};
+use crate::db::fleet::jobs::{self, JobFilter};
 use crate::db::lists::Part;
 use crate::domain::job::JobState;
 use crate::queue::fleet::ask_for;
+use crate::queue::fleet::seen::{SeenJob, all_hosts};
 
 /// The most jobs that are read to find those in some states.
 const MOST: u32 = 100_000;
@@ -36,6 +37,7 @@ pub fn list(
     let words: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
     jobs.retain(|job| words.is_empty() || words.contains(&job.state.as_str()));
     jobs.truncate(limit as usize);
+    let jobs = SeenJob::all(jobs, &all_hosts(connection, clock::now_ms())?);
 
     if json {
         output::json(&jobs)?;
@@ -49,13 +51,14 @@ pub fn list(
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(jobs: &[HostJob]) -> Result<()> {
+fn print(jobs: &[SeenJob]) -> Result<()> {
     let mut table = Table::new(["ID", "OPERATION", "STATE", "CHANGED", "ORDER", "DETAIL"]);
-    for job in jobs {
+    for seen in jobs {
+        let job = &seen.job;
         table.row([
             job.job.to_string(),
             job.operation.clone(),
-            job.state.clone(),
+            seen.state(),
             clock::local(job.updated_at),
             job.order
                 .map_or_else(String::new, |order| order.to_string()),

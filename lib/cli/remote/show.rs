@@ -12,6 +12,7 @@ use crate::cli::Context;
 use crate::db::fleet::jobs;
 use crate::db::fleet::orders_out::OrderOut;
 use crate::queue::fleet::ask_for;
+use crate::queue::fleet::seen::{SeenJob, all_hosts};
 
 /// An order, and where it is.
 #[derive(Serialize)]
@@ -34,16 +35,19 @@ pub fn job(context: &Context, host: &FleetHost, id: JobId, json: bool) -> Result
              has told of"
         ))
     })?;
+    let seen = SeenJob::of(job, &all_hosts(connection, clock::now_ms())?);
     if json {
-        output::json(&job)?;
+        output::json(&seen)?;
         return Ok(ExitCode::SUCCESS);
     }
 
+    let state = seen.state();
+    let job = seen.job;
     let order = job.order.map(|order| order.to_string());
     let lines = [
         ("job", format!("{} on {}", job.job, job.host)),
         ("operation", job.operation),
-        ("state", job.state),
+        ("state", state),
         ("changed", clock::local(job.updated_at)),
         ("order", order.unwrap_or_default()),
         ("detail", job.detail),

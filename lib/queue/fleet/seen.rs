@@ -203,21 +203,24 @@ pub fn all_hosts(connection: &Connection, now: i64) -> Result<Vec<SeenHost>> {
 }
 
 /// A job as its host told it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct SeenJob {
+    #[serde(flatten)]
     pub job: HostJob,
     /// Since when nothing is known of its state, unix ms: its host is silent, and it may have ended.
     pub unknown_since: Option<i64>,
 }
 
 impl SeenJob {
-    pub fn all(jobs: Vec<HostJob>, hosts: &[SeenHost]) -> Vec<Self> {
-        let jobs = jobs.into_iter();
-        jobs.map(|job| Self {
+    pub fn of(job: HostJob, hosts: &[SeenHost]) -> Self {
+        Self {
             unknown_since: unknown_since(&job, hosts),
             job,
-        })
-        .collect()
+        }
+    }
+
+    pub fn all(jobs: Vec<HostJob>, hosts: &[SeenHost]) -> Vec<Self> {
+        jobs.into_iter().map(|job| Self::of(job, hosts)).collect()
     }
 
     /// Its state, or since when that is unknown.
