@@ -6,7 +6,7 @@ use super::facts::order;
 use super::steps::{Driver, Next};
 use crate::base::Result;
 use crate::base::names::FleetHost;
-use crate::db::fleet::orders_to_send;
+use crate::db::fleet::{events, orders_to_send};
 use crate::domain::fleet::fate::Fate;
 use crate::domain::fleet::order::What;
 use crate::domain::fleet::rollout::{RolloutState, UpdateRequest, order_id};
@@ -34,13 +34,18 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
         let Some(order) = order(driver.tx, driver.rollout.id, host, "update")? else {
             continue;
         };
+        let id = order_id(driver.rollout.id, host, "update");
         let is_watched = update.soaks_since.is_some() && order.fate == Fate::Succeeded;
+        // One that comes late may be of before the update.
+        let end = events::last_of_order(driver.tx, host.as_str(), id)?;
+        let is_of_after = |status: &&HostStatus| end.is_none_or(|end| status.last_event >= end);
         let news = driver
             .hosts
             .seen_at(host)
             .zip(update.soaks_since)
             .is_some_and(|(seen, since)| seen > since);
         let status = driver.hosts.status(host).filter(|_| is_watched && news);
+        let status = status.filter(is_of_after);
         let (wrong, is_whole) = match status {
             Some(status) => (trouble(status), is_new(status)),
             None => (None, false),
@@ -60,7 +65,6 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
         };
         facts.insert(host.clone(), own);
 
-        let id = order_id(driver.rollout.id, host, "update");
         let sent = orders_to_send::get(driver.tx, id)?;
         if sent.is_some_and(|sent| sent.withdrawal.is_some()) {
             taken_back.push(host.clone());

@@ -8,7 +8,7 @@ use super::super::{Context, hint};
 use super::rollout::{self, WaitArgs};
 use crate::base::names::{BlueprintRef, FleetHost, shown};
 use crate::base::ulid::Ulid;
-use crate::base::{Error, Result, clock};
+use crate::base::{Error, Exit, Result, clock};
 use crate::db::fleet::hosts::Host;
 use crate::db::fleet::servers::{self, FleetServer};
 use crate::db::fleet::{hosts, kept_blueprints, overview, self_row};
@@ -158,9 +158,14 @@ pub(super) fn run_evacuate(context: &Context, args: &EvacuateArgs) -> Result<()>
         let mut one = move_of(&db, &host, &server, &needs)?;
         let blueprint = blueprint_of(&db, &one, args)?;
         // Its new host compares what the blueprint names, not what the dead one had.
-        one.needs.overlays = digests_of(db.connection(), &blueprint)?
-            .into_iter()
-            .collect();
+        match digests_of(db.connection(), &blueprint) {
+            Ok(digests) => one.needs.overlays = digests.into_iter().collect(),
+            Err(error) if error.exit == Exit::Conflict => hint(&format!(
+                "'{}': {error}; its new host must have the overlays that {} told last",
+                one.name, args.host
+            )),
+            Err(error) => return Err(error),
+        }
         known.insert(one.server, blueprint);
         moves.push(one);
     }

@@ -108,6 +108,12 @@ pub fn last_of(connection: &Connection, host: &str) -> Result<i64> {
     one(connection, sql, [host], |row| row.get(0))
 }
 
+/// The newest event of a host about an order; None if none came here.
+pub fn last_of_order(connection: &Connection, host: &str, order: Ulid) -> Result<Option<i64>> {
+    let sql = "SELECT max(seq) FROM fleet_events WHERE host = ?1 AND order_id = ?2";
+    one(connection, sql, params![host, order], |row| row.get(0))
+}
+
 /// The event before the first gap in what came from a host, among its newest ones: what comes after
 /// it is asked for. None without a gap.
 pub fn gap_of(connection: &Connection, host: &str) -> Result<Option<i64>> {
