@@ -7,7 +7,7 @@
 //! times in a row:
 //!
 //! ```text
-//! LEFT4ME_TEST_SOAK=long cargo nextest run --release --test programs -E 'test(fleet_soak)' --profile soak
+//! LEFT4ME_TEST_SOAK=long cargo nextest run --all-features --test programs -E 'test(fleet_soak)' --profile soak
 //! ```
 
 use std::collections::BTreeMap;
@@ -27,6 +27,9 @@ const ORDERS: usize = 1_000;
 /// In what time they do.
 const SENDING: Duration = Duration::from_secs(50);
 
+/// In the long form, how many of them go out one by one while a host is cut off for ten minutes.
+const TO_A_HOST_AWAY: usize = 200;
+
 /// How long the last of them may take after that.
 const SETTLING: Duration = Duration::from_secs(240);
 
@@ -43,8 +46,7 @@ fn every_order_comes_to_its_true_end_whatever_dies() {
     let mut next_kill = Duration::from_millis(200);
     loop {
         let elapsed = begun.elapsed();
-        let due = (ORDERS as f64 * (elapsed.as_secs_f64() / SENDING.as_secs_f64())) as usize;
-        while sent.len() < due.min(ORDERS) {
+        while sent.len() < due(elapsed, is_long) {
             send_one(&fleet, &mut sent);
         }
         while plan.first().is_some_and(|(at, _)| elapsed >= *at) {
@@ -68,6 +70,17 @@ fn every_order_comes_to_its_true_end_whatever_dies() {
         waited.as_secs_f64()
     );
     judge(&fleet, &sent);
+}
+
+/// How many orders have gone out by then.
+fn due(elapsed: Duration, is_long: bool) -> usize {
+    let later = if is_long { TO_A_HOST_AWAY } else { 0 };
+    let part = |all: usize, from: f64, time: f64| {
+        let share = (elapsed.as_secs_f64() - from) / time;
+        (all as f64 * share.clamp(0.0, 1.0)) as usize
+    };
+    let first = part(ORDERS - later, 0.0, SENDING.as_secs_f64());
+    first + part(later, 60.0, 600.0)
 }
 
 // ---- what is asked for -------------------------------------------------------------------------
