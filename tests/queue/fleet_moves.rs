@@ -38,6 +38,8 @@ struct Fleet {
     bad: BTreeSet<&'static str>,
     /// Hosts whose jobs wait.
     busy: BTreeSet<&'static str>,
+    /// Hosts whose statuses are on their way for long.
+    late: BTreeSet<&'static str>,
     driver_pauses: bool,
 }
 
@@ -63,6 +65,7 @@ impl Fleet {
             players: BTreeMap::new(),
             bad: BTreeSet::new(),
             busy: BTreeSet::new(),
+            late: BTreeSet::new(),
             driver_pauses: false,
         };
         all.tell_statuses();
@@ -206,6 +209,9 @@ impl Fleet {
             let mut told = status::status(&mut member.host.db(), &own, self.now).unwrap();
             for server in &mut told.servers {
                 server.players = Some(self.players.get(&server.id).copied().unwrap_or(0));
+            }
+            if self.late.contains(member.name.as_str()) {
+                told.last_event = 0;
             }
             let body = serde_json::to_vec(&told).unwrap();
             let purpose = left4me::base::keys::Purpose::Status;
@@ -586,6 +592,23 @@ fn an_update_goes_in_waves_and_a_bad_build_stops_at_the_first() {
     );
     let asked = names.map(|name| fleet.orders(name, "enqueue"));
     assert_eq!(asked, [1, 0, 0]);
+}
+
+#[test]
+fn a_status_of_before_the_update_does_not_vouch_for_it() {
+    let mut fleet = Fleet::new();
+    fleet.late.insert("ams-1");
+    let request = update(&["ams-1", "chi-1"], "1,rest");
+    let id = fleet.begin(RolloutKind::Update, request);
+    let rollout = fleet.turns(id, 5);
+    assert_eq!(rollout.state, RolloutState::Running, "{}", rollout.detail);
+    assert_eq!(fleet.orders("ams-1", "enqueue"), 1);
+    assert_eq!(fleet.orders("chi-1", "enqueue"), 0);
+
+    fleet.late.clear();
+    let rollout = fleet.turns(id, 20);
+    assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
+    assert_eq!(fleet.orders("chi-1", "enqueue"), 1);
 }
 
 #[test]
