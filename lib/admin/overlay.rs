@@ -8,6 +8,7 @@ use crate::base::{Error, Result, output};
 use crate::db::{Db, overlays};
 use crate::host::catalog::{self, Added};
 use crate::host::content;
+use crate::queue::wake;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,6 +59,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
     must_be_free(&db, &args.name)?;
     let Added { path, made } = catalog::add(&context.paths.root, &reference)?;
     db.write(|tx| overlays::create(tx, context.now, &context.actor, &args.name, &reference))?;
+    wake::link_for_news(db.connection(), &context.fleet.link_socket);
 
     let state = if made {
         "created empty: put files into it"

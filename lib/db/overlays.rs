@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::names::{OverlayId, OverlayName, OverlayRef};
 use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
-use crate::db::{first, query, run, write_name};
+use crate::db::{exists, first, query, run, write_name};
 
 /// An overlay of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,6 +44,12 @@ pub fn all(connection: &Connection) -> Result<Vec<Overlay>> {
         overlay.blueprints = used_by(connection, overlay.id)?;
     }
     Ok(overlays)
+}
+
+/// Whether one has been added at this time (unix ms) or later.
+pub fn any_since(connection: &Connection, at: i64) -> Result<bool> {
+    let sql = "SELECT 1 FROM overlays WHERE created_at >= ?1";
+    exists(connection, sql, [at])
 }
 
 /// Adds an overlay and its event.

@@ -15,6 +15,7 @@ use crate::base::{Error, Result, clock};
 use crate::cancel::request::{CancelRequest, request_in};
 use crate::db::Db;
 use crate::db::fleet::self_row;
+use crate::db::overlays;
 use crate::domain::fleet::status::HostStatus;
 use crate::domain::fleet::subjects::ROSTER;
 use crate::domain::fleet::view::STATUS_EVERY;
@@ -109,7 +110,7 @@ impl Gate {
         let mut taken = outbox::take(&mut self.db, &fleet.host, signing, &link, limit, now)?;
         taken.views = fleet.views();
         taken.controls = signing.is_some();
-        self.read_overlays(now);
+        self.read_overlays(now)?;
         // Without a connection it takes nothing.
         if limit > 0 {
             taken.status = self.status(fleet, now)?;
@@ -118,23 +119,30 @@ impl Gate {
         Ok(taken)
     }
 
-    /// Reads overlays whose files have changed, beside the requests: that may take minutes.
-    fn read_overlays(&mut self, now: i64) {
+    /// Reads overlays whose files have changed, beside the requests: that may take minutes. One that
+    /// is new in the catalog is read at once: until its digest is told, no server that needs it comes
+    /// here.
+    fn read_overlays(&mut self, now: i64) -> Result<()> {
         let (reader, began) = &mut self.reader;
         let is_reading = reader.as_ref().is_some_and(|reader| !reader.is_finished());
-        if is_reading || (*began..began.saturating_add(OVERLAYS_EVERY)).contains(&now) {
-            return;
+        let is_recent = (*began..began.saturating_add(OVERLAYS_EVERY)).contains(&now);
+        if is_reading || (is_recent && !overlays::any_since(self.db.connection(), *began)?) {
+            return Ok(());
         }
 
         let (database, root) = (self.db.path().to_owned(), self.cli.paths.root.clone());
+        let link = self.cli.fleet.link_socket.clone();
         *began = now;
         *reader = Some(std::thread::spawn(move || {
             let read = Db::open_existing(&database)
                 .and_then(|mut db| overlay_digest::refresh(&mut db, &root, now));
-            if let Err(error) = read {
-                tracing::warn!("the overlays have not been read: {error}");
+            match read {
+                Ok(true) => wake::link(&link),
+                Ok(false) => {}
+                Err(error) => tracing::warn!("the overlays have not been read: {error}"),
             }
         }));
+        Ok(())
     }
 
     /// The same state. How far the streams are counts only when it is news: left4me-link may say the

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::support::fleet::{TestMember, enqueue, fleet, message};
 use crate::support::host::stop;
-use crate::support::{GATE, ended, until};
+use crate::support::{GATE, LEFT4ME, ended, until};
 
 /// left4me-gate of a host, and a connection to it.
 struct Gate {
@@ -365,6 +365,30 @@ fn the_status_is_given_when_it_has_changed_and_nothing_is_given_without_a_connec
     fra.host.enqueue(&["stop", "--all"]);
     let status: Value = serde_json::from_str(&gate.take().status.unwrap()).unwrap();
     assert_eq!(status["queue"]["queued"], 1);
+}
+
+/// Its files are looked at once a minute; one that is new is not waited for that long.
+#[test]
+fn a_new_overlay_is_read_and_told_at_once() {
+    let members = fleet(&["fra-1", "ams-1"], &["fra-1"]);
+    let host = &members[1].host;
+    let link = UnixDatagram::bind(host.root.join("link.sock")).unwrap();
+    link.set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let mut gate = Gate::start(&members[1], "");
+    gate.take();
+
+    for overlay in ["versus", "maps"] {
+        // Both that it was added, and later that it was read, wake left4me-link.
+        let added = host.command(LEFT4ME, &["overlay", "add", overlay]).output();
+        assert!(added.unwrap().status.success());
+        let status = until("the overlay is told", || {
+            link.recv(&mut [0]).unwrap();
+            let status: Value = serde_json::from_str(&gate.take().status?).unwrap();
+            status["overlays"][overlay].is_string().then_some(status)
+        });
+        assert!(status["overlays"]["versus"].is_string(), "{status:#}");
+    }
 }
 
 #[test]
