@@ -83,7 +83,7 @@ start_engine() {
     local controller=$1 node ends=()
     shift
     for node; do ends+=(--engine "$(address_of "$node")"); done
-    show "$controller" left4me fleet init lab --host "$controller" "${ends[@]}"
+    show "$controller" left4me fleet init lab --host "$controller" "${ends[@]}" >&2
     for node; do
         "$self" exec "$controller" -- tar --create --directory="/etc/left4me/fleet/engine/$node" . |
             "$self" exec "$node" -- sh -c 'mkdir -p /root/engine && tar --extract --directory=/root/engine && /root/engine/install.sh' >&2
@@ -120,7 +120,7 @@ enrol() {
 # ---- the demo ---------------------------------------------------------------------------------
 
 fleet_demo() {
-    local keep=yes profile=quick package=(--quick) deb names lab password
+    local keep=yes profile=quick package=(--quick) deb names lab password page
     while (($#)); do
         case $1 in
             --release) profile=release package=(); shift ;;
@@ -135,6 +135,8 @@ fleet_demo() {
         --standin "${CARGO_TARGET_DIR:-target}/$profile")
     ((${#names[@]} == 3)) || die 1 "the fleet did not come up"
     [[ $keep ]] || trap '"$self" fleet down' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
 
     password=$(od -An -N9 -tx1 /dev/urandom | tr -d ' \n')
     for lab in "${names[@]}"; do prepare_host "$lab" "$password"; done
@@ -145,7 +147,19 @@ fleet_demo() {
     show "${names[0]}" left4me fleet update --waves 1,rest --soak 5s --wait
     show "${names[0]}" left4me fleet hosts
     show "${names[0]}" left4me fleet servers
-    [[ ! $keep ]] || fleet_farewell "${names[0]}" "$password"
+    page=$("$self" forward "${names[0]}")
+    answers "$page" || die 1 "$page: the web front does not answer"
+    fleet_farewell "${names[0]}" "$password" "$page"
+}
+
+# answers HOST:PORT: whether its page for signing in comes.
+answers() {
+    local status
+    exec {web}<>"/dev/tcp/${1/:/\/}" || return 1
+    printf 'GET /login HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" >&"$web"
+    read -r -t 20 status <&"$web" || return 1
+    exec {web}>&-
+    [[ $status == "HTTP/1.1 200 "* ]]
 }
 
 # prepare_host LAB PASSWORD: the owner and the overlay have to be on each host that takes a server in.
@@ -166,9 +180,8 @@ fill_fleet() {
             show "$controller" left4me-job --host "$lab" enqueue install --wait
         fi
     done
-    # A host tells of a new overlay within a minute and a half; until then it takes no server that needs it.
     for lab; do
-        retry 90 "$self" exec "$controller" -- left4me fleet place "first-$lab" --host "$lab" --blueprint demo --user admin --wait >&2
+        show "$controller" left4me fleet place "first-$lab" --host "$lab" --blueprint demo --user admin --wait
     done
     for ((n = $# + 1; n <= 6; n++)); do
         show "$controller" left4me fleet place "s$n" --blueprint demo --user admin --wait
@@ -176,12 +189,15 @@ fill_fleet() {
     show "$controller" left4me fleet servers
 }
 
+# fleet_farewell LAB PASSWORD ADDRESS: with --exit the labs are about to end.
 fleet_farewell() {
     cat <<END
 
-The fleet's pages: http://127.0.0.1:8000/fleet in the network of $1
+The fleet's pages: http://$3/fleet
   user admin, password $2
-  deploy/lab net $1 -- curl -i http://127.0.0.1:8000/
+END
+    [[ $keep ]] || return 0
+    cat <<END
 
 The labs run until you end them.
   shell   deploy/lab exec $1 -- bash

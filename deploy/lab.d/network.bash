@@ -5,6 +5,7 @@
 #   $state/.net-NETWORK/bridge  the namespace that the bridge is in
 #   $state/LAB/net              the lab's namespace, which outlives its reboots
 #   $state/LAB/cable            its network and its address
+# A browser of this machine reaches a lab in one only through a port that is forwarded.
 
 # join_network LAB NETWORK ADDRESS: before the lab boots. The first lab makes the network.
 join_network() {
@@ -52,6 +53,44 @@ leave_network() {
         umount "$net/bridge" 2>/dev/null || true
         rm -rf --one-file-system "$net"
     ) 9>"$net/lock"
+}
+
+# lab_forward LAB [PORT]: systemd listens here, and its proxy, which gets that socket, connects in the lab's network. In
+# a cgroup of the lab, so that it ends with the lab; not of the guest, so that it outlives its reboots.
+lab_forward() {
+    local name=${1:-} port=${2:-8000} at base
+    [[ $# == [12] && $port == +([0-9]) ]] || usage "forward NAME [PORT]"
+    known "$name"
+    [[ -e $state/$name/net ]] || die 1 "$name is in no network (deploy/lab up --network)"
+    base=$(<"$state/$name/cgroup")
+    mkdir -p "$base/forward"
+    for ((at = 8000; at < 8100; at++)); do
+        ! is_taken "$at" || continue
+        (
+            echo "$BASHPID" >"$base/forward/cgroup.procs"
+            close_inherited
+            exec setsid systemd-socket-activate --listen="127.0.0.1:$at" nsenter --net="$state/$name/net" -- \
+                /lib/systemd/systemd-socket-proxyd "127.0.0.1:$port"
+        ) </dev/null >>"$state/$name/log" 2>&1 &
+        until_listens "$at" || continue
+        printf '127.0.0.1:%s\n' "$at"
+        return
+    done
+    die 1 "no port of this machine from 8000 to 8099 is free"
+}
+
+# is_taken PORT: whether something accepts connections on this port of 127.0.0.1.
+is_taken() { [[ $(ss --no-header --tcp --listening --numeric "sport = :$1") ]]; }
+
+# until_listens PORT: while the process that was started last runs.
+until_listens() {
+    local tenths
+    for ((tenths = 0; tenths < 50; tenths++)); do
+        ! is_taken "$1" || return 0
+        kill -0 $! 2>/dev/null || return 1
+        sleep 0.1
+    done
+    return 1
 }
 
 # lab_unplug LAB, lab_plug LAB: pulls its cable out, and puts it in again.
