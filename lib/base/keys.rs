@@ -17,6 +17,8 @@ pub enum Purpose {
     Event,
     Status,
     Roster,
+    Question,
+    Answer,
 }
 
 impl Purpose {
@@ -26,6 +28,8 @@ impl Purpose {
             Purpose::Event => "left4me event 1\n",
             Purpose::Status => "left4me status 1\n",
             Purpose::Roster => "left4me roster 1\n",
+            Purpose::Question => "left4me question 1\n",
+            Purpose::Answer => "left4me answer 1\n",
         };
         [context.as_bytes(), body].concat()
     }

@@ -11,17 +11,22 @@ use base64::engine::general_purpose::STANDARD;
 use super::GateCli;
 use super::keys::Keys;
 use crate::base::fleet::{self, Fleet};
+use crate::base::names::FleetHost;
+use crate::base::ulid::Ulid;
 use crate::base::{Error, Result, clock};
 use crate::cancel::request::{CancelRequest, request_in};
 use crate::db::Db;
 use crate::db::fleet::self_row;
 use crate::db::overlays;
+use crate::domain::fleet::question::Failure;
 use crate::domain::fleet::status::HostStatus;
 use crate::domain::fleet::subjects::ROSTER;
 use crate::domain::fleet::view::STATUS_EVERY;
 use crate::host::overlay_digest;
 use crate::queue::fleet::accept::{self, CancelOrder};
-use crate::queue::fleet::{answer, outbox, read, status};
+use crate::queue::fleet::answered::{self, Asked};
+use crate::queue::fleet::noise::Noise;
+use crate::queue::fleet::{asked, outbox, read, status};
 use crate::queue::wake;
 use crate::wire::gate::{
     BATCH, GateAnswer, GateRequest, Generations, LinkState, Message, SignedText, Source, Taken,
@@ -40,6 +45,8 @@ pub(super) struct Gate {
     told: Option<HostStatus>,
     /// What left4me-link said of the engine's streams last, and since when it was connected then.
     streams: Option<(i64, Generations)>,
+    /// Of questions and answers, since left4me-link took last.
+    noise: Noise,
     /// When the roster in this host's own file was written, as far as it was read.
     roster: Option<SystemTime>,
 }
@@ -53,6 +60,7 @@ impl Gate {
             reader: (None, i64::MIN),
             told: None,
             streams: None,
+            noise: Noise::default(),
             roster: None,
         }
     }
@@ -95,16 +103,43 @@ impl Gate {
                 generation,
                 messages,
             } => self.deliver(&fleet, from, &generation, &messages, now),
-            GateRequest::Ask { from, question } => {
-                let asked = answer::answer(&mut self.db, &fleet.host, &from, &question);
-                Ok(GateAnswer::Asked(asked.unwrap_or_else(|error| {
-                    serde_json::json!({ "error": error.to_string(), "exit": error.exit.code() })
-                })))
+            GateRequest::Ask { from, question } => asked::asked(
+                &mut self.db,
+                &fleet.host,
+                &from,
+                &question,
+                &mut self.noise,
+                now,
+            )
+            .map(|body| GateAnswer::Answer { body }),
+            GateRequest::Answered { host, id, answer } => {
+                let opened = self.answered(&fleet, &host, id, &answer);
+                Ok(GateAnswer::Asked(
+                    opened.unwrap_or_else(|error| Failure::value(&error)),
+                ))
             }
         }
     }
 
+    /// What another host has answered.
+    fn answered(
+        &mut self,
+        fleet: &Fleet,
+        host: &FleetHost,
+        id: Ulid,
+        answer: &SignedText,
+    ) -> Result<serde_json::Value> {
+        let asked = Asked {
+            here: &fleet.host,
+            opening: self.keys.opening.as_ref(),
+            host,
+            id,
+        };
+        Ok(answered::answered(&self.db, &asked, answer, &mut self.noise)?.value)
+    }
+
     fn take(&mut self, fleet: &Fleet, link: &LinkState, limit: usize, now: i64) -> Result<Taken> {
+        self.noise.write(&mut self.db)?;
         let link = self.judged(link)?;
         let signing = self.keys.signing.as_ref().filter(|_| fleet.controls());
         let mut taken = outbox::take(&mut self.db, &fleet.host, signing, &link, limit, now)?;

@@ -19,6 +19,16 @@ pub struct Signer {
 }
 
 impl Signer {
+    /// A question or an answer of this host.
+    pub fn text(&self, purpose: Purpose, body: String) -> Result<SignedText> {
+        let signature = self.key.sign(purpose, body.as_bytes())?;
+        Ok(SignedText {
+            body,
+            key: self.key.public().to_string(),
+            signature: STANDARD.encode(signature),
+        })
+    }
+
     fn signed(&self, purpose: Purpose, subject: String, body: String) -> Result<Publication> {
         let signature = self.key.sign(purpose, body.as_bytes())?;
         Ok(Publication {

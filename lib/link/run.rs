@@ -2,13 +2,14 @@
 //! gate out of order; what waits for others (questions, reading) has tasks of its own.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixDatagram, UnixListener};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, sleep_until};
 
-use super::ask;
+use super::ask::Asks;
 use super::carry::{self, Signer};
 use super::engine::{Engine, Heard};
 use super::gate::Gate;
@@ -61,7 +62,7 @@ pub struct Link<E> {
     pub engine: E,
     pub gate: Gate,
     pub gate_socket: PathBuf,
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
     pub hold: Hold,
     pub status: Status,
     pub roster: SignedRoster,
@@ -102,7 +103,7 @@ impl<E: Engine> Link<E> {
             gate: Gate::new(parts.gate_socket.clone()),
             gate_socket: parts.gate_socket,
             hold: Hold::new(parts.signer.host.clone(), parts.lease),
-            signer: parts.signer,
+            signer: Arc::new(parts.signer),
             status: parts.status,
             roster: parts.roster,
             stay: parts.stay,
@@ -177,12 +178,20 @@ impl<E: Engine> Link<E> {
             Some((number, read)) = read.recv() => self.take_in(number, read).await,
             Ok((stream, _)) = sockets.ask.accept() => {
                 self.active = Instant::now();
-                tokio::spawn(ask::serve(self.engine.clone(), stream, self.connected));
+                tokio::spawn(self.asks().serve(stream, self.connected));
             }
             () = sleep_until(next) => {}
         }
         notify::watchdog();
         self.work().await;
+    }
+
+    fn asks(&self) -> Asks<E> {
+        Asks {
+            engine: self.engine.clone(),
+            signer: Arc::clone(&self.signer),
+            gate_socket: self.gate_socket.clone(),
+        }
     }
 
     fn next(&self) -> Instant {
@@ -234,8 +243,7 @@ impl<E: Engine> Link<E> {
             Heard::Asked(_) if !self.hold.is_held() => {}
             Heard::Asked(asked) => {
                 self.active = Instant::now();
-                let gate = Gate::new(self.gate_socket.clone());
-                tokio::spawn(ask::answer(self.engine.clone(), gate, asked));
+                tokio::spawn(self.asks().answer(asked));
             }
             Heard::Refused(body) => self.hear_of_copy(&body),
         }

@@ -35,8 +35,18 @@ pub enum GateRequest {
         generation: String,
         messages: Vec<Message>,
     },
-    /// A question of another host, which is answered at once.
-    Ask { from: FleetHost, question: Question },
+    /// A question that came in this host's name, which is answered at once.
+    Ask {
+        from: FleetHost,
+        question: SignedText,
+    },
+    /// What was answered in this host's name to a question from here.
+    Answered {
+        host: FleetHost,
+        /// Of the question.
+        id: Ulid,
+        answer: SignedText,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +60,11 @@ pub enum GateAnswer {
         /// How many of the messages were noise.
         noise: u32,
     },
-    /// The answer, or `{"error": …, "exit": 77}`.
+    /// The answer to another host's question, without its signature, which link adds.
+    Answer {
+        body: String,
+    },
+    /// What another host has answered, or `{"error": …, "exit": 77}`.
     Asked(serde_json::Value),
     /// The request was not one, or the database cannot be used; link tries again later.
     Failed {
@@ -194,16 +208,4 @@ pub struct SentOrder {
     pub id: Ulid,
     pub attempt: u32,
     pub sequence: u64,
-}
-
-/// What hosts ask each other, over `l4m.ask.HOST.…`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Question {
-    /// The lines of a job's log after this one.
-    Log { job: i64, after: i64 },
-    /// Events after this one, for a viewer that sees a gap.
-    Events { after: i64 },
-    /// A job, as `left4me-job show --json` prints it.
-    Job { job: i64 },
 }

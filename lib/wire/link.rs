@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::gate::Question;
 use crate::base::names::FleetHost;
+use crate::domain::fleet::question::Question;
 
 /// The longest request, in bytes: an account with its permissions and thousands of expelled hosts.
 pub const REQUEST: usize = 1024 * 1024;

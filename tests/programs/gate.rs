@@ -6,12 +6,15 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use left4me::base::clock;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use left4me::base::keys::{Purpose, SigningKey};
 use left4me::base::ulid::Ulid;
+use left4me::base::{Error, clock};
 use left4me::domain::fleet::order::{Order, What};
+use left4me::domain::fleet::question::{Answer, Asking, Question, Said};
 use left4me::wire::gate::{
-    GateAnswer, GateRequest, Generations, LinkState, Message, Question, SentOrder, Source, Taken,
+    GateAnswer, GateRequest, Generations, LinkState, Message, SentOrder, SignedText, Source, Taken,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -391,29 +394,70 @@ fn a_new_overlay_is_read_and_told_at_once() {
     }
 }
 
+/// Answers to questions are opened by the gate of the host that has asked.
+impl Gate {
+    /// The answer to a question that came in the name of `from`, as gate has it for left4me-link.
+    fn answer(&mut self, from: &TestMember, question: SignedText) -> Answer {
+        let request = GateRequest::Ask {
+            from: from.name.clone(),
+            question,
+        };
+        match self.ask(&request) {
+            GateAnswer::Answer { body } => serde_json::from_str(&body).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Why it refuses a question.
+    fn refusal(&mut self, from: &TestMember, question: SignedText) -> (String, u8) {
+        match self.answer(from, question).said {
+            Said::Refused { why, exit } => (why, exit),
+            other @ Said::Sealed { .. } => panic!("{other:?}"),
+        }
+    }
+
+    /// What it makes of an answer of `host`.
+    fn open(&mut self, host: &TestMember, id: Ulid, answer: SignedText) -> Value {
+        let request = GateRequest::Answered {
+            host: host.name.clone(),
+            id,
+            answer,
+        };
+        match self.ask(&request) {
+            GateAnswer::Asked(value) => value,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn question(of: &TestMember, asking: &Asking) -> SignedText {
+    of.text(Purpose::Question, serde_json::to_string(asking).unwrap())
+}
+
+fn signed(by: &TestMember, answer: &Answer) -> SignedText {
+    by.text(Purpose::Answer, serde_json::to_string(answer).unwrap())
+}
+
 #[test]
 fn a_host_with_the_role_may_ask_for_jobs_logs_and_events_and_no_other() {
-    let members = fleet(&["fra-1", "ams-1", "sgp-1"], &["fra-1"]);
+    let mut members = fleet(&["fra-1", "ams-1", "sgp-1"], &["fra-1"]);
+    let nope = fleet(&["nope-1"], &["nope-1"]).remove(0);
+    members.push(nope);
     let ams = &members[1];
     let job = ams.host.enqueue(&["restart", "--all"]);
     let mut gate = Gate::start(ams, "");
-    let mut ask = |from: &str, question| {
-        let request = GateRequest::Ask {
-            from: from.parse().unwrap(),
-            question,
-        };
-        match gate.ask(&request) {
-            GateAnswer::Asked(answer) => answer,
-            other => panic!("{other:?}"),
-        }
+    let mut ask = |from: usize, asked| {
+        let (from, mut own) = (&members[from], Gate::start(&members[from], ""));
+        let asking = from.asking(ams, asked);
+        let answer = gate.answer(from, question(from, &asking));
+        let text = serde_json::to_string(&answer).unwrap();
+        assert!(!text.contains("restart"), "it is sealed: {text}");
+        own.open(ams, asking.id, signed(ams, &answer))
     };
 
-    assert_eq!(
-        ask("fra-1", Question::Job { job: job.0 })["operation"],
-        "restart"
-    );
+    assert_eq!(ask(0, Question::Job { job: job.0 })["operation"], "restart");
     let log = ask(
-        "fra-1",
+        0,
         Question::Log {
             job: job.0,
             after: 0,
@@ -423,15 +467,190 @@ fn a_host_with_the_role_may_ask_for_jobs_logs_and_events_and_no_other() {
         (log["lines"].as_array().unwrap().len(), &log["is_end"]),
         (0, &Value::Bool(false))
     );
-    let events = ask("fra-1", Question::Events { after: 0 });
+    let events = ask(0, Question::Events { after: 0 });
     assert!(
         events["events"].to_string().contains("job.queued"),
         "{events}"
     );
-    assert_eq!(ask("fra-1", Question::Job { job: 99 })["exit"], 3);
-    for stranger in ["sgp-1", "nope-1"] {
-        assert_eq!(ask(stranger, Question::Job { job: job.0 })["exit"], 77);
+    let unknown = ask(0, Question::Job { job: 99 });
+    assert_eq!(unknown["exit"], 3);
+    assert!(
+        unknown["error"].as_str().unwrap().starts_with("ams-1: "),
+        "{unknown}"
+    );
+    let no_role = ask(2, Question::Job { job: job.0 });
+    assert_eq!(no_role["exit"], 77, "{no_role}");
+
+    // One that the roster does not name.
+    let nope = &members[3];
+    let asking = nope.asking(ams, Question::Job { job: job.0 });
+    let (why, exit) = gate.refusal(nope, question(nope, &asking));
+    assert_eq!(exit, 77);
+    assert!(why.contains("no roster that names nope-1"), "{why}");
+}
+
+#[test]
+fn a_question_that_its_host_has_not_signed_for_this_host_just_now_is_refused_and_says_why() {
+    let members = fleet(&["fra-1", "ams-1", "sgp-1"], &["fra-1"]);
+    let [fra, ams, sgp] = &members[..] else {
+        panic!()
+    };
+    let job = ams.host.enqueue(&["restart", "--all"]);
+    let mut gate = Gate::start(ams, "");
+    let asking = fra.asking(ams, Question::Job { job: job.0 });
+    let good = question(fra, &asking);
+    let noise = |gate: &mut Gate| {
+        gate.take();
+        count(ams, "SELECT noise FROM fleet_self")
+    };
+
+    // Another host, or a node of the engine, in fra-1's name.
+    let changed = SignedText {
+        body: good.body.replace("\"job\":1", "\"job\":2"),
+        ..good.clone()
+    };
+    assert_ne!(changed.body, good.body);
+    let body = good.body.clone();
+    let of_another_kind = fra.text(Purpose::Event, body.clone());
+    let with_fras_key = SignedText {
+        key: fra.key.public().to_string(),
+        ..question(sgp, &asking)
+    };
+    for forged in [
+        question(sgp, &asking),
+        with_fras_key,
+        changed,
+        of_another_kind,
+    ] {
+        let (why, exit) = gate.refusal(fra, forged);
+        assert_eq!(exit, 77, "{why}");
+        assert!(why.contains("fra-1 has not signed the question"), "{why}");
     }
+    assert_eq!(noise(&mut gate), 4);
+
+    // For another host, and in the name of another one.
+    let other = fra.asking(sgp, Question::Job { job: job.0 });
+    let (why, exit) = gate.refusal(fra, question(fra, &other));
+    assert_eq!(exit, 77);
+    assert!(why.contains("one of fra-1 to sgp-1"), "{why}");
+    let (why, _) = gate.refusal(sgp, question(sgp, &asking));
+    assert!(why.contains("came to ams-1 as one of sgp-1"), "{why}");
+    assert_eq!(noise(&mut gate), 6);
+
+    // Clocks are no forgery.
+    for away in [-600_000, 600_000] {
+        let old = Asking {
+            at: asking.at + away,
+            ..asking.clone()
+        };
+        let (why, exit) = gate.refusal(fra, question(fra, &old));
+        assert_eq!(exit, 4);
+        assert!(why.contains("10 min") || why.contains("9 min"), "{why}");
+        assert!(why.contains("clocks"), "{why}");
+    }
+    // Other versions.
+    for (body, part) in [
+        (body.replace("\"v\":1", "\"v\":2"), "version 2"),
+        (
+            body.replace("\"ask\":\"job\"", "\"ask\":\"memory\""),
+            "memory",
+        ),
+    ] {
+        let (why, exit) = gate.refusal(fra, fra.text(Purpose::Question, body));
+        assert_eq!(exit, 2);
+        assert!(why.contains(part), "{why}");
+    }
+    assert_eq!(noise(&mut gate), 6);
+
+    // One that is brought again is answered again, and sealed to the host that has asked again.
+    for _ in 0..2 {
+        let Said::Sealed { by, text } = gate.answer(fra, good.clone()).said else {
+            panic!()
+        };
+        let sealed = STANDARD.decode(text).unwrap();
+        assert!(fra.opening.open(&sealed, &by).is_ok());
+        assert!(sgp.opening.open(&sealed, &by).is_err());
+    }
+    assert_eq!(count(ams, "SELECT count(*) FROM jobs"), 1);
+}
+
+#[test]
+fn an_answer_is_believed_from_the_host_that_was_asked_to_the_question_that_it_was_asked() {
+    let members = fleet(&["fra-1", "ams-1", "sgp-1"], &["fra-1"]);
+    let [fra, ams, sgp] = &members[..] else {
+        panic!()
+    };
+    let job = ams.host.enqueue(&["restart", "--all"]);
+    let (mut gate, mut own) = (Gate::start(ams, ""), Gate::start(fra, ""));
+    let asking = fra.asking(ams, Question::Job { job: job.0 });
+    let good = gate.answer(fra, question(fra, &asking));
+    let other = fra.asking(ams, Question::Job { job: 99 });
+    let to_other = gate.answer(fra, question(fra, &other));
+    let open = |own: &mut Gate, text| own.open(ams, asking.id, text);
+    let error = |value: &Value| value["error"].as_str().unwrap_or_default().to_owned();
+
+    // A node of the engine, or another host, answers in its place.
+    let changed = SignedText {
+        body: signed(ams, &good).body.replace("ams-1", "ams-2"),
+        ..signed(ams, &good)
+    };
+    for forged in [
+        signed(sgp, &good),
+        changed,
+        ams.text(Purpose::Status, signed(ams, &good).body),
+    ] {
+        let answer = open(&mut own, forged);
+        assert_eq!(answer["exit"], 77, "{answer}");
+        assert!(error(&answer).contains("ams-1 has not signed"), "{answer}");
+    }
+    // What it has answered to another question, or another host.
+    let for_sgp = Answer {
+        to: sgp.name.clone(),
+        ..good.clone()
+    };
+    for exchanged in [&to_other, &for_sgp] {
+        let answer = open(&mut own, signed(ams, exchanged));
+        assert_eq!(answer["exit"], 77, "{answer}");
+        assert!(
+            error(&answer).contains("answers another question"),
+            "{answer}"
+        );
+    }
+    own.take();
+    assert_eq!(count(fra, "SELECT noise FROM fleet_self"), 5);
+    // Its link says that the answer is one to this question; gate there has sealed it for another.
+    let renamed = Answer {
+        id: asking.id,
+        ..to_other
+    };
+    let answer = open(&mut own, signed(ams, &renamed));
+    assert!(
+        error(&answer).contains("no answer to this question"),
+        "{answer}"
+    );
+    let newer = Answer {
+        v: 2,
+        ..good.clone()
+    };
+    let answer = open(&mut own, signed(ams, &newer));
+    assert!(error(&answer).contains("version 2"), "{answer}");
+
+    let answer = open(&mut own, signed(ams, &good));
+    assert_eq!(answer["operation"], "restart", "{answer}");
+    // A refusal is the host's own word, too.
+    let refusal = Answer::refusal(
+        asking.id,
+        &ams.name,
+        &fra.name,
+        &Error::conflict("too late"),
+    );
+    let answer = open(&mut own, signed(ams, &refusal));
+    assert_eq!(
+        (error(&answer).as_str(), &answer["exit"]),
+        ("ams-1: too late", &Value::from(4))
+    );
+    let answer = open(&mut own, signed(sgp, &refusal));
+    assert!(error(&answer).contains("has not signed"), "{answer}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
+use left4me::base::keys::{PublicKey, Purpose};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -181,6 +182,7 @@ struct Book {
     link: Value,
     /// Refuses so many deliveries.
     refuses: u32,
+    refuses_questions: bool,
     /// Messages without a key and a signature.
     unsigned: u32,
 }
@@ -285,7 +287,14 @@ impl Gate {
                 }
                 json!({"answer": "delivered", "sequence": 0, "noise": 0})
             }
-            _ => json!({"answer": "asked", "question": request["question"], "by": request["from"]}),
+            "ask" if book.refuses_questions => {
+                json!({"answer": "failed", "why": "the database is locked"})
+            }
+            "ask" => {
+                let body = json!({"by": request["from"], "question": request["question"]});
+                json!({"answer": "answer", "body": body.to_string()})
+            }
+            _ => json!({"answer": "asked", "id": request["id"], "text": request["answer"]}),
         }
     }
 
@@ -390,6 +399,23 @@ impl Host {
     }
 }
 
+/// A question or an answer, which this host has signed.
+fn text_of(fleet: &Fleet, host: &str, purpose: Purpose, signed: &Value) -> Value {
+    let text = std::fs::read_to_string(fleet.path(host).join("fleet.json")).unwrap();
+    let known: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(signed["key"], known["key"]);
+    let key: PublicKey = known["key"].as_str().unwrap().parse().unwrap();
+    let body = signed["body"].as_str().unwrap();
+    let signature = STANDARD
+        .decode(signed["signature"].as_str().unwrap())
+        .unwrap();
+    assert!(
+        key.verifies(purpose, body.as_bytes(), &signature),
+        "{signed}"
+    );
+    serde_json::from_str(body).unwrap()
+}
+
 const ORDER: &str = "01KAZ6T5R8Y3W9M2F4B7C1D0XN";
 const OTHER: &str = "01KAZ6T5R8Y3W9M2F4B7C1D0XP";
 
@@ -434,8 +460,24 @@ fn orders_events_and_statuses_arrive_and_hosts_answer_questions() {
     );
 
     let answer = fra.ask("ams-1");
-    assert_eq!(answer["by"], "fra-1", "{answer}");
-    assert_eq!(answer["question"]["job"], 7);
+    let answered: Value = text_of(&fleet, "ams-1", Purpose::Answer, &answer["text"]);
+    assert_eq!(answered["by"], "fra-1", "{answered}");
+    let asked = text_of(&fleet, "fra-1", Purpose::Question, &answered["question"]);
+    assert_eq!(
+        (&asked["from"], &asked["to"]),
+        (&json!("fra-1"), &json!("ams-1"))
+    );
+    assert_eq!(
+        (&asked["id"], &asked["question"]["job"]),
+        (&answer["id"], &json!(7))
+    );
+    // What gate cannot do now is answered, too.
+    ams.gate.book().refuses_questions = true;
+    let answer = fra.ask("ams-1");
+    let refused = text_of(&fleet, "ams-1", Purpose::Answer, &answer["text"]);
+    let why = refused["said"]["refused"]["why"].as_str().unwrap();
+    assert!(why.contains("the database is locked"), "{refused}");
+    assert_eq!(refused["id"], answer["id"]);
     let answer = fra.ask("ber-1");
     assert!(
         answer["why"].as_str().unwrap().contains("not connected"),

@@ -25,6 +25,7 @@ mod prune;
 mod publisher;
 mod publisher_disks;
 mod publisher_kills;
+mod questions;
 mod runner;
 mod runner_check;
 mod runner_room;

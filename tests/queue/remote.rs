@@ -5,12 +5,9 @@ use std::io::Read as _;
 use std::process::Stdio;
 
 use left4me::base::clock;
-use left4me::base::keys::Purpose;
-use left4me::queue::fleet::{read, status};
-use left4me::wire::gate::Source;
 
 use crate::support::JOB;
-use crate::support::fleet::{Carrier, TestMember, fleet, message};
+use crate::support::fleet::{Carrier, TestMember, fleet, tell_status};
 use crate::support::until;
 
 const DAY: i64 = 24 * 3_600_000;
@@ -19,23 +16,6 @@ fn two() -> (Vec<TestMember>, Carrier) {
     let members = fleet(&["fra-1", "ams-1"], &["fra-1"]);
     tell_status(&members[0], &members[1]);
     (members, Carrier::default())
-}
-
-/// Brings the status of a host to another one.
-fn tell_status(to: &TestMember, of: &TestMember) {
-    let host = status::Host {
-        name: &of.name,
-        capacity: None,
-        ports: of.ports(),
-        root: &of.root,
-    };
-    let now = clock::now_ms();
-    let status = status::status(&mut of.host.db(), &host, now).unwrap();
-    let body = serde_json::to_vec(&status).unwrap();
-    let told = message(&of.key, Purpose::Status, of.name.as_str(), &body, 1);
-    let mut db = to.host.db();
-    let read = read::deliver(&mut db, &to.accepting(), Source::Hosts, "", &[told], now).unwrap();
-    assert_eq!(read.noise, 0);
 }
 
 /// Runs `left4me-job --host ams-1` and expects an order's id.
@@ -403,6 +383,14 @@ fn the_log_of_another_host_s_job_is_asked_for_until_it_ends() {
         asked[0].contains(r#""after":0"#) && asked[1].contains(r#""after":2"#),
         "{asked:?}"
     );
+
+    std::fs::remove_file(&socket).unwrap();
+    let answer = r#"{"answer":"asked","error":"ams-1: no job 17","exit":3}"#;
+    let served = answering(&socket, vec![answer.to_owned()]);
+    let (code, _, err) = logs(&[]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.ends_with(": ams-1: no job 17\n"), "{err}");
+    served.join().unwrap();
 
     std::fs::remove_file(&socket).unwrap();
     let answer = r#"{"answer":"failed","why":"host fra-1 may not ask ams-1"}"#;

@@ -14,14 +14,15 @@ use left4me::base::ulid::Ulid;
 use left4me::db::fleet::orders_out::{self, OrderOut};
 use left4me::db::fleet::ulids;
 use left4me::domain::fleet::order::{Enqueue, Order, What};
+use left4me::domain::fleet::question::{Asking, Question};
 use left4me::domain::fleet::roster::{Member, Roster};
 use left4me::domain::update::UpdateOptions;
 use left4me::gate;
 use left4me::queue::fleet::accept::Host;
 use left4me::queue::fleet::read::{self, Read};
 use left4me::queue::fleet::send::{self, Draft};
-use left4me::queue::fleet::{outbox, project};
-use left4me::wire::gate::{Generations, LinkState, Message, SentOrder, Source, Taken};
+use left4me::queue::fleet::{outbox, project, status};
+use left4me::wire::gate::{Generations, LinkState, Message, SentOrder, SignedText, Source, Taken};
 
 use super::host::{PORTS, TestHost};
 
@@ -204,6 +205,28 @@ impl TestMember {
         )
     }
 
+    /// A question of this host, of now.
+    pub fn asking(&self, to: &TestMember, question: Question) -> Asking {
+        let at = left4me::base::clock::now_ms();
+        Asking {
+            v: 1,
+            id: Ulid::new(at),
+            from: self.name.clone(),
+            to: to.name.clone(),
+            at,
+            question,
+        }
+    }
+
+    /// A text that this host's left4me-link has signed.
+    pub fn text(&self, purpose: Purpose, body: String) -> SignedText {
+        SignedText {
+            key: self.key.public().to_string(),
+            signature: STANDARD.encode(self.key.sign(purpose, body.as_bytes()).unwrap()),
+            body,
+        }
+    }
+
     /// Ends a job of this host, as a worker does.
     pub fn end_job(&self, job: i64, state: &str) {
         let sql = format!(
@@ -221,6 +244,23 @@ impl TestMember {
         );
         self.host.db().connection().execute_batch(&sql).unwrap();
     }
+}
+
+/// Brings the status of a host to another one.
+pub fn tell_status(to: &TestMember, of: &TestMember) {
+    let host = status::Host {
+        name: &of.name,
+        capacity: None,
+        ports: of.ports(),
+        root: &of.root,
+    };
+    let now = left4me::base::clock::now_ms();
+    let status = status::status(&mut of.host.db(), &host, now).unwrap();
+    let body = serde_json::to_vec(&status).unwrap();
+    let told = message(&of.key, Purpose::Status, of.name.as_str(), &body, 1);
+    let mut db = to.host.db();
+    let read = read::deliver(&mut db, &to.accepting(), Source::Hosts, "", &[told], now).unwrap();
+    assert_eq!(read.noise, 0);
 }
 
 /// A signed message of the engine.

@@ -10,14 +10,16 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::names::{FleetHost, JobId};
-use crate::base::{Error, Result, output};
+use crate::base::{Error, Exit, Result, output};
 use crate::cli::follow;
+use crate::domain::fleet::question::{Failure, Question};
 use crate::queue::wake;
-use crate::wire::gate::{GateAnswer, Question};
+use crate::wire::gate::GateAnswer;
 use crate::wire::link::AskHost;
 
-/// How long the other host may take to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the answer may take: left4me-link waits 20 s for the other host, and systemd may have to
+/// start left4me-gate here to open it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest answer, in bytes.
 const LONGEST: u64 = 2 * 1024 * 1024;
@@ -48,8 +50,9 @@ struct Job {
 
 /// Prints the log of a job of `host`; until the job ends, if it is followed.
 ///
-/// Fails with 69 if this host or the other one has no connection to the engine; 1 if the job that was
-/// followed did not succeed.
+/// Fails with 69 if this host or the other one has no connection to the engine; 77 if what came is not
+/// signed by that host, or it refuses; 3 for a job that it does not have; 1 if the job that was followed
+/// did not succeed.
 pub fn logs(socket: &Path, host: &FleetHost, job: JobId, options: Options) -> Result<ExitCode> {
     if options.follow {
         follow::exit_on_interrupt(format!(
@@ -122,9 +125,12 @@ fn ask<T: DeserializeOwned>(socket: &Path, host: &FleetHost, question: Question)
     }
 
     match serde_json::from_slice(&answer) {
-        Ok(GateAnswer::Asked(value)) => {
-            serde_json::from_value(value).map_err(|error| strange(host, &error.to_string()))
-        }
+        Ok(GateAnswer::Asked(value)) => match Failure::of(&value) {
+            Some(Failure { error, exit }) => Err(Error::new(Exit::Foreign(exit), error)),
+            None => {
+                serde_json::from_value(value).map_err(|error| strange(host, &error.to_string()))
+            }
+        },
         Ok(GateAnswer::Failed { why }) => Err(Error::unavailable(format!("{host}: {why}"))),
         Ok(_) => Err(strange(host, "another answer than was asked for")),
         Err(error) => Err(strange(host, &error.to_string())),

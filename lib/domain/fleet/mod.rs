@@ -8,6 +8,7 @@
 //! | [`status`] | a host, as it is now |
 //! | [`roster`] | who belongs to the fleet |
 //! | [`blueprint`] | what a server is made from, on its way to another host |
+//! | [`question`] | what hosts ask each other at once |
 //! | [`placement`] | which host takes a server |
 //! | [`drain`] | how a server moves |
 //! | [`waves`] | how an update goes through the fleet |
@@ -32,6 +33,7 @@ pub mod objects;
 pub mod order;
 pub mod permissions;
 pub mod placement;
+pub mod question;
 pub mod rollout;
 pub mod roster;
 pub mod rules;

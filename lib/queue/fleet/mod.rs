@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`send`], [`withdraw`] | writes an order down for another host; takes it back |
+//! | [`noise`] | counts what was not believed of questions and answers |
 //! | [`outbox`] | what goes to the engine: attempts of orders, events, this host's status |
 //! | [`resend`] | which orders go there again, and which are given up |
 //! | [`read`] | what comes from the engine, and how far it has been read |
@@ -16,14 +17,18 @@
 //! | [`seen`] | hosts and servers as they are shown |
 //! | [`status`] | this host, as others see it |
 //! | [`watch`] | events about hosts that are silent, for alerts; the poller calls it |
-//! | [`answer`] | what other hosts ask at once |
+//! | [`asked`], [`answer`] | what other hosts ask at once: whether it is believed; the answer |
+//! | [`answered`] | what other hosts answer to a question from here |
 
 pub mod accept;
 pub mod answer;
+pub mod answered;
 pub mod ask_for;
+pub mod asked;
 pub mod cordon;
 pub mod host;
 pub mod moves;
+pub mod noise;
 pub mod outbox;
 pub mod place;
 pub mod project;

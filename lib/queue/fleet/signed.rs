@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::base::keys::{PublicKey, Purpose};
-use crate::wire::gate::Message;
+use crate::wire::gate::{Message, SignedText};
 
 /// A message with its bytes.
 pub(super) struct Signed<'a> {
@@ -28,4 +28,10 @@ impl<'a> Signed<'a> {
     pub(super) fn is_by(&self, key: &PublicKey, purpose: Purpose) -> bool {
         self.message.key == key.as_str() && key.verifies(purpose, &self.body, &self.signature)
     }
+}
+
+/// The same of a text that came as a question or an answer.
+pub(super) fn is_by(text: &SignedText, key: &PublicKey, purpose: Purpose) -> bool {
+    let signature = STANDARD.decode(&text.signature).unwrap_or_default();
+    text.key == key.as_str() && key.verifies(purpose, text.body.as_bytes(), &signature)
 }
