@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize as _;
 
 use super::GateCli;
 use super::keys::Keys;
@@ -18,15 +19,16 @@ use crate::cancel::request::{CancelRequest, request_in};
 use crate::db::Db;
 use crate::db::fleet::self_row;
 use crate::db::overlays;
-use crate::domain::fleet::question::Failure;
+use crate::domain::fleet::question::{Failure, Question};
 use crate::domain::fleet::status::HostStatus;
 use crate::domain::fleet::subjects::ROSTER;
 use crate::domain::fleet::view::STATUS_EVERY;
 use crate::host::overlay_digest;
 use crate::queue::fleet::accept::{self, CancelOrder};
+use crate::queue::fleet::answer::EventPart;
 use crate::queue::fleet::answered::{self, Asked};
 use crate::queue::fleet::noise::Noise;
-use crate::queue::fleet::{asked, outbox, read, status};
+use crate::queue::fleet::{asked, missing, outbox, read, status};
 use crate::queue::wake;
 use crate::wire::gate::{
     BATCH, GateAnswer, GateRequest, Generations, LinkState, Message, SignedText, Source, Taken,
@@ -113,7 +115,7 @@ impl Gate {
             )
             .map(|body| GateAnswer::Answer { body }),
             GateRequest::Answered { host, id, answer } => {
-                let opened = self.answered(&fleet, &host, id, &answer);
+                let opened = self.answered(&fleet, &host, id, &answer, now);
                 Ok(GateAnswer::Asked(
                     opened.unwrap_or_else(|error| Failure::value(&error)),
                 ))
@@ -121,13 +123,14 @@ impl Gate {
         }
     }
 
-    /// What another host has answered.
+    /// What another host has answered. Events that were missing are taken in.
     fn answered(
         &mut self,
         fleet: &Fleet,
         host: &FleetHost,
         id: Ulid,
         answer: &SignedText,
+        now: i64,
     ) -> Result<serde_json::Value> {
         let asked = Asked {
             here: &fleet.host,
@@ -135,7 +138,16 @@ impl Gate {
             host,
             id,
         };
-        Ok(answered::answered(&self.db, &asked, answer, &mut self.noise)?.value)
+        let opened = answered::answered(&self.db, &asked, answer, &mut self.noise)?;
+        if let Question::Events { after } = opened.question
+            && fleet.views()
+        {
+            let part = EventPart::deserialize(&opened.value).map_err(|error| {
+                Error::unavailable(format!("{host} answered no events: {error}"))
+            })?;
+            missing::take_in(&mut self.db, host, after, &part, now)?;
+        }
+        Ok(opened.value)
     }
 
     fn take(&mut self, fleet: &Fleet, link: &LinkState, limit: usize, now: i64) -> Result<Taken> {
@@ -149,6 +161,9 @@ impl Gate {
         // Without a connection it takes nothing.
         if limit > 0 {
             taken.status = self.status(fleet, now)?;
+            if taken.views {
+                taken.missing = missing::missing(&mut self.db, &fleet.host, now)?;
+            }
         }
         wake::alerts(self.db.connection(), &self.cli.alerts.alerts_socket);
         Ok(taken)

@@ -17,9 +17,9 @@ use crate::base::keys::Purpose;
 use crate::base::ulid::Ulid;
 use crate::base::{Error, Result, clock};
 use crate::domain::fleet::VERSION;
-use crate::domain::fleet::question::{Answer, Asking, Head};
+use crate::domain::fleet::question::{Answer, Asking, Failure, Head, Question};
 use crate::wire::REQUEST_LIMIT;
-use crate::wire::gate::{GateAnswer, GateRequest, SignedText};
+use crate::wire::gate::{GateAnswer, GateRequest, Missing, SignedText};
 use crate::wire::link::AskHost;
 
 /// How long a program may take to send its question, or to read its answer.
@@ -100,6 +100,26 @@ impl<E: Engine> Asks<E> {
             answer,
         };
         Gate::new(self.gate_socket.clone()).ask(&request).await
+    }
+
+    /// Asks a host for events that have not come. gate takes in what it answers.
+    pub async fn fetch(self, missing: Missing) {
+        let Missing { host, after } = missing;
+        let request = AskHost {
+            host: host.clone(),
+            question: Question::Events { after },
+        };
+        let refused = match self.ask(request).await {
+            Ok(GateAnswer::Asked(value)) => Failure::of(&value).map(|failure| failure.error),
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        match refused {
+            None => tracing::info!("{host} has told again what came after its event {after}"),
+            Some(why) => tracing::info!(
+                "events of {host} after number {after} are missing, and are asked for later: {why}"
+            ),
+        }
     }
 
     /// Lets gate answer another host's question.

@@ -362,6 +362,10 @@ impl<E: Engine> Link<E> {
                 self.roster.tell(&self.engine).await?;
             }
             self.readers.start(&self.engine, &taken, &self.generations);
+            if let Some(missing) = taken.missing.clone() {
+                self.active = Instant::now();
+                tokio::spawn(self.asks().fetch(missing));
+            }
 
             let generations = &mut self.generations;
             let carried = carry::carry(&self.engine, &self.signer, &taken, generations).await?;

@@ -156,12 +156,23 @@ pub struct Taken {
     /// The sequences after which ORDERS and EVENTS are read next.
     pub orders_after: u64,
     pub events_after: u64,
+    /// What this host has not been told of another one, which is to be asked for it.
+    #[serde(default)]
+    pub missing: Option<Missing>,
     /// Whether this host is told of all others.
     pub views: bool,
     /// Whether it may send orders.
     pub controls: bool,
     /// Whether there is more to take at once.
     pub more: bool,
+}
+
+/// Events of a host after this one that have not come, although later ones have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Missing {
+    pub host: FleetHost,
+    pub after: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

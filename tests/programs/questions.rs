@@ -1,5 +1,5 @@
-//! Questions between hosts with all real programs: what a node of the engine that was taken over can
-//! do with them.
+//! Questions between hosts with all real programs: what a node of the engine that was taken over can do
+//! with them, and how a viewer gets events that the engine has lost.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -199,4 +199,53 @@ async fn a_node_of_the_engine_can_ask_for_no_host_and_neither_read_nor_make_an_a
         assert!(err.contains(part), "{err}");
         noise_is(fra, before + 1);
     }
+}
+
+#[test]
+fn events_that_the_engine_has_lost_are_told_by_their_host_and_not_asked_for_when_it_has_none() {
+    let fleet = Fleet::up(1, &["fra-1", "ams-1"]);
+    let (fra, ams) = (fleet.member("fra-1"), fleet.member("ams-1"));
+    ams.worker.hold();
+    for _ in 0..3 {
+        ams.host.enqueue(&["restart", "--all"]);
+        ams.host.enqueue(&["stop", "--all"]);
+    }
+    wake::link(&ams.host.root.join("link.sock"));
+    let there = || ams.column("SELECT CAST(id AS TEXT) FROM events ORDER BY id");
+    let here = || {
+        fra.column("SELECT CAST(seq AS TEXT) FROM fleet_events WHERE host = 'ams-1' ORDER BY seq")
+    };
+    // It does not tell its whole history when it joins.
+    until("all events", || {
+        (here().last() == there().last()).then_some(())
+    });
+    let all = here();
+    assert!(all.len() >= 4, "{all:?}");
+
+    // The second and the third did not come, long ago; the host has pruned the second.
+    let (second, third) = (&all[1], &all[2]);
+    let run = |member: &Member, sql: &str| member.host.db().connection().execute_batch(sql);
+    run(ams, &format!("DELETE FROM events WHERE id = {second}")).unwrap();
+    let sql = format!(
+        "BEGIN IMMEDIATE;
+         DELETE FROM fleet_events WHERE host = 'ams-1' AND seq IN ({second}, {third});
+         UPDATE fleet_events SET received_at = received_at - 3600000;
+         DELETE FROM fleet_gaps;
+         COMMIT"
+    );
+    run(fra, &sql).unwrap();
+    wake::link(&fra.host.root.join("link.sock"));
+    let mut left = all.clone();
+    left.remove(1);
+    until("the missing event", || (here() == left).then_some(()));
+
+    // It is whole as far as it can be, and so nothing is asked for.
+    let last: i64 = all.last().unwrap().parse().unwrap();
+    until("nothing is missing", || {
+        wake::link(&fra.host.root.join("link.sock"));
+        let whole = fra.column("SELECT CAST(whole AS TEXT) FROM fleet_gaps WHERE host = 'ams-1'");
+        (whole.first()?.parse::<i64>().unwrap() >= last).then_some(())
+    });
+    let asked = fra.column("SELECT host FROM fleet_gaps WHERE asked_at <> 0");
+    assert!(asked.is_empty(), "{asked:?}");
 }

@@ -113,13 +113,3 @@ pub fn last_of_order(connection: &Connection, host: &str, order: Ulid) -> Result
     let sql = "SELECT max(seq) FROM fleet_events WHERE host = ?1 AND order_id = ?2";
     one(connection, sql, params![host, order], |row| row.get(0))
 }
-
-/// The event before the first gap in what came from a host, among its newest ones: what comes after
-/// it is asked for. None without a gap.
-pub fn gap_of(connection: &Connection, host: &str) -> Result<Option<i64>> {
-    let sql = "SELECT max(before) FROM (
-                   SELECT seq, lag(seq) OVER (ORDER BY seq) AS before FROM (
-                       SELECT seq FROM fleet_events WHERE host = ?1 ORDER BY seq DESC LIMIT 2000))
-               WHERE before IS NOT NULL AND seq > before + 1";
-    one(connection, sql, [host], |row| row.get(0))
-}

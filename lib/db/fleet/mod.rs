@@ -3,6 +3,7 @@
 pub mod cursors;
 pub mod events;
 pub mod events_out;
+pub mod gaps;
 pub mod here;
 pub mod hosts;
 pub mod jobs;

@@ -148,6 +148,14 @@ CREATE TABLE fleet_events (
 CREATE INDEX fleet_events_by_age ON fleet_events (at);
 CREATE INDEX fleet_events_of_order ON fleet_events (order_id) WHERE order_id IS NOT NULL;
 
+-- How far the events of each other host are here. whole: up to this event none is missing that the host still has.
+-- asked_at: when it was asked for the missing ones after that; 0 once it has answered.
+CREATE TABLE fleet_gaps (
+    host        TEXT    PRIMARY KEY,
+    whole       INTEGER NOT NULL DEFAULT 0,
+    asked_at    INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE fleet_jobs (
     host        TEXT    NOT NULL,
     job         INTEGER NOT NULL,

@@ -1,6 +1,6 @@
 //! What other hosts ask at once, and people on them: a job, its log, events that they have missed.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::outbox;
@@ -28,11 +28,11 @@ struct LogPart {
 }
 
 /// A part of the events.
-#[derive(Serialize)]
-struct EventPart {
-    events: Vec<FleetEvent>,
+#[derive(Serialize, Deserialize)]
+pub struct EventPart {
+    pub events: Vec<FleetEvent>,
     /// The newest event here.
-    newest: i64,
+    pub newest: i64,
 }
 
 /// Answers a host that is told about others.

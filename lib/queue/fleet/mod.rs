@@ -10,6 +10,7 @@
 //! | [`read`] | what comes from the engine, and how far it has been read |
 //! | [`accept`] | carries out an order of another host, or refuses it |
 //! | [`place`], [`cordon`] | takes in servers of other hosts, gives them up, or takes in no more |
+//! | [`missing`] | events of other hosts that have not come, which are asked for |
 //! | [`moves`] | servers that are to move |
 //! | [`receipt`] | tells its sender |
 //! | [`settle`] | what other hosts told about orders from here |
@@ -27,6 +28,7 @@ pub mod ask_for;
 pub mod asked;
 pub mod cordon;
 pub mod host;
+pub mod missing;
 pub mod moves;
 pub mod noise;
 pub mod outbox;
