@@ -114,8 +114,13 @@ impl Gate {
                 now,
             )
             .map(|body| GateAnswer::Answer { body }),
-            GateRequest::Answered { host, id, answer } => {
-                let opened = self.answered(&fleet, &host, id, &answer, now);
+            GateRequest::Answered {
+                host,
+                id,
+                question,
+                answer,
+            } => {
+                let opened = self.answered(&fleet, (&host, id, &question), &answer, now);
                 Ok(GateAnswer::Asked(
                     opened.unwrap_or_else(|error| Failure::value(&error)),
                 ))
@@ -127,8 +132,7 @@ impl Gate {
     fn answered(
         &mut self,
         fleet: &Fleet,
-        host: &FleetHost,
-        id: Ulid,
+        (host, id, question): (&FleetHost, Ulid, &Question),
         answer: &SignedText,
         now: i64,
     ) -> Result<serde_json::Value> {
@@ -137,9 +141,10 @@ impl Gate {
             opening: self.keys.opening.as_ref(),
             host,
             id,
+            question,
         };
         let opened = answered::answered(&self.db, &asked, answer, &mut self.noise)?;
-        if let Question::Events { after } = opened.question
+        if let Question::Events { after } = *question
             && fleet.views()
         {
             let part = EventPart::deserialize(&opened.value).map_err(|error| {

@@ -97,6 +97,7 @@ impl<E: Engine> Asks<E> {
         let request = GateRequest::Answered {
             host,
             id: asking.id,
+            question: asking.question,
             answer,
         };
         Gate::new(self.gate_socket.clone()).ask(&request).await
@@ -137,7 +138,7 @@ impl<E: Engine> Asks<E> {
         drop(asked.open);
     }
 
-    /// The signed answer. Fails for what is no question: then there is no one to answer.
+    /// The signed answer. Fails for what is no question: then nothing is answered.
     async fn answer_to(&self, asked: &Asked) -> Result<Vec<u8>> {
         let question: SignedText = serde_json::from_slice(&asked.body)
             .map_err(|error| Error::usage(format!("not a question: {error}")))?;

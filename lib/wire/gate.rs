@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
+use crate::domain::fleet::question::Question;
 
 /// The longest line in either direction, in bytes: a batch of orders in base64, and its frame.
 pub const LINE: usize = 8 * 1024 * 1024;
@@ -45,6 +46,7 @@ pub enum GateRequest {
         host: FleetHost,
         /// Of the question.
         id: Ulid,
+        question: Question,
         answer: SignedText,
     },
 }

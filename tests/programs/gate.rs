@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use left4me::base::keys::{Purpose, SigningKey};
+use left4me::base::keys::{OpeningKey, Purpose, SigningKey};
 use left4me::base::ulid::Ulid;
 use left4me::base::{Error, clock};
 use left4me::domain::fleet::order::{Order, What};
-use left4me::domain::fleet::question::{Answer, Asking, Question, Said};
+use left4me::domain::fleet::question::{Answer, Asking, Question, Said, Sealed};
 use left4me::wire::gate::{
     GateAnswer, GateRequest, Generations, LinkState, Message, SentOrder, SignedText, Source, Taken,
 };
@@ -417,10 +417,11 @@ impl Gate {
     }
 
     /// What it makes of an answer of `host`.
-    fn open(&mut self, host: &TestMember, id: Ulid, answer: SignedText) -> Value {
+    fn open(&mut self, host: &TestMember, asking: &Asking, answer: SignedText) -> Value {
         let request = GateRequest::Answered {
             host: host.name.clone(),
-            id,
+            id: asking.id,
+            question: asking.question.clone(),
             answer,
         };
         match self.ask(&request) {
@@ -452,7 +453,7 @@ fn a_host_with_the_role_may_ask_for_jobs_logs_and_events_and_no_other() {
         let answer = gate.answer(from, question(from, &asking));
         let text = serde_json::to_string(&answer).unwrap();
         assert!(!text.contains("restart"), "it is sealed: {text}");
-        own.open(ams, asking.id, signed(ams, &answer))
+        own.open(ams, &asking, signed(ams, &answer))
     };
 
     assert_eq!(ask(0, Question::Job { job: job.0 })["operation"], "restart");
@@ -586,7 +587,7 @@ fn an_answer_is_believed_from_the_host_that_was_asked_to_the_question_that_it_wa
     let good = gate.answer(fra, question(fra, &asking));
     let other = fra.asking(ams, Question::Job { job: 99 });
     let to_other = gate.answer(fra, question(fra, &other));
-    let open = |own: &mut Gate, text| own.open(ams, asking.id, text);
+    let open = |own: &mut Gate, text| own.open(ams, &asking, text);
     let error = |value: &Value| value["error"].as_str().unwrap_or_default().to_owned();
 
     // A node of the engine, or another host, answers in its place.
@@ -624,6 +625,26 @@ fn an_answer_is_believed_from_the_host_that_was_asked_to_the_question_that_it_wa
         ..to_other
     };
     let answer = open(&mut own, signed(ams, &renamed));
+    assert!(
+        error(&answer).contains("no answer to this question"),
+        "{answer}"
+    );
+    // What its link has made itself is still bound to what was asked.
+    let key = OpeningKey::generate();
+    let sealed = Sealed {
+        id: asking.id,
+        question: Question::Events { after: i64::MIN },
+        value: serde_json::json!({"events": [], "newest": 1}),
+    };
+    let sealed = serde_json::to_vec(&sealed).unwrap();
+    let unasked = Answer {
+        said: Said::Sealed {
+            by: key.public(),
+            text: STANDARD.encode(key.seal(&sealed, &fra.opening.public()).unwrap()),
+        },
+        ..good.clone()
+    };
+    let answer = open(&mut own, signed(ams, &unasked));
     assert!(
         error(&answer).contains("no answer to this question"),
         "{answer}"

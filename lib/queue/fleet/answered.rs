@@ -12,15 +12,16 @@ use crate::base::ulid::Ulid;
 use crate::base::{Error, Exit, Result};
 use crate::db::Db;
 use crate::db::fleet::hosts;
-use crate::domain::fleet::question::{Answer, Failure, Head, Said, Sealed};
+use crate::domain::fleet::question::{Answer, Failure, Head, Question, Said, Sealed};
 use crate::wire::gate::SignedText;
 
-/// This host, which has asked; the host that was asked; and the question's name.
+/// This host, which has asked; the host that was asked; the question and its name.
 pub struct Asked<'a> {
     pub here: &'a FleetHost,
     pub opening: Option<&'a OpeningKey>,
     pub host: &'a FleetHost,
     pub id: Ulid,
+    pub question: &'a Question,
 }
 
 /// Opens an answer.
@@ -89,7 +90,9 @@ fn open(asked: &Asked<'_>, by: &SealKey, text: &str) -> Result<Sealed> {
     let sealed = STANDARD.decode(text).map_err(|error| cannot(&error))?;
     let opened = key.open(&sealed, by).map_err(|error| cannot(&error))?;
     let opened: Sealed = serde_json::from_slice(&opened).map_err(|error| cannot(&error))?;
-    match opened.id == asked.id && opened.value.is_object() {
+    // What the host says that it was asked decides what becomes of its answer.
+    let is_answer = opened.id == asked.id && opened.question == *asked.question;
+    match is_answer && opened.value.is_object() {
         true => Ok(opened),
         false => Err(cannot(&"it is no answer to this question")),
     }

@@ -20,7 +20,7 @@ use crate::wire::gate::SignedText;
 
 /// The answer, for left4me-link to sign: a refusal for what is not believed.
 ///
-/// Fails with 2 for what is no question: then there is no one to answer.
+/// Fails with 2 for what is no question: then nothing is answered.
 pub fn asked(
     db: &mut Db,
     here: &FleetHost,

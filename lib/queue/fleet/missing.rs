@@ -85,8 +85,10 @@ pub fn take_in(
         }
 
         let name = host.as_str();
-        if let Some(next) = gaps::next(tx, name, after)?.filter(|next| *next > after + 1) {
-            let gone = next - after - 1;
+        if let Some(next) =
+            gaps::next(tx, name, after)?.filter(|next| *next > after.saturating_add(1))
+        {
+            let gone = next.saturating_sub(after).saturating_sub(1);
             tracing::info!("{host} has {gone} events after number {after} no more");
             gaps::set_whole(tx, name, next)?;
         }
