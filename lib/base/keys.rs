@@ -19,6 +19,7 @@ pub enum Purpose {
     Roster,
     Question,
     Answer,
+    Rollout,
 }
 
 impl Purpose {
@@ -30,6 +31,7 @@ impl Purpose {
             Purpose::Roster => "left4me roster 1\n",
             Purpose::Question => "left4me question 1\n",
             Purpose::Answer => "left4me answer 1\n",
+            Purpose::Rollout => "left4me rollout 1\n",
         };
         [context.as_bytes(), body].concat()
     }

@@ -95,9 +95,15 @@ impl Gate {
             GateRequest::Sent {
                 orders,
                 events,
+                rollouts,
                 generations,
             } => {
-                outbox::sent(&mut self.db, &orders, events, &generations, now)?;
+                let sent = outbox::Sent {
+                    orders: &orders,
+                    events,
+                    rollouts: &rollouts,
+                };
+                outbox::sent(&mut self.db, &sent, &generations, now)?;
                 Ok(GateAnswer::Done {})
             }
             GateRequest::Deliver {

@@ -3,14 +3,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
 
+use super::compare;
 use super::engine::{Engine, Publication};
+use crate::base::Result;
 use crate::base::keys::{Purpose, SigningKey};
 use crate::base::names::FleetHost;
-use crate::base::{Exit, Result};
 use crate::domain::fleet::subjects::{self, Bucket, ROSTER};
-use crate::wire::gate::{GateRequest, Generations, SentOrder, SetPlace, SignedText, Taken};
+use crate::wire::gate::{GateRequest, Generations, SentOrder, SentRollout, SignedText, Taken};
 
 /// Signs what this host says of itself.
 pub struct Signer {
@@ -57,6 +57,20 @@ pub async fn carry<E: Engine>(
     generations: &mut Generations,
 ) -> Result<Carried> {
     let mut failed = None;
+
+    let mut rollouts = Vec::new();
+    for rollout in &taken.rollouts {
+        match compare::set_rollout(engine, &signer.host, rollout).await {
+            Ok(()) => rollouts.push(SentRollout {
+                id: rollout.id,
+                epoch: rollout.epoch,
+                version: rollout.version,
+            }),
+            Err(error) => {
+                failed.get_or_insert(error.within(format!("rollout {}", rollout.id)));
+            }
+        }
+    }
 
     let orders = taken.orders.iter().map(|order| Publication {
         subject: subjects::order(&order.to),
@@ -134,7 +148,7 @@ pub async fn carry<E: Engine>(
         }
     }
     for place in &taken.places {
-        if let Err(error) = set_place(engine, place).await {
+        if let Err(error) = compare::set_place(engine, place).await {
             failed.get_or_insert(error.within(format!("the place of server {}", place.server)));
         }
     }
@@ -142,6 +156,7 @@ pub async fn carry<E: Engine>(
     let sent = GateRequest::Sent {
         orders: sent,
         events: newest,
+        rollouts,
         generations: generations.clone(),
     };
     Ok(Carried { sent, failed })
@@ -162,42 +177,4 @@ pub async fn tell_status<E: Engine>(engine: &E, signer: &Signer, status: &str) -
         Some(Err(error)) => Err(error.within("the status")),
         _ => Ok(()),
     }
-}
-
-/// The value of a key in the bucket of places.
-#[derive(Serialize, Deserialize)]
-struct Place {
-    host: FleetHost,
-    epoch: u64,
-}
-
-/// Compares and sets: only a greater epoch replaces another one.
-async fn set_place<E: Engine>(engine: &E, place: &SetPlace) -> Result<()> {
-    let key = place.server.to_string();
-    // Another controller may be faster, once or twice.
-    for _ in 0..3 {
-        let kept = engine.kept(Bucket::Places, &key).await?;
-        let found: Option<Place> = kept
-            .as_ref()
-            .and_then(|kept| serde_json::from_slice(&kept.body).ok());
-        if found.is_some_and(|found| found.epoch >= place.epoch) {
-            return Ok(());
-        }
-        let value = Place {
-            host: place.host.clone(),
-            epoch: place.epoch,
-        };
-        let out = Publication {
-            subject: Bucket::Places.subject(&key),
-            over: Some(kept.map_or(0, |kept| kept.revision)),
-            body: serde_json::to_vec(&value).unwrap_or_default(),
-            ..Publication::default()
-        };
-        match engine.publish(vec![out]).await.pop() {
-            Some(Err(error)) if error.exit == Exit::Conflict => {}
-            Some(Err(error)) => return Err(error),
-            _ => return Ok(()),
-        }
-    }
-    Ok(())
 }

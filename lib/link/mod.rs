@@ -7,12 +7,14 @@
 //! | `nats` | the engine NATS JetStream |
 //! | `run` | the loop |
 //! | `carry`, `readers` | to the engine, and from it |
+//! | `compare` | what several controllers may write |
 //! | `hold` | the lease |
 //! | `ask` | questions between hosts |
 //! | `gate` | the line protocol to left4me-gate |
 
 mod ask;
 mod carry;
+mod compare;
 mod engine;
 mod gate;
 mod hold;

@@ -58,6 +58,7 @@ impl Readers {
             wanted.extend([
                 (Source::Hosts, Start::default()),
                 (Source::Places, Start::default()),
+                (Source::Rollouts, Start::default()),
                 (Source::Events, at(&streams.events, taken.events_after)),
             ]);
         }

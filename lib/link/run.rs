@@ -369,7 +369,8 @@ impl<E: Engine> Link<E> {
 
             let generations = &mut self.generations;
             let carried = carry::carry(&self.engine, &self.signer, &taken, generations).await?;
-            if !taken.orders.is_empty() || !taken.events.is_empty() {
+            let has_news = !taken.orders.is_empty() || !taken.events.is_empty();
+            if has_news || !taken.rollouts.is_empty() {
                 self.active = Instant::now();
                 self.gate.ask(&carried.sent).await?;
             }
@@ -435,7 +436,7 @@ impl<E: Engine> Link<E> {
         match from {
             Source::Orders => self.generations.last_order = self.generations.last_order.max(last),
             Source::Events => self.generations.last_event = self.generations.last_event.max(last),
-            Source::Hosts | Source::Roster | Source::Places => {}
+            Source::Hosts | Source::Roster | Source::Places | Source::Rollouts => {}
         }
         let request = GateRequest::Deliver {
             from,

@@ -30,13 +30,16 @@ pub struct Stepped {
 pub fn step(db: &mut Db, here: &FleetHost, id: Ulid, now: i64) -> Result<Stepped> {
     let (mut stepped, by, take_back) = db.write(|tx| {
         let rollout = rollouts::find(tx, id)?;
-        if rollout.state.has_ended() {
+        let is_over = rollout.state.has_ended() || rollout.driver.is_some();
+        let request = rollout.request.as_ref().filter(|_| !is_over);
+        // A take-over drives once the engine has it: another controller may be first.
+        let Some(request) = request.filter(|_| rollout.taken_from.is_none()) else {
             let stepped = Stepped {
-                has_ended: true,
+                has_ended: is_over,
                 ..Stepped::default()
             };
             return Ok((stepped, String::new(), Vec::new()));
-        }
+        };
 
         let mut driver = Driver {
             tx,
@@ -46,7 +49,8 @@ pub fn step(db: &mut Db, here: &FleetHost, id: Ulid, now: i64) -> Result<Stepped
             now,
             has_orders: false,
         };
-        let next = match &rollout.request {
+        driver.adopt_orders()?;
+        let next = match request {
             Request::Moves(request) => moves::step(&mut driver, request)?,
             Request::Update(request) => update::step(&mut driver, request)?,
         };

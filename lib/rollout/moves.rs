@@ -7,13 +7,15 @@ use super::facts::{Hosts, order};
 use super::steps::{Driver, Next};
 use crate::base::names::FleetHost;
 use crate::base::{Error, Result};
-use crate::db::fleet::{kept_blueprints, places, rollouts};
+use crate::db::fleet::{events, kept_blueprints, places, rollouts};
+use crate::db::lists::Part;
 use crate::domain::fleet::blueprint::HandedOver;
 use crate::domain::fleet::drain::{self, Act, Facts, Move, MoveStep, Source};
+use crate::domain::fleet::event::ENDED;
 use crate::domain::fleet::fate::Fate;
 use crate::domain::fleet::order::{Place, What};
 use crate::domain::fleet::placement::{self, no_host};
-use crate::domain::fleet::rollout::{MovesRequest, Progress, RolloutState};
+use crate::domain::fleet::rollout::{MovesRequest, Progress, RolloutState, order_id};
 use crate::queue::fleet::moves::{is_elsewhere, new_move};
 use crate::queue::fleet::place::seal;
 use crate::queue::fleet::send;
@@ -250,8 +252,13 @@ fn carry_out(driver: &mut Driver<'_>, request: &MovesRequest, own: &Move, act: &
             driver.send(from, &name(own, "hand-over"), what, GOOD_FOR)
         }
         Act::Claim(host) => {
-            let claimed =
-                places::claim(driver.tx, own.server, host.as_str(), own.epoch, driver.now)?;
+            let claimed = places::claim(
+                driver.tx,
+                own.server,
+                (host.as_str(), own.epoch),
+                driver.rollout.id,
+                driver.now,
+            )?;
             // left4me-link publishes it.
             driver.has_orders |= claimed;
             let is_own = places::get(driver.tx, own.server)?
@@ -294,11 +301,9 @@ fn place(driver: &mut Driver<'_>, request: &MovesRequest, own: &Move) -> Result<
             (overlays, blueprint, sealed_by)
         }
         None => {
-            let lost = || Error::failed("what its host handed over is lost");
-            let from = own.from.as_ref().ok_or_else(lost)?;
-            let step = name(own, "hand-over");
-            let order = order(driver.tx, driver.rollout.id, from, &step)?.ok_or_else(lost)?;
-            let handed = HandedOver::from_detail(&order.detail).ok_or_else(lost)?;
+            let Some(handed) = handed_over(driver, own, &to)? else {
+                return Ok(());
+            };
             (handed.overlays, handed.blueprint, handed.sealed_by)
         }
     };
@@ -315,6 +320,55 @@ fn place(driver: &mut Driver<'_>, request: &MovesRequest, own: &Move) -> Result<
     };
     let what = What::Place(Box::new(place));
     driver.send(&to, &name(own, "place"), what, GOOD_FOR)
+}
+
+/// What the server's host handed over. None while it is asked for again: a former driver may have had
+/// the answer.
+fn handed_over(driver: &mut Driver<'_>, own: &Move, to: &FleetHost) -> Result<Option<HandedOver>> {
+    let lost = || Error::failed("what its host handed over is lost");
+    let from = own.from.as_ref().ok_or_else(lost)?;
+    let (rollout, step) = (driver.rollout.id, name(own, "hand-over"));
+    let answer = order(driver.tx, rollout, from, &step)?;
+    if let Some(handed) = answer.and_then(|answer| HandedOver::from_detail(&answer.detail)) {
+        return Ok(Some(handed));
+    }
+    if !driver.is_taken_over() {
+        return Err(lost());
+    }
+
+    // What it told the former driver, it told all.
+    let told = events::EventFilter {
+        host: Some(from.as_str()),
+        order: Some(order_id(rollout, from, &step)),
+        kind: ENDED,
+        ..events::EventFilter::default()
+    };
+    let part = Part {
+        limit: 10,
+        offset: 0,
+    };
+    let told = events::newest(driver.tx, told, part)?;
+    let mut answers = told
+        .iter()
+        .map(|event| HandedOver::from_detail(&event.detail));
+    if let Some(handed) = answers.find_map(|handed| handed) {
+        return Ok(Some(handed));
+    }
+
+    let step = name(own, "hand-over again");
+    let Some(answer) = order(driver.tx, rollout, from, &step)? else {
+        let what = What::HandOver {
+            server: own.server,
+            seal_to: driver.hosts.seal_key(to)?.clone(),
+        };
+        driver.send(from, &step, what, GOOD_FOR)?;
+        return Ok(None);
+    };
+    match (answer.fate, HandedOver::from_detail(&answer.detail)) {
+        (_, Some(handed)) => Ok(Some(handed)),
+        (Fate::UnderWay, None) => Ok(None),
+        (_, None) => Err(lost()),
+    }
 }
 
 /// `2 of 3 servers moved; Friday: 2 people play`

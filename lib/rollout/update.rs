@@ -30,8 +30,13 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
     };
 
     let (mut facts, mut taken_back) = (BTreeMap::new(), Vec::new());
+    let mut ask_again = Vec::new();
     for host in &request.hosts {
-        let Some(order) = order(driver.tx, driver.rollout.id, host, "update")? else {
+        let found = order(driver.tx, driver.rollout.id, host, "update")?;
+        let Some(order) = found else {
+            if is_judged(&update, rules.waves.get(update.wave), host) {
+                ask_again.push(host.clone());
+            }
             continue;
         };
         let id = order_id(driver.rollout.id, host, "update");
@@ -68,6 +73,15 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
         let sent = orders_to_send::get(driver.tx, id)?;
         if sent.is_some_and(|sent| sent.withdrawal.is_some()) {
             taken_back.push(host.clone());
+        }
+    }
+
+    // A host does what it has done no second time, and tells its end again: only this host has the order.
+    for host in &ask_again {
+        let what = What::Enqueue(request.enqueue.clone());
+        driver.send(host, "update", what, GOOD_FOR)?;
+        if let Some(own) = update.hosts.get_mut(host) {
+            own.fate = Fate::UnderWay;
         }
     }
 
@@ -126,6 +140,14 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
         due,
         take_back,
     })
+}
+
+/// Whether a host that a former driver asked is judged by its order yet: it has not ended, or its wave is
+/// watched.
+fn is_judged(update: &UpdateProgress, wave: Option<&Vec<FleetHost>>, host: &FleetHost) -> bool {
+    let fate = update.hosts.get(host).map(|own| own.fate);
+    let is_in_wave = wave.is_some_and(|wave| wave.contains(host));
+    fate == Some(Fate::UnderWay) || (fate == Some(Fate::Succeeded) && is_in_wave)
 }
 
 /// What is wrong with the servers of a host that has the new build.

@@ -26,6 +26,9 @@ pub enum GateRequest {
         /// The newest event up to which all are with the engine.
         #[serde(default)]
         events: Option<i64>,
+        /// The rollouts whose documents are in the bucket.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        rollouts: Vec<SentRollout>,
         generations: Generations,
     },
     /// Hands over messages of one stream or bucket, in their order.
@@ -88,6 +91,8 @@ pub enum Source {
     Roster,
     /// The bucket of places: the subject is the server's ULID.
     Places,
+    /// The bucket of rollouts: the subject is the rollout's ULID.
+    Rollouts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +160,9 @@ pub struct Taken {
     /// Places to compare and set.
     #[serde(default)]
     pub places: Vec<SetPlace>,
+    /// Rollouts to compare and set, before anything else is sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollouts: Vec<SetRollout>,
     /// The sequences after which ORDERS and EVENTS are read next.
     pub orders_after: u64,
     pub events_after: u64,
@@ -212,6 +220,28 @@ pub struct SetPlace {
     pub server: Ulid,
     pub host: FleetHost,
     pub epoch: u64,
+}
+
+/// The document of a rollout that this host drives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetRollout {
+    pub id: Ulid,
+    pub epoch: u64,
+    pub version: u64,
+    /// The version from which a take-over goes on.
+    #[serde(default)]
+    pub taken_from: Option<u64>,
+    pub document: SignedText,
+}
+
+/// A rollout whose document is in the bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SentRollout {
+    pub id: Ulid,
+    pub epoch: u64,
+    pub version: u64,
 }
 
 /// An order that the engine has acknowledged.

@@ -41,6 +41,7 @@
 //! checked in the states in which nothing has to happen any more. stateright's own `eventually` is
 //! not needed, and it overlooks cases where paths join.
 
+mod driving;
 mod explore;
 mod fleet;
 mod moves;

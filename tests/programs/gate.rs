@@ -312,6 +312,7 @@ fn an_attempt_is_given_out_until_the_engine_has_it_and_a_death_loses_no_acknowle
             sequence: 7,
         }],
         events: taken.events.last().map(|event| event.seq),
+        rollouts: Vec::new(),
         generations: generations(),
     };
     assert_eq!(gate.try_ask(&sent), None);

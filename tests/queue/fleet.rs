@@ -566,5 +566,10 @@ fn tell_status(to: &TestMember, of: &TestMember, status: &HostStatus, now: i64) 
     let mut db = to.host.db();
     let read = read::deliver(&mut db, &to.accepting(), Source::Hosts, "", &[told], now).unwrap();
     assert_eq!(read.noise, 0);
-    drop(outbox::sent(&mut db, &[], None, &Default::default(), now));
+    drop(outbox::sent(
+        &mut db,
+        &Default::default(),
+        &Default::default(),
+        now,
+    ));
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use left4me::base::names::{FleetHost, JobId, ServerId};
 use left4me::base::ulid::Ulid;
 use left4me::db::fleet::rollouts::{self, Rollout};
-use left4me::db::fleet::{hosts, places, self_row};
+use left4me::db::fleet::{hosts, self_row};
 use left4me::domain::fleet::blueprint::FleetBlueprint;
 use left4me::domain::fleet::drain::{Move, MoveStep};
 use left4me::domain::fleet::order::What;
@@ -23,33 +23,41 @@ use rusqlite::params;
 
 use crate::support::fleet::{Carrier, TestMember, fleet, message};
 
-const MINUTE: i64 = 60_000;
+pub const MINUTE: i64 = 60_000;
 
 /// A turn of all hosts, in ms.
 const TURN: i64 = 10_000;
 
-/// Hosts with two servers each, S1 and S2 of HOST, which run and are empty. fra-1 is the controller.
-struct Fleet {
-    members: Vec<TestMember>,
-    carrier: Carrier,
-    now: i64,
+/// Hosts with two servers each, S1 and S2 of HOST, which run and are empty. The first ones are controllers;
+/// fra-1 begins the rollouts.
+pub struct Fleet {
+    pub members: Vec<TestMember>,
+    pub carrier: Carrier,
+    pub now: i64,
     players: BTreeMap<Ulid, u32>,
     /// Hosts whose updates fail.
     bad: BTreeSet<&'static str>,
     /// Hosts whose jobs wait.
-    busy: BTreeSet<&'static str>,
+    pub busy: BTreeSet<&'static str>,
     /// Hosts whose statuses are on their way for long.
     late: BTreeSet<&'static str>,
-    driver_pauses: bool,
+    /// Controllers that drive nothing.
+    pub paused: BTreeSet<&'static str>,
 }
 
-fn host(name: &str) -> FleetHost {
+pub fn host(name: &str) -> FleetHost {
     name.parse().unwrap()
 }
 
 impl Fleet {
     fn new() -> Self {
-        let members = fleet(&["fra-1", "ams-1", "chi-1", "dal-1"], &["fra-1"]);
+        Self::of(&["fra-1"])
+    }
+
+    /// With these controllers.
+    pub fn of(controllers: &[&str]) -> Self {
+        let names = [controllers, &["ams-1", "chi-1", "dal-1"]].concat();
+        let members = fleet(&names, controllers);
         for member in &members {
             let sql = format!(
                 "UPDATE servers SET name = name || ' of {}', desired_state = 'running',
@@ -66,13 +74,13 @@ impl Fleet {
             bad: BTreeSet::new(),
             busy: BTreeSet::new(),
             late: BTreeSet::new(),
-            driver_pauses: false,
+            paused: BTreeSet::new(),
         };
         all.tell_statuses();
         all
     }
 
-    fn member(&self, name: &str) -> &TestMember {
+    pub fn member(&self, name: &str) -> &TestMember {
         let mut members = self.members.iter();
         members.find(|member| member.name.as_str() == name).unwrap()
     }
@@ -81,11 +89,11 @@ impl Fleet {
         self.member("fra-1")
     }
 
-    fn cut_off(&mut self, name: &str) {
+    pub fn cut_off(&mut self, name: &str) {
         self.carrier.cut_off.insert(name.to_owned());
     }
 
-    fn begin(&self, kind: RolloutKind, request: Request) -> Ulid {
+    pub fn begin(&self, kind: RolloutKind, request: Request) -> Ulid {
         let id = Ulid::new(self.now);
         let mut db = self.fra().host.db();
         db.write(|tx| rollouts::add(tx, id, kind, &request, "anna", self.now))
@@ -93,7 +101,7 @@ impl Fleet {
         id
     }
 
-    fn drain(&self, name: &str, deadline: Option<i64>) -> Ulid {
+    pub fn drain(&self, name: &str, deadline: Option<i64>) -> Ulid {
         let request = MovesRequest {
             hosts: vec![host(name)],
             deadline: deadline.map(|ms| self.now + ms),
@@ -102,23 +110,58 @@ impl Fleet {
         self.begin(RolloutKind::Drain, Request::Moves(Box::new(request)))
     }
 
+    /// Starts the servers of a dead host elsewhere.
+    pub fn evacuate(&self, name: &str) -> Ulid {
+        let db = self.fra().host.db();
+        let dead = hosts::find(db.connection(), &host(name)).unwrap();
+        let status = dead.status.as_ref().unwrap();
+        let none = Needs::default();
+        let servers = status.servers.iter();
+        let all = servers
+            .map(|server| new_move(db.connection(), &host(name), status, server, &none).unwrap());
+        let all: Vec<Move> = all.collect();
+        let request = MovesRequest {
+            is_dead: true,
+            blueprints: all.iter().map(|one| (one.server, blueprint())).collect(),
+            ..moves(all)
+        };
+        self.begin(RolloutKind::Evacuate, Request::Moves(Box::new(request)))
+    }
+
     fn rollout(&self, id: Ulid) -> Rollout {
-        rollouts::find(self.fra().host.db().connection(), id).unwrap()
+        self.rollout_at("fra-1", id)
+    }
+
+    /// A rollout, as this controller knows it.
+    pub fn rollout_at(&self, name: &str, id: Ulid) -> Rollout {
+        rollouts::find(self.member(name).host.db().connection(), id).unwrap()
+    }
+
+    fn controllers(&self) -> impl Iterator<Item = &TestMember> {
+        let members = self.members.iter();
+        members.filter(|member| member.controller.is_some())
+    }
+
+    /// The next steps of all controllers that live, and what the engine gets of them at once.
+    fn drive(&mut self, id: Ulid) {
+        let drivers = self.members.iter().filter(|member| {
+            member.controller.is_some() && !self.paused.contains(member.name.as_str())
+        });
+        // The second time with what the bucket of places says.
+        for member in drivers {
+            for _ in 0..2 {
+                let mut db = member.host.db();
+                if rollouts::open(db.connection()).unwrap().contains(&id) {
+                    drive::step(&mut db, &member.name, id, self.now).unwrap();
+                    self.carrier.turn(member, self.now);
+                }
+            }
+        }
     }
 
     /// One turn: the driver, the engine, the workers, the statuses.
-    fn turn(&mut self, id: Ulid) -> Rollout {
-        if !self.driver_pauses {
-            let fra = self.fra();
-            let mut db = fra.host.db();
-            drive::step(&mut db, &fra.name, id, self.now).unwrap();
-            // The bucket takes them at once.
-            for place in places::unpublished(db.connection(), 100).unwrap() {
-                let (server, host, epoch) = (place.server, &place.host, place.epoch);
-                db.write(|tx| places::put(tx, server, host, epoch, self.now))
-                    .unwrap();
-            }
-        }
+    pub fn turn(&mut self, id: Ulid) -> Rollout {
+        self.drive(id);
         self.carry();
         for member in &self.members {
             self.work(member);
@@ -129,23 +172,34 @@ impl Fleet {
         self.rollout(id)
     }
 
-    /// Brings orders from the controller, and what became of them back to it.
+    /// Brings orders from the controllers, and what became of them back.
     fn carry(&mut self) {
-        let (controller, others) = self.members.split_first().unwrap();
-        self.carrier.turn(controller, self.now);
+        let is_controller = |member: &&TestMember| member.controller.is_some();
+        let (controllers, others): (Vec<_>, Vec<_>) = self.members.iter().partition(is_controller);
+        for member in &controllers {
+            self.carrier.turn(member, self.now);
+        }
         for member in others {
             // The second time for the receipts of what came the first time.
             self.carrier.turn(member, self.now);
             self.carrier.turn(member, self.now);
         }
-        self.carrier.turn(controller, self.now);
-        self.carrier.turn(controller, self.now);
+        for member in controllers {
+            self.carrier.turn(member, self.now);
+            self.carrier.turn(member, self.now);
+        }
     }
 
     fn turns(&mut self, id: Ulid, minutes: i64) -> Rollout {
+        self.turns_at("fra-1", id, minutes)
+    }
+
+    /// Turns until this controller knows the end, or the time is over.
+    pub fn turns_at(&mut self, name: &str, id: Ulid, minutes: i64) -> Rollout {
         let until = self.now + minutes * MINUTE;
         loop {
-            let rollout = self.turn(id);
+            self.turn(id);
+            let rollout = self.rollout_at(name, id);
             if rollout.state.has_ended() || self.now >= until {
                 return rollout;
             }
@@ -191,11 +245,10 @@ impl Fleet {
         }
     }
 
-    /// Brings each host's status, and the places, to the controller.
+    /// Brings each host's status to the controllers.
     fn tell_statuses(&mut self) {
         // A status of the same time is not a newer one.
         self.now += 1;
-        let fra = self.fra();
         for member in &self.members {
             if self.carrier.cut_off.contains(member.name.as_str()) {
                 continue;
@@ -216,21 +269,11 @@ impl Fleet {
             let body = serde_json::to_vec(&told).unwrap();
             let purpose = left4me::base::keys::Purpose::Status;
             let told = message(&member.key, purpose, member.name.as_str(), &body, 1);
-            deliver(fra, Source::Hosts, told, self.now);
-        }
-
-        let taken = self.carrier.take(fra, self.now);
-        for place in taken.places {
-            use base64::Engine as _;
-            let body = format!("{{\"host\":\"{}\",\"epoch\":{}}}", place.host, place.epoch);
-            let place = Message {
-                sequence: 1,
-                subject: place.server.to_string(),
-                key: String::new(),
-                signature: String::new(),
-                body: base64::engine::general_purpose::STANDARD.encode(body),
-            };
-            deliver(fra, Source::Places, place, self.now);
+            for controller in self.controllers() {
+                if !self.carrier.cut_off.contains(controller.name.as_str()) {
+                    deliver(controller, Source::Hosts, told.clone(), self.now);
+                }
+            }
         }
     }
 
@@ -245,7 +288,7 @@ impl Fleet {
     }
 
     /// The hosts on which a server should run.
-    fn runs_on(&self, server: Ulid) -> Vec<&str> {
+    pub fn runs_on(&self, server: Ulid) -> Vec<&str> {
         let runs = |member: &&TestMember| {
             let sql = "SELECT count(*) FROM servers WHERE ulid = ?1 AND desired_state = 'running'";
             let db = member.host.db();
@@ -260,7 +303,7 @@ impl Fleet {
     }
 
     /// The orders of a kind that a host got.
-    fn orders(&self, name: &str, kind: &str) -> i64 {
+    pub fn orders(&self, name: &str, kind: &str) -> i64 {
         let db = self.member(name).host.db();
         let sql = "SELECT count(*) FROM fleet_orders_in WHERE kind = ?1 AND state = 'accepted'";
         db.connection()
@@ -281,7 +324,7 @@ fn deliver(to: &TestMember, from: Source, message: Message, now: i64) {
     assert_eq!(read.unwrap().noise, 0);
 }
 
-fn moves(moves: Vec<Move>) -> MovesRequest {
+pub fn moves(moves: Vec<Move>) -> MovesRequest {
     MovesRequest {
         hosts: Vec::new(),
         is_dead: false,
@@ -293,7 +336,7 @@ fn moves(moves: Vec<Move>) -> MovesRequest {
     }
 }
 
-fn blueprint() -> FleetBlueprint {
+pub fn blueprint() -> FleetBlueprint {
     FleetBlueprint {
         name: "versus".parse().unwrap(),
         overlays: Vec::new(),
@@ -303,7 +346,7 @@ fn blueprint() -> FleetBlueprint {
 }
 
 /// A new server, as `left4me fleet place` asks for it.
-fn new_server(now: i64) -> MovesRequest {
+pub fn new_server(now: i64) -> MovesRequest {
     let server = Ulid::new(now);
     let one = Move {
         server,
@@ -326,7 +369,7 @@ fn new_server(now: i64) -> MovesRequest {
     }
 }
 
-fn update(names: &[&str], waves: &str) -> Request {
+pub fn update(names: &[&str], waves: &str) -> Request {
     let What::Enqueue(asked) = crate::support::fleet::enqueue("update", &[]) else {
         panic!();
     };
@@ -438,7 +481,7 @@ fn a_target_that_dies_before_or_after_it_took_the_server_is_left_for_another() {
         // It returns: whatever it took, it stops.
         fleet.carrier.cut_off.clear();
         fleet.busy.clear();
-        fleet.driver_pauses = true;
+        fleet.paused.insert("fra-1");
         for _ in 0..5 {
             fleet.turn(id);
         }
@@ -456,11 +499,11 @@ fn a_driver_that_dies_at_any_step_is_followed_by_another_that_ends_it() {
         for _ in 0..dies_at {
             fleet.turn(id);
         }
-        fleet.driver_pauses = true;
+        fleet.paused.insert("fra-1");
         for _ in 0..4 {
             fleet.turn(id);
         }
-        fleet.driver_pauses = false;
+        fleet.paused.clear();
         let rollout = fleet.turns(id, 30);
         assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
         for server in servers {
@@ -524,30 +567,7 @@ fn a_dead_host_is_evacuated_and_stops_what_moved_when_it_returns() {
     fleet.now += 10 * MINUTE;
     fleet.tell_statuses();
 
-    let request = {
-        let db = fleet.fra().host.db();
-        let ams = hosts::find(db.connection(), &host("ams-1")).unwrap();
-        let status = ams.status.as_ref().unwrap();
-        let all = status.servers.iter().map(|server| {
-            new_move(
-                db.connection(),
-                &host("ams-1"),
-                status,
-                server,
-                &Needs::default(),
-            )
-            .unwrap()
-        });
-        MovesRequest {
-            is_dead: true,
-            blueprints: servers
-                .iter()
-                .map(|server| (*server, blueprint()))
-                .collect(),
-            ..moves(all.collect())
-        }
-    };
-    let id = fleet.begin(RolloutKind::Evacuate, Request::Moves(Box::new(request)));
+    let id = fleet.evacuate("ams-1");
     let rollout = fleet.turns(id, 10);
     assert_eq!(rollout.state, RolloutState::Succeeded, "{}", rollout.detail);
     for server in &servers {

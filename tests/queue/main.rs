@@ -11,6 +11,7 @@ mod conditions;
 mod fleet;
 mod fleet_gaps;
 mod fleet_moves;
+mod fleet_take_over;
 mod growth;
 mod remote;
 mod roll_options;

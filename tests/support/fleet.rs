@@ -13,16 +13,20 @@ use left4me::base::names::{FleetHost, JobId};
 use left4me::base::ulid::Ulid;
 use left4me::db::fleet::orders_out::{self, OrderOut};
 use left4me::db::fleet::ulids;
+use left4me::domain::fleet::driving::{self, Mark, Replace};
 use left4me::domain::fleet::order::{Enqueue, Order, What};
 use left4me::domain::fleet::question::{Asking, Question};
 use left4me::domain::fleet::roster::{Member, Roster};
 use left4me::domain::update::UpdateOptions;
 use left4me::gate;
 use left4me::queue::fleet::accept::Host;
+use left4me::queue::fleet::outbox::{self, Sent};
 use left4me::queue::fleet::read::{self, Read};
 use left4me::queue::fleet::send::{self, Draft};
-use left4me::queue::fleet::{outbox, project, status};
-use left4me::wire::gate::{Generations, LinkState, Message, SentOrder, SignedText, Source, Taken};
+use left4me::queue::fleet::{project, status};
+use left4me::wire::gate::{
+    Generations, LinkState, Message, SentOrder, SentRollout, SignedText, Source, Taken,
+};
 
 use super::host::{PORTS, TestHost};
 
@@ -280,7 +284,7 @@ pub fn message(
     }
 }
 
-/// The engine: two streams in memory.
+/// The engine: two streams and two buckets in memory.
 pub struct Carrier {
     pub generation: u32,
     pub orders: Vec<Message>,
@@ -289,6 +293,11 @@ pub struct Carrier {
     seen: BTreeSet<String>,
     /// Hosts that cannot reach it.
     pub cut_off: BTreeSet<String>,
+    /// The document of each rollout, and what it says of its driver.
+    pub rollouts: BTreeMap<Ulid, (Mark, Message)>,
+    pub places: BTreeMap<Ulid, (FleetHost, u64)>,
+    /// Hosts that die when the engine has the documents of their rollouts, and nothing else.
+    pub only_documents: BTreeSet<String>,
 }
 
 impl Default for Carrier {
@@ -299,6 +308,9 @@ impl Default for Carrier {
             events: Vec::new(),
             seen: BTreeSet::new(),
             cut_off: BTreeSet::new(),
+            rollouts: BTreeMap::new(),
+            places: BTreeMap::new(),
+            only_documents: BTreeSet::new(),
         }
     }
 }
@@ -310,6 +322,8 @@ impl Carrier {
         self.orders.clear();
         self.events.clear();
         self.seen.clear();
+        self.rollouts.clear();
+        self.places.clear();
     }
 
     pub fn generations(&self) -> Generations {
@@ -403,13 +417,96 @@ impl Carrier {
         if self.cut_off.contains(member.name.as_str()) {
             return;
         }
-        let taken = self.take(member, now);
-        let (orders, events) = self.publish(member, &taken);
-        let generations = self.generations();
-        outbox::sent(&mut member.host.db(), &orders, events, &generations, now).unwrap();
+        let mut taken = self.take(member, now);
+        loop {
+            let rollouts = self.set_rollouts(member, &taken);
+            let has_news = !rollouts.is_empty();
+            let dies = has_news && self.only_documents.contains(member.name.as_str());
+            let (orders, events) = match dies {
+                true => (Vec::new(), None),
+                false => self.publish(member, &taken),
+            };
+            self.set_places(&taken);
+            let sent = Sent {
+                orders: &orders,
+                events,
+                rollouts: &rollouts,
+            };
+            outbox::sent(&mut member.host.db(), &sent, &self.generations(), now).unwrap();
+            if dies {
+                self.cut_off.insert(member.name.to_string());
+                return;
+            }
+            // What waited for the documents.
+            if !has_news {
+                break;
+            }
+            taken = self.take(member, now);
+        }
         self.deliver(member, Source::Orders, taken.orders_after, now);
         if member.controller.is_some() {
             self.deliver(member, Source::Events, taken.events_after, now);
+            self.deliver_buckets(member, now);
+        }
+    }
+
+    /// Compares and sets, as left4me-link does. What the bucket has then.
+    fn set_rollouts(&mut self, member: &TestMember, taken: &Taken) -> Vec<SentRollout> {
+        let mut sent = Vec::new();
+        for rollout in &taken.rollouts {
+            let (id, epoch, version) = (rollout.id, rollout.epoch, rollout.version);
+            let mark = Mark {
+                driver: member.name.clone(),
+                epoch,
+                version,
+            };
+            let found = self.rollouts.get(&id).map(|(mark, _)| mark);
+            match driving::may_replace(found, &mark, rollout.taken_from) {
+                Replace::No => continue,
+                Replace::Same => {}
+                Replace::Yes => {
+                    let document = &rollout.document;
+                    let message = Message {
+                        sequence: 1,
+                        subject: id.to_string(),
+                        key: document.key.clone(),
+                        signature: document.signature.clone(),
+                        body: STANDARD.encode(&document.body),
+                    };
+                    self.rollouts.insert(id, (mark, message));
+                }
+            }
+            sent.push(SentRollout { id, epoch, version });
+        }
+        sent
+    }
+
+    fn set_places(&mut self, taken: &Taken) {
+        for place in &taken.places {
+            let found = self.places.get(&place.server);
+            if found.is_none_or(|(_, epoch)| *epoch < place.epoch) {
+                let value = (place.host.clone(), place.epoch);
+                self.places.insert(place.server, value);
+            }
+        }
+    }
+
+    /// Brings a viewer what the buckets have.
+    pub fn deliver_buckets(&self, member: &TestMember, now: i64) {
+        let rollouts = self.rollouts.values().map(|(_, message)| message.clone());
+        let places = self.places.iter().map(|(server, (host, epoch))| Message {
+            sequence: 1,
+            subject: server.to_string(),
+            key: String::new(),
+            signature: String::new(),
+            body: STANDARD.encode(format!("{{\"host\":\"{host}\",\"epoch\":{epoch}}}")),
+        });
+        let (rollouts, places): (Vec<_>, Vec<_>) = (rollouts.collect(), places.collect());
+        for (from, messages) in [(Source::Rollouts, rollouts), (Source::Places, places)] {
+            let mut db = member.host.db();
+            let host = member.accepting();
+            let read = read::deliver(&mut db, &host, from, "", &messages, now).unwrap();
+            assert_eq!(read.noise, 0, "{from:?}");
         }
     }
 

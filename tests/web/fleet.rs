@@ -365,6 +365,45 @@ fn an_order_says_where_it_is_and_what_came_of_it() {
 }
 
 #[test]
+fn rollouts_of_all_controllers_are_shown_with_who_drives_them() {
+    let site = Site::new();
+    let mut root = site.root();
+    let empty = root.get("/fleet/rollouts").page().text("#rollouts");
+    assert!(empty.contains("No rollouts"), "{empty}");
+
+    let detail = HOSTILE.replace('\'', "''");
+    site.sql(&format!(
+        "INSERT INTO fleet_rollouts (id, kind, request, requested_by, detail, created_at, updated_at, driver, lost_at)
+         VALUES ('01KBA6T5R8Y3W9M2F4B7C1D001', 'drain', '{{}}', 'anna', '{detail}', 1, 1, 'ams-1', 2),
+                ('01KBA6T5R8Y3W9M2F4B7C1D002', 'move', NULL, 'anna', '', 1, 1, 'waw-1', NULL)"
+    ));
+    // A row that cannot be read is left out.
+    let request = "{\"what\":\"moves\",\"policy\":\"spread\"}";
+    site.sql(&format!(
+        "UPDATE fleet_rollouts SET request = '{request}' WHERE kind = 'drain';
+         INSERT INTO fleet_rollouts (id, kind, request, requested_by, created_at, updated_at)
+         VALUES ('01KBA6T5R8Y3W9M2F4B7C1D003', 'update', '{{}}', 'anna', 1, 1)"
+    ));
+    let answer = root.get("/fleet/rollouts");
+    must_be_text(&answer.body);
+    let page = answer.page();
+    assert_eq!(page.count("#rollouts tbody tr"), 2);
+    let of = |number: u8, label: &str| {
+        page.text(&format!(
+            "#rollout-01KBA6T5R8Y3W9M2F4B7C1D00{number} [data-label=\"{label}\"]"
+        ))
+    };
+    assert_eq!(of(1, "State"), "taken over by ams-1");
+    assert_eq!(of(1, "Driven by"), "ams-1");
+    let driver = of(2, "Driven by");
+    assert!(driver.starts_with("waw-1 silent since "), "{driver}");
+    assert!(
+        driver.contains("left4me fleet take-over 01KBA6T5R8Y3W9M2F4B7C1D002"),
+        "{driver}"
+    );
+}
+
+#[test]
 fn a_host_without_a_connection_says_since_when() {
     let site = Site::new();
     let mut root = site.root();
@@ -378,6 +417,7 @@ fn a_host_without_a_connection_says_since_when() {
         "/fleet/servers",
         "/fleet/hosts/ams-1",
         "/fleet/orders",
+        "/fleet/rollouts",
     ] {
         let away = root.get(path).page().text("#away");
         assert!(

@@ -20,6 +20,7 @@ mod rollout;
 mod rollouts;
 mod servers;
 mod show;
+mod take_over;
 mod ticket;
 mod update;
 mod withdraw;
@@ -71,12 +72,15 @@ pub(super) enum FleetVerb {
     /// Create a server on the host that fits best
     #[command(after_help = place::EXAMPLES)]
     Place(place::PlaceArgs),
-    /// List rollouts that were begun here, newest first, or show one
+    /// List the rollouts of all controllers, newest first, or show one
     Rollouts(rollouts::RolloutsArgs),
     /// List the servers of all hosts
     Servers(servers::ServersArgs),
     /// Show a host, its servers and what happened there
     Show(show::ShowArgs),
+    /// Go on with a rollout whose controller is dead
+    #[command(after_help = take_over::EXAMPLES)]
+    TakeOver(take_over::TakeOverArgs),
     /// Let hosts take in servers again
     Uncordon(cordon::UncordonArgs),
     /// Update the game on all hosts, in waves
@@ -116,6 +120,7 @@ pub(super) fn run(context: &Context, verb: FleetVerb) -> Result<()> {
         FleetVerb::Rollouts(args) => rollouts::run(context, &args),
         FleetVerb::Servers(args) => servers::run(context, &args),
         FleetVerb::Show(args) => show::run(context, &args),
+        FleetVerb::TakeOver(args) => take_over::run(context, &args),
         FleetVerb::Uncordon(args) => cordon::uncordon(context, &args),
         FleetVerb::Update(args) => update::run(context, &args),
         FleetVerb::Withdraw(args) => withdraw::run(context, &args),

@@ -16,6 +16,7 @@ use crate::db::fleet::{kept_blueprints, rollouts};
 use crate::db::watch::Watch;
 use crate::domain::duration;
 use crate::domain::fleet::rollout::{Request, RolloutKind, RolloutState};
+use crate::queue::fleet::seen_rollout::SeenRollout;
 use crate::queue::wake;
 
 #[derive(Args)]
@@ -109,11 +110,23 @@ pub(super) fn begin(
         hint(&error.to_string());
     }
 
+    end(&db, id, wait, &id.to_string())
+}
+
+/// Waits for the end if that was asked for; else prints the rollout, or `line`.
+pub(super) fn end(db: &Db, id: Ulid, wait: &WaitArgs, line: &str) -> Result<()> {
     match (wait.wait, wait.json) {
-        (true, json) => follow(&db, id, json),
-        (false, true) => output::json(&rollouts::find(db.connection(), id)?),
-        (false, false) => output::line(&id.to_string()),
+        (true, json) => follow(db, id, json),
+        (false, true) => output::json(&seen(db, id)?),
+        (false, false) => output::line(line),
     }
+}
+
+/// A rollout, as it is shown.
+pub(super) fn seen(db: &Db, id: Ulid) -> Result<SeenRollout> {
+    let rollout = rollouts::find(db.connection(), id)?;
+    let hosts = hosts::all(db.connection())?;
+    Ok(SeenRollout::of(rollout, &hosts, clock::now_ms()))
 }
 
 /// Wakes left4me-rollout. Its socket is beside that of left4me-link.
@@ -128,25 +141,23 @@ pub(super) fn wake(context: &Context) -> Result<()> {
 pub(super) fn follow(db: &Db, id: Ulid, json: bool) -> Result<()> {
     let mut watch = Watch::new(db.path())?;
     let mut told = String::new();
-    let rollout = loop {
-        let rollout = rollouts::find(db.connection(), id)?;
-        if rollout.state.has_ended() {
-            break rollout;
+    let seen = loop {
+        let seen = seen(db, id)?;
+        if seen.rollout.state.has_ended() {
+            break seen;
         }
-        if rollout.detail != told {
-            hint(&format!(
-                "{}: {}",
-                rollout.state,
-                output::printable(&rollout.detail)
-            ));
-            told.clone_from(&rollout.detail);
+        let new = format!("{}: {}", seen.state(), seen.rollout.detail);
+        if new != told {
+            hint(&output::printable(&new));
+            told = new;
         }
         watch.wait(Some(std::time::Instant::now() + Duration::from_secs(60)))?;
     };
 
     if json {
-        output::json(&rollout)?;
+        output::json(&seen)?;
     }
+    let rollout = seen.rollout;
     match rollout.state {
         RolloutState::Succeeded if json => Ok(()),
         RolloutState::Succeeded => output::line(&output::printable(&rollout.detail)),

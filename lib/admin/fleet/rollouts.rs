@@ -7,7 +7,8 @@ use super::rollout;
 use crate::base::ulid::Ulid;
 use crate::base::{Error, Result, output};
 use crate::db::events::{self, NewEvent};
-use crate::db::fleet::rollouts::{self, Rollout};
+use crate::db::fleet::rollouts;
+use crate::queue::fleet::seen_rollout::{self, SeenRollout};
 
 /// How many are listed.
 const SHOWN: u32 = 50;
@@ -34,35 +35,42 @@ pub(super) fn run(context: &Context, args: &RolloutsArgs) -> Result<()> {
     let db = context.db()?;
     match args.id {
         Some(id) if args.wait => rollout::follow(&db, id, args.json),
-        Some(id) => show(&rollouts::find(db.connection(), id)?, args.json),
-        None => print_list(
-            &rollouts::newest(db.connection(), SHOWN)?,
-            args.json,
-            "no rollout was begun on this host: `left4me fleet place`, `move`, `drain`, `update`",
-            ["ID", "WHAT", "STATE", "BY", "BEGAN", "DETAIL"],
-            &["BEGAN"],
-            |one| {
-                [
-                    one.id.to_string(),
-                    one.kind.to_string(),
-                    one.state.to_string(),
-                    one.requested_by.clone(),
-                    when(Some(one.created_at)),
-                    one.detail.clone(),
-                ]
-            },
-        ),
+        Some(id) => show(&rollout::seen(&db, id)?, args.json),
+        None => {
+            super::say_if_away(context, &db)?;
+            print_list(
+                &seen_rollout::newest(db.connection(), super::first(SHOWN), context.now)?,
+                args.json,
+                "no rollout is known: `left4me fleet place`, `move`, `drain`, `update` begin one",
+                ["ID", "WHAT", "STATE", "DRIVEN BY", "BY", "BEGAN", "DETAIL"],
+                &["BEGAN"],
+                |seen| {
+                    let one = &seen.rollout;
+                    [
+                        one.id.to_string(),
+                        one.kind.to_string(),
+                        seen.state(),
+                        seen.driver_text(),
+                        one.requested_by.clone(),
+                        when(Some(one.created_at)),
+                        one.detail.clone(),
+                    ]
+                },
+            )
+        }
     }
 }
 
-fn show(one: &Rollout, json: bool) -> Result<()> {
+fn show(seen: &SeenRollout, json: bool) -> Result<()> {
     if json {
-        return output::json(one);
+        return output::json(seen);
     }
+    let one = &seen.rollout;
     let mut shown = vec![
         ("id", one.id.to_string()),
         ("what", one.kind.to_string()),
-        ("state", one.state.to_string()),
+        ("state", seen.state()),
+        ("driven by", seen.driver_text()),
         ("by", one.requested_by.clone()),
         ("began", when(Some(one.created_at))),
         ("ended", when(one.ended_at)),
@@ -95,6 +103,18 @@ fn show(one: &Rollout, json: bool) -> Result<()> {
 pub(super) fn abort(context: &Context, args: &AbortArgs) -> Result<()> {
     let mut db = context.db()?;
     let rollout = rollouts::find(db.connection(), args.id)?;
+    if let Some(driver) = rollout.driver.filter(|_| !rollout.state.has_ended()) {
+        return Err(Error::conflict(format!(
+            "{driver} drives {} {}: abort it there, or take it over first with `left4me fleet take-over {}`",
+            rollout.kind, args.id, args.id
+        )));
+    }
+    if rollout.taken_from.is_some() {
+        return Err(Error::conflict(format!(
+            "{} {} is not driven here yet: the engine does not have the take-over",
+            rollout.kind, args.id
+        )));
+    }
     let is_new = db.write(|tx| {
         let is_new = rollouts::abort(tx, args.id, context.now)?;
         if is_new {

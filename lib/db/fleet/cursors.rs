@@ -14,6 +14,7 @@ pub enum Stream {
     Hosts,
     Roster,
     Places,
+    Rollouts,
 }
 
 impl Stream {
@@ -24,6 +25,7 @@ impl Stream {
             Stream::Hosts => "hosts",
             Stream::Roster => "roster",
             Stream::Places => "places",
+            Stream::Rollouts => "rollouts",
         }
     }
 

@@ -1,6 +1,7 @@
 //! The tables of a fleet. One file per table.
 
 pub mod cursors;
+pub mod driving;
 pub mod events;
 pub mod events_out;
 pub mod gaps;

@@ -53,6 +53,10 @@ pub fn prune(tx: &Connection, now: i64, before: Option<i64>, most: i64) -> Resul
         let sql = "DELETE FROM fleet_rollouts WHERE id IN (SELECT id FROM fleet_rollouts
                    WHERE ended_at < ?1 LIMIT ?2)";
         drop_rows(sql, before)?;
+        // Those of a host that is gone have no end.
+        let sql = "DELETE FROM fleet_rollouts WHERE id IN (SELECT id FROM fleet_rollouts
+                   WHERE driver IS NOT NULL AND published_at < ?1 LIMIT ?2)";
+        drop_rows(sql, before)?;
         // A server that no host has. One that has told nothing yet may have it.
         let sql = "DELETE FROM fleet_blueprints WHERE server IN (SELECT b.server FROM fleet_blueprints b
                    WHERE b.updated_at < ?1

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row, params};
 
+use super::driving::HELD;
 use crate::base::Result;
 use crate::base::ulid::Ulid;
 use crate::db::{changes, exists, first, query, run, text, text_or_null};
@@ -54,17 +55,21 @@ impl Open {
     }
 }
 
-/// Attempts that the engine does not have, in the order in which they were asked for: that of their
+/// Attempts that the engine does not have, without those of rollouts whose document it has to get
+/// first, in the order in which they were asked for: that of their
 /// rows, as two names of one millisecond sort by chance.
 pub fn waiting(connection: &Connection, limit: usize) -> Result<Vec<ToSend>> {
     // As rules::is_to_be_sent and rules::holds.
-    let sql = "SELECT o.id, o.to_host, o.attempt, o.body FROM fleet_orders_out o
-               LEFT JOIN fleet_orders_out w ON w.id = o.withdrawal
-               WHERE o.settled_at IS NULL AND o.sent_at IS NULL
-               AND coalesce(w.state, '') NOT IN ('kept', 'sent', 'accepted', 'unknown')
-               ORDER BY o.rowid LIMIT ?1";
+    let sql = format!(
+        "SELECT o.id, o.to_host, o.attempt, o.body FROM fleet_orders_out o
+         LEFT JOIN fleet_orders_out w ON w.id = o.withdrawal
+         WHERE o.settled_at IS NULL AND o.sent_at IS NULL
+         AND coalesce(w.state, '') NOT IN ('kept', 'sent', 'accepted', 'unknown')
+         AND (o.rollout_id IS NULL OR o.rollout_id NOT IN ({HELD}))
+         ORDER BY o.rowid LIMIT ?1"
+    );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    query(connection, sql, [limit], |row| {
+    query(connection, &sql, [limit], |row| {
         Ok(ToSend {
             id: row.get(0)?,
             to_host: text(row, 1)?,

@@ -70,7 +70,7 @@ CREATE INDEX fleet_orders_in_by_age ON fleet_orders_in (received_at);
 -- How far each stream of the engine has been read: committed with what was read. A stream that was lost and made again
 -- has another generation, and is read from its beginning. Buckets are always read whole.
 CREATE TABLE fleet_cursors (
-    stream      TEXT    PRIMARY KEY CHECK (stream IN ('orders', 'events', 'hosts', 'roster', 'places')),
+    stream      TEXT    PRIMARY KEY CHECK (stream IN ('orders', 'events', 'hosts', 'roster', 'places', 'rollouts')),
     generation  TEXT    NOT NULL,
     sequence    INTEGER NOT NULL CHECK (sequence >= 0),
     -- Up to where noise has been counted: what is read again is not counted again.
@@ -175,6 +175,10 @@ CREATE TABLE fleet_places (
     epoch       INTEGER NOT NULL CHECK (epoch >= 1),
     -- 1 while it has been decided here and the engine's bucket does not say so yet.
     unpublished INTEGER NOT NULL DEFAULT 0 CHECK (unpublished IN (0, 1)),
+    -- The rollout that decided it, and what the bucket said before: another controller may take the rollout over first.
+    rollout_id  TEXT,
+    former_host TEXT,
+    former_epoch INTEGER,
     updated_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX fleet_places_unpublished ON fleet_places (server) WHERE unpublished = 1;
@@ -204,12 +208,14 @@ CREATE TABLE fleet_overlays (
     updated_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Moves of servers and updates in waves, driven by left4me-rollout.service on the host that they were asked on.
+-- Moves of servers and updates in waves, driven by left4me-rollout.service on the host that they were asked on, or on
+-- the controller that took them over. Those that others drive are shown as the engine's bucket has them.
 CREATE TABLE fleet_rollouts (
     id           TEXT    PRIMARY KEY CHECK (length(id) = 26),
     kind         TEXT    NOT NULL CHECK (kind IN ('place', 'move', 'drain', 'evacuate', 'update')),
-    -- What was asked for, and how far it is: JSON.
-    request      TEXT    NOT NULL,
+    -- What was asked for, and how far it is: JSON. request is NULL where another host drives it and only controllers may
+    -- read it, or all of it was too long for a message.
+    request      TEXT,
     progress     TEXT    NOT NULL DEFAULT '{}',
     state        TEXT    NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'aborting', 'succeeded', 'failed', 'aborted')),
     requested_by TEXT    NOT NULL,
@@ -217,6 +223,22 @@ CREATE TABLE fleet_rollouts (
     created_at   INTEGER NOT NULL,
     updated_at   INTEGER NOT NULL,
     ended_at     INTEGER,
-    CHECK ((state IN ('running', 'aborting')) = (ended_at IS NULL))
+    -- The host that drives it; NULL for this one. epoch grows with each take-over, version with each change.
+    driver       TEXT,
+    epoch        INTEGER NOT NULL DEFAULT 1 CHECK (epoch >= 1),
+    version      INTEGER NOT NULL DEFAULT 1 CHECK (version >= 1),
+    -- The version that the bucket has; when it got it, and with which streams, so that a lost one is published again.
+    -- Where another host drives it, published_at is when that host published it.
+    published    INTEGER NOT NULL DEFAULT 0,
+    published_at INTEGER,
+    published_generation TEXT,
+    -- While this host takes it over: the version from which it goes on. It drives nothing until the bucket has that.
+    taken_from   INTEGER,
+    -- When another host took it over from here.
+    lost_at      INTEGER,
+    -- Orders of its former driver to give servers up whose end is not known: JSON.
+    orders       TEXT    NOT NULL DEFAULT '[]',
+    CHECK ((state IN ('running', 'aborting')) = (ended_at IS NULL)),
+    CHECK (driver IS NOT NULL OR request IS NOT NULL)
 ) STRICT;
 CREATE INDEX fleet_rollouts_open ON fleet_rollouts (id) WHERE ended_at IS NULL;

@@ -14,6 +14,7 @@
 //! | [`waves`] | how an update goes through the fleet |
 //! | [`fate`] | what has become of an order, as far as a rollout asks |
 //! | [`rollout`] | what was asked for: moves, or an update in waves |
+//! | [`driving`] | which controller drives a rollout |
 //! | [`rules`] | how an order comes to its end |
 //! | [`subjects`], [`objects`] | the engine's names, streams and buckets |
 //! | [`permissions`], [`jwt`] | who may do what at the engine |
@@ -24,6 +25,7 @@
 
 pub mod blueprint;
 pub mod drain;
+pub mod driving;
 pub mod engine_conf;
 pub mod event;
 pub mod fate;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::LONGEST;
+use super::driving::KEPT;
 use super::subjects::{Bucket, EVENTS, ORDERS};
 
 const DAY: u64 = 24 * 3_600 * 1_000_000_000;
@@ -59,6 +60,11 @@ fn events(replicas: u8) -> Value {
 }
 
 fn bucket(bucket: Bucket, replicas: u8) -> Value {
+    // Open rollouts are published each day; those that have ended leave.
+    let age = match bucket {
+        Bucket::Rollouts => KEPT.unsigned_abs() * 1_000_000,
+        _ => 0,
+    };
     json!({
         "name": bucket.stream(),
         "subjects": [bucket.subject(">")],
@@ -69,7 +75,7 @@ fn bucket(bucket: Bucket, replicas: u8) -> Value {
         "max_msgs_per_subject": 1,
         // The roster holds all hosts.
         "max_msg_size": 4 * LONGEST,
-        "max_age": 0,
+        "max_age": age,
         "max_msgs": -1, "max_bytes": -1, "max_consumers": -1,
         "duplicate_window": 2 * MINUTE,
         // One message of a host could remove those of all.

@@ -37,6 +37,20 @@ words! {
     }
 }
 
+impl<'de> Deserialize<'de> for RolloutKind {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(from)?;
+        word.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for RolloutState {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(from)?;
+        word.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl RolloutState {
     pub fn has_ended(self) -> bool {
         !matches!(self, Self::Running | Self::Aborting)

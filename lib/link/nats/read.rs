@@ -118,6 +118,7 @@ fn stream_of(from: Source) -> String {
         Source::Hosts => Bucket::Hosts.stream(),
         Source::Roster => Bucket::Roster.stream(),
         Source::Places => Bucket::Places.stream(),
+        Source::Rollouts => Bucket::Rollouts.stream(),
     }
 }
 
@@ -146,7 +147,7 @@ async fn make_consumer(
             config["opt_start_seq"] = after.saturating_add(1).into();
         }
         // A bucket keeps one message of each key.
-        Source::Hosts | Source::Roster | Source::Places => {
+        Source::Hosts | Source::Roster | Source::Places | Source::Rollouts => {
             config["deliver_policy"] = "all".into();
         }
     }

@@ -13,9 +13,10 @@
 //! | [`missing`] | events of other hosts that have not come, which are asked for |
 //! | [`moves`] | servers that are to move |
 //! | [`receipt`] | tells its sender |
+//! | [`driving`] | which controller drives a rollout |
 //! | [`settle`] | what other hosts told about orders from here |
 //! | [`project`] | keeps what other hosts told, for pages and lists |
-//! | [`seen`] | hosts and servers as they are shown |
+//! | [`seen`], [`seen_rollout`] | hosts, servers and rollouts as they are shown |
 //! | [`status`] | this host, as others see it |
 //! | [`watch`] | events about hosts that are silent, for alerts; the poller calls it |
 //! | [`asked`], [`answer`] | what other hosts ask at once: whether it is believed; the answer |
@@ -27,6 +28,7 @@ pub mod answered;
 pub mod ask_for;
 pub mod asked;
 pub mod cordon;
+pub mod driving;
 pub mod host;
 pub mod missing;
 pub mod moves;
@@ -38,6 +40,7 @@ pub mod read;
 pub mod receipt;
 pub mod resend;
 pub mod seen;
+pub mod seen_rollout;
 pub mod send;
 pub mod settle;
 mod signed;

@@ -5,13 +5,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rusqlite::Connection;
 
-use super::resend;
+use super::{driving, resend};
 use crate::base::keys::{Purpose, SigningKey};
 use crate::base::names::FleetHost;
 use crate::base::{Error, Result, failpoint};
 use crate::db::Db;
 use crate::db::events::{self, COMMAND, NewEvent};
 use crate::db::fleet::cursors::{self, Stream};
+use crate::db::fleet::driving as rollout_rows;
 use crate::db::fleet::events_out::{self, EventOut};
 use crate::db::fleet::orders_to_send::{self, ToSend};
 use crate::db::fleet::{places, self_row};
@@ -19,7 +20,7 @@ use crate::domain::fleet::event::{ENDED, FleetEvent};
 use crate::domain::fleet::rules;
 use crate::domain::fleet::{LONGEST, VERSION};
 use crate::wire::gate::{
-    BATCH, Generations, LinkState, OutEvent, OutOrder, SentOrder, SetPlace, Taken,
+    BATCH, Generations, LinkState, OutEvent, OutOrder, SentOrder, SentRollout, SetPlace, Taken,
 };
 
 /// The actor of the events that left4me-link causes.
@@ -64,6 +65,11 @@ pub fn take(
 
     let mut room = MOST_BYTES;
     if let Some(key) = signing {
+        // First: what they tell of waits until the engine has them, and is taken at once after that.
+        let (streams, most) = (&link.generations.orders, (limit, &mut room));
+        taken.rollouts = driving::to_publish(db.connection(), (host, key), streams, most, now)?;
+        taken.more |= !taken.rollouts.is_empty();
+
         let waiting = orders_to_send::waiting(db.connection(), limit + 1)?;
         taken.more |= waiting.len() > limit;
         for order in waiting.iter().take(limit) {
@@ -107,21 +113,33 @@ pub fn take(
     Ok(taken)
 }
 
+/// What the engine has acknowledged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent<'a> {
+    pub orders: &'a [SentOrder],
+    /// The newest event up to which all are with the engine.
+    pub events: Option<i64>,
+    pub rollouts: &'a [SentRollout],
+}
+
 /// Records what the engine has acknowledged.
-pub fn sent(
-    db: &mut Db,
-    orders: &[SentOrder],
-    events: Option<i64>,
-    streams: &Generations,
-    now: i64,
-) -> Result<()> {
-    if orders.is_empty() && events.is_none() {
+pub fn sent(db: &mut Db, sent: &Sent<'_>, streams: &Generations, now: i64) -> Result<()> {
+    let Sent {
+        orders,
+        events,
+        rollouts,
+    } = *sent;
+    if orders.is_empty() && events.is_none() && rollouts.is_empty() {
         return Ok(());
     }
     db.write(|tx| {
         for order in orders {
             let (id, attempt, sequence) = (order.id, order.attempt, order.sequence);
             orders_to_send::sent(tx, id, attempt, &streams.orders, sequence, now)?;
+        }
+        for rollout in rollouts {
+            let at = (rollout.epoch, rollout.version);
+            rollout_rows::published(tx, rollout.id, at, &streams.orders, now)?;
         }
         if let Some(event) = events {
             self_row::move_mark(tx, event, &streams.events)?;

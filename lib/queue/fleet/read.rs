@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::accept::{self, Host, Outcome};
 use super::signed::Signed;
-use super::{project, resend, settle};
+use super::{driving, project, resend, settle};
 use crate::base::keys::{PublicKey, Purpose};
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
@@ -50,6 +50,7 @@ pub fn deliver(
         Source::Hosts => Stream::Hosts,
         Source::Roster => Stream::Roster,
         Source::Places => Stream::Places,
+        Source::Rollouts => Stream::Rollouts,
     };
     if stream.is_log() && generation.is_empty() {
         return Err(Error::usage("a stream without its generation"));
@@ -129,6 +130,10 @@ fn one(
         Source::Hosts => return status(tx, message, now),
         Source::Roster => return roster(tx, host, message),
         Source::Places => return place(tx, message, now),
+        Source::Rollouts => match driving::read(tx, host, message, now)? {
+            Ok(has_news) => read.has_news |= has_news,
+            Err(why) => return Ok(Err(why)),
+        },
     }
     Ok(Ok(()))
 }

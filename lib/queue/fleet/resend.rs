@@ -63,7 +63,7 @@ pub(super) fn before_reading(
     match stream {
         Stream::Orders => generation.clone_into(&mut streams.orders),
         Stream::Events => generation.clone_into(&mut streams.events),
-        Stream::Hosts | Stream::Roster | Stream::Places => return Ok(()),
+        Stream::Hosts | Stream::Roster | Stream::Places | Stream::Rollouts => return Ok(()),
     }
     look(tx, &streams, now).map(drop)
 }

@@ -62,7 +62,8 @@ pub fn withdraw(
                     here,
                     reason,
                     good_for: Some(good_for),
-                    rollout: None,
+                    // Another controller may have taken the rollout over: then it has nothing to say.
+                    rollout: orders_out::get(tx, id)?.and_then(|order| order.rollout_id),
                 };
                 let withdrawal = send::send_in(tx, &draft, now)?;
                 orders_to_send::set_withdrawal(tx, id, withdrawal)?;

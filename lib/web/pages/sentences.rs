@@ -145,6 +145,11 @@ pub(super) const SENTENCES: &[(&str, &str)] = &[
         "rollout.succeeded",
         "A rollout of {who} succeeded{: detail}",
     ),
+    (
+        "rollout.taken_over",
+        "{who} took {detail} over from this host",
+    ),
+    ("rollout.resumed", "{who} took over {detail}"),
     ("rollout.failed", "A rollout of {who} failed{: detail}"),
     (
         "rollout.aborted",

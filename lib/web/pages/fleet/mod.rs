@@ -1,11 +1,12 @@
-//! The pages of a fleet: its hosts, their servers and jobs, what happened there, and the orders that
-//! were sent from here. For admins: other hosts' users are not this one's.
+//! The pages of a fleet: its hosts, their servers and jobs, what happened there, the orders that were
+//! sent from here, and the rollouts. For admins: other hosts' users are not this one's.
 
 mod events;
 mod host;
 mod hosts;
 mod jobs;
 mod orders;
+mod rollouts;
 mod servers;
 
 use rusqlite::Connection;
@@ -33,6 +34,7 @@ pub(super) fn routes(table: Table) -> Table {
         .get(Access::Admin, "/fleet/jobs", jobs::list)
         .get(Access::Admin, "/fleet/events", events::list)
         .get(Access::Admin, "/fleet/orders", orders::list)
+        .get(Access::Admin, "/fleet/rollouts", rollouts::list)
 }
 
 /// What all pages of the fleet begin with.
