@@ -13,6 +13,7 @@ mod ctl;
 mod deploy;
 mod examples;
 mod fleet_soak;
+mod fleet_take_over;
 mod game;
 mod gate;
 mod helper;

@@ -12,11 +12,12 @@ use left4me::queue::fleet::withdraw;
 use left4me::queue::wake;
 
 use super::super::host::TestHost;
-use super::super::{Envs, WORKER};
+use super::super::{Envs, Finished, WORKER};
 use super::service::{Service, Socket, When};
 
 pub const GATE: &str = env!("CARGO_BIN_EXE_left4me-gate");
 pub const LINK: &str = env!("CARGO_BIN_EXE_left4me-link");
+const ROLLOUT: &str = env!("CARGO_BIN_EXE_left4me-rollout");
 
 pub struct Member {
     pub name: FleetHost,
@@ -26,6 +27,8 @@ pub struct Member {
     pub link: Service,
     pub gate: Service,
     pub worker: Service,
+    /// Drives rollouts, on a controller.
+    pub rollout: Service,
     pub host: TestHost,
 }
 
@@ -47,15 +50,10 @@ impl Newcomer {
         self.host.root.join("fleet")
     }
 
-    /// What all its programs are told besides the data directory.
-    pub fn envs(&self) -> Envs {
-        envs(&self.host)
-    }
-
     /// Starts its programs: it has been admitted.
     pub fn start(self) -> Member {
         let root = &self.host.root;
-        let envs = self.envs();
+        let envs = envs(&self.host);
         for directory in ["link-state", "link-run"] {
             std::fs::create_dir_all(root.join(directory)).expect("a directory");
         }
@@ -68,8 +66,10 @@ impl Newcomer {
             Socket::Datagram("link", root.join("link.sock")),
             Socket::Stream("ask", root.join("ask.sock")),
         ];
+        let rollout = [Socket::Datagram("rollout", root.join("rollout.sock"))];
         Member {
             servers,
+            rollout: Service::start(ROLLOUT, &envs, &rollout, When::Asked, &log("rollout")),
             worker: Service::start(WORKER, &envs, &worker, When::Asked, &log("worker")),
             gate: Service::start(GATE, &envs, &gate, When::Asked, &log("gate")),
             link: Service::start(LINK, &envs, &link, When::Always, &log("link")),
@@ -79,7 +79,7 @@ impl Newcomer {
     }
 }
 
-fn envs(host: &TestHost) -> Envs {
+pub(super) fn envs(host: &TestHost) -> Envs {
     let root = &host.root;
     let mut envs = root.envs();
     for (name, below) in [
@@ -119,6 +119,11 @@ fn ulids(host: &TestHost) -> Vec<Ulid> {
 }
 
 impl Member {
+    /// `left4me` on this host.
+    pub fn left4me(&self, args: &[&str]) -> Finished {
+        super::run(&self.host, args, "")
+    }
+
     /// Writes an order down, as `left4me-job --host` does, and wakes left4me-link.
     pub fn send(&self, to: &FleetHost, what: What) -> Ulid {
         let draft = Draft {
@@ -219,7 +224,7 @@ impl Member {
             )
             .join("\n");
         tail += "\n";
-        for name in ["link", "gate", "worker"] {
+        for name in ["link", "gate", "worker", "rollout"] {
             let text = read(&self.host.root.join(format!("{name}.log")));
             let all: Vec<&str> = text.lines().collect();
             let last = all[all.len().saturating_sub(LINES)..].join("\n");

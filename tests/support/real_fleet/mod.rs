@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::host::TestHost;
 use super::{Finished, LEFT4ME, PATIENCE, until};
 use engine::Engine;
 pub use member::Member;
@@ -24,6 +25,11 @@ pub struct Fleet {
 impl Fleet {
     /// One node or three, and these hosts. Returns when all are connected and know each other.
     pub fn up(nodes: usize, hosts: &[&str]) -> Self {
+        Self::with_controllers(nodes, hosts, &[])
+    }
+
+    /// The same, with `further` controllers among the hosts, which all obey.
+    pub fn with_controllers(nodes: usize, hosts: &[&str], further: &[&str]) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("left4me-test-engine-")
             .tempdir()
@@ -38,13 +44,21 @@ impl Fleet {
         }
         engine.settled();
         until("the engine has its streams", || {
-            let done = run(&controller, &["fleet", "init"], "");
+            let done = run(&controller.host, &["fleet", "init"], "");
             (done.code == 0).then_some(())
         });
 
         let others: Vec<Newcomer> = newcomers.collect();
         for other in &others {
-            admit(&controller, other);
+            admit(&controller, other, further.contains(&other.name.as_str()));
+        }
+        for name in further {
+            let of = |host: &Newcomer| host.fleet_dir().join("controllers").join(name);
+            let own = others.iter().find(|other| other.name.as_str() == *name);
+            let key = std::fs::read(of(own.expect("a host of this name"))).expect("its key");
+            for host in others.iter().chain([&controller]) {
+                std::fs::write(of(host), &key).expect("its key is installed");
+            }
         }
         // What a host says before the controller knows that it belongs to the fleet is noise.
         let controller = controller.start();
@@ -109,28 +123,31 @@ fn init(controller: &Newcomer, engine: &Engine, directory: &std::path::Path) -> 
     for end in &ends {
         args.extend(["--engine", end]);
     }
-    run(controller, &args, "").done();
+    run(&controller.host, &args, "").done();
     let conf = |node: &engine::Node| made.join(&node.name).join("nats-server.conf");
     engine.nodes.iter().map(conf).collect()
 }
 
 /// The new host prints a command, the controller runs it, and the new host takes what that prints.
-fn admit(controller: &Newcomer, other: &Newcomer) {
-    let asked = run(other, &["fleet", "join", other.name.as_str()], "").done();
-    let words: Vec<&str> = asked.split_whitespace().skip(1).collect();
-    let ticket = run(controller, &words, "").done();
+fn admit(controller: &Newcomer, other: &Newcomer, controls: bool) {
+    let asked = run(&other.host, &["fleet", "join", other.name.as_str()], "").done();
+    let mut words: Vec<&str> = asked.split_whitespace().skip(1).collect();
+    if controls {
+        words.extend(["--role", "control"]);
+    }
+    let ticket = run(&controller.host, &words, "").done();
     let join = ["fleet", "join", other.name.as_str(), "--ticket", "-"];
-    run(other, &join, &ticket).done();
+    run(&other.host, &join, &ticket).done();
 }
 
-fn run(host: &Newcomer, args: &[&str], input: &str) -> Finished {
+fn run(host: &TestHost, args: &[&str], input: &str) -> Finished {
     use std::io::Write as _;
 
     let mut child = Command::new(LEFT4ME)
         .args(args)
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .envs(host.envs())
+        .envs(member::envs(host))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
