@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use crate::lab::{Lab, Suite, s, wait_for, wait_until};
 
-const CONTROLLER: &str = "10.77.0.101";
+/// The controller's address in its network.
+pub const CONTROLLER: &str = "10.77.0.101";
 
 pub fn a_host_is_rebooted_cut_off_copied_and_expelled() {
     let network = format!("story-{}", std::process::id());
     let controller = Lab::in_network(Suite::Trixie, &network, CONTROLLER, "nats-server");
     let host = Lab::in_network(Suite::Bookworm, &network, "10.77.0.102", "");
-    they_become_a_fleet(&controller, &host);
+    they_become_a_fleet(&controller, &[("ams-1", &host)]);
 
     // An order reaches its host, and its end is known where it was asked for.
     controller.ok(&[
@@ -37,7 +38,10 @@ pub fn a_host_is_rebooted_cut_off_copied_and_expelled() {
     an_expelled_host_is_out_within_a_second(&controller, &host);
 }
 
-fn they_become_a_fleet(controller: &Lab, host: &Lab) {
+/// Makes the controller, which is also the engine's one node, and takes in the hosts, each under its name in the
+/// fleet.
+#[track_caller]
+pub fn they_become_a_fleet(controller: &Lab, hosts: &[(&str, &Lab)]) {
     // Debian's package has started it with a configuration of its own.
     controller.sh("systemctl stop nats-server");
     controller.ok(&[
@@ -49,21 +53,26 @@ fn they_become_a_fleet(controller: &Lab, host: &Lab) {
         (made.code == 0).then_some(()).ok_or(made.stderr)
     });
 
-    let admit = host.ok(&["left4me", "fleet", "join", "ams-1"]);
-    let ticket = controller.sh(&admit);
-    host.run_with(
-        "root",
-        &["left4me", "fleet", "join", "ams-1", "--ticket", "-"],
-        &ticket,
-    )
-    .ends_with(0);
-    sees(controller, "both hosts are there", |hosts| {
-        hosts.matches("ams-1").count() >= 1
+    for (name, host) in hosts {
+        let admit = host.ok(&["left4me", "fleet", "join", name]);
+        let ticket = controller.sh(&admit);
+        host.run_with(
+            "root",
+            &["left4me", "fleet", "join", name, "--ticket", "-"],
+            &ticket,
+        )
+        .ends_with(0);
+    }
+    sees(controller, "all hosts are there", |seen| {
+        hosts.iter().all(|(name, _)| seen.contains(name))
     });
     controller.ok(&["left4me", "fleet", "check"]);
-    host.ok(&["left4me", "fleet", "check"]);
+    for (_, host) in hosts {
+        host.ok(&["left4me", "fleet", "check"]);
+    }
 }
 
+#[track_caller]
 fn sees(controller: &Lab, what: &str, is_so: impl Fn(&str) -> bool) {
     wait_for(what, s(60), || {
         let hosts = controller.run(&["left4me", "fleet", "hosts"]);

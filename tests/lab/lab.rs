@@ -144,6 +144,7 @@ impl Lab {
         Self::boot(
             suite,
             &[
+                "--prepared".as_ref(),
                 "--deb".as_ref(),
                 deb.as_os_str(),
                 "--standin".as_ref(),

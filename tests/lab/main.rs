@@ -39,6 +39,7 @@ mod field_steam;
 mod field_time;
 mod field_web;
 mod fleet;
+mod fleet_moves;
 mod lab;
 mod package;
 mod players;
@@ -159,4 +160,9 @@ fn the_demo_runs_from_a_checkout_to_its_end() {
 #[test]
 fn a_host_of_a_fleet_is_rebooted_cut_off_copied_and_expelled() {
     fleet::a_host_is_rebooted_cut_off_copied_and_expelled();
+}
+
+#[test]
+fn servers_move_and_an_update_goes_in_waves_while_machines_die() {
+    fleet_moves::servers_move_and_an_update_goes_in_waves_while_machines_die();
 }
