@@ -86,6 +86,15 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
     }
 
     let is_aborted = driver.is_aborted();
+    if is_aborted && request.enqueue.condition.is_some() {
+        for host in rules.waves.get(update.wave).into_iter().flatten() {
+            if let Some(own) = facts.get_mut(host)
+                && cancel_restarts(driver, host, own)?
+            {
+                taken_back.push(host.clone());
+            }
+        }
+    }
     let is_back = |host: &FleetHost| taken_back.contains(host);
     let (mut state, mut detail, mut due) = (driver.rollout.state, None, None);
     let mut take_back = Vec::new();
@@ -148,6 +157,43 @@ fn is_judged(update: &UpdateProgress, wave: Option<&Vec<FleetHost>>, host: &Flee
     let fate = update.hosts.get(host).map(|own| own.fate);
     let is_in_wave = wave.is_some_and(|wave| wave.contains(host));
     fate == Some(Fate::UnderWay) || (fate == Some(Fate::Succeeded) && is_in_wave)
+}
+
+/// Cancels the restarts that wait on a host of an update that was aborted, once its job has ended.
+/// Whether that was asked of the host.
+fn cancel_restarts(driver: &mut Driver<'_>, host: &FleetHost, own: &mut HostFacts) -> Result<bool> {
+    if own.fate != Fate::Succeeded {
+        return Ok(false);
+    }
+    let step = "cancel restarts";
+    let Some(asked) = order(driver.tx, driver.rollout.id, host, step)? else {
+        let what = What::Cancel {
+            order: Some(order_id(driver.rollout.id, host, "update")),
+            job: None,
+            force: false,
+            reason: "the rollout was aborted".to_owned(),
+        };
+        driver.send(host, step, what, GOOD_FOR)?;
+        own.fate = Fate::UnderWay;
+        return Ok(true);
+    };
+    match asked.fate {
+        // None waits: all its servers run the new build, or are down.
+        Fate::Refused => {}
+        Fate::UnderWay => own.fate = Fate::UnderWay,
+        Fate::Succeeded => {
+            own.fate = Fate::Cancelled;
+            own.why = format!("has the new build; {}", asked.detail);
+        }
+        fate => {
+            own.fate = fate;
+            own.why = format!(
+                "has the new build; whether restarts wait is {}",
+                Fate::Unknown
+            );
+        }
+    }
+    Ok(true)
 }
 
 /// What is wrong with the servers of a host that has the new build.

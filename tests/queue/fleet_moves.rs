@@ -7,9 +7,10 @@ use left4me::base::names::{FleetHost, JobId, ServerId};
 use left4me::base::ulid::Ulid;
 use left4me::db::fleet::rollouts::{self, Rollout};
 use left4me::db::fleet::{hosts, self_row};
+use left4me::domain::condition::Condition;
 use left4me::domain::fleet::blueprint::FleetBlueprint;
 use left4me::domain::fleet::drain::{Move, MoveStep};
-use left4me::domain::fleet::order::What;
+use left4me::domain::fleet::order::{OrderedCondition, What};
 use left4me::domain::fleet::placement::{Needs, Policy};
 use left4me::domain::fleet::rollout::{
     MovesRequest, Request, RolloutKind, RolloutState, UpdateRequest,
@@ -656,6 +657,66 @@ fn an_abort_begins_nothing_more_cancels_what_is_queued_and_tells_each_end() {
         "1 of 3 hosts updated; chi-1: cancelled: before execution; not asked: dal-1"
     );
     assert_eq!(fleet.orders("dal-1", "enqueue"), 0);
+}
+
+/// The update itself has ended there: each server restarts by itself, once it is empty.
+#[test]
+fn an_abort_cancels_the_restarts_that_wait_for_players() {
+    for waits in [true, false] {
+        let mut fleet = Fleet::new();
+        fleet.busy = ["ams-1", "chi-1"].into();
+        let Request::Update(mut asked) = update(&["ams-1", "chi-1"], "1,rest") else {
+            unreachable!()
+        };
+        asked.enqueue.condition = Some(OrderedCondition {
+            when_empty: true,
+            ..OrderedCondition::default()
+        });
+        let id = fleet.begin(RolloutKind::Update, Request::Update(asked));
+        fleet.turn(id);
+
+        let ams = fleet.member("ams-1");
+        if waits {
+            let targets = Targets::Named(vec![left4me::base::names::ServerRef::Id(ServerId(1))]);
+            let restart = left4me::domain::operation::Operation::Restart;
+            let request = JobRequest {
+                condition: Some(Condition {
+                    when_empty: true,
+                    deadline: None,
+                    warnings: Default::default(),
+                }),
+                ..JobRequest::new(restart, targets, Requester::local("anna"))
+            };
+            let mut db = ams.host.db();
+            let job = enqueue(&mut db, &request, fleet.now).unwrap().job_id;
+            let sql = "UPDATE jobs SET roll_of = 1 WHERE id = ?1";
+            db.connection().execute(sql, [job]).unwrap();
+        }
+        ams.end_job(1, "succeeded");
+        let rollout = fleet.turn(id);
+        assert_eq!(rollout.state, RolloutState::Running, "{}", rollout.detail);
+        let mut db = fleet.fra().host.db();
+        let now = fleet.now;
+        assert!(db.write(|tx| rollouts::abort(tx, id, now)).unwrap());
+
+        let rollout = fleet.turns(id, 5);
+        assert_eq!(rollout.state, RolloutState::Aborted, "{}", rollout.detail);
+        let told = match waits {
+            true => {
+                "0 of 2 hosts updated; ams-1: has the new build; 1 restart that waited was \
+                     cancelled; not asked: chi-1"
+            }
+            false => "1 of 2 hosts updated; not asked: chi-1",
+        };
+        assert_eq!(rollout.detail, told);
+        let sql = "SELECT count(*) FROM jobs WHERE state = 'queued'";
+        let db = fleet.member("ams-1").host.db();
+        let queued: i64 = db
+            .connection()
+            .query_row(sql, [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(queued, 0);
+    }
 }
 
 #[test]

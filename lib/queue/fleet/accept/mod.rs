@@ -163,7 +163,11 @@ fn perform(tx: &Connection, host: &Host<'_>, order: &Order, now: i64) -> Result<
                 reason,
                 by,
             };
-            (host.cancel)(tx, &asked, now).map(Performed::Done)
+            let message = match other {
+                Some(_) => cancel::with_restarts(tx, host, &asked, now)?,
+                None => (host.cancel)(tx, &asked, now)?,
+            };
+            Ok(Performed::Done(message))
         }
         What::Withdraw { order: other } => withdraw::withdraw(tx, host, order, *other, now),
         What::Place(asked) => place::place(tx, host, order, asked, now),
