@@ -1,6 +1,7 @@
 //! Which controller drives a rollout: the document of each in the engine's bucket, which only a newer
 //! one replaces, and what each host makes of it. A take-over is a greater epoch. Documents are
-//! published before the orders that they tell of: so whoever goes on from one knows all that was begun.
+//! published before the orders that they tell of: so the controller that goes on from one knows all that
+//! was begun.
 //! `tests/model/driving.rs` explores the rules.
 
 use std::collections::BTreeMap;
