@@ -33,6 +33,7 @@ pub fn servers_move_and_an_update_goes_in_waves_while_machines_die() {
     a_bad_build_stops_at_the_first_wave(&hosts);
     an_abort_takes_back_what_has_not_begun(&hosts);
     a_good_build_goes_through_all_waves(&hosts);
+    an_abort_cancels_the_restart_that_waits_for_players(&hosts);
     a_host_that_was_evacuated_stops_what_moved_when_it_returns(&hosts);
 }
 
@@ -387,6 +388,38 @@ fn a_good_build_goes_through_all_waves(hosts: &Hosts) {
     hosts.run_in(&[("Friday", "chi-1"), ("Monday", "fra-1")]);
     chi.answers("Friday");
     fra.answers("Monday");
+}
+
+fn an_abort_cancels_the_restart_that_waits_for_players(hosts: &Hosts) {
+    let Hosts { fra, chi, .. } = hosts;
+    chi.steamcmd("buildid=103 files=4");
+    fra.steamcmd("buildid=103 files=4");
+    somebody_joins(chi, "Friday");
+    let pid = chi.main_pid(number(chi, "Friday"));
+
+    let update = hosts.begin(&[&WAVES[..], &["--when-empty"]].concat());
+    // The others are empty, and restart.
+    let restarts = "SELECT state, count(*) FROM jobs WHERE roll_of IS NOT NULL AND build IS NULL
+                    AND id > (SELECT max(id) FROM jobs WHERE build = 103) GROUP BY state ORDER BY state";
+    wait_for("Friday's restart is the last that waits", s(90), || {
+        let seen = chi.sql(restarts);
+        match seen == "queued|1\nsucceeded|2" {
+            true => Ok(()),
+            false => Err(seen),
+        }
+    });
+    fra.ok(&["left4me", "fleet", "abort", &update]);
+    hosts.ends_badly(
+        &update,
+        &[
+            "aborted",
+            "chi-1: has the new build; 1 restart that waited was cancelled",
+            "not asked: fra-1",
+        ],
+    );
+    assert_eq!(chi.sql(restarts), "cancelled|1\nsucceeded|2");
+    assert_eq!(chi.main_pid(number(chi, "Friday")), pid, "they play on");
+    assert_eq!(fra.current_build(), 102);
 }
 
 fn a_host_that_was_evacuated_stops_what_moved_when_it_returns(hosts: &Hosts) {
