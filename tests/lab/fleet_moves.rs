@@ -200,7 +200,7 @@ fn number(lab: &Lab, server: &str) -> u32 {
 }
 
 #[track_caller]
-fn somebody_joins(lab: &Lab, server: &str) {
+fn a_player_joins(lab: &Lab, server: &str) {
     let id = number(lab, server);
     lab.control(id, "join", "Anna\tSTEAM_1:0:11\n");
     plays(lab, server, 1);
@@ -232,7 +232,7 @@ fn step<'a>(rollout: &'a Value, server: &str) -> &'a str {
 fn what_dies_in_the_middle_of_a_drain_is_waited_for(hosts: &Hosts) {
     let Hosts { fra, ams, chi } = hosts;
     for server in ["Friday", "Sunday"] {
-        somebody_joins(ams, server);
+        a_player_joins(ams, server);
     }
     let pid = |server| ams.main_pid(number(ams, server));
     let before = ["Friday", "Sunday", "Saturday"].map(pid);
@@ -394,7 +394,7 @@ fn an_abort_cancels_the_restart_that_waits_for_players(hosts: &Hosts) {
     let Hosts { fra, chi, .. } = hosts;
     chi.steamcmd("buildid=103 files=4");
     fra.steamcmd("buildid=103 files=4");
-    somebody_joins(chi, "Friday");
+    a_player_joins(chi, "Friday");
     let pid = chi.main_pid(number(chi, "Friday"));
 
     let update = hosts.begin(&[&WAVES[..], &["--when-empty"]].concat());
