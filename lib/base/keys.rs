@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use nkeys::{KeyPair, KeyPairType, XKey};
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +88,13 @@ pub struct SealKey(String);
 impl SealKey {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Seals `plain` to the owner of this key, in base64, and gives the key that it opens it with. The
+    /// key that seals is used once: a signature of what holds both says whose they are.
+    pub fn seal_once(&self, plain: &[u8]) -> Result<(String, SealKey)> {
+        let key = OpeningKey::generate();
+        Ok((STANDARD.encode(key.seal(plain, self)?), key.public()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What several controllers may write: a value of a bucket is replaced only by a newer one, compared
 //! with what the engine has, and set only if that is still there.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{Engine, Publication};
@@ -23,31 +24,20 @@ struct Place {
 /// Writes where a server belongs: only a greater epoch replaces another one.
 pub async fn set_place<E: Engine>(engine: &E, place: &SetPlace) -> Result<()> {
     let key = place.server.to_string();
-    for _ in 0..TRIES {
-        let kept = engine.kept(Bucket::Places, &key).await?;
-        let found: Option<Place> = kept
-            .as_ref()
-            .and_then(|kept| serde_json::from_slice(&kept.body).ok());
+    let replace = |found: Option<Place>| {
         if found.is_some_and(|found| found.epoch >= place.epoch) {
-            return Ok(());
+            return Ok(None);
         }
         let value = Place {
             host: place.host.clone(),
             epoch: place.epoch,
         };
-        let out = Publication {
-            subject: Bucket::Places.subject(&key),
-            over: Some(kept.map_or(0, |kept| kept.revision)),
+        Ok(Some(Publication {
             body: serde_json::to_vec(&value).unwrap_or_default(),
             ..Publication::default()
-        };
-        match engine.publish(vec![out]).await.pop() {
-            Some(Err(error)) if error.exit == Exit::Conflict => {}
-            Some(Err(error)) => return Err(error),
-            _ => return Ok(()),
-        }
-    }
-    Ok(())
+        }))
+    };
+    set(engine, Bucket::Places, &key, replace).await.map(drop)
 }
 
 /// Writes the document of a rollout that this host drives.
@@ -60,36 +50,55 @@ pub async fn set_rollout<E: Engine>(engine: &E, host: &FleetHost, own: &SetRollo
         epoch: own.epoch,
         version: own.version,
     };
-    for _ in 0..TRIES {
-        let kept = engine.kept(Bucket::Rollouts, &key).await?;
-        // What is no document does not stand in the way of one.
-        let found: Option<Mark> = kept
-            .as_ref()
-            .and_then(|kept| serde_json::from_slice(&kept.body).ok());
-        match driving::may_replace(found.as_ref(), &mark, own.taken_from) {
-            Replace::Yes => {}
-            Replace::Same => return Ok(()),
+    let replace =
+        |found: Option<Mark>| match driving::may_replace(found.as_ref(), &mark, own.taken_from) {
+            Replace::Yes => Ok(Some(Publication {
+                key: own.document.key.clone(),
+                signature: own.document.signature.clone(),
+                body: own.document.body.clone().into_bytes(),
+                ..Publication::default()
+            })),
+            Replace::Same => Ok(None),
             Replace::No => {
                 let driver = found.map_or_else(String::new, |found| found.driver.to_string());
-                return Err(Error::conflict(format!(
+                Err(Error::conflict(format!(
                     "the engine has a newer document of it, from {driver}"
-                )));
+                )))
             }
-        }
+        };
+    match set(engine, Bucket::Rollouts, &key, replace).await? {
+        true => Ok(()),
+        false => Err(Error::unavailable("other hosts write it at the same time")),
+    }
+}
+
+/// Sets a key to what `replace` makes of its value, unless that is None. What is no such value does
+/// not stand in the way of one. False if others were faster each time.
+async fn set<E: Engine, T: DeserializeOwned>(
+    engine: &E,
+    bucket: Bucket,
+    key: &str,
+    replace: impl Fn(Option<T>) -> Result<Option<Publication>>,
+) -> Result<bool> {
+    for _ in 0..TRIES {
+        let kept = engine.kept(bucket, key).await?;
+        let found = kept
+            .as_ref()
+            .and_then(|kept| serde_json::from_slice(&kept.body).ok());
+        let Some(out) = replace(found)? else {
+            return Ok(true);
+        };
 
         let out = Publication {
-            subject: Bucket::Rollouts.subject(&key),
+            subject: bucket.subject(key),
             over: Some(kept.map_or(0, |kept| kept.revision)),
-            key: own.document.key.clone(),
-            signature: own.document.signature.clone(),
-            body: own.document.body.clone().into_bytes(),
-            ..Publication::default()
+            ..out
         };
         match engine.publish(vec![out]).await.pop() {
             Some(Err(error)) if error.exit == Exit::Conflict => {}
             Some(Err(error)) => return Err(error),
-            _ => return Ok(()),
+            _ => return Ok(true),
         }
     }
-    Err(Error::unavailable("other hosts write it at the same time"))
+    Ok(false)
 }

@@ -47,9 +47,11 @@ impl Host {
     }
 
     pub fn views(&self) -> bool {
-        self.roles
-            .iter()
-            .any(|role| role == "view" || role == "control")
+        self.controls() || self.roles.iter().any(|role| role == "view")
+    }
+
+    pub fn controls(&self) -> bool {
+        self.roles.iter().any(|role| role == "control")
     }
 }
 

@@ -56,8 +56,8 @@ impl Open {
 }
 
 /// Attempts that the engine does not have, without those of rollouts whose document it has to get
-/// first, in the order in which they were asked for: that of their
-/// rows, as two names of one millisecond sort by chance.
+/// first, in the order in which they were asked for: that of their rows, as two names of one
+/// millisecond sort by chance.
 pub fn waiting(connection: &Connection, limit: usize) -> Result<Vec<ToSend>> {
     // As rules::is_to_be_sent and rules::holds.
     let sql = format!(

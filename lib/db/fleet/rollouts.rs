@@ -30,7 +30,6 @@ pub struct Rollout {
     pub updated_at: i64,
     pub ended_at: Option<i64>,
     /// The host that drives it; None for this one.
-    #[serde(skip)]
     pub driver: Option<String>,
     /// Grows with each take-over.
     pub epoch: u64,

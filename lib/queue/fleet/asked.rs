@@ -4,12 +4,9 @@
 //! One that is brought again within that time is answered again. That does no harm: a question
 //! changes nothing, and only the host that has asked can open the answer.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::noise::Noise;
 use super::{answer, signed};
-use crate::base::keys::{OpeningKey, PublicKey, Purpose, SealKey};
+use crate::base::keys::{PublicKey, Purpose, SealKey};
 use crate::base::names::FleetHost;
 use crate::base::{Error, Result, clock};
 use crate::db::Db;
@@ -101,9 +98,6 @@ fn sealed(db: &mut Db, here: &FleetHost, asking: Asking, seal_to: &SealKey) -> R
     };
     let text = serde_json::to_vec(&sealed)
         .map_err(|error| Error::failed(format!("the answer to {}: {error}", asking.from)))?;
-    let key = OpeningKey::generate();
-    Ok(Said::Sealed {
-        by: key.public(),
-        text: STANDARD.encode(key.seal(&text, seal_to)?),
-    })
+    let (text, by) = seal_to.seal_once(&text)?;
+    Ok(Said::Sealed { by, text })
 }

@@ -71,10 +71,8 @@ pub(super) fn to_publish(
 /// may be lost.
 fn controllers(connection: &Connection) -> Result<Vec<(FleetHost, SealKey)>> {
     let members = hosts::all(connection)?.into_iter();
-    let controls = members.filter(|host| {
-        host.expelled_at.is_none() && host.roles.iter().any(|role| role == "control")
-    });
-    Ok(controls
+    let controllers = members.filter(|host| host.expelled_at.is_none() && host.controls());
+    Ok(controllers
         .filter_map(|host| Some((host.name.parse().ok()?, host.seal_key.parse().ok()?)))
         .collect())
 }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use rusqlite::Connection;
 
 use super::host::{Host, Performed};
-use crate::base::keys::{OpeningKey, SealKey};
+use crate::base::keys::SealKey;
 use crate::base::names::{
     BlueprintId, BlueprintName, BlueprintRef, OverlayName, ServerId, ServerName, ServerRef,
 };
@@ -376,13 +376,11 @@ pub(super) fn hand_over(
     }
 }
 
-/// Seals a blueprint to a host, in base64, and gives the key that it opens it with. The key that seals
-/// is used once: the signature of the order, or of the event, says whose it is.
+/// Seals a blueprint to a host, as [`SealKey::seal_once`].
 pub fn seal(blueprint: &FleetBlueprint, seal_to: &SealKey) -> Result<(String, SealKey)> {
     let text = serde_json::to_vec(blueprint)
         .map_err(|error| Error::failed(format!("blueprint '{}': {error}", blueprint.name)))?;
-    let key = OpeningKey::generate();
-    Ok((STANDARD.encode(key.seal(&text, seal_to)?), key.public()))
+    seal_to.seal_once(&text)
 }
 
 /// The digests of the overlays of a blueprint of this host.

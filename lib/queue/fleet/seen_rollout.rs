@@ -12,9 +12,7 @@ use crate::db::lists::Part;
 pub struct SeenRollout {
     #[serde(flatten)]
     pub rollout: Rollout,
-    /// The host that drives it; null for this one.
-    pub driver: Option<String>,
-    /// Since when that host has been silent, unix ms: the rollout stands still, or goes on unseen.
+    /// Since when the host that drives it has been silent, unix ms: the rollout stands still, or goes on unseen.
     pub driver_silent_since: Option<i64>,
 }
 
@@ -25,7 +23,6 @@ impl SeenRollout {
             .find(|host| Some(&host.name) == rollout.driver.as_ref());
         let silent = host.filter(|host| !host.state(now).is_known());
         Self {
-            driver: rollout.driver.clone(),
             driver_silent_since: silent
                 .and_then(|host| host.status_received_at)
                 .filter(|_| !rollout.state.has_ended()),
@@ -47,7 +44,7 @@ impl SeenRollout {
 
     /// `this host`, `fra-2`, or `fra-2, silent since 14:02`.
     pub fn driver_text(&self) -> String {
-        match (&self.driver, self.driver_silent_since) {
+        match (&self.rollout.driver, self.driver_silent_since) {
             (None, _) => "this host".to_owned(),
             (Some(driver), None) => driver.clone(),
             (Some(driver), Some(at)) => format!("{driver}, silent since {}", clock::local(at)),
