@@ -1,6 +1,9 @@
 //! Orders between hosts, from the sender's row to their end: over the real tables, with an engine in
 //! memory that loses, doubles and forgets.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use left4me::base::keys::{Purpose, SigningKey};
 use left4me::base::ulid::Ulid;
 use left4me::db::fleet::events_out::EventOut;
@@ -327,6 +330,41 @@ fn an_order_that_never_left_is_withdrawn_at_once_and_one_that_was_taken_is_asked
     assert_eq!(
         (jobs_of(ams), fra.state(order).0.as_str()),
         (0, "withdrawn")
+    );
+}
+
+#[test]
+fn an_order_that_is_withdrawn_while_link_takes_orders_either_never_leaves_or_is_asked_for() {
+    let (members, carrier, now) = two();
+    let [fra, ams] = &members[..] else { panic!() };
+    let servers = ams.servers();
+    let (mut at_once, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let orders = carrier.take(fra, now).orders;
+                taken.extend(orders.into_iter().map(|order| order.id));
+            }
+        });
+        let mut db = fra.host.db();
+        for _ in 0..300 {
+            let order = fra.send(ams, enqueue("restart", &servers), now);
+            let withdrawn = withdraw(&mut db, order, ("anna", &fra.name), "", now).unwrap();
+            if withdrawn == Withdrawn::AtOnce {
+                at_once.insert(order);
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(!at_once.is_empty() && !taken.is_empty(), "they met");
+    let both: Vec<_> = at_once.intersection(&taken).collect();
+    assert_eq!(
+        both,
+        Vec::<&Ulid>::new(),
+        "of {} and {}",
+        at_once.len(),
+        taken.len()
     );
 }
 

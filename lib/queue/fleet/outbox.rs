@@ -70,17 +70,10 @@ pub fn take(
         taken.rollouts = driving::to_publish(db.connection(), (host, key), streams, most, now)?;
         taken.more |= !taken.rollouts.is_empty();
 
-        let waiting = orders_to_send::waiting(db.connection(), limit + 1)?;
-        taken.more |= waiting.len() > limit;
-        for order in waiting.iter().take(limit) {
-            if order.body.len() > room {
-                taken.more = true;
-                break;
-            }
-            room -= order.body.len();
-            taken.orders.push(signed(order, key)?);
-        }
-        mark_taken(db, &taken.orders, now)?;
+        let (orders, more) = take_orders(db, limit, &mut room, now)?;
+        taken.more |= more;
+        let signed = orders.iter().map(|order| signed(order, key));
+        taken.orders = signed.collect::<Result<_>>()?;
 
         // Only a controller decides where servers belong.
         for place in places::unpublished(db.connection(), limit)? {
@@ -160,14 +153,37 @@ fn signed(order: &ToSend, key: &SigningKey) -> Result<OutOrder> {
     })
 }
 
-/// From now on the engine may have them.
-fn mark_taken(db: &mut Db, orders: &[OutOrder], now: i64) -> Result<()> {
-    if orders.is_empty() {
-        return Ok(());
+/// The next orders, at most `limit` and as long as `room` together, and whether more wait. From now on the engine may
+/// have them: they are found and marked in one transaction, since one that is withdrawn in between counts as one that
+/// never left.
+fn take_orders(
+    db: &mut Db,
+    limit: usize,
+    room: &mut usize,
+    now: i64,
+) -> Result<(Vec<ToSend>, bool)> {
+    // Nothing is written, and synced, for nothing.
+    if orders_to_send::waiting(db.connection(), 1)?.is_empty() {
+        return Ok((Vec::new(), false));
     }
     db.write(|tx| {
-        let mut orders = orders.iter();
-        orders.try_for_each(|order| orders_to_send::taken(tx, order.id, now))
+        let mut waiting = orders_to_send::waiting(tx, limit + 1)?;
+        let found = waiting.len();
+        let fits = |order: &ToSend| {
+            let left = room.checked_sub(order.body.len());
+            *room = left.unwrap_or(*room);
+            left.is_some()
+        };
+        let fitting = waiting
+            .iter()
+            .take(limit)
+            .map(fits)
+            .take_while(|fits| *fits);
+        waiting.truncate(fitting.count());
+        let mut orders = waiting.iter();
+        orders.try_for_each(|order| orders_to_send::taken(tx, order.id, now))?;
+        let more = found > waiting.len();
+        Ok((waiting, more))
     })
 }
 
