@@ -143,9 +143,9 @@ fn answer(
             // That says nothing about the game.
             Err(error) => {
                 context.warn(format!(
-                    "server {instance} is up; its game cannot be asked: {error}"
+                    "the game of server {instance} cannot be asked: {error}"
                 ));
-                break Ok(true);
+                break Ok(stay_up::is_up(&observed));
             }
         }
         match stay_up::is_up(&observed) {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::base::Result;
+use crate::domain::unit::Unit;
 use crate::host::units::Observed;
 
 /// Where the kernel shows control groups.
@@ -26,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) fn stays_up(seen: &Observed, may_continue: impl Fn() -> Result<()>) -> Result<bool> {
     let unit = &seen.unit;
     let (Some(pid), Some(group)) = (unit.main_pid, &unit.control_group) else {
-        return Ok(true);
+        return Ok(!has_ended(unit));
     };
 
     // 0: the start time is not known.
@@ -52,11 +53,17 @@ pub(super) fn stays_up(seen: &Observed, may_continue: impl Fn() -> Result<()>) -
 /// Whether the main process of the unit is still there. True if its control group is not known.
 pub(super) fn is_up(seen: &Observed) -> bool {
     let (Some(pid), Some(group)) = (seen.unit.main_pid, &seen.unit.control_group) else {
-        return true;
+        return !has_ended(&seen.unit);
     };
     let is_known = Path::new(CGROUPS).join("cgroup.controllers").exists();
     let processes = PathBuf::from(format!("{CGROUPS}{group}/cgroup.procs"));
     !is_known || has(&processes, pid)
+}
+
+/// Whether the game ended while its unit was read. That is read value by value, so a unit can be
+/// active in the first of them and without its process in the next.
+fn has_ended(unit: &Unit) -> bool {
+    unit.active == "active" && unit.main_pid.is_none()
 }
 
 fn has(processes: &Path, pid: u32) -> bool {
@@ -136,6 +143,19 @@ mod tests {
         assert!(
             stays_up(&Observed::default(), || Ok(())).unwrap(),
             "nothing is known of it"
+        );
+    }
+
+    #[test]
+    fn an_active_unit_without_a_process_has_ended() {
+        let mut seen = Observed::default();
+        seen.unit.active = "active".to_owned();
+        seen.unit.sub = "running".to_owned();
+        assert!(!stays_up(&seen, || Ok(())).unwrap() && !is_up(&seen));
+        seen.unit.main_pid = Some(77);
+        assert!(
+            stays_up(&seen, || Ok(())).unwrap() && is_up(&seen),
+            "its control group is not known"
         );
     }
 }

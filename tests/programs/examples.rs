@@ -17,7 +17,7 @@ if [[ $request == *disable*'"1"'* ]]; then
     printf '{"exit":143,"ended_by":"terminate","tree":"empty"}\n' >&3
     exit
 fi
-printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"exit":0,"ended_by":"exit","tree":"empty"}' >&3
+printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"stdout":"MainPID=77"}' '{"exit":0,"ended_by":"exit","tree":"empty"}' >&3
 "#;
 
 fn example(host: &TestHost, name: &str, args: &[&str]) -> Command {

@@ -54,7 +54,7 @@ const SLOW_HELPER: &str = r#"#!/bin/bash
 read -r request <&3
 case $request in
 *'"show"'*)
-    printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"stdout":"UnitFileState=enabled"}' >&3
+    printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"stdout":"MainPID=77"}' '{"stdout":"UnitFileState=enabled"}' >&3
     printf '{"exit":0,"ended_by":"exit","tree":"empty"}\n' >&3 ;;
 *'"disable"'* | *'"enable"'*)
     printf '{"started":{"unit":"left4me-helper@x.service","pid":%d,"cgroup":""}}\n' $$ >&3
@@ -67,7 +67,7 @@ esac
 /// A helper that answers at once.
 const QUICK_HELPER: &str = r#"#!/bin/bash
 read -r request <&3
-printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"exit":0,"ended_by":"exit","tree":"empty"}' >&3
+printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"stdout":"MainPID=77"}' '{"exit":0,"ended_by":"exit","tree":"empty"}' >&3
 "#;
 
 /// Starts a job and its worker, and waits until its command runs.

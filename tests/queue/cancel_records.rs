@@ -18,7 +18,7 @@ const SLOW_HELPER: &str = r#"#!/bin/bash
 read -r request <&3
 case $request in
 *'"show"'*)
-    printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' >&3
+    printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"stdout":"MainPID=77"}' >&3
     printf '{"exit":0,"ended_by":"exit","tree":"empty"}\n' >&3 ;;
 *'"disable"'*)
     printf '{"started":{"unit":"left4me-helper@x.service","pid":%d,"cgroup":""}}\n' $$ >&3

@@ -14,7 +14,7 @@ echo "$request" >> "$LEFT4ME_ROOT/requests"
 say() { printf '{"stdout":%s}\n' "$1" >&3; }
 file() { say '"{\"file\":{\"path\":\"'"$1"'\",\"size\":'"$2"'}}"'; }
 case $request in
-*show*) say '"ActiveState=active"'; say '"SubState=running"' ;;
+*show*) say '"ActiveState=active"'; say '"SubState=running"'; say '"MainPID=77"' ;;
 *'"stale"'*)
     [ ! -e "$LEFT4ME_ROOT/search-fails" ] || { echo '{"stderr":"upper: odd"}' >&3; echo '{"exit":1,"ended_by":"exit","tree":"empty"}' >&3; exit; }
     file left4dead2/a.nav 2048; file 'left4dead2/b\\\\x0a' 5

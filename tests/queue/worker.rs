@@ -592,7 +592,12 @@ fn a_start_fails_with_the_units_state_when_the_server_is_not_up() {
         "NRestarts=1",
     ];
 
-    let running = ["ActiveState=active", "SubState=running", "Result=success"];
+    let running = [
+        "ActiveState=active",
+        "SubState=running",
+        "Result=success",
+        "MainPID=77",
+    ];
     let _helper = host.helper(&answer("0", &running));
 
     for (enable, show, words) in [
@@ -650,7 +655,7 @@ fn a_rolling_restart_that_fails_leaves_the_rest_running() {
         "#!/bin/bash\nread -r request <&3\ncase $request in\n\
          *disable*'\"1\"'* | *'\"1\"'*disable*) code=1 ;; *) code=0 ;;\nesac\n\
          printf '%s\\n' '{\"stdout\":\"ActiveState=active\"}' \
-         '{\"stdout\":\"SubState=running\"}' \
+         '{\"stdout\":\"SubState=running\"}' '{\"stdout\":\"MainPID=77\"}' \
          \"{\\\"exit\\\":$code,\\\"ended_by\\\":\\\"exit\\\",\\\"tree\\\":\\\"empty\\\"}\" >&3\n",
     );
 
