@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::report;
+
 /// `deploy/lab exec` ends with it when the lab itself is at fault.
 const LAB_AT_FAULT: i32 = 125;
 
@@ -176,6 +178,7 @@ impl Lab {
 
     #[track_caller]
     fn boot(suite: Suite, options: &[&std::ffi::OsStr], packages: &str) -> Self {
+        report::remember_panics();
         let mut up = command(lab_script());
         up.args(["up", "--suite", suite.as_str()])
             .args(options)
@@ -385,28 +388,21 @@ impl Lab {
         exec
     }
 
-    /// What helps to understand a failure.
-    fn tell_all(&self) {
-        for script in [
-            "systemctl --failed --no-pager --plain",
-            "systemctl list-units --all --no-pager --plain 'left4me*' 'l4d2*'",
-            "left4me server list; left4me-job list --limit 30",
-            "ls -la /var/lib/left4me /var/lib/left4me/* /run/left4me | head -n 60",
-            "journalctl --no-pager --lines 150 --output short-precise",
-        ] {
-            let output = self
-                .exec("root", &["bash", "-c", script])
-                .stdin(Stdio::null())
-                .output();
-            let output = output
-                .map(|output| [output.stdout, output.stderr].concat())
-                .unwrap_or_default();
-            eprintln!(
-                "---- {}# {script}\n{}",
-                self.name,
-                String::from_utf8_lossy(&output)
-            );
-        }
+    /// What a script prints, whatever comes of it.
+    pub fn tries(&self, script: &str) -> String {
+        let output = self
+            .exec("root", &["bash", "-c", script])
+            .stdin(Stdio::null())
+            .output();
+        let output = output
+            .map(|output| [output.stdout, output.stderr].concat())
+            .unwrap_or_default();
+        String::from_utf8_lossy(&output).into_owned()
+    }
+
+    /// Its name, as `deploy/lab` knows it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -416,7 +412,7 @@ impl Drop for Lab {
             return;
         }
         if thread::panicking() {
-            self.tell_all();
+            report::tell(self);
         }
         let Some(mut reaper) = self.reaper.take() else {
             eprintln!(

@@ -46,6 +46,7 @@ mod players;
 mod polls;
 mod probe;
 mod queue;
+mod report;
 mod rows;
 mod schedules;
 mod schedules_web;

@@ -208,7 +208,7 @@ impl Member {
 
     /// How often its programs were started, and the last lines that they said.
     pub fn tell(&self) -> String {
-        const LINES: usize = 40;
+        const LINES: usize = 5;
         let mut tail = format!(
             "{}: link started {} times, gate {}, worker {}\n",
             self.name,
