@@ -58,6 +58,7 @@ fn drifts(lab: &Lab, id: u32, kind: &str, why: &str, act: impl FnOnce()) -> Valu
     let row = lab.soon(id, &format!("drift {kind}: {why}"), |row| {
         drift(row) == kind && says(&row["drift"]["why"], why)
     });
+    let row = when_its_game_is_known(lab, id, row);
     let state = lab.unit(&unit(id), "ActiveState");
     lab.poll();
     lab.poll();
@@ -103,6 +104,22 @@ fn drifts(lab: &Lab, id: u32, kind: &str, why: &str, act: impl FnOnce()) -> Valu
     );
 
     row
+}
+
+/// That a game has come up is news as well: the row is the same from then on.
+#[track_caller]
+fn when_its_game_is_known(lab: &Lab, id: u32, row: Value) -> Value {
+    if row["actual_state"] != "running" {
+        return row;
+    }
+    wait_for("its game has answered a poll", s(20), || {
+        lab.poll();
+        let row = lab.row(id);
+        match row["responding"] == "yes" {
+            true => Ok(row),
+            false => Err(format!("{row:#}")),
+        }
+    })
 }
 
 /// After `act`, the drift is gone from the row soon; that is written once, with its cause.
