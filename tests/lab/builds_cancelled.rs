@@ -72,6 +72,8 @@ fn before_the_roll_no_server_is_touched(lab: &Lab) {
             probe.read().no_query_was_missed(behaviour);
         }
     }
+    // A copy that was over first has begun to restart servers: those that were met are on their way up.
+    wait_until("all answer", s(60), || probe.read().silent().is_empty());
     all_answer(&probe.stop(), "before the roll");
 
     lab.steamcmd("buildid=101 files=64");

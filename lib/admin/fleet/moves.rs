@@ -11,12 +11,13 @@ use crate::base::ulid::Ulid;
 use crate::base::{Error, Exit, Result, clock};
 use crate::db::fleet::hosts::Host;
 use crate::db::fleet::servers::{self, FleetServer};
-use crate::db::fleet::{hosts, kept_blueprints, overview, self_row};
+use crate::db::fleet::{hosts, kept_blueprints};
 use crate::db::{Db, blueprints};
 use crate::domain::fleet::blueprint::FleetBlueprint;
 use crate::domain::fleet::drain::Move;
-use crate::domain::fleet::placement::{Needs, Policy, SILENT};
+use crate::domain::fleet::placement::{Needs, Policy};
 use crate::domain::fleet::rollout::{MovesRequest, Request, RolloutKind};
+use crate::queue::fleet::alive::{MayLive, may_live};
 use crate::queue::fleet::moves::{is_elsewhere, new_move};
 use crate::queue::fleet::place::digests_of;
 
@@ -129,24 +130,21 @@ pub(super) fn run_evacuate(context: &Context, args: &EvacuateArgs) -> Result<()>
     rollout::controller(context)?;
     let db = context.db()?;
     let host = hosts::find(db.connection(), &args.host)?;
-    let is_alive = host
-        .status_received_at
-        .is_some_and(|at| context.now - at <= SILENT);
-    if is_alive && host.expelled_at.is_none() {
-        return Err(Error::conflict(format!(
-            "{} was heard of {}: a host that lives is drained, with `left4me fleet drain {}`",
-            args.host,
-            clock::local(host.status_received_at.unwrap_or_default()),
-            args.host
-        )));
-    }
-    let own = self_row::get(db.connection())?.unwrap_or_default();
-    let can_judge = overview::link(&own, context.now).can_judge(context.now);
-    if !can_judge && host.expelled_at.is_none() {
-        return Err(Error::conflict(format!(
-            "this host has not been connected to the fleet for 5 minutes: {} may live; wait, or expel it first",
-            args.host
-        )));
+    let name = &args.host;
+    match may_live(db.connection(), name.as_str(), context.now)? {
+        None => {}
+        Some(MayLive::HeardOf(at)) => {
+            return Err(Error::conflict(format!(
+                "{name} was heard of {}: a host that lives is drained, with `left4me fleet drain {name}`",
+                clock::local(at)
+            )));
+        }
+        Some(MayLive::NotConnected) => {
+            return Err(Error::conflict(format!(
+                "this host has not been connected to the fleet for 5 minutes: {name} may live; \
+                 wait, or expel it first"
+            )));
+        }
     }
 
     let needs = args.place.needs();

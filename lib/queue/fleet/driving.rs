@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rusqlite::Connection;
 
+use super::alive::{MayLive, may_live};
 use super::host::Host;
 use super::signed::Signed;
 use crate::base::keys::{OpeningKey, Purpose, SealKey, SigningKey};
@@ -16,13 +17,12 @@ use crate::base::{Error, Result, clock};
 use crate::db::Db;
 use crate::db::events::{self, NewEvent};
 use crate::db::fleet::rollouts::{self, Rollout};
-use crate::db::fleet::{driving, hosts, overview, places, self_row};
+use crate::db::fleet::{driving, hosts, places};
 use crate::domain::fleet::blueprint::FleetBlueprint;
 use crate::domain::fleet::driving::{
     Known, LONGEST_DETAIL, Mark, OpenOrder, RolloutDocument, Sealed, TOO_OLD, Verdict, judge,
 };
 use crate::domain::fleet::order::Order;
-use crate::domain::fleet::placement::SILENT;
 use crate::domain::fleet::rollout::{Progress, Request};
 use crate::domain::fleet::{LONGEST, VERSION};
 use crate::wire::gate::{Message, SetRollout, SignedText};
@@ -326,23 +326,17 @@ pub fn take_over(
 
 /// Fails with 4 if the host may live.
 fn is_gone(tx: &Connection, what: &str, driver: &str, now: i64) -> Result<()> {
-    let member = hosts::get(tx, driver)?.filter(|host| host.expelled_at.is_none());
-    let Some(host) = member else {
-        return Ok(());
-    };
-    let own = self_row::get(tx)?.unwrap_or_default();
-    if !overview::link(&own, now).can_judge(now) {
-        return Err(Error::conflict(format!(
-            "this host has not been connected to the fleet for 5 minutes: {driver} may drive {what}; \
-             wait, or add --although-it-drives"
-        )));
-    }
-    match host.status_received_at {
-        Some(at) if now - at <= SILENT => Err(Error::conflict(format!(
+    let why = match may_live(tx, driver, now)? {
+        None => return Ok(()),
+        Some(MayLive::HeardOf(at)) => format!(
             "{driver}, which drives {what}, was heard of {}: abort it there, or add \
              --although-it-drives",
             clock::local(at)
-        ))),
-        _ => Ok(()),
-    }
+        ),
+        Some(MayLive::NotConnected) => format!(
+            "this host has not been connected to the fleet for 5 minutes: {driver} may drive {what}; \
+             wait, or add --although-it-drives"
+        ),
+    };
+    Err(Error::conflict(why))
 }

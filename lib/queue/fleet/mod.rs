@@ -23,6 +23,7 @@
 //! | [`answered`] | what other hosts answer to a question from here |
 
 pub mod accept;
+pub mod alive;
 pub mod answer;
 pub mod answered;
 pub mod ask_for;
