@@ -1,7 +1,7 @@
 //! Job logs: every output line of a job's commands, numbered per job without gaps.
 //!
-//! While a job runs, only its worker's log writer adds lines. Before and after, the code that ends
-//! the job adds them, in the same transaction.
+//! While a job runs, its worker's log writer adds the lines of its commands, and the scheduler those
+//! about its course. Before and after, the code that ends the job adds them, in the same transaction.
 
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
@@ -53,7 +53,7 @@ pub fn insert(
     run(tx, sql, params![job, seq, at, stream.as_str(), task, line])
 }
 
-/// Adds a line after the job's last one. For a job that has no log writer.
+/// Adds a line after the job's last one.
 pub fn append(tx: &Connection, job: JobId, at: i64, stream: Stream, line: &str) -> Result<()> {
     insert(tx, job, last_seq(tx, job)? + 1, at, stream, None, line)
 }

@@ -1,5 +1,6 @@
 //! The log writer: one thread per worker with its own connection. It gives every line the next
-//! sequence number of its job, and commits in batches, at most 50 ms or 256 lines late.
+//! sequence number of its job, and commits in batches, at most 50 ms or 256 lines late. Each batch
+//! begins after the last line that is there: the scheduler adds lines to running jobs, too.
 //!
 //! The end of a task goes through the same queue, after its lines: when the worker receives the
 //! end, every line is committed. If the disk is full, the writer keeps its batch and tries again.
@@ -57,7 +58,7 @@ enum Message<E> {
     },
     /// Passed on when everything before it is committed.
     Ended(E),
-    /// The job has ended; its counters are dropped.
+    /// The job has ended; a log that is too long loses its middle.
     Forget(JobId),
 }
 
@@ -173,7 +174,6 @@ pub fn start<E: Send + 'static>(
     let give_up = Arc::new(AtomicBool::new(false));
     let state = LogState {
         db,
-        next_seq: HashMap::new(),
         rows: HashMap::new(),
         batch: Vec::new(),
         lines: 0,
@@ -196,7 +196,6 @@ pub fn start<E: Send + 'static>(
 
 struct LogState<E> {
     db: Db,
-    next_seq: HashMap<JobId, i64>,
     rows: HashMap<u64, i64>,
     batch: Vec<Message<E>>,
     lines: usize,
@@ -279,19 +278,14 @@ impl<E> LogState<E> {
 
     fn try_commit(&mut self) -> Result<()> {
         let Self {
-            db,
-            next_seq,
-            rows,
-            batch,
-            ..
+            db, rows, batch, ..
         } = self;
 
-        let mut seqs = HashMap::new();
         let mut new_rows = Vec::new();
 
         db.write(|tx| {
-            seqs.clear();
             new_rows.clear();
+            let mut next_seq = HashMap::new();
 
             for message in batch.iter() {
                 match message {
@@ -301,13 +295,13 @@ impl<E> LogState<E> {
                         at,
                         lines,
                     } => {
-                        let seq = match seqs.get(job).or_else(|| next_seq.get(job)) {
+                        let seq = match next_seq.get(job) {
                             Some(&seq) => seq,
                             None => logs::last_seq(tx, *job)? + 1,
                         };
 
                         let next = insert_lines(tx, (*job, *task), *at, seq, lines)?;
-                        seqs.insert(*job, next);
+                        next_seq.insert(*job, next);
                     }
 
                     Message::RunnerBegan {
@@ -329,18 +323,10 @@ impl<E> LogState<E> {
                         }
                     }
                     Message::Forget(job) => {
-                        let next = seqs
-                            .get(job)
-                            .or_else(|| next_seq.get(job))
-                            .copied()
-                            .unwrap_or(0);
-                        if next - 1 > LIMIT {
-                            logs::leave_out_middle(
-                                tx,
-                                *job,
-                                next - logs::KEEP_TAIL,
-                                clock::now_ms(),
-                            )?;
+                        let last = logs::last_seq(tx, *job)?;
+                        if last > LIMIT {
+                            let tail = last + 1 - logs::KEEP_TAIL;
+                            logs::leave_out_middle(tx, *job, tail, clock::now_ms())?;
                         }
                     }
                     Message::Ended(_) => {}
@@ -350,15 +336,12 @@ impl<E> LogState<E> {
             Ok(())
         })?;
 
-        // The numbers and rows count only after the commit: a failed batch is written again.
-        next_seq.extend(seqs);
+        // The rows count only after the commit: a failed batch is written again.
         rows.extend(new_rows);
 
         for message in batch.iter() {
-            match message {
-                Message::Forget(job) => drop(next_seq.remove(job)),
-                Message::RunnerEnded { token, .. } => drop(rows.remove(token)),
-                _ => {}
+            if let Message::RunnerEnded { token, .. } = message {
+                rows.remove(token);
             }
         }
 

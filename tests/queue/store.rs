@@ -767,6 +767,40 @@ fn the_log_writer_reports_an_end_only_after_its_lines() {
 }
 
 #[test]
+fn the_log_writer_goes_on_after_lines_that_others_have_added() {
+    let (dir, mut db) = fresh();
+    let id = queue_one(&db, "install", &[]);
+    let path = dir.path().join("left4me.db");
+    let (committed, receiver) = std::sync::mpsc::channel();
+    let (log, writer) = log::start::<()>(&path, move |()| committed.send(()).unwrap()).unwrap();
+
+    log.note(id, TaskId(1), Stream::Stdout, "of a command");
+    log.ended(());
+    receiver.recv().unwrap();
+    // As the scheduler does while the job runs.
+    db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, "of the scheduler"))
+        .unwrap();
+    log.note(id, TaskId(1), Stream::Stdout, "of the next command");
+    drop(log);
+    // A writer that cannot write would try for ever otherwise.
+    writer.finish(true);
+
+    let lines = logs::after(db.connection(), id, 0, 9).unwrap();
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|line| (line.seq, line.line.as_str()))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            (1, "of a command"),
+            (2, "of the scheduler"),
+            (3, "of the next command")
+        ]
+    );
+}
+
+#[test]
 fn a_user_without_permission_gets_exit_77() {
     let (dir, db) = fresh();
     drop(db);
