@@ -12,6 +12,7 @@ mod content;
 mod ctl;
 mod deploy;
 mod examples;
+mod fleet_operator;
 mod fleet_soak;
 mod fleet_take_over;
 mod game;

@@ -2,10 +2,12 @@
 //! them can admit hosts; none of them can sign an order.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, PUBLIC, SECRET};
@@ -57,6 +59,8 @@ pub(super) struct Operator {
     pub system: IssuerKey,
     pub account: IssuerKey,
     pub roles: BTreeMap<Role, IssuerKey>,
+    /// From reading to saving: two that admit at once would forget each other's host.
+    _lock: Flock<File>,
 }
 
 impl Operator {
@@ -70,6 +74,12 @@ impl Operator {
         let directory = fleet.join("operator");
         files::directory(fleet, 0o755)?;
         files::directory(&directory, 0o700)?;
+        let lock = lock(&directory)?;
+        if Self::exists(fleet) {
+            return Err(Error::conflict(
+                "another `left4me fleet init` has just made a fleet",
+            ));
+        }
         let account = || IssuerKey::generate(Issuer::Account);
         let made = Self {
             fleet: fleet.to_owned(),
@@ -82,6 +92,7 @@ impl Operator {
                 .into_iter()
                 .map(|role| (role, account()))
                 .collect(),
+            _lock: lock,
         };
         for (name, key) in made.seeds() {
             let path = made.directory.join(format!("{name}.seed"));
@@ -100,17 +111,21 @@ impl Operator {
         all
     }
 
-    /// Reads what [`Self::generate`] has made.
+    /// Reads what [`Self::generate`] has made. Waits for another command that has it.
     ///
     /// Fails with 3 on a host that has made no fleet.
     pub fn read(fleet: &Path) -> Result<Self> {
         let directory = fleet.join("operator");
         let path = directory.join("fleet.json");
-        let text = files::read(&path)?.ok_or_else(|| {
+        let none = || {
             Error::not_found(
                 "this host has not made a fleet: run it on the host where `left4me fleet init` was run",
             )
-        })?;
+        };
+        // Who may not read it is told so of the file.
+        files::read(&path)?.ok_or_else(none)?;
+        let lock = lock(&directory)?;
+        let text = files::read(&path)?.ok_or_else(none)?;
         let book = serde_json::from_str(&text)
             .map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
         let seed = |kind, name: &str| {
@@ -130,6 +145,7 @@ impl Operator {
             fleet: fleet.to_owned(),
             directory,
             book,
+            _lock: lock,
         })
     }
 
@@ -198,6 +214,12 @@ impl Operator {
     pub fn replicas(&self) -> u8 {
         if self.book.engine.len() >= 3 { 3 } else { 1 }
     }
+}
+
+fn lock(directory: &Path) -> Result<Flock<File>> {
+    let failed = |error: std::io::Error| Error::from(error).within(directory.display());
+    let opened = File::open(directory).map_err(failed)?;
+    Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno.into()))
 }
 
 #[cfg(test)]
