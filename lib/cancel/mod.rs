@@ -19,5 +19,5 @@ pub mod result;
 pub mod tracked;
 pub mod tracker;
 
-pub use request::{CancelRequest, request};
+pub use request::{CancelRequest, request, request_in};
 pub use result::CancelResult;

@@ -168,15 +168,19 @@ pub fn remove(
     may_remove: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let root = fs_err::canonicalize(root)?;
+    let instances = root.join("instances");
+    let dir = instances.join(instance.as_str());
+    // Held until its files are gone: its overlay cannot be mounted meanwhile.
+    let is_there = dir.symlink_metadata().is_ok_and(|found| found.is_dir());
+    let _lock = is_there.then(|| lock(&dir)).transpose()?;
     if overlay_mounts::is_mounted(&root, instance)? {
         return Err(Error::conflict(format!(
             "server {instance} has its overlay mounted: stop it first"
         )));
     }
 
-    let instances = root.join("instances");
     may_remove()?;
-    layer::remove(&instances.join(instance.as_str()))?;
+    layer::remove(&dir)?;
     if instances.is_dir() {
         layer::sync(&instances)
     } else {

@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
+
 use crate::base::names::{InstanceName, ServerId, ServerRef};
 use crate::base::{Result, clock};
 use crate::db::game::{self, ToRestart};
@@ -12,7 +14,7 @@ use crate::db::{Db, observations};
 use crate::domain::game::{may_restart, no_map_load};
 use crate::domain::operation::Operation;
 use crate::host::units;
-use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
+use crate::queue::enqueue::{Accepted, JobRequest, Requester, Targets, enqueue_in};
 use crate::queue::observe::{self, StateReport};
 use crate::wire::JournalEntry;
 
@@ -78,26 +80,10 @@ fn judge(
 /// True if a job was enqueued.
 fn restart(db: &mut Db, now: i64) -> Result<bool> {
     let mut has_enqueued = false;
-    for ToRestart { id, why } in game::to_restart(db.connection())? {
-        let connection = db.connection();
-        let last = game::last_restart(connection, id, POLLER)?;
-        if !may_restart(last, now) || observations::active_job(connection, id)?.is_some() {
-            continue;
-        }
-
-        let reason = format!("its game does not answer: {why}");
-        let requester = Requester {
-            reason: &reason,
-            ..Requester::local(POLLER)
-        };
-        let targets = Targets::Named(vec![ServerRef::Id(id)]);
-        let request = JobRequest {
-            unique: true,
-            ..JobRequest::new(Operation::Restart, targets, requester)
-        };
-
-        match enqueue(db, &request, now) {
-            Ok(accepted) => {
+    for ToRestart { id, .. } in game::to_restart(db.connection())? {
+        match db.write(|tx| restart_one(tx, id, now)) {
+            Ok(None) => {}
+            Ok(Some((accepted, reason))) => {
                 has_enqueued |= accepted.added;
                 tracing::warn!(
                     server_id = id.0,
@@ -114,6 +100,32 @@ fn restart(db: &mut Db, now: i64) -> Result<bool> {
     }
 
     Ok(has_enqueued)
+}
+
+/// Enqueues the restart of one server, and gives its reason. None if it is not to be restarted any
+/// more: it may have been stopped a moment ago.
+fn restart_one(tx: &Connection, id: ServerId, now: i64) -> Result<Option<(Accepted, String)>> {
+    let mut to_restart = game::to_restart(tx)?.into_iter();
+    let Some(ToRestart { why, .. }) = to_restart.find(|server| server.id == id) else {
+        return Ok(None);
+    };
+    let last = game::last_restart(tx, id, POLLER)?;
+    if !may_restart(last, now) || observations::active_job(tx, id)?.is_some() {
+        return Ok(None);
+    }
+
+    let reason = format!("its game does not answer: {why}");
+    let requester = Requester {
+        reason: &reason,
+        ..Requester::local(POLLER)
+    };
+    let targets = Targets::Named(vec![ServerRef::Id(id)]);
+    let request = JobRequest {
+        unique: true,
+        ..JobRequest::new(Operation::Restart, targets, requester)
+    };
+    let accepted = enqueue_in(tx, &request, now)?;
+    Ok(Some((accepted, reason)))
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ pub fn enqueue(db: &mut Db, request: &JobRequest<'_>, now: i64) -> Result<Accept
 }
 
 /// The same, as a part of a transaction.
-pub(super) fn enqueue_in(
+pub fn enqueue_in(
     tx: &rusqlite::Connection,
     request: &JobRequest<'_>,
     now: i64,

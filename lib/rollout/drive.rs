@@ -12,7 +12,7 @@ use crate::db::Db;
 use crate::db::events::{self, NewEvent};
 use crate::db::fleet::rollouts;
 use crate::domain::fleet::rollout::Request;
-use crate::queue::fleet::withdraw;
+use crate::queue::fleet::withdraw::withdraw_in;
 
 /// Where a rollout has come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Stepped {
 ///
 /// Fails with 3 for an unknown one; 69 if the database cannot be written.
 pub fn step(db: &mut Db, here: &FleetHost, id: Ulid, now: i64) -> Result<Stepped> {
-    let (mut stepped, by, take_back) = db.write(|tx| {
+    db.write(|tx| {
         let rollout = rollouts::find(tx, id)?;
         let is_over = rollout.state.has_ended() || rollout.driver.is_some();
         let request = rollout.request.as_ref().filter(|_| !is_over);
@@ -38,7 +38,7 @@ pub fn step(db: &mut Db, here: &FleetHost, id: Ulid, now: i64) -> Result<Stepped
                 has_ended: is_over,
                 ..Stepped::default()
             };
-            return Ok((stepped, String::new(), Vec::new()));
+            return Ok(stepped);
         };
 
         let mut driver = Driver {
@@ -66,21 +66,20 @@ pub fn step(db: &mut Db, here: &FleetHost, id: Ulid, now: i64) -> Result<Stepped
             )?;
         }
 
-        let stepped = Stepped {
-            has_ended: next.state.has_ended(),
-            has_orders,
-            due: next.due,
-        };
-        Ok((stepped, rollout.requested_by.clone(), next.take_back))
-    })?;
-
-    for order in take_back {
-        match withdraw::withdraw(db, order, (&by, here), "the rollout was aborted", now) {
-            // It has ended, or is being taken back.
-            Err(error) if error.exit == Exit::Conflict => {}
-            other => drop(other?),
+        // Here, or the next driver's orders, which have the same ids, could be taken back.
+        let by = (rollout.requested_by.as_str(), here);
+        for order in &next.take_back {
+            match withdraw_in(tx, *order, by, "the rollout was aborted", now) {
+                // It has ended, or is being taken back.
+                Err(error) if error.exit == Exit::Conflict => {}
+                other => drop(other?),
+            }
         }
-        stepped.has_orders = true;
-    }
-    Ok(stepped)
+
+        Ok(Stepped {
+            has_ended: next.state.has_ended(),
+            has_orders: has_orders || !next.take_back.is_empty(),
+            due: next.due,
+        })
+    })
 }

@@ -439,6 +439,33 @@ fn a_job_that_waits_is_cancelled_from_a_table_and_one_that_began_is_not() {
     assert_eq!(host.show(job)["state"], "running");
 }
 
+#[test]
+fn a_job_that_begins_while_it_is_cancelled_from_a_table_goes_on() {
+    let host = host();
+    let job = host.enqueue(&["install"]);
+    let web = Web::start(&host, &[]);
+    let mut root = web.signed_in("root");
+    let (mut db, root) = (host.db(), &mut root);
+    let answer = std::thread::scope(|scope| {
+        let cancel = db.write(|tx| {
+            jobs::claim(tx, job, "w", 9)?;
+            // Nothing shows that it has begun until this is committed, and the request has to wait for that.
+            let cancel =
+                scope.spawn(move || root.post(&format!("/jobs/{job}/cancel"), &[("queued", "1")]));
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            Ok(cancel)
+        });
+        cancel.unwrap().join().unwrap()
+    });
+    assert!(
+        answer.status == 409 && answer.body.contains("does not wait any more"),
+        "{} {}",
+        answer.status,
+        answer.body
+    );
+    assert_eq!(host.show(job)["state"], "running");
+}
+
 /// Servers 1 and 2 ran before the update, server 3 did not.
 #[test]
 fn a_cancelled_update_shows_each_outcome_and_offers_to_start_again() {

@@ -1,6 +1,7 @@
 //! `left4me fleet rollouts` and `abort`.
 
 use clap::Args;
+use rusqlite::Connection;
 
 use super::super::{Context, facts, hint, print_list, when};
 use super::rollout;
@@ -8,6 +9,7 @@ use crate::base::ulid::Ulid;
 use crate::base::{Error, Result, output};
 use crate::db::events::{self, NewEvent};
 use crate::db::fleet::rollouts;
+use crate::domain::fleet::rollout::RolloutKind;
 use crate::queue::fleet::seen_rollout::{self, SeenRollout};
 
 /// How many are listed.
@@ -102,39 +104,39 @@ fn show(seen: &SeenRollout, json: bool) -> Result<()> {
 /// Begins nothing more. What has begun comes to its end, which the rollout tells.
 pub(super) fn abort(context: &Context, args: &AbortArgs) -> Result<()> {
     let mut db = context.db()?;
-    let rollout = rollouts::find(db.connection(), args.id)?;
-    if let Some(driver) = rollout.driver.filter(|_| !rollout.state.has_ended()) {
-        return Err(Error::conflict(format!(
-            "{driver} drives {} {}: abort it there, or take it over first with `left4me fleet take-over {}`",
-            rollout.kind, args.id, args.id
-        )));
-    }
-    if rollout.taken_from.is_some() {
-        return Err(Error::conflict(format!(
-            "{} {} is not driven here yet: the engine does not have the take-over",
-            rollout.kind, args.id
-        )));
-    }
-    let is_new = db.write(|tx| {
-        let is_new = rollouts::abort(tx, args.id, context.now)?;
-        if is_new {
-            let detail = format!("{} {}", rollout.kind, args.id);
-            let event = NewEvent::new("rollout.aborting", &context.actor, &detail);
-            events::add(tx, context.now, &event)?;
-        }
-        Ok(is_new)
-    })?;
-    if !is_new && rollout.state.has_ended() {
-        return Err(Error::conflict(format!(
-            "{} {} has ended: it {}",
-            rollout.kind, args.id, rollout.state
-        )));
-    }
+    let kind = db.write(|tx| abort_in(tx, context, args.id))?;
     if let Err(error) = rollout::wake(context) {
         hint(&error.to_string());
     }
     output::line(&format!(
-        "{} {} begins nothing more; `left4me fleet rollouts {} --wait` waits for its end",
-        rollout.kind, args.id, args.id
+        "{kind} {} begins nothing more; `left4me fleet rollouts {} --wait` waits for its end",
+        args.id, args.id
     ))
+}
+
+/// Gives the kind of the rollout. It may be taken over, or end, at any moment: so this is one transaction.
+fn abort_in(tx: &Connection, context: &Context, id: Ulid) -> Result<RolloutKind> {
+    let rollout = rollouts::find(tx, id)?;
+    let kind = rollout.kind;
+    if let Some(driver) = rollout.driver.filter(|_| !rollout.state.has_ended()) {
+        return Err(Error::conflict(format!(
+            "{driver} drives {kind} {id}: abort it there, or take it over first with `left4me fleet take-over {id}`"
+        )));
+    }
+    if rollout.taken_from.is_some() {
+        return Err(Error::conflict(format!(
+            "{kind} {id} is not driven here yet: the engine does not have the take-over"
+        )));
+    }
+    if rollouts::abort(tx, id, context.now)? {
+        let detail = format!("{kind} {id}");
+        let event = NewEvent::new("rollout.aborting", &context.actor, &detail);
+        events::add(tx, context.now, &event)?;
+    } else if rollout.state.has_ended() {
+        return Err(Error::conflict(format!(
+            "{kind} {id} has ended: it {}",
+            rollout.state
+        )));
+    }
+    Ok(kind)
 }

@@ -8,8 +8,10 @@ use crate::domain::condition::Condition;
 use crate::domain::condition::warning::Warnings;
 use crate::domain::drift::Drift;
 use crate::domain::game::RESTART_INTERVAL;
+use crate::domain::server::DesiredState;
 use crate::domain::update::UpdateOptions;
 use crate::poller::game::tests::running;
+use crate::queue::enqueue::enqueue;
 
 const SERVER: ServerId = ServerId(1);
 const CURSOR: &str = "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;\
@@ -153,4 +155,28 @@ fn a_restart_that_waits_until_nobody_plays_does_not_stand_in_the_way() {
     assert!(active.is_some_and(|job| job != held.0), "{active:?}");
     assert!(jobs::is_on_hold(db.connection(), held).unwrap());
     assert!(!restart(&mut db, now).unwrap(), "one is enough");
+}
+
+#[test]
+fn a_server_that_is_stopped_at_the_same_moment_is_not_restarted() {
+    let (dir, mut db) = silent();
+    let now = clock::now_ms();
+    let nothing = |_| Ok(vec![entry(300_000, "x")]);
+    judge(&mut db, &[SERVER], nothing).unwrap();
+    db.write(|tx| game::set_restart(tx, now, "anna", SERVER, true))
+        .unwrap();
+
+    let mut other = Db::open(&dir.path().join("left4me.db")).unwrap();
+    let db = &mut db;
+    let restarts = std::thread::scope(|scope| {
+        let restart = other.write(|tx| {
+            servers::set_desired(tx, SERVER, DesiredState::Stopped, now)?;
+            // Nothing shows that until it is committed, and the restart has to wait for that.
+            let restart = scope.spawn(move || restart(db, now).unwrap());
+            std::thread::sleep(Duration::from_millis(500));
+            Ok(restart)
+        });
+        restart.unwrap().join().unwrap()
+    });
+    assert!(!restarts);
 }

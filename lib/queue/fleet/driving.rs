@@ -28,7 +28,8 @@ use crate::domain::fleet::{LONGEST, VERSION};
 use crate::wire::gate::{Message, SetRollout, SignedText};
 
 /// The documents that the bucket should get, as long as `room` bytes hold them. `generation` is that
-/// of the engine's streams.
+/// of the engine's streams. A document is put together from several tables: read them in one
+/// transaction.
 pub(super) fn to_publish(
     connection: &Connection,
     (host, key): (&FleetHost, &SigningKey),

@@ -67,7 +67,7 @@ pub fn take(
     if let Some(key) = signing {
         // First: what they tell of waits until the engine has them, and is taken at once after that.
         let (streams, most) = (&link.generations.orders, (limit, &mut room));
-        taken.rollouts = driving::to_publish(db.connection(), (host, key), streams, most, now)?;
+        taken.rollouts = db.read(|tx| driving::to_publish(tx, (host, key), streams, most, now))?;
         taken.more |= !taken.rollouts.is_empty();
 
         let (orders, more) = take_orders(db, limit, &mut room, now)?;

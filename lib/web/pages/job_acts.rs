@@ -51,18 +51,6 @@ pub async fn cancel(
     // The button in a table is for a queued job; it must not cancel one that has started meanwhile.
     let from_table = form.is_set("queued");
     let asked = app.store.with(move |db| {
-        viewer.may_see_job(db.connection(), job)?;
-        if from_table
-            && !matches!(
-                jobs::state(db.connection(), job)?.0,
-                JobState::Queued | JobState::Cancelled
-            )
-        {
-            return Err(Error::conflict(format!(
-                "job {job} does not wait any more: see its page"
-            )));
-        }
-
         let actor = viewer.actor();
         let request = CancelRequest {
             task,
@@ -72,7 +60,17 @@ pub async fn cancel(
             reason: &reason,
             ..CancelRequest::new(job, &actor)
         };
-        cancel::request(db, &request, clock::now_ms())
+        // In one transaction: the worker may start it at any moment.
+        db.write(|tx| {
+            viewer.may_see_job(tx, job)?;
+            let state = jobs::state(tx, job)?.0;
+            if from_table && !matches!(state, JobState::Queued | JobState::Cancelled) {
+                return Err(Error::conflict(format!(
+                    "job {job} does not wait any more: see its page"
+                )));
+            }
+            cancel::request_in(tx, &request, clock::now_ms())
+        })
     });
 
     let result = asked.await?;
