@@ -21,14 +21,14 @@ pub fn waiting(connection: &Connection, roll: JobId) -> Result<Vec<JobId>> {
 /// For how long after its start a crash is put down to the build, ms.
 const CRASHES: i64 = 600_000;
 
-/// How many servers the roll has failed on so far: their start failed, whatever came up in the end;
-/// or they crashed soon after it. A server that was not up before does not count, nor does a start
+/// How many servers the roll has failed on so far: their start failed, or what has to be written for
+/// it, whatever came up in the end; or they crashed soon after it. A server that was not up before does not count, nor does a start
 /// that the worker's end has interrupted.
 pub fn failures(connection: &Connection, roll: JobId) -> Result<u32> {
     let sql = "WITH starts AS (SELECT t.job_id, t.server_id, t.state, t.finished_at FROM jobs j
-                 JOIN tasks t ON t.job_id = j.id AND t.kind IN ('start', 'start-if-ran')
+                 JOIN tasks t ON t.job_id = j.id AND t.kind IN ('initialize', 'start', 'start-if-ran')
                  WHERE (j.id = ?1 OR j.roll_of = ?1) AND t.interrupted = 0
-                 AND t.state IN ('failed', 'succeeded'))
+                 AND (t.state = 'failed' OR t.state = 'succeeded' AND t.kind <> 'initialize'))
                SELECT count(DISTINCT server_id) FROM starts
                WHERE NOT EXISTS (SELECT 1 FROM tasks stop WHERE stop.job_id = starts.job_id
                AND stop.server_id = starts.server_id AND stop.kind = 'stop' AND stop.was_up = 0)
@@ -54,10 +54,12 @@ pub fn why_stopped(connection: &Connection, build: u64) -> Result<Option<String>
     Ok(found.flatten())
 }
 
-/// The build on which most servers came up last, apart from `build`: what to go back to.
+/// The build on which most servers came up last, apart from `build`: what to go back to. One that has
+/// been stopped for long says little: its build may be removed.
 pub fn before(connection: &Connection, build: u64) -> Result<Option<u64>> {
     let sql = "SELECT build FROM servers WHERE build IS NOT NULL AND build <> ?1
-               GROUP BY build ORDER BY count(*) DESC, build DESC LIMIT 1";
+               GROUP BY build
+               ORDER BY sum(desired_state = 'running') DESC, count(*) DESC, build DESC LIMIT 1";
     let found: Option<i64> = first(connection, sql, [build.cast_signed()], |row| row.get(0))?;
     Ok(found.map(i64::unsigned_abs))
 }

@@ -51,6 +51,11 @@ impl Operation {
         matches!(self, Operation::Update | Operation::Rollback)
     }
 
+    /// Whether the operation stops a server before it writes what the server starts with.
+    pub fn stops_first(self) -> bool {
+        self.rolls_out() || matches!(self, Operation::Restart | Operation::Reset)
+    }
+
     /// Whether the operation ends the game of players, so that its job can wait for them.
     pub fn takes_condition(self) -> bool {
         !matches!(

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::base::builds::{self, GameFiles};
 use crate::base::names::{InstanceName, JobId};
-use crate::base::{Error, Result};
+use crate::base::{Error, Exit, Result};
 use crate::host::instance;
 use crate::host::operation::{self, OperationContext, Reply};
 use crate::process::{game_files, overlay_mounts};
@@ -190,12 +190,23 @@ pub fn use_build(
     {
         return Ok(current);
     }
-    let build = builds::rollback_target(&context.paths().root, wanted, rejected)?;
+    let build = target(&context.paths().root, wanted, from.is_some(), rejected)?;
     context.send(
         &Request::Publisher(PublisherRequest::Use { build }),
         &mut Reply::default(),
     )?;
     Ok(build)
+}
+
+/// The build to go back to. With `or_another`, left4me itself leaves a build: where the wanted one was
+/// removed, the newest older one does as well.
+fn target(root: &Path, wanted: Option<u64>, or_another: bool, rejected: &[u64]) -> Result<u64> {
+    match builds::rollback_target(root, wanted, rejected) {
+        Err(error) if or_another && error.exit == Exit::NotFound => {
+            builds::rollback_target(root, None, rejected)
+        }
+        found => found,
+    }
 }
 
 /// Removes the builds that are neither current, nor among the newest `keep`, nor used by an
@@ -265,6 +276,22 @@ fn half_removed(root: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rollback_of_our_own_takes_another_build_where_the_wanted_one_was_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for build in ["7", "8", "9"] {
+            fs_err::create_dir_all(root.join(builds::DIRECTORY).join(build)).unwrap();
+        }
+        let current = root.join(builds::DIRECTORY).join("current");
+        std::os::unix::fs::symlink("9", current).unwrap();
+        let find = |wanted, or_another| target(root, wanted, or_another, &[9, 8]);
+        assert_eq!(find(Some(8), true).unwrap(), 8);
+        assert_eq!(find(Some(5), true).unwrap(), 7, "8 was rejected");
+        assert_eq!(find(Some(5), false).unwrap_err().exit, Exit::NotFound);
+        assert_eq!(find(Some(9), true).unwrap_err().exit, Exit::Conflict);
+    }
 
     #[test]
     fn rejected_builds_use_up_no_place() {

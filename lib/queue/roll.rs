@@ -33,6 +33,13 @@ pub(super) fn switched(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<
         return Ok(());
     };
 
+    if *operation == Operation::Update
+        && let Some(why) = why_not_rolled(tick, build, state)?
+    {
+        let result = format!("build {build} was verified: no server restarts ({why})");
+        return jobs::set_result(tick.tx, job.id, &result, tick.now);
+    }
+
     let message = format!("build {build} is the current build");
     let event: NewEvent<'_> = job.event("update.published", None, &message);
     tick.add_event(&event)?;
@@ -51,6 +58,23 @@ pub(super) fn switched(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<
     let waiting = rolls::all_waiting(tick.tx)?;
     cancel_waiting(tick, waiting, &tick.jobs[at].requested_by, &why)?;
     begin(tick, at, state).map(drop)
+}
+
+/// Why a build that an update has published again is not rolled out: restarts that were stopped do not
+/// go on by themselves. One that was damaged, and replaced, is.
+fn why_not_rolled(tick: &Tick<'_>, build: u64, state: &BuildState) -> Result<Option<String>> {
+    let mut rejected = builds::rejected(tick.tx)?.into_iter();
+    if let Some(one) = rejected.find(|one| one.build == build) {
+        return Ok(Some(format!("it was rejected: {}", one.why)));
+    }
+    if state.is_replaced {
+        return Ok(None);
+    }
+    let stopped = rolls::why_stopped(tick.tx, build)?;
+    Ok(
+        stopped
+            .map(|why| format!("{why}; `left4me-job enqueue restart --all --rolling 1` goes on")),
+    )
 }
 
 /// A rollback keeps updates from the builds that it leaves, until Steam has another one.
@@ -158,7 +182,7 @@ fn wait_for(
     }
 }
 
-/// The end of a start: a server that went back is recorded, and too many failures end the roll.
+/// The end of a start, or of what failed before it: a server that went back is recorded, and too many failures end the roll.
 pub(super) fn started(tick: &mut Tick<'_>, at: usize, task: usize, ended: &Ended) -> Result<()> {
     let job = &tick.jobs[at];
     let Some(server) = job.tasks[task].server else {

@@ -27,7 +27,8 @@ pub fn start_again(
     start(tx, left, true, &why, now)
 }
 
-/// Queues such a start once more that was interrupted itself. Gives the job and the servers.
+/// Queues such a start once more that was interrupted itself. Gives the job and the servers. What a
+/// server failed on by itself would fail again, without an end.
 pub fn repeat(
     tx: &Connection,
     job: &ActiveJob,
@@ -36,10 +37,14 @@ pub fn repeat(
     if job.operation != Ok(Operation::Start) || job.requested_by != WORKER {
         return Ok(None);
     }
+    let has_failed = |server| {
+        let mut tasks = job.tasks.iter().filter(|task| task.server == server);
+        tasks.any(|task| task.state == TaskState::Failed && !task.interrupted)
+    };
     let tasks = job.tasks.iter();
     let open = tasks.filter(|task| {
         task.kind == Ok(TaskKind::Start)
-            && (task.interrupted || !matches!(task.state, TaskState::Succeeded | TaskState::Failed))
+            && (task.interrupted || task.state != TaskState::Succeeded && !has_failed(task.server))
     });
     let left: Vec<ServerId> = open.filter_map(|task| task.server).collect();
     let why = format!("job {} ended before it started all of its servers", job.id);

@@ -268,6 +268,10 @@ fn write_end(tick: &mut Tick<'_>, ended: &Ended) -> Result<()> {
             Some(TaskKind::Start | TaskKind::StartIfRan) => {
                 roll::started(tick, number, at, ended)?;
             }
+            // It does not start, either: it stays down, and so would the next.
+            Some(TaskKind::Initialize) if ended.state == TaskState::Failed => {
+                roll::started(tick, number, at, ended)?;
+            }
             _ => {}
         }
     }

@@ -44,6 +44,8 @@ struct Host {
     is_replaced: bool,
     /// This server crashes soon after it came up.
     crashes: Option<ServerId>,
+    /// Nothing can be written for these.
+    unwritable: Vec<ServerId>,
     /// How many servers were down at once.
     most_down: usize,
     /// What each task did.
@@ -91,6 +93,7 @@ impl Host {
             bad: Vec::new(),
             is_replaced: false,
             crashes: None,
+            unwritable: Vec::new(),
             most_down: 0,
             done: Vec::new(),
         }
@@ -241,7 +244,11 @@ impl Host {
                         })
                         .copied()
                 });
-                self.current = Some(wanted.ok_or_else(|| Error::conflict("no older build"))?);
+                let wanted = wanted.ok_or_else(|| Error::conflict("no older build"))?;
+                if !self.published.contains(&wanted) {
+                    return Err(Error::not_found("that build is not kept"));
+                }
+                self.current = Some(wanted);
                 ended.state_of_builds = Some(self.state());
             }
             TaskKind::RemoveBuilds => {}
@@ -253,6 +260,9 @@ impl Host {
             }
             TaskKind::Initialize => {
                 let server = work.server.unwrap();
+                if self.unwritable.contains(&server) {
+                    return Err(Error::failed("no space left on device"));
+                }
                 if !self.running[&server] {
                     let game = self
                         .current
@@ -435,6 +445,95 @@ fn one_server_that_does_not_like_the_build_stops_the_roll_and_gives_up_nothing()
     });
     host.drain();
     assert!(host.all_run() && host.on(6) == 6);
+}
+
+/// The disk is full, for instance: the next server would stay down as well.
+#[test]
+fn a_server_for_which_nothing_can_be_written_stops_the_roll_and_is_tried_once_more() {
+    let mut host = Host::new();
+    host.unwritable = (1..=SERVERS).map(ServerId).collect();
+    let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::MIN.into();
+    host.enqueue(Operation::Update, rolling);
+    assert!(!host.run(0, 100), "it ends: {:?}", host.done);
+    assert_eq!(host.stopped(), ["1"]);
+    assert_eq!(host.events("update.stopped"), 1);
+    let tries = host.done.iter().filter(|done| *done == "initialize 1");
+    assert_eq!(tries.count(), 2, "{:?}", host.done);
+}
+
+/// It should run, but its overlay is gone, for instance.
+#[test]
+fn a_server_that_was_down_and_cannot_start_is_not_tried_without_an_end() {
+    let mut host = Host::new();
+    host.running.insert(ServerId(3), false);
+    host.unwritable = vec![ServerId(3)];
+    host.update();
+    assert!(!host.run(0, 100), "it ends: {:?}", host.done);
+    assert_eq!(host.on(6), 5);
+    assert_eq!(
+        host.events("update.stopped"),
+        0,
+        "the build has no part in it"
+    );
+    let tries = host.done.iter().filter(|done| *done == "initialize 3");
+    assert_eq!(tries.count(), 2, "{:?}", host.done);
+
+    // Nor does it hold up what comes next.
+    host.steam = 7;
+    let next = host.update();
+    assert!(!host.run(0, 100), "it ends: {:?}", host.done);
+    assert_eq!((host.on(7), host.job_state(next)), (5, JobState::Failed));
+}
+
+#[test]
+fn a_build_that_works_nowhere_is_left_for_the_one_that_ran_and_not_for_that_of_stopped_servers() {
+    let mut host = Host::new();
+    host.db
+        .connection()
+        .execute_batch(
+            "UPDATE servers SET desired_state = 'stopped', actual_state = 'stopped', build = 3
+             WHERE id > 1",
+        )
+        .unwrap();
+    for id in 2..=SERVERS {
+        host.running.insert(ServerId(id), false);
+    }
+    host.bad = vec![(None, 6)];
+    host.update();
+    host.drain();
+    assert_eq!((host.current, host.rejected()), (Some(5), vec![6]));
+    assert!(host.running[&ServerId(1)]);
+}
+
+#[test]
+fn a_repair_does_not_go_on_with_a_roll_that_was_stopped() {
+    let mut host = Host::new();
+    host.bad = vec![(Some(ServerId(3)), 6)];
+    let rolling = |request: &mut JobRequest<'_>| request.rolling = std::num::NonZeroU16::MIN.into();
+    host.enqueue(Operation::Update, rolling);
+    host.drain();
+    let repair = |request: &mut JobRequest<'_>| request.update.validate = true;
+
+    for _ in 0..2 {
+        host.done.clear();
+        let job = host.enqueue(Operation::Update, repair);
+        host.drain();
+        assert!(host.stopped().is_empty(), "{:?}", host.done);
+        let said = host.result(job);
+        assert!(said.contains("the roll was stopped: server 3"), "{said}");
+    }
+
+    // Nor does the nightly update after it.
+    host.done.clear();
+    host.update();
+    host.drain();
+    assert_eq!(host.done, ["check-build"]);
+
+    // Servers that run on files which were damaged restart in any case.
+    host.is_replaced = true;
+    host.enqueue(Operation::Update, repair);
+    host.drain();
+    assert!(!host.stopped().is_empty() && host.all_run());
 }
 
 #[test]
