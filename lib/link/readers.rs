@@ -43,8 +43,8 @@ impl Readers {
     }
 
     /// Starts those that are missing, after the positions that gate has in the streams that it was
-    /// told of.
-    pub fn start<E: Engine>(&mut self, engine: &E, taken: &Taken, streams: &Generations) {
+    /// told of. True if one was missing.
+    pub fn start<E: Engine>(&mut self, engine: &E, taken: &Taken, streams: &Generations) -> bool {
         let at = |generation: &String, after| Start {
             generation: generation.clone(),
             after,
@@ -62,11 +62,13 @@ impl Readers {
                 (Source::Events, at(&streams.events, taken.events_after)),
             ]);
         }
+        let before = self.last;
         for (from, start) in wanted {
             if !self.all.iter().any(|reader| reader.from == from) {
                 self.start_one(engine, from, start);
             }
         }
+        self.last > before
     }
 
     fn start_one<E: Engine>(&mut self, engine: &E, from: Source, start: Start) {

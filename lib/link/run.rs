@@ -361,7 +361,7 @@ impl<E: Engine> Link<E> {
             if taken.controls {
                 self.roster.tell(&self.engine).await?;
             }
-            self.readers.start(&self.engine, &taken, &self.generations);
+            let is_beginning = self.readers.start(&self.engine, &taken, &self.generations);
             if let Some(missing) = taken.missing.clone() {
                 self.active = Instant::now();
                 tokio::spawn(self.asks().fetch(missing));
@@ -377,6 +377,10 @@ impl<E: Engine> Link<E> {
             if let Some(status) = self.status.due(taken.status) {
                 carry::tell_status(&self.engine, &self.signer, &status).await?;
                 self.status.told();
+            }
+            if is_beginning {
+                // On a slow line all of that takes long, and what waits for this host is only read now.
+                self.active = Instant::now();
             }
             if let Some(error) = carried.failed {
                 return Err(error);

@@ -11,10 +11,13 @@ use crate::base::{Error, Result};
 use crate::db::fleet::{hosts, orders_out, overview, self_row};
 use crate::domain::fleet::drain::{Move, MoveStep, OrderFacts};
 use crate::domain::fleet::fate::Fate;
-use crate::domain::fleet::placement::Candidate;
+use crate::domain::fleet::placement::{Candidate, SILENT};
 use crate::domain::fleet::rollout::order_id;
 use crate::domain::fleet::rules::OrderState;
 use crate::domain::fleet::status::{HostStatus, ServerStatus};
+
+/// How long a host that has accepted an order may be silent before the rollout counts it as dead, in ms.
+const LOST: i64 = 2 * 3_600_000;
 
 /// The hosts of the fleet, by name.
 pub(super) struct Hosts {
@@ -68,6 +71,19 @@ impl Hosts {
             .get(host)
             .is_some_and(|(host, _)| !host.is_expelled);
         !is_member || (self.can_judge && self.is_silent(host, now))
+    }
+
+    /// When a host that has accepted an order and says nothing counts as dead, unix ms: after an abort as soon
+    /// as it counts as silent.
+    pub(super) fn lost_at(&self, host: &FleetHost, is_aborted: bool, now: i64) -> i64 {
+        let patience = if is_aborted { SILENT } else { LOST };
+        self.seen_at(host).unwrap_or(now).saturating_add(patience)
+    }
+
+    /// Whether it does.
+    pub(super) fn is_lost(&self, host: &FleetHost, is_aborted: bool, now: i64) -> bool {
+        let is_expelled = self.all.get(host).is_none_or(|(host, _)| host.is_expelled);
+        is_expelled || (self.is_gone(host, now) && now >= self.lost_at(host, is_aborted, now))
     }
 
     /// The server, if it is on this host.

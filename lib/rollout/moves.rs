@@ -216,6 +216,10 @@ fn facts<'a>(
         knows_blueprint: request.blueprints.contains_key(&own.server),
         is_its_turn,
         choice: choice.map_err(|unfit| no_host(&unfit)),
+        is_source_lost: own
+            .from
+            .as_ref()
+            .is_some_and(|from| hosts.is_lost(from, driver.is_aborted(), now)),
         is_target_silent: own.to.as_ref().is_some_and(|to| hosts.is_gone(to, now)),
         handed_over: find(&own.from, "hand-over")?,
         placed: find(&own.to, "place")?,

@@ -30,16 +30,27 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
     };
 
     let (mut facts, mut taken_back) = (BTreeMap::new(), Vec::new());
-    let mut ask_again = Vec::new();
+    let (mut ask_again, mut lost_at) = (Vec::new(), None);
+    let is_aborted = driver.is_aborted();
     for host in &request.hosts {
         let found = order(driver.tx, driver.rollout.id, host, "update")?;
-        let Some(order) = found else {
+        let Some(mut order) = found else {
             if is_judged(&update, rules.waves.get(update.wave), host) {
                 ask_again.push(host.clone());
             }
             continue;
         };
         let id = order_id(driver.rollout.id, host, "update");
+        // An order that no host has accepted ends with its time.
+        if order.is_accepted && order.fate == Fate::UnderWay {
+            if driver.hosts.is_lost(host, is_aborted, driver.now) {
+                order.fate = Fate::Unknown;
+                order.detail = "it began the update, and has said nothing since".to_owned();
+            } else {
+                let at = driver.hosts.lost_at(host, is_aborted, driver.now);
+                lost_at = Some(lost_at.unwrap_or(i64::MAX).min(at));
+            }
+        }
         let is_watched = update.soaks_since.is_some() && order.fate == Fate::Succeeded;
         // One that comes late may be of before the update.
         let end = events::last_of_order(driver.tx, host.as_str(), id)?;
@@ -85,7 +96,6 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
         }
     }
 
-    let is_aborted = driver.is_aborted();
     if is_aborted && request.enqueue.condition.is_some() {
         for host in rules.waves.get(update.wave).into_iter().flatten() {
             if let Some(own) = facts.get_mut(host)
@@ -114,7 +124,11 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
         }
         Step::Wait(until) => {
             let soon = driver.now + LOOK;
-            due = until.map(|until| until.min(soon));
+            let until = until.map(|until| until.min(soon));
+            due = until
+                .into_iter()
+                .chain(lost_at.map(|at: i64| at.max(soon)))
+                .min();
         }
         Step::TakeBack(hosts) => {
             let id = |host: &FleetHost| order_id(driver.rollout.id, host, "update");

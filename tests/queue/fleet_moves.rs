@@ -616,6 +616,65 @@ fn an_update_goes_in_waves_and_a_bad_build_stops_at_the_first() {
 }
 
 #[test]
+fn a_host_that_dies_after_it_has_begun_the_update_counts_as_failed() {
+    for is_aborted in [false, true] {
+        let mut fleet = Fleet::new();
+        fleet.busy.insert("ams-1");
+        let id = fleet.begin(RolloutKind::Update, update(&["ams-1", "chi-1"], "1,rest"));
+        fleet.turns(id, 2);
+        fleet.cut_off("ams-1");
+        if is_aborted {
+            let mut db = fleet.fra().host.db();
+            let now = fleet.now;
+            assert!(db.write(|tx| rollouts::abort(tx, id, now)).unwrap());
+        }
+        let rollout = fleet.turns(id, if is_aborted { 4 } else { 110 });
+        assert!(!rollout.state.has_ended(), "{}", rollout.detail);
+
+        let rollout = fleet.turns(id, 15);
+        let expected = match is_aborted {
+            true => RolloutState::Aborted,
+            false => RolloutState::Failed,
+        };
+        assert_eq!(rollout.state, expected, "{}", rollout.detail);
+        assert!(
+            rollout
+                .detail
+                .contains("it began the update, and has said nothing since"),
+            "{}",
+            rollout.detail
+        );
+        assert_eq!(fleet.orders("chi-1", "enqueue"), 0);
+    }
+}
+
+#[test]
+fn a_host_that_dies_before_it_stops_what_has_moved_holds_no_drain_up() {
+    let mut fleet = Fleet::new();
+    let server = fleet.member("ams-1").servers()[0];
+    let id = fleet.drain("ams-1", None);
+    fleet.busy.insert("ams-1");
+    while fleet.orders("ams-1", "unplace") == 0 {
+        fleet.turn(id);
+    }
+    fleet.cut_off("ams-1");
+    let rollout = fleet.turns(id, 110);
+    assert!(!rollout.state.has_ended(), "{}", rollout.detail);
+    let mut moves = rollout.progress.moves.iter();
+    let leaves = moves.any(|one| one.server == server && one.step == MoveStep::Leaving);
+    assert!(leaves, "{:?}", rollout.progress.moves);
+    fleet.turns(id, 20);
+    let rollout = fleet.rollout(id);
+    let mut moves = rollout.progress.moves.iter();
+    let own = moves.find(|one| one.server == server).unwrap();
+    assert_eq!(own.step, MoveStep::Moved, "{own:?}");
+    assert!(
+        own.why.contains("it stops the server when it returns"),
+        "{own:?}"
+    );
+}
+
+#[test]
 fn a_status_of_before_the_update_does_not_vouch_for_it() {
     let mut fleet = Fleet::new();
     fleet.late.insert("ams-1");

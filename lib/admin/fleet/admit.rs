@@ -134,7 +134,7 @@ pub(in crate::admin) fn run(context: &Context, args: &AdmitArgs) -> Result<()> {
     roster.hosts.retain(|other| other.name != member.name);
     roster.hosts.push(member);
     roster.hosts.sort_by(|one, other| one.name.cmp(&other.name));
-    roster.version += 1;
+    operator.book.renew_roster(context.now);
     operator.save(&own::controller_key(directory)?)?;
     wake::link(&context.fleet.link_socket);
 

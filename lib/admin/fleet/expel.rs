@@ -30,7 +30,7 @@ pub(in crate::admin) fn run(context: &Context, args: &ExpelArgs) -> Result<()> {
         member.expelled_at = Some(context.now);
         let key = member.key.clone();
         operator.book.revoke(key);
-        operator.book.roster.version += 1;
+        operator.book.renew_roster(context.now);
     }
 
     operator.book.renew(context.now);

@@ -154,7 +154,8 @@ fn make(context: &Context, args: &InitArgs, name: &FleetHost, host: &FleetHost) 
             .collect(),
         roster: Roster {
             v: crate::domain::fleet::VERSION,
-            version: 1,
+            // Newer than those of a fleet to which these hosts belonged before.
+            version: context.now,
             fleet: name.to_string(),
             hosts: vec![member],
         },

@@ -45,6 +45,12 @@ impl Book {
         self.account_at = (now / 1000).max(self.account_at + 1);
     }
 
+    /// The roster is another one from now on. Hosts believe a newer version only; an older copy of this book
+    /// must not repeat those that they know.
+    pub fn renew_roster(&mut self, now: i64) {
+        self.roster.version = now.max(self.roster.version + 1);
+    }
+
     pub fn revoke(&mut self, key: PublicKey) {
         self.revoked.insert(key, FOR_EVER);
     }
@@ -236,6 +242,10 @@ mod tests {
         };
         let text = serde_json::json!({"engine": [], "roster": roster}).to_string();
         let mut book: Book = serde_json::from_str(&text).unwrap();
+        book.renew_roster(7_000);
+        assert_eq!(book.roster.version, 7_000);
+        book.renew_roster(5_000);
+        assert_eq!(book.roster.version, 7_001, "the clock was set back");
         book.renew(9_000);
         assert_eq!(book.account_at, 9);
         book.renew(5_000);

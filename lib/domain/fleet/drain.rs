@@ -118,6 +118,8 @@ pub struct Facts<'a> {
     pub choice: Result<FleetHost, String>,
     /// Whether the host that is to take it has said nothing for long.
     pub is_target_silent: bool,
+    /// Whether the host that has the server is dead, as far as can be seen from here.
+    pub is_source_lost: bool,
     /// The orders of the move's current epoch; None if they have not been sent.
     pub handed_over: Option<OrderFacts>,
     pub placed: Option<OrderFacts>,
@@ -173,7 +175,8 @@ pub fn next(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
     match own.step {
         MoveStep::Waiting => wait_or_begin(own, facts),
         MoveStep::HandingOver => hand_over(own, facts),
-        MoveStep::Placing | MoveStep::Leaving if facts.overtaken.is_some() => overtaken(own, facts),
+        // Later, its new host has it: who moves it on from there deals with that host.
+        MoveStep::Placing if facts.overtaken.is_some() => overtaken(own, facts),
         MoveStep::Placing => place(own, facts),
         MoveStep::Leaving => leave(own, facts),
         MoveStep::Moved | MoveStep::Failed | MoveStep::NotBegun => Vec::new(),
@@ -359,7 +362,9 @@ fn leave(own: &mut Move, facts: &Facts<'_>) -> Vec<Act> {
     let from = from.unwrap_or_default();
     match order.fate {
         Fate::Succeeded => own.end(MoveStep::Moved, ""),
-        Fate::UnderWay if facts.source == Source::Silent && !order.is_accepted => {
+        Fate::UnderWay
+            if facts.source == Source::Silent && (!order.is_accepted || facts.is_source_lost) =>
+        {
             let why = format!("{from} is silent; it stops the server when it returns");
             own.end(MoveStep::Moved, why)
         }

@@ -233,7 +233,8 @@ fn place(tx: &Connection, message: &Message, now: i64) -> Result<Result<(), Stri
         return Ok(Err("not a place".to_owned()));
     };
     let known = places::get(tx, server)?.map_or(0, |known| known.epoch);
-    if place.epoch > known.saturating_add(MOST_EPOCHS) {
+    // Epochs count from 1.
+    if place.epoch == 0 || place.epoch > known.saturating_add(MOST_EPOCHS) {
         return Ok(Err(format!("epoch {} after {known}", place.epoch)));
     }
     project::place(tx, server, &place.host, place.epoch, now)?;

@@ -58,6 +58,7 @@ fn facts(source: Source<'_>) -> Facts<'_> {
         is_its_turn: true,
         choice: Ok(host("chi-1")),
         is_target_silent: false,
+        is_source_lost: false,
         handed_over: None,
         placed: None,
         overtaken: None,
