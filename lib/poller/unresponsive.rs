@@ -81,6 +81,10 @@ fn judge(
 fn restart(db: &mut Db, now: i64) -> Result<bool> {
     let mut has_enqueued = false;
     for ToRestart { id, .. } in game::to_restart(db.connection())? {
+        // Nothing is written, and waited for, for nothing: a server stays unresponsive for long.
+        if !may_restart(game::last_restart(db.connection(), id, POLLER)?, now) {
+            continue;
+        }
         match db.write(|tx| restart_one(tx, id, now)) {
             Ok(None) => {}
             Ok(Some((accepted, reason))) => {

@@ -51,11 +51,8 @@ pub(super) fn settle(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<()
         }
         (Some(why), Some(state)) if !in_place && found.is_current() => {
             let job = tick.jobs[at].id;
-            if let Some(stopped) = rolls::why_stopped(tick.tx, found.available)? {
-                let result = format!(
-                    "{why} ({stopped}; `left4me-job enqueue restart --all --rolling 1` goes on)"
-                );
-                return jobs::set_result(tick.tx, job, &result, tick.now);
+            if let Some(stopped) = roll::why_stopped(tick, found.available)? {
+                return jobs::set_result(tick.tx, job, &format!("{why} ({stopped})"), tick.now);
             }
             // What an earlier update could not finish.
             if !roll::begin(tick, at, state)? {

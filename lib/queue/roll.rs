@@ -61,15 +61,20 @@ pub(super) fn switched(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<
 }
 
 /// Why a build that an update has published again is not rolled out: restarts that were stopped do not
-/// go on by themselves. One that was damaged, and replaced, is.
+/// go on by themselves. A build that was damaged and replaced is rolled out.
 fn why_not_rolled(tick: &Tick<'_>, build: u64, state: &BuildState) -> Result<Option<String>> {
     let mut rejected = builds::rejected(tick.tx)?.into_iter();
     if let Some(one) = rejected.find(|one| one.build == build) {
         return Ok(Some(format!("it was rejected: {}", one.why)));
     }
-    if state.is_replaced {
-        return Ok(None);
+    match state.is_replaced {
+        true => Ok(None),
+        false => why_stopped(tick, build),
     }
+}
+
+/// Why the last roll of a build was stopped, if it was, and how to go on with it.
+pub(super) fn why_stopped(tick: &Tick<'_>, build: u64) -> Result<Option<String>> {
     let stopped = rolls::why_stopped(tick.tx, build)?;
     Ok(
         stopped

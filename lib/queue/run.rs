@@ -123,11 +123,10 @@ fn initialize(context: &TaskContext<'_>, work: &Work, server: ServerId) -> Resul
                 "server {server} runs: changes apply at its next restart"
             ));
         }
-        // It was stopped just now.
         Initialized::InUse if work.operation.is_some_and(Operation::stops_first) => {
             return Err(Error::failed(format!(
-                "server {server} is stopped, but its files are still mounted: a program uses them \
-                 (`fuser -vm {}` names it); end that, and `left4me-job enqueue start --server {server}`",
+                "server {server} still has its files mounted: it runs, or a program uses them \
+                 (`sudo fuser -vm {}` names it); end that, and `left4me-job enqueue start --server {server}`",
                 context
                     .paths()
                     .root

@@ -19,6 +19,13 @@ use crate::domain::fleet::status::{HostStatus, ServerStatus};
 /// How long a host that has accepted an order may be silent before the rollout counts it as dead, in ms.
 const LOST: i64 = 2 * 3_600_000;
 
+/// When a rollout began, and now; unix ms.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) begun: i64,
+    pub(super) now: i64,
+}
+
 /// The hosts of the fleet, by name.
 pub(super) struct Hosts {
     all: BTreeMap<FleetHost, (Candidate, Option<SealKey>)>,
@@ -73,17 +80,19 @@ impl Hosts {
         !is_member || (self.can_judge && self.is_silent(host, now))
     }
 
-    /// When a host that has accepted an order and says nothing counts as dead, unix ms: after an abort as soon
-    /// as it counts as silent.
-    pub(super) fn lost_at(&self, host: &FleetHost, is_aborted: bool, now: i64) -> i64 {
+    /// When a host that has accepted an order and says nothing counts as dead, unix ms: after an abort as
+    /// soon as it counts as silent.
+    pub(super) fn lost_at(&self, host: &FleetHost, is_aborted: bool, times: Times) -> i64 {
         let patience = if is_aborted { SILENT } else { LOST };
-        self.seen_at(host).unwrap_or(now).saturating_add(patience)
+        let heard = self.seen_at(host).unwrap_or(times.begun);
+        heard.saturating_add(patience)
     }
 
-    /// Whether it does.
-    pub(super) fn is_lost(&self, host: &FleetHost, is_aborted: bool, now: i64) -> bool {
+    /// Whether the host counts as dead by now.
+    pub(super) fn is_lost(&self, host: &FleetHost, is_aborted: bool, times: Times) -> bool {
         let is_expelled = self.all.get(host).is_none_or(|(host, _)| host.is_expelled);
-        is_expelled || (self.is_gone(host, now) && now >= self.lost_at(host, is_aborted, now))
+        let is_late = times.now >= self.lost_at(host, is_aborted, times);
+        is_expelled || (is_late && self.is_gone(host, times.now))
     }
 
     /// The server, if it is on this host.

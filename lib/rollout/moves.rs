@@ -219,7 +219,7 @@ fn facts<'a>(
         is_source_lost: own
             .from
             .as_ref()
-            .is_some_and(|from| hosts.is_lost(from, driver.is_aborted(), now)),
+            .is_some_and(|from| hosts.is_lost(from, driver.is_aborted(), driver.times())),
         is_target_silent: own.to.as_ref().is_some_and(|to| hosts.is_gone(to, now)),
         handed_over: find(&own.from, "hand-over")?,
         placed: find(&own.to, "place")?,

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::facts::Hosts;
+use super::facts::{Hosts, Times};
 use crate::base::Result;
 use crate::base::names::FleetHost;
 use crate::base::ulid::Ulid;
@@ -36,6 +36,13 @@ pub(super) struct Next {
 impl Driver<'_> {
     pub(super) fn is_aborted(&self) -> bool {
         self.rollout.state == RolloutState::Aborting
+    }
+
+    pub(super) fn times(&self) -> Times {
+        Times {
+            begun: self.rollout.created_at,
+            now: self.now,
+        }
     }
 
     /// Sends the order of a step.

@@ -43,11 +43,11 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
         let id = order_id(driver.rollout.id, host, "update");
         // An order that no host has accepted ends with its time.
         if order.is_accepted && order.fate == Fate::UnderWay {
-            if driver.hosts.is_lost(host, is_aborted, driver.now) {
+            if driver.hosts.is_lost(host, is_aborted, driver.times()) {
                 order.fate = Fate::Unknown;
                 order.detail = "it began the update, and has said nothing since".to_owned();
             } else {
-                let at = driver.hosts.lost_at(host, is_aborted, driver.now);
+                let at = driver.hosts.lost_at(host, is_aborted, driver.times());
                 lost_at = Some(lost_at.unwrap_or(i64::MAX).min(at));
             }
         }
@@ -124,11 +124,12 @@ pub(super) fn step(driver: &mut Driver<'_>, request: &UpdateRequest) -> Result<N
         }
         Step::Wait(until) => {
             let soon = driver.now + LOOK;
-            let until = until.map(|until| until.min(soon));
-            due = until
-                .into_iter()
-                .chain(lost_at.map(|at: i64| at.max(soon)))
-                .min();
+            let until = match is_aborted {
+                true => Some(soon),
+                false => until.map(|until| until.min(soon)),
+            };
+            let lost_at = lost_at.map(|at: i64| at.max(soon));
+            due = until.into_iter().chain(lost_at).min();
         }
         Step::TakeBack(hosts) => {
             let id = |host: &FleetHost| order_id(driver.rollout.id, host, "update");
@@ -191,16 +192,17 @@ fn cancel_restarts(driver: &mut Driver<'_>, host: &FleetHost, own: &mut HostFact
         own.fate = Fate::UnderWay;
         return Ok(true);
     };
+    let is_lost = driver.hosts.is_lost(host, true, driver.times());
     match asked.fate {
         // None waits: all its servers run the new build, or are down.
         Fate::Refused => {}
-        Fate::UnderWay => own.fate = Fate::UnderWay,
+        Fate::UnderWay if !is_lost => own.fate = Fate::UnderWay,
         Fate::Succeeded => {
             own.fate = Fate::Cancelled;
             own.why = format!("has the new build; {}", asked.detail);
         }
         fate => {
-            own.fate = fate;
+            own.fate = if fate.is_bad() { fate } else { Fate::Unknown };
             own.why = format!(
                 "has the new build; whether restarts wait is {}",
                 Fate::Unknown

@@ -1,5 +1,5 @@
-//! What is told of a story that failed: all of it in a file, and little with the failure itself, which must stay
-//! legible beside others in the output of CI. The message of the panic comes last.
+//! The report of a failed story: all of it in a file, a few lines on the terminal, where they must stay legible
+//! beside those of others. The message of the panic comes last.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, Once};

@@ -112,7 +112,7 @@ fn when_its_game_is_known(lab: &Lab, id: u32, row: Value) -> Value {
     if row["actual_state"] != "running" {
         return row;
     }
-    wait_for("its game has answered a poll", s(20), || {
+    wait_for("its game has answered a poll", s(60), || {
         lab.poll();
         let row = lab.row(id);
         match row["responding"] == "yes" {

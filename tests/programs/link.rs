@@ -98,13 +98,36 @@ impl Fleet {
     /// Makes the streams, once the nodes answer.
     fn prepare(&self) {
         // On a busy machine the nodes elect several times.
-        within(2 * PATIENCE, "the engine", || {
-            (self.try_command("fra-1", &["init"]).0 == 0).then_some(())
-        });
+        let begun = Instant::now();
+        loop {
+            let (code, text) = self.try_command("fra-1", &["init"]);
+            if code == 0 {
+                return;
+            }
+            assert!(
+                begun.elapsed() < 2 * PATIENCE,
+                "the engine has no streams: {text}\n{}",
+                self.tell_nodes()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn path(&self, below: &str) -> PathBuf {
         self.directory.path().join(below)
+    }
+
+    /// The last that each node has logged.
+    fn tell_nodes(&self) -> String {
+        let logs = (1..=self.nodes.len()).map(|number| {
+            let name = format!("engine-{number}");
+            let log =
+                std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(8)..].join("\n");
+            format!("{name}:\n{last}\n")
+        });
+        logs.collect()
     }
 
     fn start_node(&mut self, index: usize) {

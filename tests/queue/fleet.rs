@@ -342,16 +342,18 @@ fn an_order_that_is_withdrawn_while_link_takes_orders_either_never_leaves_or_is_
     let servers = ams.servers();
     let (mut at_once, mut taken) = (BTreeSet::new(), BTreeSet::new());
     let (is_over, takes) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let begun = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
+            // The time ends it when the other thread has panicked.
+            while !is_over.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE * 2 {
                 let orders = carrier.take(fra, now).orders;
-                takes.fetch_add(orders.len(), Ordering::Relaxed);
-                taken.extend(orders.into_iter().map(|order| order.id));
+                let new = orders.iter().filter(|order| taken.insert(order.id));
+                takes.fetch_add(new.count(), Ordering::Relaxed);
             }
         });
         let mut db = fra.host.db();
-        let (mut sent, begun) = (0, Instant::now());
+        let mut sent = 0;
         // Both have to come first now and then.
         while sent < 300 || at_once.len() < 50 || takes.load(Ordering::Relaxed) < 20 {
             let order = fra.send(ams, enqueue("restart", &servers), now);

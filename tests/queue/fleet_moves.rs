@@ -191,6 +191,14 @@ impl Fleet {
         }
     }
 
+    /// A few turns after so many minutes in which only statuses were told.
+    fn later(&mut self, id: Ulid, minutes: i64) -> Rollout {
+        self.now += minutes * MINUTE;
+        self.tell_statuses();
+        (0..3).for_each(|_| drop(self.turn(id)));
+        self.rollout(id)
+    }
+
     fn turns(&mut self, id: Ulid, minutes: i64) -> Rollout {
         self.turns_at("fra-1", id, minutes)
     }
@@ -628,10 +636,10 @@ fn a_host_that_dies_after_it_has_begun_the_update_counts_as_failed() {
             let now = fleet.now;
             assert!(db.write(|tx| rollouts::abort(tx, id, now)).unwrap());
         }
-        let rollout = fleet.turns(id, if is_aborted { 4 } else { 110 });
+        let rollout = fleet.later(id, if is_aborted { 4 } else { 115 });
         assert!(!rollout.state.has_ended(), "{}", rollout.detail);
 
-        let rollout = fleet.turns(id, 15);
+        let rollout = fleet.later(id, 10);
         let expected = match is_aborted {
             true => RolloutState::Aborted,
             false => RolloutState::Failed,
@@ -654,17 +662,18 @@ fn a_host_that_dies_before_it_stops_what_has_moved_holds_no_drain_up() {
     let server = fleet.member("ams-1").servers()[0];
     let id = fleet.drain("ams-1", None);
     fleet.busy.insert("ams-1");
-    while fleet.orders("ams-1", "unplace") == 0 {
-        fleet.turn(id);
+    for _ in 0..60 {
+        if fleet.orders("ams-1", "unplace") == 0 {
+            fleet.turn(id);
+        }
     }
     fleet.cut_off("ams-1");
-    let rollout = fleet.turns(id, 110);
+    let rollout = fleet.later(id, 115);
     assert!(!rollout.state.has_ended(), "{}", rollout.detail);
     let mut moves = rollout.progress.moves.iter();
     let leaves = moves.any(|one| one.server == server && one.step == MoveStep::Leaving);
     assert!(leaves, "{:?}", rollout.progress.moves);
-    fleet.turns(id, 20);
-    let rollout = fleet.rollout(id);
+    let rollout = fleet.later(id, 10);
     let mut moves = rollout.progress.moves.iter();
     let own = moves.find(|one| one.server == server).unwrap();
     assert_eq!(own.step, MoveStep::Moved, "{own:?}");

@@ -782,7 +782,7 @@ fn the_log_writer_goes_on_after_lines_that_others_have_added() {
         .unwrap();
     log.note(id, TaskId(1), Stream::Stdout, "of the next command");
     drop(log);
-    // A writer that cannot write would try for ever otherwise.
+    // A writer that cannot write would try again without an end otherwise.
     writer.finish(true);
 
     let lines = logs::after(db.connection(), id, 0, 9).unwrap();

@@ -34,7 +34,7 @@ pub(in crate::admin) fn run(context: &Context, _args: &CheckArgs) -> Result<()> 
     let mut report = Report { bad: 0 };
     own(context, &mut report)?;
     if Operator::exists(directory) {
-        engine(context, &Operator::read(directory)?, &mut report)?;
+        engine(context, &Operator::look(directory)?, &mut report)?;
     }
     match report.bad {
         0 => Ok(()),

@@ -65,8 +65,8 @@ pub(super) struct Operator {
     pub system: IssuerKey,
     pub account: IssuerKey,
     pub roles: BTreeMap<Role, IssuerKey>,
-    /// From reading to saving: two that admit at once would forget each other's host.
-    _lock: Flock<File>,
+    /// From reading to saving: two that admit at once would forget each other's host. None if it is only looked at.
+    _lock: Option<Flock<File>>,
 }
 
 impl Operator {
@@ -98,7 +98,7 @@ impl Operator {
                 .into_iter()
                 .map(|role| (role, account()))
                 .collect(),
-            _lock: lock,
+            _lock: Some(lock),
         };
         for (name, key) in made.seeds() {
             let path = made.directory.join(format!("{name}.seed"));
@@ -117,21 +117,28 @@ impl Operator {
         all
     }
 
-    /// Reads what [`Self::generate`] has made. Waits for another command that has it.
+    /// Reads what [`Self::generate`] has made, to change it. Waits for another command that does.
     ///
     /// Fails with 3 on a host that has made no fleet.
     pub fn read(fleet: &Path) -> Result<Self> {
+        // First without the lock: the error of a user without permission names the file.
+        let directory = Self::look(fleet)?.directory;
+        let lock = lock(&directory)?;
+        Ok(Self {
+            _lock: Some(lock),
+            ..Self::look(fleet)?
+        })
+    }
+
+    /// The same, to look at it only.
+    pub fn look(fleet: &Path) -> Result<Self> {
         let directory = fleet.join("operator");
         let path = directory.join("fleet.json");
-        let none = || {
+        let text = files::read(&path)?.ok_or_else(|| {
             Error::not_found(
                 "this host has not made a fleet: run it on the host where `left4me fleet init` was run",
             )
-        };
-        // Who may not read it is told so of the file.
-        files::read(&path)?.ok_or_else(none)?;
-        let lock = lock(&directory)?;
-        let text = files::read(&path)?.ok_or_else(none)?;
+        })?;
         let book = serde_json::from_str(&text)
             .map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
         let seed = |kind, name: &str| {
@@ -151,7 +158,7 @@ impl Operator {
             fleet: fleet.to_owned(),
             directory,
             book,
-            _lock: lock,
+            _lock: None,
         })
     }
 

@@ -166,7 +166,7 @@ fn a_server_that_is_stopped_at_the_same_moment_is_not_restarted() {
     db.write(|tx| game::set_restart(tx, now, "anna", SERVER, true))
         .unwrap();
 
-    let mut other = Db::open(&dir.path().join("left4me.db")).unwrap();
+    let mut other = Db::open_existing(&dir.path().join("left4me.db")).unwrap();
     let db = &mut db;
     let restarts = std::thread::scope(|scope| {
         let restart = other.write(|tx| {

@@ -1,4 +1,4 @@
-//! Whether a host may live: then what it has is not begun elsewhere.
+//! Whether a host may live. While it may, nothing that it has is started on another host.
 
 use rusqlite::Connection;
 

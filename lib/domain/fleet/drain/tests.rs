@@ -270,6 +270,26 @@ fn fates() -> impl Strategy<Value = Fate> {
     ]
 }
 
+#[test]
+fn once_its_new_host_has_it_another_controller_may_move_it_on() {
+    let here = server(Some(0));
+    let mut own = Move {
+        step: MoveStep::Leaving,
+        to: Some(host("chi-1")),
+        ..moved()
+    };
+    let mut facts = Facts {
+        overtaken: Some("dal-1".to_owned()),
+        given_up: order(Fate::UnderWay, ""),
+        ..facts(Source::Here(&here))
+    };
+    assert_eq!(next(&mut own, &facts), []);
+    assert_eq!(own.step, MoveStep::Leaving);
+    facts.given_up = order(Fate::Succeeded, "");
+    assert_eq!(next(&mut own, &facts), []);
+    assert_eq!(own.step, MoveStep::Moved);
+}
+
 proptest! {
     #[test]
     fn whatever_happens_a_server_is_given_up_only_after_another_host_runs_it(
