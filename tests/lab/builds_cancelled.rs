@@ -118,6 +118,10 @@ fn in_the_roll_each_is_on_one_build_or_the_other(lab: &Lab) {
         });
         let seen = probe.stop();
         all_answer(&seen, step);
+        // A game may answer before the job has ended that starts its server again.
+        wait_until(&format!("{step}: no job is left"), s(60), || {
+            lab.sql("SELECT count(*) FROM jobs WHERE finished_at IS NULL") == "0"
+        });
         for server in 1..=SERVERS {
             let last = seen.last(server);
             assert!(

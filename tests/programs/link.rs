@@ -90,7 +90,10 @@ impl Fleet {
     /// With its nodes up and its streams made.
     fn up(count: usize) -> Self {
         let mut fleet = Self::new(count);
-        (0..count).for_each(|node| fleet.start_node(node));
+        for node in 0..count {
+            fleet.start_node(node);
+            fleet.is_ready(node);
+        }
         fleet.prepare();
         fleet
     }
@@ -111,6 +114,16 @@ impl Fleet {
             );
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Waits until a node listens. Nodes that begin in the same moment connect to each other twice, close one of
+    /// the two connections, and now and then never become a group: nats-server 2.10.
+    fn is_ready(&self, index: usize) {
+        let log = self.path(&format!("engine-{}.log", index + 1));
+        patiently("a node is ready", || {
+            let said = std::fs::read_to_string(&log).ok()?;
+            said.contains("Server is ready").then_some(())
+        });
     }
 
     fn path(&self, below: &str) -> PathBuf {

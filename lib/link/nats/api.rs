@@ -13,6 +13,8 @@ use crate::base::{Error, Result};
 const WRONG_REVISION: u64 = 10071;
 /// For a stream that does not exist.
 const NO_STREAM: u64 = 10059;
+/// For a stream that needs more nodes than work together.
+const NO_PEERS: u64 = 10005;
 
 /// After what time without an answer a request is sent again, and how soon one that nothing served.
 const ATTEMPT: Duration = Duration::from_millis(1500);
@@ -87,6 +89,10 @@ pub fn answer(subject: &str, payload: &[u8]) -> Result<Value> {
     Err(match error["err_code"].as_u64() {
         Some(WRONG_REVISION) => Error::conflict(text),
         Some(NO_STREAM) => Error::not_found(text),
+        Some(NO_PEERS) => Error::unavailable(format!(
+            "{text}: not all of its nodes work together; restart nats-server on one after another, then \
+             repeat this"
+        )),
         _ => Error::unavailable(text),
     })
 }
@@ -126,6 +132,10 @@ mod tests {
             Exit::NotFound
         );
         assert_eq!(exit(r#"{"error":{"code":503}}"#), Exit::Unavailable);
+        let alone = r#"{"error":{"code":400,"err_code":10005,"description":"no suitable peers for placement"}}"#;
+        let why = answer("s", alone.as_bytes()).unwrap_err();
+        assert_eq!(why.exit, Exit::Unavailable);
+        assert!(why.to_string().contains("restart nats-server"), "{why}");
         assert_eq!(exit("PONG"), Exit::Unavailable);
         assert_eq!(answer("s", br#"{"seq":7}"#).unwrap()["seq"], 7);
     }

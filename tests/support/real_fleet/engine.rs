@@ -88,6 +88,15 @@ impl Engine {
         ));
     }
 
+    /// Waits until a node listens. Nodes that begin in the same moment connect to each other twice, close one of
+    /// the two connections, and now and then never become a group: nats-server 2.10.
+    pub fn listens(&self, index: usize) {
+        let node = &self.nodes[index];
+        until(&format!("{} listens", node.name), || {
+            TcpStream::connect(("127.0.0.1", node.port)).ok().map(drop)
+        });
+    }
+
     /// Starts the nodes that do not run.
     pub fn start_missing(&mut self) {
         for index in 0..self.nodes.len() {

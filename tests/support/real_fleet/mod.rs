@@ -41,6 +41,7 @@ impl Fleet {
         let made = init(&controller, &engine, directory.path());
         for (index, node) in made.iter().enumerate() {
             engine.start(index, node);
+            engine.listens(index);
         }
         engine.settled();
         make_streams(&controller);
