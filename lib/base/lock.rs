@@ -1,5 +1,5 @@
-//! A flock beside the database, so that at most one worker and one poller run per database. The
-//! kernel releases it when the holder dies, however it dies.
+//! A flock beside the database, so that at most one worker and one poller run per database; and one of
+//! a directory. The kernel releases it when the holder dies, however it dies.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
@@ -65,6 +65,15 @@ fn unusable(lock_path: &Path, role: &str, error: std::io::Error) -> Error {
         "the {role}'s lock {} cannot be used: {error}; remove it",
         lock_path.display()
     ))
+}
+
+/// Waits for the lock of a directory (flock(2) on itself), which several programs change.
+///
+/// Fails with the directory's name when it cannot be opened.
+pub fn directory(path: &Path) -> Result<Flock<File>> {
+    let failed = |error: std::io::Error| Error::from(error).within(path.display());
+    let opened = File::open(path).map_err(failed)?;
+    Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno.into()))
 }
 
 fn file_of(path: &Path, role: &str) -> PathBuf {

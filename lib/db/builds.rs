@@ -83,6 +83,12 @@ pub fn rejected(connection: &Connection) -> Result<Vec<Rejected>> {
     })
 }
 
+/// Why updates leave a build alone, if they do.
+pub fn rejection(connection: &Connection, build: u64) -> Result<Option<Rejected>> {
+    let mut all = rejected(connection)?.into_iter();
+    Ok(all.find(|one| one.build == build))
+}
+
 /// Makes updates leave a build alone; the first reason stays.
 pub fn reject(tx: &Connection, build: u64, actor: &str, why: &str, now: i64) -> Result<()> {
     let sql = "INSERT INTO rejected_builds (build, at, actor, why) VALUES (?1, ?2, ?3, ?4)

@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::base::builds::GameFiles;
 use crate::base::names::InstanceName;
 use crate::base::rcon_password::RconPassword;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, lock};
 use crate::domain::blueprint::Spec;
 use crate::domain::env_file;
 use crate::host::configs::{self, ConfigFile};
@@ -132,7 +132,7 @@ pub fn all_game_files(root: &Path) -> Result<BTreeMap<InstanceName, GameFiles>> 
 pub fn switch_game(root: &Path, instance: &InstanceName, game: GameFiles) -> Result<bool> {
     let root = fs_err::canonicalize(root)?;
     let dir = root.join("instances").join(instance.as_str());
-    let lock = lock(&dir)?;
+    let lock = lock::directory(&dir)?;
     if overlay_mounts::is_mounted(&root, instance)? {
         return Ok(false);
     }
@@ -172,7 +172,7 @@ pub fn remove(
     let dir = instances.join(instance.as_str());
     // Held until its files are gone: its overlay cannot be mounted meanwhile.
     let is_there = dir.symlink_metadata().is_ok_and(|found| found.is_dir());
-    let _lock = is_there.then(|| lock(&dir)).transpose()?;
+    let _lock = is_there.then(|| lock::directory(&dir)).transpose()?;
     if overlay_mounts::is_mounted(&root, instance)? {
         return Err(Error::conflict(format!(
             "server {instance} has its overlay mounted: stop it first"
@@ -278,7 +278,7 @@ impl Files {
         layer::make_dir(dir)?;
         layer::settle_instance_mode(dir)?;
 
-        lock(dir)
+        lock::directory(dir)
     }
 
     /// Writes the files that differ.
@@ -291,12 +291,6 @@ impl Files {
         layer::replace_file(&dir.join("instance.env"), &self.text.environment())?;
         dir.parent().map_or(Ok(()), layer::sync)
     }
-}
-
-/// Locks an instance's directory (flock(2)): worker and `l4d2ctl` may write to it at the same time.
-fn lock(dir: &Path) -> Result<Flock<std::fs::File>> {
-    let opened = std::fs::File::open(dir).map_err(|error| unusable(dir, error))?;
-    Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| unusable(dir, errno.into()))
 }
 
 fn unusable(dir: &Path, error: std::io::Error) -> Error {

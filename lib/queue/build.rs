@@ -5,7 +5,6 @@ use crate::base::{Result, clock};
 use crate::db::builds::Rejected;
 use crate::db::events::NewEvent;
 use crate::db::{builds, jobs, rolls, servers, tasks};
-use crate::domain::build::Builds;
 use crate::domain::operation::Operation;
 use crate::domain::plan::{self, goes_on_after_check};
 use crate::domain::server::{ActualState, DesiredState};
@@ -38,7 +37,7 @@ pub(super) fn settle(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<()
 
     let in_place = tick.jobs[at].options.in_place;
     // In place there is no other build to take.
-    let rejected = rejected(tick, found)?.filter(|_| !in_place);
+    let rejected = builds::rejection(tick.tx, found.available)?.filter(|_| !in_place);
     let nothing = match &rejected {
         Some(one) => Some(why_rejected(one, ended.state_of_builds.as_deref())),
         None => found.is_current().then(|| found.nothing_to_do()),
@@ -67,11 +66,6 @@ pub(super) fn settle(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<()
         (None, Some(state)) if !in_place => download(tick, at, state),
         (None, _) => Ok(()),
     }
-}
-
-fn rejected(tick: &Tick<'_>, found: &Builds) -> Result<Option<Rejected>> {
-    let mut rejected = builds::rejected(tick.tx)?.into_iter();
-    Ok(rejected.find(|one| one.build == found.available))
 }
 
 fn why_rejected(one: &Rejected, state: Option<&BuildState>) -> String {

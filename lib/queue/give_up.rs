@@ -22,8 +22,7 @@ pub fn after(tx: &Connection, job: &ActiveJob, now: i64) -> Result<()> {
     let Some((build, server)) = rolls::last_failure(tx, roll)? else {
         return Ok(());
     };
-    let rejected = builds::rejected(tx)?;
-    if rolls::works_somewhere(tx, build)? || rejected.iter().any(|one| one.build == build) {
+    if rolls::works_somewhere(tx, build)? || builds::rejection(tx, build)?.is_some() {
         return Ok(());
     }
 

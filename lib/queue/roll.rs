@@ -63,8 +63,7 @@ pub(super) fn switched(tick: &mut Tick<'_>, at: usize, ended: &Ended) -> Result<
 /// Why a build that an update has published again is not rolled out: restarts that were stopped do not
 /// go on by themselves. A build that was damaged and replaced is rolled out.
 fn why_not_rolled(tick: &Tick<'_>, build: u64, state: &BuildState) -> Result<Option<String>> {
-    let mut rejected = builds::rejected(tick.tx)?.into_iter();
-    if let Some(one) = rejected.find(|one| one.build == build) {
+    if let Some(one) = builds::rejection(tick.tx, build)? {
         return Ok(Some(format!("it was rejected: {}", one.why)));
     }
     match state.is_replaced {

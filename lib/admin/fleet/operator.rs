@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, PUBLIC, SECRET};
 use crate::base::issuer::{Issuer, IssuerKey};
 use crate::base::keys::{PublicKey, Purpose, SigningKey};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, lock};
 use crate::domain::fleet::jwt::{self, RoleKeys};
 use crate::domain::fleet::permissions::Role;
 use crate::domain::fleet::roster::Roster;
@@ -80,7 +80,7 @@ impl Operator {
         let directory = fleet.join("operator");
         files::directory(fleet, 0o755)?;
         files::directory(&directory, 0o700)?;
-        let lock = lock(&directory)?;
+        let lock = lock::directory(&directory)?;
         if Self::exists(fleet) {
             return Err(Error::conflict(
                 "another `left4me fleet init` has just made a fleet",
@@ -123,7 +123,7 @@ impl Operator {
     pub fn read(fleet: &Path) -> Result<Self> {
         // First without the lock: the error of a user without permission names the file.
         let directory = Self::look(fleet)?.directory;
-        let lock = lock(&directory)?;
+        let lock = lock::directory(&directory)?;
         Ok(Self {
             _lock: Some(lock),
             ..Self::look(fleet)?
@@ -227,12 +227,6 @@ impl Operator {
     pub fn replicas(&self) -> u8 {
         if self.book.engine.len() >= 3 { 3 } else { 1 }
     }
-}
-
-fn lock(directory: &Path) -> Result<Flock<File>> {
-    let failed = |error: std::io::Error| Error::from(error).within(directory.display());
-    let opened = File::open(directory).map_err(failed)?;
-    Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno.into()))
 }
 
 #[cfg(test)]

@@ -153,9 +153,9 @@ fn signed(order: &ToSend, key: &SigningKey) -> Result<OutOrder> {
     })
 }
 
-/// The next orders, at most `limit` and as long as `room` together, and whether more wait. From now on the engine may
-/// have them: they are found and marked in one transaction, since one that is withdrawn in between counts as one that
-/// never left.
+/// The next orders, at most `limit` and as long as `room` together, and whether more wait. From now on
+/// the engine may have them: they are found and marked in one transaction, since one that is withdrawn
+/// in between counts as one that never left.
 fn take_orders(
     db: &mut Db,
     limit: usize,
@@ -167,23 +167,18 @@ fn take_orders(
         return Ok((Vec::new(), false));
     }
     db.write(|tx| {
-        let mut waiting = orders_to_send::waiting(tx, limit + 1)?;
-        let found = waiting.len();
-        let fits = |order: &ToSend| {
-            let left = room.checked_sub(order.body.len());
-            *room = left.unwrap_or(*room);
-            left.is_some()
-        };
-        let fitting = waiting
-            .iter()
-            .take(limit)
-            .map(fits)
-            .take_while(|fits| *fits);
-        waiting.truncate(fitting.count());
-        let mut orders = waiting.iter();
-        orders.try_for_each(|order| orders_to_send::taken(tx, order.id, now))?;
-        let more = found > waiting.len();
-        Ok((waiting, more))
+        let waiting = orders_to_send::waiting(tx, limit + 1)?;
+        let (found, mut orders) = (waiting.len(), Vec::new());
+        for order in waiting.into_iter().take(limit) {
+            let Some(left) = room.checked_sub(order.body.len()) else {
+                break;
+            };
+            *room = left;
+            orders_to_send::taken(tx, order.id, now)?;
+            orders.push(order);
+        }
+        let more = found > orders.len();
+        Ok((orders, more))
     })
 }
 

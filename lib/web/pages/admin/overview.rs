@@ -2,7 +2,6 @@
 
 use askama::Template;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use rusqlite::Connection;
 
 use super::super::extract::FormFields;
 use super::super::frame::{Frame, page};
@@ -82,7 +81,7 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
             orphans: poll::orphans(db)?,
             shared,
             rejected: match available {
-                Some(available) => rejected(db, available.build)?,
+                Some(available) => db::builds::rejection(db, available.build)?,
                 None => None,
             },
             available,
@@ -116,11 +115,6 @@ pub(super) async fn show(SignedIn { app, viewer }: SignedIn) -> Result<Response,
         in_place,
         install,
     })
-}
-
-fn rejected(db: &Connection, build: u64) -> crate::base::Result<Option<Rejected>> {
-    let all = db::builds::rejected(db)?;
-    Ok(all.into_iter().find(|one| one.build == build))
 }
 
 /// Pauses or resumes the queue.
